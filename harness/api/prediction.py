@@ -1,0 +1,48 @@
+"""What a system produced for one item, before anybody scores it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.api.audio import Audio
+from harness.api.codes import Encoded
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall time of one prediction, warm-up and file reading left out, device synchronised on both sides.
+
+    Args:
+        encode_s: codec encoder (0 for a synthesizer).
+        decode_s: codec decoder.
+        total_s: the whole call; what RTF is made from.
+        audio_s: seconds of audio put in (codec) or out (synthesizer).
+        threads: CPU threads the system could use.
+        device: where it ran.
+        precision: of its arithmetic.
+    """
+
+    total_s: float
+    audio_s: float
+    encode_s: float = 0.0
+    decode_s: float = 0.0
+    threads: int = 1
+    device: str = "cpu"
+    precision: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A system's output for one item, as saved in the store.
+
+    Args:
+        audio: the output, at the system's own rate.
+        encoded: tokens or packets, or None where there are none.
+        timing: or None where none was taken (recorded outputs).
+        stop_reason: of a synthesizer, else "".
+    """
+
+    audio: Audio
+    encoded: Encoded | None = None
+    timing: Timing | None = None
+    stop_reason: str = ""

@@ -1,0 +1,134 @@
+"""The three things that can be under test: a codec, a synthesizer, or a folder of somebody's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from harness.api.audio import Audio
+from harness.api.codes import CodecSpec, Codes, Encoded
+from harness.api.items import Utterance
+
+
+class Weights(StrEnum):
+    """Where a system's parameters come from. Random weights never produce a quality number."""
+
+    NONE = "none"
+    TRAINED = "trained"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class SystemInfo:
+    """What a table prints about a system, and what its predictions are keyed by.
+
+    Args:
+        family: name in the registry.
+        version: of the adapter's behaviour; raising it discards stored predictions.
+        description: one line.
+        size: "paper", "small", or "" where there is only one.
+        weights: none (classical), trained or random.
+        weights_digest: content hash of the parameters, "" where there are none.
+        num_parameters: count, 0 where there are none.
+        training_data: what the weights were trained on.
+        device: "cpu", "cuda:0", ...
+        precision: "float32", "bfloat16", ...
+        tools: versions of outside programs or libraries that shape the output, e.g. {"libopus": "1.5"} as pairs.
+    """
+
+    family: str
+    version: str
+    description: str = ""
+    size: str = ""
+    weights: Weights = Weights.NONE
+    weights_digest: str = ""
+    num_parameters: int = 0
+    training_data: str = ""
+    device: str = "cpu"
+    precision: str = "float32"
+    tools: tuple[tuple[str, str], ...] = ()
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Speech in, codes out, speech back. The harness resamples to ``spec.sample_rate`` and mixes to mono before `encode`.
+
+    Laws, checked by `harness.testing.check_codec`: the output is as long as the input; indices are in range; the same
+    input gives the same codes; `decode` needs nothing but what `encode` returned; empty, one-sample and silent inputs work;
+    a wrong sample rate raises ValueError.
+    """
+
+    @property
+    def info(self) -> SystemInfo: ...
+    @property
+    def spec(self) -> CodecSpec: ...
+    def encode(self, audio: Audio) -> Encoded: ...
+    def decode(self, encoded: Encoded) -> Audio: ...
+
+
+@runtime_checkable
+class BatchedCodec(Codec, Protocol):
+    """A codec that takes several utterances at once, of different lengths, with the same result as one by one."""
+
+    def encode_batch(self, audios: Sequence[Audio]) -> Sequence[Encoded]: ...
+    def decode_batch(self, encoded: Sequence[Encoded]) -> Sequence[Audio]: ...
+
+
+@runtime_checkable
+class ChunkedCodec(Codec, Protocol):
+    """A causal codec that decodes frames as they come; the chunks joined equal `decode` of the whole."""
+
+    def decode_chunks(self, chunks: Iterable[Codes]) -> Iterator[Audio]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """What a synthesizer returns.
+
+    Args:
+        audio: at the system's own rate.
+        codes: the tokens it was decoded from, or None.
+        stop_reason: "end" (the model ended itself), "length" (cut at the limit), or another word of the system's own.
+    """
+
+    audio: Audio
+    codes: Codes | None = None
+    stop_reason: str = "end"
+
+
+@runtime_checkable
+class Synthesizer(Protocol):
+    """Text (and a voice prompt) in, speech out; the same request and seed give the same speech."""
+
+    @property
+    def info(self) -> SystemInfo: ...
+    @property
+    def sample_rate(self) -> int: ...
+    def synthesize(self, utterance: Utterance, seed: int) -> Speech: ...
+    def stream(self, utterance: Utterance, seed: int) -> Iterator[Audio]:
+        """The same speech in chunks, each as soon as it can be heard; joined they equal `synthesize`."""
+        ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """Outputs made elsewhere, looked up by item id, so that any outside system can be scored."""
+
+    @property
+    def info(self) -> SystemInfo: ...
+    def recall(self, item_id: str) -> Audio:
+        """The output for an item.
+
+        Raises:
+            MissingOutput: there is none.
+        """
+        ...
+
+
+class MissingOutput(LookupError):
+    """A recorded system has no output for an item; counted as that system's failure."""
+
+
+System = Codec | Synthesizer | Recorded

@@ -1,0 +1,1 @@
+"""Systems under test. Of the harness they know `harness.api` only."""

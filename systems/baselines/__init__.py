@@ -1,0 +1,1 @@
+"""Classical codecs, bounds and recorded outputs: what every table is read against."""
