@@ -18,7 +18,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class HarnessError(Exception):
@@ -54,6 +56,10 @@ class UnknownName(UsageError):
             parts.append(hint)
         super().__init__(" ".join(parts))
         self.kind, self.name, self.suggestions = kind, name, close
+        self._arguments = (kind, name, names, hint)
+
+    def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, list[str], str]]:
+        return type(self), self._arguments
 
 
 class ConfigError(UsageError):

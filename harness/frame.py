@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,3 +37,43 @@ class Run:
     frame: pd.DataFrame
     references: Mapping[str, Path]
     outputs: Mapping[OutputKey, Path]
+
+
+def open_run(path: str | Path) -> Run:
+    """Reads a run folder.
+
+    Raises:
+        UsageError: not a run, or a run that was killed before its records were joined.
+    """
+    import pandas as pd
+
+    from harness.errors import UsageError
+    from harness.runfolder import RECORDS, read_manifest
+    from harness.store import Store
+
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    if not (folder / RECORDS).exists():
+        raise UsageError(f"{folder} was stopped before it had any records; run the same command again: {manifest.get('command', '')}")
+    frame = pd.read_parquet(folder / RECORDS)
+    declared = manifest["metrics"]
+    for column in ("name", "unit", "better"):
+        frame[column] = frame["metric"].map({key: info[column] for key, info in declared.items()})
+    frame = frame.loc[:, list(COLUMNS)]
+    references = {name: Path(item["path"]) for name, item in manifest["items"].items() if item["path"]}
+    store = Store(folder.parent / "store")
+    outputs = {
+        (o["label"], o["settings"], o["item"], o["seed"]): store.audio_path(o["key"])
+        for o in manifest.get("outputs", [])
+        if o["stored"] and store.has_prediction(o["key"])
+    }
+    return Run(folder, manifest, frame, references, outputs)
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """The records of a run, one row a measurement, columns `COLUMNS`.
+
+    Raises:
+        UsageError: as `open_run`.
+    """
+    return open_run(path).frame

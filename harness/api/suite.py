@@ -50,6 +50,8 @@ class SuiteInfo:
         metrics: measured by default, in the order of the full table.
         headline: the few metrics of the terminal table.
         curves: figures of the report.
+        calibration: reference rows beside the systems, measured with the speaker metrics only: "same_speaker" (the item's
+            prompt, the same voice saying something else) and "impostor" (another speaker's recording).
     """
 
     name: str
@@ -59,6 +61,7 @@ class SuiteInfo:
     metrics: tuple[str, ...]
     headline: tuple[str, ...]
     curves: tuple[Curve, ...] = ()
+    calibration: tuple[str, ...] = ()
 
 
 @runtime_checkable

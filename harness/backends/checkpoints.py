@@ -1,0 +1,165 @@
+"""Where weights lie on this machine, what they contain, and whether they fit. Nothing is ever downloaded here."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import CheckpointError, MissingDependency
+
+if TYPE_CHECKING:
+    import torch
+
+FileChoices = Sequence[Sequence[str]]
+"""What a folder must hold: of every inner sequence at least one file."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of weights that is here.
+
+    Args:
+        folder: absolute.
+        label: what to call it in a signature: the folder's name, or the hub id with its revision.
+    """
+
+    folder: Path
+    label: str
+
+
+def installed(*modules: str) -> bool:
+    """Whether top-level modules can be found, without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in modules)
+
+
+def package(name: str) -> str:
+    """Name and version of an installed distribution, as ``name==version``."""
+    return f"{name}=={importlib.metadata.version(name)}"
+
+
+def locate(checkpoint: str, required: FileChoices, hub_ids: Sequence[str] = ()) -> Checkpoint | None:
+    """A checkpoint on this machine: a folder, else the hub id in the local Hugging Face or ModelScope cache.
+
+    Args:
+        checkpoint: path of a folder, or a hub id such as "openai/whisper-large-v3".
+        required: files that make the folder complete.
+        hub_ids: further ids under which the same weights are published.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return Checkpoint(folder.resolve(), folder.resolve().name) if _complete(folder, required) else None
+    for hub_id in (checkpoint, *hub_ids):
+        for candidate, revision in _cached(hub_id):
+            if _complete(candidate, required):
+                return Checkpoint(candidate.resolve(), f"{hub_id}@{revision}")
+    return None
+
+
+def absence(checkpoint: str, required: FileChoices, how: str, hub_ids: Sequence[str] = ()) -> str | None:
+    """None when `locate` finds the checkpoint, else one sentence: what was looked for, and how to get it.
+
+    Args:
+        how: where the model comes from, as an instruction.
+    """
+    if locate(checkpoint, required, hub_ids) is not None:
+        return None
+    files = ", ".join(" or ".join(choice) for choice in required)
+    if Path(checkpoint).expanduser().is_dir():
+        return f"the folder {checkpoint} lacks some of {files}; {how}"
+    return f"no checkpoint '{checkpoint}' here: neither a folder (with {files}) nor in the local hub caches; {how}"
+
+
+def require(checkpoint: str, required: FileChoices, how: str, hub_ids: Sequence[str] = ()) -> Checkpoint:
+    """`locate`, or MissingDependency."""
+    found = locate(checkpoint, required, hub_ids)
+    if found is None:
+        raise MissingDependency(str(absence(checkpoint, required, how, hub_ids)))
+    return found
+
+
+def content_digest(paths: Iterable[Path], extra: str = "") -> str:
+    """Hash (32 hex digits) of file names and contents, in the order of their names, and of ``extra``."""
+    h = hashlib.blake2b(extra.encode(), digest_size=16)
+    for path in sorted(paths, key=lambda p: p.name):
+        stat = path.stat()
+        h.update(f"{path.name}:{_file_digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)};".encode())
+    return h.hexdigest()
+
+
+def check_weights(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], path: Path, allow_unexpected: bool = False
+) -> None:
+    """Refuses weights that a library's lenient loader would let pass.
+
+    Args:
+        expected: the model's own state.
+        found: what the file holds.
+        path: of the file, for the message.
+        allow_unexpected: the file may hold more than the model has (a training loss's parameters, say).
+
+    Raises:
+        CheckpointError: keys missing, unexpected, of another shape, or holding NaN or Inf.
+    """
+    faults = []
+    if absent := sorted(set(expected) - set(found)):
+        faults.append(f"missing keys {_some(absent)}")
+    if not allow_unexpected and (unknown := sorted(set(found) - set(expected))):
+        faults.append(f"unexpected keys {_some(unknown)}")
+    common = sorted(set(expected) & set(found))
+    if shapes := [f"{k}: {tuple(found[k].shape)} for {tuple(expected[k].shape)}" for k in common if found[k].shape != expected[k].shape]:
+        faults.append(f"other shapes {_some(shapes)}")
+    if rotten := [k for k in common if found[k].is_floating_point() and not bool(found[k].isfinite().all())]:
+        faults.append(f"NaN or Inf in {_some(rotten)}")
+    if faults:
+        raise CheckpointError(f"{path} does not fit its model: {'; '.join(faults)}")
+
+
+def check_loading(info: Mapping[str, object], folder: Path) -> None:
+    """Refuses a transformers model whose ``output_loading_info`` names anything missing, unexpected or mis-shaped."""
+    faults = []
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        names = info.get(kind)
+        if isinstance(names, (list, set, tuple)) and names:
+            faults.append(f"{kind.replace('_', ' ')} {_some(sorted(map(str, names)))}")
+    if faults:
+        raise CheckpointError(f"{folder} does not fit its model: {'; '.join(faults)}")
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _complete(folder: Path, required: FileChoices) -> bool:
+    return all(any((folder / name).is_file() for name in choice) for choice in required)
+
+
+def _cached(hub_id: str) -> Iterable[tuple[Path, str]]:
+    """Folders of a hub id in the local caches with their revisions, the one of the main branch first."""
+    if hub_id.count("/") != 1 or hub_id.startswith(("/", ".", "~")):
+        return
+    env, home = os.environ, Path.home()
+    hub = Path(env.get("HF_HUB_CACHE") or Path(env.get("HF_HOME") or home / ".cache" / "huggingface") / "hub")
+    repository = hub / f"models--{hub_id.replace('/', '--')}"
+    snapshots = sorted(repository.glob("snapshots/*"))
+    main = repository / "refs" / "main"
+    current = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    for snapshot in sorted(snapshots, key=lambda p: p.name != current):
+        yield snapshot, snapshot.name[:12]
+    modelscope = Path(env.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope" / "hub")
+    for folder in (modelscope / "models" / hub_id, modelscope / hub_id, modelscope / "hub" / "models" / hub_id):
+        if folder.is_dir():
+            yield folder, "modelscope"
+
+
+@functools.lru_cache(maxsize=256)
+def _file_digest(path: str, size: int, mtime_ns: int) -> str:
+    """Hash of one file; size and time are there so that a changed file is read again."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

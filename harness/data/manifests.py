@@ -1,0 +1,286 @@
+"""Datasets: what a configuration asks for, read from a manifest or a corpus tree and checked in full before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from harness.api import Item
+from harness.data import embedded_set, layouts, tables
+from harness.data.digests import file_digest, item_digest
+from harness.data.entries import Entry, Problems, checked_items, language_code
+from harness.errors import ConfigError, ManifestError, UnknownName
+
+__all__ = ["KINDS", "Dataset", "DatasetConfig", "file_digest", "item_digest", "load_dataset"]
+
+_TREES: Mapping[str, tuple[layouts.Reader, str]] = {
+    "folder": (layouts.folder, ""),
+    "librispeech": (layouts.librispeech, "CC BY 4.0 (LibriSpeech)"),
+    "libritts": (layouts.libritts, "CC BY 4.0 (LibriTTS)"),
+    "vctk": (layouts.vctk, "CC BY 4.0 (VCTK)"),
+    "aishell": (layouts.aishell, "Apache-2.0 (AISHELL-1)"),
+}
+_TABLES: Mapping[str, tuple[Callable[[Path, str, Problems], Iterable[Entry]], tuple[str, ...]]] = {
+    "jsonl": (tables.read_jsonl, (".jsonl", ".ndjson")),
+    "csv": (tables.read_csv, (".csv", ".tsv")),
+}
+KINDS = ("embedded", *_TABLES, "seedtts", *_TREES, "auto")
+"""Values of `DatasetConfig.kind`; "auto" takes what the root looks like."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which items to measure on.
+
+    Args:
+        name: of the dataset in every record.
+        kind: one of `KINDS`.
+        root: folder (or the manifest itself); no path of a manifest may leave it. Relative to the working directory.
+        manifest: file in ``root``, or elsewhere when ``root`` is None (then its folder is the root).
+        language: ISO 639 code: of items that state none; items that state another one are left out. "" takes all.
+        split: a part of the dataset: subfolder of a tree, VCTK's microphone, list of SeedTTS, value of a table's ``split`` column.
+        limit: take the first so many.
+        items: take only these ids.
+
+    Raises:
+        ConfigError: a value of the wrong type or range.
+    """
+
+    name: str
+    kind: str = "auto"
+    root: Path | None = None
+    manifest: str | None = None
+    language: str = ""
+    split: str | None = None
+    limit: int | None = None
+    items: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name or not isinstance(self.name, str):
+            raise ConfigError(f"dataset.name must be a word, got {self.name!r}")
+        if self.limit is not None and (isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1):
+            raise ConfigError(f"dataset.limit must be a positive number of items or null, got {self.limit!r}")
+        try:
+            object.__setattr__(self, "language", language_code(self.language or ""))
+        except ValueError as error:
+            raise ConfigError(f"dataset.{error}") from None
+        if self.kind not in KINDS:
+            raise UnknownName("dataset kind", str(self.kind), KINDS)
+
+    @classmethod
+    def from_mapping(cls, section: Mapping[str, Any]) -> DatasetConfig:
+        """From a configuration's plain values (text for paths, a list of ids).
+
+        Raises:
+            ConfigError: an unknown key or a wrong value.
+        """
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(section) - set(known)):
+            raise ConfigError(f"dataset has no key {', '.join(map(repr, unknown))}; there are: {', '.join(known)}")
+        values = {k: v for k, v in section.items() if v is not None}
+        for key in ("name", "kind", "root", "manifest", "language", "split"):
+            if key in values and not isinstance(values[key], str | Path):
+                raise ConfigError(f"dataset.{key} must be text, got {values[key]!r} (quote it)")
+        items = values.pop("items", ())
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise ConfigError(f"dataset.items must be a list of ids, got {items!r}")
+        if "root" in values:
+            values["root"] = Path(values["root"]).expanduser()
+        if "name" not in values:
+            raise ConfigError("dataset.name is missing")
+        return cls(**values, items=tuple(str(i) for i in items))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Items, checked and in manifest order.
+
+    Args:
+        name: as configured.
+        items: at least one; ids unique, also when case is ignored.
+        synthetic: at least one recording is synthetic speech.
+        description: one line: kind, place and what was taken.
+        licence: as far as the manifest or the corpus states it.
+        digest: of what the manifest says of these items (32 hex digits), wherever the dataset lies; the bytes of the recordings
+            are `item_digest`'s matter.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    synthetic: bool
+    description: str
+    licence: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where entries come from: the root that confines them, a reader's result, and the licence that is known beforehand."""
+
+    kind: str
+    root: Path
+    entries: Iterable[Entry]
+    licence: str = ""
+    description: str = ""
+    splits_rows: bool = False
+
+
+def load_dataset(config: DatasetConfig) -> Dataset:
+    """Read and check a whole dataset; no sound file is opened (but the embedded set's hashes are compared).
+
+    Raises:
+        ManifestError: the manifest is wrong (every offending line named), or nothing is left to measure.
+        ConfigError: ``root`` or ``manifest`` is missing or does not exist, or the kind cannot be guessed.
+        UnknownName: ``items`` holds an id that the dataset has not.
+    """
+    problems = Problems()
+    source = _source(config, problems)
+    items = checked_items(config.name, source.root, config.language, source.entries, problems)
+    total, everything = len(items), items
+    if source.splits_rows and config.split:
+        items = tuple(i for i in items if i.notes.get("split") == config.split)
+        if total and not items:
+            splits = _counted(i.notes.get("split", "") for i in everything)
+            raise ManifestError(f"dataset '{config.name}': no row has split '{config.split}'; there are: {splits}")
+    if config.language:
+        items, before = tuple(i for i in items if i.language == config.language), items
+        if before and not items:
+            raise ManifestError(
+                f"dataset '{config.name}': no item in language '{config.language}'; there are: {_counted(i.language for i in before)}"
+            )
+    if not items:
+        raise ManifestError(
+            f"dataset '{config.name}' is empty: no items of kind {source.kind} in {source.root} ({layouts.seen(source.root)})"
+        )
+    items = _picked(config, items)
+    licences = sorted({i.notes["licence"] for i in items if i.notes.get("licence")})
+    what = source.description or f"{source.kind} in {source.root}"
+    taken = f"{len(items)} items" if len(items) == total else f"{len(items)} of {total} items"
+    return Dataset(
+        name=config.name,
+        items=items,
+        synthetic=any(i.synthetic for i in items),
+        description=f"{what}; {taken} ({_counted(i.language for i in items)})",
+        licence=source.licence or "; ".join(licences) or "not stated",
+        digest=_digest(items, source.root),
+    )
+
+
+def _source(config: DatasetConfig, problems: Problems) -> _Source:
+    kind = config.kind
+    if kind == "embedded" and config.root is None and config.manifest is None:
+        embedded_set.verify()
+        root = embedded_set.ROOT
+        entries = tables.read_jsonl(root / embedded_set.MANIFEST, embedded_set.MANIFEST, problems)
+        return _Source(kind, root, entries, embedded_set.LICENCE, embedded_set.DESCRIPTION, splits_rows=True)
+    if kind == "embedded":
+        raise ConfigError(
+            "the embedded set lies inside the package: leave dataset.root and dataset.manifest empty, or choose another dataset"
+        )
+    root, manifest = _places(config)
+    if kind == "auto":
+        kind = layouts.guess(root / manifest if manifest else root) or ""
+        if not kind:
+            raise ConfigError(
+                f"dataset '{config.name}': cannot tell what {root / (manifest or '')} is; saw {layouts.seen(root)}. "
+                f"Give dataset.kind, one of {', '.join(k for k in KINDS if k != 'auto')}."
+            )
+    if kind == "seedtts":
+        return _Source(kind, root, _seedtts(config, root, manifest, problems))
+    if kind in _TABLES:
+        reader, suffixes = _TABLES[kind]
+        name = manifest or _only_table(root, suffixes)
+        return _Source(kind, root, reader(root / name, name, problems), splits_rows=True)
+    if manifest:
+        raise ConfigError(f"dataset kind '{kind}' is a folder tree: it takes dataset.root, not dataset.manifest ({config.manifest})")
+    tree, licence = _TREES[kind]
+    return _Source(kind, root, tree(root, config.split, problems), licence)
+
+
+def _places(config: DatasetConfig) -> tuple[Path, str | None]:
+    """(root, manifest relative to it or None), both existing."""
+    if config.root is None and config.manifest is None:
+        raise ConfigError(f"dataset '{config.name}' (kind {config.kind}) needs a place: dataset.root=FOLDER or dataset.manifest=FILE")
+    if config.root is None:
+        file = Path(config.manifest or "").expanduser()
+        if not file.is_file():
+            raise ConfigError(f"dataset.manifest={config.manifest}: no such file")
+        return file.parent, file.name
+    if not config.root.exists():
+        raise ConfigError(f"dataset.root={config.root}: no such folder; its parent holds {layouts.seen(config.root.absolute().parent)}")
+    if config.root.is_file() and config.manifest is None:
+        return config.root.parent, config.root.name
+    if config.manifest is None:
+        return config.root, None
+    if not (config.root / config.manifest).is_file():
+        raise ConfigError(f"dataset.manifest={config.manifest}: no such file in {config.root}, which holds {layouts.seen(config.root)}")
+    inside = os.path.relpath(os.path.abspath(config.root / config.manifest), os.path.abspath(config.root))  # noqa: PTH100
+    if inside.startswith(".."):
+        raise ConfigError(f"dataset.manifest={config.manifest} lies outside dataset.root={config.root}; leave one of them out")
+    return config.root, Path(inside).as_posix()
+
+
+def _only_table(root: Path, suffixes: tuple[str, ...]) -> str:
+    found = sorted(p.name for p in root.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+    preferred = [name for name in found if Path(name).stem == "manifest"]
+    if len(chosen := preferred or found) != 1:
+        raise ConfigError(f"{len(chosen)} manifests ({' or '.join(suffixes)}) in {root}: give dataset.manifest; saw {layouts.seen(root)}")
+    return chosen[0]
+
+
+def _seedtts(config: DatasetConfig, root: Path, manifest: str | None, problems: Problems) -> Iterable[Entry]:
+    every = layouts.seedtts_lists(root)
+    names = [manifest] if manifest else layouts.chosen_lists(every, config.split, config.language)
+    if not names:
+        wanted = " and ".join(
+            [*([f"split '{config.split}'"] if config.split else []), *([f"language '{config.language}'"] if config.language else [])]
+        )
+        lists = ", ".join(every) or f"none; it holds {layouts.seen(root)}"
+        raise ConfigError(
+            f"dataset '{config.name}': no list (meta*.lst){' for ' + wanted if wanted else ''} in {root}; lists there: {lists}"
+        )
+    speakers: dict[str, dict[str, dict[str, str]]] = {}
+    for name in names:
+        folder = name.rpartition("/")[0]
+        table = f"{folder}/manifest.csv".lstrip("/")
+        if folder not in speakers:
+            speakers[folder] = tables.read_speakers(root / table, table, problems) if (root / table).is_file() else {}
+        language = layouts.listed_language(name) or config.language
+        yield from tables.read_lst(root / name, name, problems, language, speakers[folder])
+
+
+def _picked(config: DatasetConfig, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    if config.items:
+        wanted, ids = set(config.items), {i.id: None for i in items}
+        if missing := [name for name in config.items if name not in ids]:
+            import difflib
+
+            close = [c for name in missing[:3] for c in difflib.get_close_matches(name, ids, n=3, cutoff=0.5)]
+            known = dict.fromkeys([*close, *list(ids)[:20]])
+            also = f"Also unknown: {', '.join(missing[1:6])}. " if missing[1:] else ""
+            raise UnknownName(
+                "item", missing[0], known, f"{also}({len(known)} of the {len(items)} ids of dataset '{config.name}' are shown.)"
+            )
+        items = tuple(i for i in items if i.id in wanted)
+    return items[: config.limit]
+
+
+def _counted(values: Iterable[str]) -> str:
+    return ", ".join(f"{n} {value or 'unstated'}" for value, n in sorted(Counter(values).items()))
+
+
+def _digest(items: tuple[Item, ...], root: Path) -> str:
+    h = hashlib.blake2b(digest_size=16)
+    top = len(os.fspath(root).rstrip("/")) + 1 if os.fspath(root) != "." else 0
+    for i in items:
+        places = [os.fspath(p)[top:] if p else None for p in (i.path, i.prompt_path)]
+        h.update(
+            json.dumps([i.id, i.text, i.language, i.speaker, i.prompt_text, i.synthetic, *places, sorted(i.notes.items())]).encode() + b"\n"
+        )
+    return h.hexdigest()

@@ -1,0 +1,120 @@
+"""What works on this machine, and how to get what does not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.config import CONF_DIR
+from harness.errors import HarnessError
+from harness.registry import broken_plugins, entries, resolve
+
+PROGRAMS = {
+    "flite": "to make the embedded speech again: apt-get install flite",
+    "espeak-ng": "to make the embedded speech again: apt-get install espeak-ng",
+    "chromium": "to test the report page: apt-get install chromium",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        area: "machine", "system", "backend", "plug-in" or "program".
+        name: of the thing.
+        ok: whether it works.
+        optional: a default run does not need it.
+        text: version, or what is missing and how to get it.
+    """
+
+    area: str
+    name: str
+    ok: bool
+    optional: bool
+    text: str
+
+
+def examine() -> list[Finding]:
+    """Looks at everything without running a model."""
+    return [*_machine(), *_systems(), *_backends(), *_plugins(), *_programs()]
+
+
+def render(findings: list[Finding]) -> str:
+    """Lines of text, grouped by area."""
+    lines = []
+    width = max(len(f.name) for f in findings)
+    for area in dict.fromkeys(f.area for f in findings):
+        lines.append(f"{area}s:" if area != "machine" else "machine:")
+        for f in (f for f in findings if f.area == area):
+            mark = "ready  " if f.ok else "missing" if f.optional else "BROKEN "
+            lines.append(f"  {mark} {f.name:<{width}}  {f.text}".rstrip())
+    bad = [f for f in findings if not f.ok and not f.optional]
+    lines.append("everything a default run needs is here" if not bad else f"{len(bad)} needed by a default run: {', '.join(f.name for f in bad)}")
+    return "\n".join(lines)
+
+
+def _machine() -> Iterator[Finding]:
+    from harness.provenance import machine, packages
+
+    facts = machine()
+    yield Finding("machine", "processor", True, False, f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, Python {facts['python']}")
+    try:
+        import torch
+
+        from harness.torchaudio import is_stubbed, load_torchaudio
+
+        cuda = f"CUDA {torch.version.cuda}, {torch.cuda.device_count()} devices" if torch.cuda.is_available() else "CPU only"
+        yield Finding("machine", "torch", True, False, f"{torch.__version__}, {cuda}")
+        version = load_torchaudio().__version__
+        yield Finding("machine", "torchaudio", True, False, f"{version}" + (", without its compiled part (built for another torch; not needed here)" if is_stubbed() else ""))
+    except (ImportError, OSError) as error:
+        yield Finding("machine", "torch", False, False, f"{error}: pip install torch==2.13.0 torchaudio==2.11.0")
+    absent = [name for name, version in packages().items() if version == "absent" and name != "transformers"]
+    yield Finding("machine", "packages", not absent, False, f"missing: {', '.join(absent)}; install with the README's first command" if absent else "all installed")
+
+
+def _systems() -> Iterator[Finding]:
+    import yaml
+
+    for path in sorted((CONF_DIR / "systems").glob("*.yaml")):
+        section = yaml.safe_load(path.read_text(encoding="utf-8"))
+        family = section.pop("family")
+        reason = ""
+        try:
+            check = getattr(resolve("systems", family), "missing", None)
+            reason = (check(**section) or "") if check is not None else ""
+        except HarnessError as error:
+            reason = str(error)
+        yield Finding("system", path.stem, not reason, True, reason)
+
+
+def _backends() -> Iterator[Finding]:
+    import yaml
+
+    from harness.backends.factory import missing
+
+    for kind in ("asr", "speaker", "mos"):
+        for path in sorted((CONF_DIR / kind).glob("*.yaml")):
+            section = yaml.safe_load(path.read_text(encoding="utf-8"))
+            parts = [section] if "family" in section else [v for v in section.values() if isinstance(v, dict) and "family" in v]
+            reasons = [r for part in parts if (r := missing(kind, part))]
+            default = path.stem in ("embedded", "resemblyzer", "dnsmos")
+            yield Finding("backend", f"{kind}={path.stem}", not reasons, not default, "; ".join(reasons))
+
+
+def _plugins() -> Iterator[Finding]:
+    broken = {(e.group, e.name): reason for e, reason in broken_plugins().items()}
+    for group in ("systems", "suites", "metrics"):
+        for entry in entries(group).values():
+            if entry.origin and (group, entry.name) not in broken:
+                yield Finding("plug-in", f"{group}/{entry.name}", True, True, entry.origin)
+    for (group, name), reason in broken.items():
+        yield Finding("plug-in", f"{group}/{name}", False, True, reason)
+
+
+def _programs() -> Iterator[Finding]:
+    for name, how in PROGRAMS.items():
+        found = shutil.which(name)
+        yield Finding("program", name, found is not None, True, found or how)

@@ -1,0 +1,96 @@
+"""Metrics built together with the models they judge by.
+
+A metric asks for a backend by the name of a constructor argument: ``asr`` (recognisers under the ``asr=`` preset), ``probe`` (the
+closed-vocabulary recogniser over the dataset's own texts), ``encoder`` (``speaker=``) or ``predictor`` (``mos=``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.api import Metric
+from harness.backends.factory import build
+from harness.errors import MissingDependency
+from harness.registry import metric_class
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The judges of one run.
+
+    Args:
+        metrics: by registry key, in order.
+        absent: keys left out, with the reason.
+    """
+
+    metrics: dict[str, Metric]
+    absent: dict[str, str]
+
+
+@dataclass
+class PanelRecipe:
+    """How to build the panel in any process.
+
+    Args:
+        keys: of the metrics.
+        config: the sections ``asr``, ``speaker`` and ``mos``.
+        texts: of the dataset's English items, the vocabulary of the probe.
+        allow_missing: leave out what cannot be built instead of raising.
+    """
+
+    keys: Sequence[str]
+    config: Mapping[str, Any]
+    texts: tuple[str, ...]
+    allow_missing: bool = False
+    _built: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def build(self) -> Panel:
+        """Imports and loads everything the metrics need.
+
+        Raises:
+            MissingDependency: a backend or package is missing and ``allow_missing`` is off.
+            UnknownName: no such metric or backend family.
+        """
+        metrics: dict[str, Metric] = {}
+        absent: dict[str, str] = {}
+        for key in self.keys:
+            try:
+                metrics[key] = self._metric(key)
+            except MissingDependency as error:
+                if not self.allow_missing:
+                    raise MissingDependency(f"metric '{key}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)") from error
+                absent[key] = str(error)
+        return Panel(metrics, absent)
+
+    def _metric(self, key: str) -> Metric:
+        make = metric_class(key)
+        makers: dict[str, Callable[[], Any]] = {"asr": self._asr, "probe": self._probe, "encoder": self._encoder, "predictor": self._predictor}
+        wanted = [name for name in inspect.signature(make).parameters if name in makers]
+        metric: Metric = make(**{name: self._once(name, makers[name]) for name in wanted})
+        return metric
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._built:
+            self._built[name] = make()
+        return self._built[name]
+
+    def _asr(self) -> Any:
+        from harness.metrics.presets import build_asr
+
+        return build_asr(self.config["asr"])
+
+    def _probe(self) -> Any:
+        from harness.backends.closed_vocabulary import ClosedVocabulary
+
+        if not self.texts:
+            raise MissingDependency("the intelligibility probe needs English texts in the dataset")
+        return ClosedVocabulary(texts=self.texts)
+
+    def _encoder(self) -> Any:
+        return build("speaker", self.config["speaker"])
+
+    def _predictor(self) -> Any:
+        return build("mos", self.config["mos"])

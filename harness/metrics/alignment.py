@@ -1,0 +1,140 @@
+"""Which pairs can be compared at all, and over which samples: the one length policy of every intrusive metric.
+
+*Length policy.* A codec's output is as long as its input. Outputs made elsewhere may be padded to a whole frame, or lack the last
+partial one. So a difference of up to 120 ms (one frame of the slowest codec here, 8.3 Hz) or 1 % of the reference (long recordings),
+but never more than 10 % of it (short ones), is tolerated: both sides are cut to the common length and the ratio is kept in the
+counts of the evidence as ``length_ratio``. Anything beyond is not scorable, by the output's fault. Nothing is stretched, padded or
+shifted.
+
+*Blame.* The reference is examined first: what is wrong with it is wrong for every system. Only then is the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.api import FloatArray, NotScorable, Sample, Scalar, Side, Signal
+
+SILENT_PEAK = 2.0**-15
+"""One step of 16-bit audio: a signal that never leaves its own mean by more is silent."""
+
+TOLERANCE_S = 0.12
+TOLERANCE_SHARE = 0.01
+TOLERANCE_MOST = 0.10
+
+LENGTH_POLICY = "common length within min(max(120 ms, 1 %), 10 %)"
+"""The policy as it stands in the signatures."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two mono signals at one rate, finite and not silent.
+
+    Args:
+        reference: float32 ``[N]``.
+        output: float32 ``[N]``; of another length only from `unaligned_pair`.
+        sample_rate: of both, in Hz.
+        length_ratio: samples of the output over samples of the reference, before anything was cut.
+    """
+
+    reference: FloatArray
+    output: FloatArray
+    sample_rate: int
+    length_ratio: float
+
+    @property
+    def duration_s(self) -> float:
+        return self.reference.size / self.sample_rate
+
+    def counts(self, **more: float) -> dict[str, float]:
+        """What every comparison keeps: the length ratio, and what the metric adds."""
+        return {"length_ratio": self.length_ratio, **{name: float(value) for name, value in more.items()}}
+
+
+def aligned_pair(sample: Sample, sample_rate: int, shortest_s: float = 0.0) -> Pair:
+    """Reference and output over their common length.
+
+    Args:
+        sample: output and reference.
+        sample_rate: at which they are compared, in Hz.
+        shortest_s: shorter audio is not scorable.
+
+    Raises:
+        NotScorable: a side is empty, holds NaN or Inf, is silent or too short; or the lengths differ beyond the policy.
+    """
+    pair = unaligned_pair(sample, sample_rate)
+    n_reference, n_output = pair.reference.size, pair.output.size
+    if abs(n_output - n_reference) > length_tolerance(n_reference, sample_rate):
+        seconds = f"{n_output / sample_rate:.3f} s against {n_reference / sample_rate:.3f} s of the reference"
+        raise NotScorable(Side.OUTPUT, f"length ratio {pair.length_ratio:.4f}: {seconds}")
+    require_duration(n_reference / sample_rate, shortest_s, Side.REFERENCE)
+    require_duration(n_output / sample_rate, shortest_s, Side.OUTPUT)
+    n = min(n_reference, n_output)
+    reference, output = pair.reference[:n], pair.output[:n]
+    require_audible(reference, Side.REFERENCE)
+    require_audible(output, Side.OUTPUT)
+    return Pair(reference, output, sample_rate, pair.length_ratio)
+
+
+def unaligned_pair(sample: Sample, sample_rate: int, shortest_s: float = 0.0) -> Pair:
+    """Reference and output, each whole, for measures that do their own alignment or need none.
+
+    Raises:
+        NotScorable: a side is empty, holds NaN or Inf, is silent or shorter than ``shortest_s``.
+    """
+    reference = scorable(sample.require_reference(), Side.REFERENCE, sample_rate, shortest_s)
+    output = scorable(sample.output, Side.OUTPUT, sample_rate, shortest_s)
+    return Pair(reference, output, sample_rate, output.size / reference.size)
+
+
+def length_tolerance(num_samples: int, sample_rate: int) -> float:
+    """By how many samples an output may differ from a reference of ``num_samples``."""
+    return min(max(TOLERANCE_S * sample_rate, TOLERANCE_SHARE * num_samples), TOLERANCE_MOST * num_samples)
+
+
+def scorable(signal: Signal, side: Side, sample_rate: int, shortest_s: float = 0.0) -> FloatArray:
+    """Mono ``[N]`` of one side at ``sample_rate``.
+
+    Raises:
+        NotScorable: empty, NaN or Inf, silent, or shorter than ``shortest_s``.
+    """
+    if signal.audio.num_samples == 0:
+        raise NotScorable(side, "no samples")
+    require_finite(signal, side)
+    # Silence is looked for before resampling, whose ringing at the ends turns a constant into something that moves.
+    require_audible(signal.at(signal.audio.sample_rate), side)
+    samples = signal.at(sample_rate)
+    require_duration(samples.size / sample_rate, shortest_s, side)
+    return samples
+
+
+def require_finite(signal: Signal, side: Side) -> None:
+    """Raises NotScorable when a sample is NaN or Inf."""
+    broken = signal.derive(
+        "non-finite samples", lambda: int(signal.audio.samples.size - np.count_nonzero(np.isfinite(signal.audio.samples)))
+    )
+    if broken:
+        raise NotScorable(side, f"{broken} of {signal.audio.samples.size} samples are NaN or Inf")
+
+
+def require_duration(duration_s: float, shortest_s: float, side: Side) -> None:
+    """Raises NotScorable below ``shortest_s``."""
+    if duration_s < shortest_s:
+        raise NotScorable(side, f"{duration_s:.3f} s, needs {shortest_s:g} s")
+
+
+def require_audible(samples: FloatArray, side: Side) -> None:
+    """Raises NotScorable when ``samples [N]`` are silent (a constant is silent too)."""
+    if samples.size == 0:
+        raise NotScorable(side, "no samples")
+    peak = float(samples.max() - samples.min()) / 2
+    if peak < SILENT_PEAK:
+        raise NotScorable(side, f"silent: half the peak-to-peak range is {peak:.2g} of full scale, less than one 16-bit step")
+
+
+def policy_params() -> Mapping[str, Scalar]:
+    """The policy as parameters of a metric's signature."""
+    return {"length": LENGTH_POLICY}

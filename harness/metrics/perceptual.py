@@ -1,0 +1,264 @@
+"""PESQ and STOI: the libraries' numbers, behind guards against the inputs on which those libraries answer nonsense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.api import Better, Evidence, FloatArray, MetricInfo, Need, NotScorable, Sample, Scalar, Side, Signal
+from harness.metrics.alignment import SILENT_PEAK, aligned_pair, policy_params
+from harness.metrics.libraries import library
+
+SAMPLE_RATE_HZ = 16000
+
+PESQ_SHORTEST_S = 0.25
+PESQ_LONGEST_S = 20.0
+"""P.862 was validated on 8 to 20 s; the package gives up above 50 utterances and crashes on several minutes."""
+
+PESQ_NOMINAL_PIECE_S = 18.0
+PESQ_CUT_SEARCH_S = 1.0
+
+STOI_RATE_HZ = 10000
+STOI_FRAME = 256
+STOI_HOP = 128
+STOI_SEGMENT_FRAMES = 30
+STOI_RANGE_DB = 40.0
+
+
+def pesq_cuts(reference: FloatArray) -> list[int]:
+    """Where a recording at 16 kHz is cut for PESQ: sample indices, first 0, last N.
+
+    Up to `PESQ_LONGEST_S` it is left whole. Longer ones become ``ceil(duration / 18 s)`` pieces; each inner border is moved from its
+    place on the equal grid to the middle of the quietest 40 ms of the *reference* within +-1 s (the first of equals), so no piece
+    exceeds 20 s and the pieces of an item are the same for every system.
+
+    Args:
+        reference: ``[N]`` at 16 kHz.
+    """
+    n = reference.size
+    if n <= PESQ_LONGEST_S * SAMPLE_RATE_HZ:
+        return [0, n]
+    pieces = int(np.ceil(n / (PESQ_NOMINAL_PIECE_S * SAMPLE_RATE_HZ)))
+    window = round(0.04 * SAMPLE_RATE_HZ)
+    search = round(PESQ_CUT_SEARCH_S * SAMPLE_RATE_HZ)
+    cuts = [0]
+    for i in range(1, pieces):
+        start = round(i * n / pieces) - search
+        energy = np.cumsum(np.square(reference[start : start + 2 * search].astype(np.float64)))
+        cuts.append(start + int(np.argmin(energy[window:] - energy[:-window])) + window // 2)
+    return [*cuts, n]
+
+
+@dataclass(frozen=True)
+class _Pesq:
+    """What wide-band and narrow-band PESQ share."""
+
+    def _measure(self, sample: Sample, mode: str) -> Evidence:
+        pair = aligned_pair(sample, SAMPLE_RATE_HZ, PESQ_SHORTEST_S)
+        cuts = pesq_cuts(pair.reference)
+        seconds: list[float] = []
+        scores: list[float] = []
+        for start, stop in pairwise(cuts):
+            score = _pesq_piece(pair.reference[start:stop], pair.output[start:stop], mode)
+            if score is not None:
+                scores.append(score)
+                seconds.append((stop - start) / SAMPLE_RATE_HZ)
+        if not scores:
+            raise NotScorable(Side.REFERENCE, "PESQ detects no utterance")
+        value = scores[0] if len(scores) == 1 else float(np.dot(scores, seconds) / np.sum(seconds))
+        return Evidence(value, counts=pair.counts(pieces=len(scores), pieces_without_speech=len(cuts) - 1 - len(scores)))
+
+
+def _pesq_piece(reference: FloatArray, output: FloatArray, mode: str) -> float | None:
+    """MOS-LQO of one piece, or None where the reference has no utterance in it.
+
+    Raises:
+        NotScorable: the output has nothing where the reference speaks.
+    """
+    import pesq
+
+    if np.ptp(reference) / 2 < SILENT_PEAK:
+        return None  # the package would scale it up and return a number
+    if np.ptp(output) / 2 < SILENT_PEAK:
+        raise NotScorable(Side.OUTPUT, f"silent for {output.size / SAMPLE_RATE_HZ:.1f} s where the reference is not")
+    try:
+        return float(pesq.pesq(SAMPLE_RATE_HZ, reference, output, mode))
+    except pesq.NoUtterancesError as error:
+        try:
+            pesq.pesq(SAMPLE_RATE_HZ, reference, reference, mode)
+        except pesq.NoUtterancesError:
+            return None
+        raise NotScorable(Side.OUTPUT, "PESQ detects no utterance in the output") from error
+
+
+def _pesq_params() -> dict[str, Scalar]:
+    return {"backend": library("pesq"), "pieces": "above 20 s, cut at the quietest 40 ms, mean by duration", **policy_params()}
+
+
+@dataclass(frozen=True)
+class PesqWb(_Pesq):
+    """Wide-band PESQ (ITU-T P.862.2), MOS-LQO."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return MetricInfo(
+            name="pesq_wb",
+            version="1",
+            unit="MOS",
+            better=Better.HIGHER,
+            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
+            sample_rate=SAMPLE_RATE_HZ,
+            bounds=(0.999, 4.644),
+            description="wide-band PESQ, MOS-LQO after ITU-T P.862.2",
+            params=_pesq_params(),
+        )
+
+    def measure(self, sample: Sample) -> Evidence:
+        return self._measure(sample, "wb")
+
+
+@dataclass(frozen=True)
+class PesqNb(_Pesq):
+    """Narrow-band PESQ (ITU-T P.862.1 mapping) of 16 kHz audio, MOS-LQO."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return MetricInfo(
+            name="pesq_nb",
+            version="1",
+            unit="MOS",
+            better=Better.HIGHER,
+            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
+            sample_rate=SAMPLE_RATE_HZ,
+            bounds=(0.999, 4.549),
+            description="narrow-band PESQ, MOS-LQO after ITU-T P.862.1",
+            params=_pesq_params(),
+        )
+
+    def measure(self, sample: Sample) -> Evidence:
+        return self._measure(sample, "nb")
+
+
+@dataclass(frozen=True, eq=False)
+class _StoiInput:
+    """Both sides at 10 kHz with enough speech in them.
+
+    Args:
+        reference: float64 ``[N]``.
+        output: float64 ``[N]``.
+        active_frames: frames left once those 40 dB below the reference's loudest are removed.
+        counts: evidence kept.
+    """
+
+    reference: npt.NDArray[np.float64]
+    output: npt.NDArray[np.float64]
+    active_frames: int
+    counts: dict[str, float]
+
+
+def _stoi_input(sample: Sample) -> _StoiInput:
+    pair = aligned_pair(sample, SAMPLE_RATE_HZ)
+    n = pair.reference.size
+    reference = _at_10k(sample.require_reference(), n)
+    active = active_frames(reference)
+    # The library makes one spectrogram frame fewer than it keeps; it wants 30 of those and returns 1e-5 otherwise.
+    if active - 1 < STOI_SEGMENT_FRAMES:
+        raise NotScorable(Side.REFERENCE, f"{max(0, active - 1)} active frames, STOI needs {STOI_SEGMENT_FRAMES} ({pair.duration_s:.2f} s)")
+    return _StoiInput(reference, _at_10k(sample.output, n), active, pair.counts(active_frames=active))
+
+
+def _at_10k(signal: Signal, num_samples: int) -> npt.NDArray[np.float64]:
+    """The first ``num_samples`` at 16 kHz brought to STOI's own 10 kHz by the filter that is part of the measure's reference code."""
+
+    def compute() -> npt.NDArray[np.float64]:
+        from pystoi.utils import resample_oct
+
+        samples: npt.NDArray[np.float64] = resample_oct(
+            signal.at(SAMPLE_RATE_HZ)[:num_samples].astype(np.float64), STOI_RATE_HZ, SAMPLE_RATE_HZ
+        )
+        return samples
+
+    return signal.derive(("pystoi 10 kHz", num_samples), compute)
+
+
+def active_frames(reference: npt.NDArray[np.float64]) -> int:
+    """Frames of ``reference [N]`` at 10 kHz within 40 dB of its loudest: 256 samples, Hann, half overlapped."""
+    if reference.size <= STOI_FRAME:
+        return 0
+    # The library's own frame grid leaves out a frame that would end exactly at the last sample.
+    frames = np.lib.stride_tricks.sliding_window_view(reference[:-1], STOI_FRAME)[::STOI_HOP]
+    energy = np.square(frames * np.hanning(STOI_FRAME + 2)[1:-1]).sum(axis=1)
+    return int(np.count_nonzero(energy > energy.max() * 10 ** (-STOI_RANGE_DB / 10)))
+
+
+def _stoi_info(name: str, description: str) -> MetricInfo:
+    return MetricInfo(
+        name=name,
+        version="1",
+        unit="",
+        better=Better.HIGHER,
+        needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
+        sample_rate=SAMPLE_RATE_HZ,
+        bounds=(-1.0, 1.0),
+        description=description,
+        params={"backend": library("pystoi"), **policy_params()},
+    )
+
+
+@dataclass(frozen=True)
+class Stoi:
+    """Short-time objective intelligibility."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return _stoi_info("stoi", "short-time objective intelligibility (Taal et al. 2011)")
+
+    def measure(self, sample: Sample) -> Evidence:
+        from pystoi import stoi
+
+        found = _stoi_input(sample)
+        value = float(stoi(found.reference, found.output, STOI_RATE_HZ, extended=False))
+        return Evidence(min(1.0, max(-1.0, value)), counts=found.counts)
+
+
+@dataclass(frozen=True)
+class Estoi:
+    """Extended STOI.
+
+    The library adds noise from numpy's global generator before it normalises, which decides the result wherever a band of the output is
+    empty: the same pair then scores differently twice. Here the same frames are normalised without noise and an empty row or column
+    contributes nothing; elsewhere both agree to 1e-6.
+    """
+
+    @property
+    def info(self) -> MetricInfo:
+        return _stoi_info("estoi", "extended short-time objective intelligibility (Jensen and Taal 2016), without the library's dither")
+
+    def measure(self, sample: Sample) -> Evidence:
+        found = _stoi_input(sample)
+        value = extended_stoi(found.reference, found.output)
+        return Evidence(min(1.0, max(-1.0, value)), counts=found.counts)
+
+
+def extended_stoi(reference: npt.NDArray[np.float64], output: npt.NDArray[np.float64]) -> float:
+    """ESTOI of ``[N]`` pairs at 10 kHz with at least 31 active frames (Jensen and Taal 2016, eq. 5-9)."""
+    from pystoi import utils
+    from pystoi.stoi import OBM
+
+    x, y = utils.remove_silent_frames(reference, output, STOI_RANGE_DB, STOI_FRAME, STOI_HOP)
+    bands = [np.sqrt(OBM @ np.square(np.abs(utils.stft(z, STOI_FRAME, 2 * STOI_FRAME, overlap=2).T))) for z in (x, y)]
+    segments = [np.lib.stride_tricks.sliding_window_view(b, STOI_SEGMENT_FRAMES, axis=1).transpose(1, 0, 2) for b in bands]  # [M, 15, 30]
+    normalised = [_unit(_unit(s, axis=2), axis=1) for s in segments]
+    return float((normalised[0] * normalised[1]).sum() / (STOI_SEGMENT_FRAMES * segments[0].shape[0]))
+
+
+def _unit(segments: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    """Zero mean and unit norm along ``axis``; what has no variance becomes zero."""
+    centred = segments - segments.mean(axis=axis, keepdims=True)
+    norm = np.linalg.norm(centred, axis=axis, keepdims=True)
+    empty = norm < 1e-12
+    return np.where(empty, 0.0, centred / np.where(empty, 1.0, norm))

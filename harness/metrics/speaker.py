@@ -1,0 +1,65 @@
+"""Speaker similarity: is it still the same voice?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, SpeakerEncoder
+from harness.metrics.judged import NoSpeechError, audible
+
+SHORTEST_S = 0.5
+"""Below this a speaker embedding says more about the sounds that happen to be in it than about the voice."""
+
+
+class SpeakerSimilarity:
+    """Cosine of speaker embeddings, output against an *original* recording (SIM-o, never the codec's resynthesis of it).
+
+    Two encoders are two scales: the same pair is .33 or .77 by model. The name says which, the signature which weights.
+
+    Args:
+        encoder: of voices.
+        against: "reference", the item's own recording (resynthesis), or "prompt", the voice to be followed (zero-shot synthesis).
+    """
+
+    def __init__(self, encoder: SpeakerEncoder, against: Literal["reference", "prompt"] = "reference") -> None:
+        if against not in ("reference", "prompt"):
+            raise ValueError(f"against should be 'reference' or 'prompt', got {against!r}")
+        self._encoder, self._against = encoder, against
+        info = encoder.info
+        self.info = MetricInfo(
+            name=f"sim_{info.family}_o",
+            version="1",
+            unit="",
+            better=Better.HIGHER,
+            needs=frozenset({Need.OUTPUT, Need.REFERENCE if against == "reference" else Need.PROMPT}),
+            sample_rate=info.sample_rate,
+            bounds=(-1.0, 1.0),
+            description=f"cosine of {info.family} speaker embeddings, output against the original {against}",
+            params={"encoder": f"{info.family} {info.model} {info.digest} {info.package}", "against": against},
+        )
+
+    def measure(self, sample: Sample) -> Evidence:
+        """The cosine, in -1..1.
+
+        Raises:
+            NotApplicable: the item has no such original.
+            NotScorable: a side silent, shorter than .5 s, not finite, or without speech for the encoder.
+        """
+        original = sample.reference if self._against == "reference" else sample.prompt
+        if original is None:
+            raise NotApplicable(f"the item has no {self._against} recording")
+        # The original first: where it cannot be scored, no system is to blame.
+        first = self._embedding(original, Side.REFERENCE)
+        second = self._embedding(sample.output, Side.OUTPUT)
+        return Evidence(float(np.clip(first @ second, -1.0, 1.0)))
+
+    def _embedding(self, signal: Signal, side: Side) -> npt.NDArray[np.float64]:
+        info = self._encoder.info
+        samples = audible(signal, info.sample_rate, side, SHORTEST_S)
+        try:
+            return signal.derive(("speaker", info.family, info.model, info.digest), lambda: self._encoder.embed(samples))
+        except NoSpeechError as error:
+            raise NotScorable(side, str(error)) from error

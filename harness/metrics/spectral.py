@@ -1,0 +1,167 @@
+"""Distances between spectra: mel-cepstral distortion in its codec and its TTS variant, and log-mel distance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.api import Better, Evidence, FloatArray, MetricInfo, Need, NotScorable, Sample, Scalar, Side, Signal
+from harness.metrics import world
+from harness.metrics.alignment import aligned_pair, policy_params, unaligned_pair
+from harness.metrics.warping import warp
+
+SAMPLE_RATE_HZ = 16000
+
+DB_PER_NEPER_SQRT2 = 10 / math.log(10) * math.sqrt(2)
+"""Kubichek 1993: (10 / ln 10) sqrt(2 sum of squared differences)."""
+
+ACTIVE_RANGE_DB = 40.0
+"""Frames further below the loudest are left out. In a pause the envelope is that of the noise floor, so with all frames kept the amount of
+silence in a corpus, and -100 dB against -90 dB, would weigh as much as speech. 40 dB is the range STOI uses."""
+
+BAND_S = 1.0
+"""Time warping may stray by one second from the straight line between both ends."""
+
+MEL_BANDS = 80
+MEL_FFT = 1024
+MEL_HOP = 256
+MEL_FLOOR_DB = -100.0
+
+
+def _active(cepstra: world.MelCepstra) -> npt.NDArray[np.bool_]:
+    active: npt.NDArray[np.bool_] = cepstra.level_db > cepstra.level_db.max() - ACTIVE_RANGE_DB
+    return active
+
+
+def _mcd_params(frames: str) -> dict[str, Scalar]:
+    return {
+        **world.analysis_params(),
+        "envelope": "cheaptrick",
+        "warping": world.WARPING,
+        "order": world.ORDER,
+        "c0": False,
+        "frames": frames,
+    }
+
+
+@dataclass(frozen=True)
+class Mcd:
+    """Mel-cepstral distortion, frame against frame (for codecs, whose output runs in step with the input)."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return MetricInfo(
+            name="mcd_db",
+            version="1",
+            unit="dB",
+            better=Better.LOWER,
+            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
+            sample_rate=SAMPLE_RATE_HZ,
+            bounds=(0.0, math.inf),
+            description="mel-cepstral distortion (Kubichek 1993) of WORLD envelopes, c1-c24, no time warping",
+            params={**_mcd_params("within 40 dB of the reference's loudest"), "dtw": False, **policy_params()},
+        )
+
+    def measure(self, sample: Sample) -> Evidence:
+        pair = aligned_pair(sample, SAMPLE_RATE_HZ, world.SHORTEST_S)
+        reference, output = world.mel_cepstra(sample.require_reference()), world.mel_cepstra(sample.output)
+        frames = min(reference.level_db.size, output.level_db.size)
+        active = _active(reference)[:frames]
+        if not active.any():
+            raise NotScorable(Side.OUTPUT, "ends before the reference's first active frame")
+        difference = reference.coefficients[:frames, 1:][active] - output.coefficients[:frames, 1:][active]
+        value = DB_PER_NEPER_SQRT2 * float(np.sqrt(np.square(difference).sum(axis=1)).mean())
+        return Evidence(value, counts=pair.counts(frames=frames, active_frames=int(np.count_nonzero(active))))
+
+
+@dataclass(frozen=True)
+class McdDtw:
+    """Mel-cepstral distortion after time warping (for TTS, whose timing is its own). No length policy; pauses of both sides left out."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return MetricInfo(
+            name="mcd_dtw_db",
+            version="1",
+            unit="dB",
+            better=Better.LOWER,
+            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
+            sample_rate=SAMPLE_RATE_HZ,
+            bounds=(0.0, math.inf),
+            description="mel-cepstral distortion of WORLD envelopes, c1-c24, after dynamic time warping, mean over the path",
+            params={**_mcd_params("within 40 dB of each side's loudest"), "dtw": True, "band_s": BAND_S},
+        )
+
+    def measure(self, sample: Sample) -> Evidence:
+        pair = unaligned_pair(sample, SAMPLE_RATE_HZ, world.SHORTEST_S)
+        reference, output = world.mel_cepstra(sample.require_reference()), world.mel_cepstra(sample.output)
+        a, b = reference.coefficients[_active(reference), 1:], output.coefficients[_active(output), 1:]
+        path = warp(a, b, round(BAND_S / world.FRAME_S))
+        counts = pair.counts(reference_frames=a.shape[0], output_frames=b.shape[0], path_steps=path.steps)
+        return Evidence(DB_PER_NEPER_SQRT2 * path.cost / path.steps, counts=counts)
+
+
+@dataclass(frozen=True)
+class LogMelDistance:
+    """Distance of log-mel spectra; unlike MCD it hears the level and the pauses."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return MetricInfo(
+            name="log_mel_distance_db",
+            version="1",
+            unit="dB",
+            better=Better.LOWER,
+            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
+            sample_rate=SAMPLE_RATE_HZ,
+            bounds=(0.0, math.inf),
+            description="root mean square over 80 mel bands of the level difference, mean over frames",
+            params={"bands": MEL_BANDS, "fft": MEL_FFT, "hop": MEL_HOP, "window": "hann", "floor_db": MEL_FLOOR_DB, **policy_params()},
+        )
+
+    def measure(self, sample: Sample) -> Evidence:
+        pair = aligned_pair(sample, SAMPLE_RATE_HZ, MEL_FFT / SAMPLE_RATE_HZ)
+        reference, output = log_mel_db(sample.require_reference()), log_mel_db(sample.output)
+        frames = min(reference.shape[0], output.shape[0])
+        difference = reference[:frames].astype(np.float64) - output[:frames]
+        value = float(np.sqrt(np.square(difference).mean(axis=1)).mean())
+        return Evidence(value, counts=pair.counts(frames=frames))
+
+
+def log_mel_db(signal: Signal) -> FloatArray:
+    """Levels float32 ``[T, 80]`` in dB re a full-scale sine, not below -100 dB. Computed once per signal.
+
+    16 kHz, periodic Hann of 1024 samples every 256, whole frames only; triangles of height one on Slaney's mel scale from 0 to 8 kHz
+    over the power spectrum.
+    """
+    return signal.derive("log-mel 80", lambda: _log_mel_db(signal.at(SAMPLE_RATE_HZ)))
+
+
+def _log_mel_db(samples: FloatArray) -> FloatArray:
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_FFT) / MEL_FFT)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, MEL_FFT)[::MEL_HOP]
+    # A sine of amplitude one has the power sum(w^2) / 4 * FFT size spread over its bins on one side; scaled to 0 dB.
+    scale = 4 / (MEL_FFT * float(np.square(window).sum()))
+    power = np.square(np.abs(np.fft.rfft(frames * window, axis=1))) * scale
+    bands = power @ mel_triangles(SAMPLE_RATE_HZ, MEL_FFT, MEL_BANDS).T
+    return (10 * np.log10(np.maximum(bands, 10 ** (MEL_FLOOR_DB / 10)))).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def mel_triangles(sample_rate: int, fft_size: int, bands: int) -> npt.NDArray[np.float64]:
+    """Overlapping triangles of height one, ``[bands, fft_size / 2 + 1]``, equally wide on Slaney's mel scale from 0 to half the rate."""
+    # Linear below 1 kHz (200/3 Hz a mel), 27 steps per factor 6.4 above.
+    corner_hz, corner_mel, step = 1000.0, 15.0, math.log(6.4) / 27
+    top_hz = sample_rate / 2
+    top_mel = corner_mel + math.log(top_hz / corner_hz) / step if top_hz > corner_hz else top_hz * 3 / 200
+    mels = np.linspace(0, top_mel, bands + 2)
+    edges_hz = np.where(mels < corner_mel, mels * 200 / 3, corner_hz * np.exp(step * (mels - corner_mel)))
+    bins_hz = np.linspace(0, top_hz, fft_size // 2 + 1)
+    rising = (bins_hz - edges_hz[:-2, None]) / (edges_hz[1:-1] - edges_hz[:-2])[:, None]
+    falling = (edges_hz[2:, None] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])[:, None]
+    triangles: npt.NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
+    return triangles

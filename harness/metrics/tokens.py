@@ -1,0 +1,310 @@
+"""Bits and codebooks, counted from the tokens really emitted.
+
+The corpus figures (entropy, use, perplexity) come from histograms over all items, not from a mean over items: a short utterance
+cannot use a large codebook. Each item's evidence therefore carries its own tokens, sorted within each codebook and packed.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.api import Better, Codes, Encoded, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Sample, Scalar, Side
+
+Float64Array = npt.NDArray[np.float64]
+
+POOL_CELLS = 1 << 22
+"""Resamples x codebook entries held at once while pooling: 32 MiB."""
+
+
+def _encoded(sample: Sample) -> Encoded:
+    if sample.encoded is None:
+        raise NotApplicable("the system hands over neither tokens nor packets")
+    return sample.encoded
+
+
+def _codes(sample: Sample) -> Codes:
+    encoded = _encoded(sample)
+    if not isinstance(encoded, Codes):
+        raise NotApplicable("packets have no codebooks")
+    return encoded
+
+
+def _seconds(sample: Sample) -> float:
+    """Seconds of audio that the tokens or packets stand for.
+
+    Raises:
+        NotScorable: none.
+    """
+    encoded = _encoded(sample)
+    # A packet codec gives audio at the rate it takes, so its output knows the rate that the packets do not carry.
+    sample_rate = encoded.spec.sample_rate if isinstance(encoded, Codes) else sample.output.audio.sample_rate
+    if encoded.num_samples <= 0:
+        empty_reference = sample.reference is not None and sample.reference.audio.num_samples == 0
+        raise NotScorable(Side.REFERENCE if empty_reference else Side.OUTPUT, "no audio behind the codes")
+    return encoded.num_samples / sample_rate
+
+
+def _rate_info(name: str, need: Need, description: str) -> MetricInfo:
+    return MetricInfo(
+        name=name,
+        version="1",
+        unit="bit/s",
+        better=Better.NEITHER,
+        needs=frozenset({need}),
+        sample_rate=None,
+        bounds=(0.0, math.inf),
+        description=description,
+        params={"ratio": "bits / audio seconds"},
+        aggregation="weighted mean",
+    )
+
+
+@dataclass(frozen=True)
+class NominalBps:
+    """The bit rate by construction."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return _rate_info("nominal_bps", Need.CODES, "frame rate times the sum of log2 of the codebook sizes, side information apart")
+
+    def measure(self, sample: Sample) -> Evidence:
+        spec = _codes(sample).spec
+        counts = {"frame_rate_hz": spec.frame_rate_hz, "codebooks": float(spec.num_codebooks)}
+        return Evidence(spec.nominal_bps, weight=_seconds(sample), counts=counts)
+
+
+@dataclass(frozen=True)
+class EmittedBps:
+    """The bit rate of what was really sent: padded frames, packet headers and all."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return _rate_info("emitted_bps", Need.ENCODED, "bits of the tokens or packets really emitted, side information apart")
+
+    def measure(self, sample: Sample) -> Evidence:
+        bits, seconds = _encoded(sample).emitted_bits, _seconds(sample)
+        return Evidence(bits / seconds, weight=seconds, counts={"bits": bits, "audio_s": seconds})
+
+
+@dataclass(frozen=True)
+class SideBps:
+    """Side information that travels beside the tokens, such as an utterance embedding."""
+
+    @property
+    def info(self) -> MetricInfo:
+        return _rate_info("side_bps", Need.ENCODED, "bits of side information as stored")
+
+    def measure(self, sample: Sample) -> Evidence:
+        bits, seconds = _encoded(sample).side_bits, _seconds(sample)
+        return Evidence(bits / seconds, weight=seconds, counts={"bits": bits, "audio_s": seconds})
+
+
+@dataclass(frozen=True, eq=False)
+class CodebookTable:
+    """How a corpus uses each of K codebooks.
+
+    Args:
+        sizes: int ``[K]``, entries V_k.
+        tokens: ``[K]``, tokens counted.
+        use: ``[K]``, share of entries that occur at all.
+        perplexity: ``[K]``, 2 to the entropy, 1..V_k.
+        entropy_bits: ``[K]``, first-order entropy per token.
+        frame_rate_hz: tokens per second of each codebook.
+    """
+
+    sizes: npt.NDArray[np.int64]
+    tokens: Float64Array
+    use: Float64Array
+    perplexity: Float64Array
+    entropy_bits: Float64Array
+    frame_rate_hz: float
+
+    @property
+    def efficiency(self) -> Float64Array:
+        """Entropy over log2 V_k (not over the entries used), ``[K]``; NaN for a codebook of one entry."""
+        capacity = np.log2(self.sizes.astype(np.float64))
+        share: Float64Array = np.divide(self.entropy_bits, capacity, out=np.full(capacity.shape, np.nan), where=capacity > 0)
+        return share
+
+
+@dataclass(frozen=True, eq=False)
+class _Usage:
+    """Figures of R resamples, each ``[R, K]``; NaN where a resample holds no token."""
+
+    tokens: Float64Array
+    use: Float64Array
+    entropy_bits: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """Unpacked evidence of one item: tokens ``[K, T]`` (sorted within each codebook), codebook sizes and frame rate."""
+
+    tokens: npt.NDArray[np.int64]
+    sizes: tuple[int, ...]
+    frame_rate_hz: float
+
+
+def pack(codes: Codes) -> dict[str, Scalar]:
+    """Tokens as they are kept in an item's evidence, sorted within each codebook: histograms need no order, and it packs smaller."""
+    steps = np.diff(np.sort(codes.indices, axis=1), axis=1, prepend=0)
+    kind = "<u2" if max(codes.spec.codebook_sizes) <= 1 << 16 else "<u4"
+    text = base64.b64encode(zlib.compress(steps.astype(kind).tobytes(), 6)).decode("ascii")
+    return {
+        "codes": text,
+        "codes_dtype": kind,
+        "sizes": ",".join(str(v) for v in codes.spec.codebook_sizes),
+        "frame_rate_hz": codes.spec.frame_rate_hz,
+    }
+
+
+def _unpack(evidence: Evidence) -> _Packed:
+    detail: dict[str, Any] = dict(evidence.detail)
+    try:
+        sizes = tuple(int(v) for v in detail["sizes"].split(","))
+        steps = np.frombuffer(zlib.decompress(base64.b64decode(detail["codes"], validate=True)), dtype=detail["codes_dtype"])
+    except KeyError as error:
+        raise ValueError(f"evidence without packed codes: no {error} among {sorted(detail)}") from error
+    return _Packed(np.cumsum(steps.reshape(len(sizes), -1).astype(np.int64), axis=1), sizes, float(detail["frame_rate_hz"]))
+
+
+def _usage(evidence: Sequence[Evidence], resamples: Float64Array) -> tuple[_Usage, _Packed]:
+    """Use and entropy of every codebook under each resample ``[R, n]``; with it one item, for sizes and frame rate."""
+    from scipy.sparse import csr_array
+
+    items = [_unpack(e) for e in evidence]
+    if not items:
+        raise ValueError("codebook figures need at least one item")
+    first = items[0]
+    if any((i.sizes, i.frame_rate_hz) != (first.sizes, first.frame_rate_hz) for i in items):
+        raise ValueError("items of different codebooks cannot be pooled: " + ", ".join(sorted({str(i.sizes) for i in items})))
+    weights = np.asarray(resamples, dtype=np.float64)
+    if weights.ndim != 2 or weights.shape[1] != len(items):
+        raise ValueError(f"resamples must be [R, {len(items)}], got {weights.shape}")
+    figures = np.zeros((3, weights.shape[0], len(first.sizes)))
+    lengths = np.array([i.tokens.shape[1] for i in items])
+    rows = np.repeat(np.arange(len(items)), lengths)
+    for k, size in enumerate(first.sizes):
+        entries, columns = np.unique(np.concatenate([i.tokens[k] for i in items]), return_inverse=True)
+        counts = csr_array((np.ones(rows.size), (columns, rows)), shape=(entries.size, len(items)))  # duplicates are summed
+        step = max(1, POOL_CELLS // max(1, entries.size))
+        for at in range(0, weights.shape[0], step):
+            histogram = counts @ weights[at : at + step].T  # [entries, r]
+            figures[:, at : at + step, k] = _figures(histogram, size)
+    return _Usage(*figures), first
+
+
+def _figures(histogram: Float64Array, size: int) -> Float64Array:
+    """Tokens, use and entropy in bits of each column of ``histogram [entries, r]``: ``[3, r]``."""
+    total = histogram.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = histogram / total
+        entropy = -np.sum(np.where(histogram > 0, share * np.log2(share), 0.0), axis=0)
+    use = np.count_nonzero(histogram > 0, axis=0) / size
+    empty = total == 0
+    # -0.0 of a single used entry becomes 0.0.
+    return np.stack([total, np.where(empty, np.nan, use), np.where(empty, np.nan, np.maximum(entropy, 0.0))])
+
+
+def per_codebook(evidence: Sequence[Evidence]) -> CodebookTable:
+    """The corpus figures codebook by codebook.
+
+    Args:
+        evidence: of any of the three codebook metrics, one per item.
+
+    Raises:
+        ValueError: no item, no packed codes, or items of different codebooks.
+    """
+    usage, first = _usage(evidence, np.ones((1, len(evidence))))
+    entropy = usage.entropy_bits[0]
+    return CodebookTable(np.array(first.sizes), usage.tokens[0], usage.use[0], np.exp2(entropy), entropy, first.frame_rate_hz)
+
+
+@dataclass(frozen=True)
+class _CodebookMetric:
+    """What the three share: evidence of an item, and pooling over a corpus."""
+
+    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
+        """From figures ``[R, K]`` to one value per resample ``[R]``."""
+        raise NotImplementedError
+
+    def measure(self, sample: Sample) -> Evidence:
+        """The item's own figure; the corpus's is `pool`."""
+        codes = _codes(sample)
+        if codes.num_frames == 0:
+            _seconds(sample)  # no audio: whose fault it is
+            raise NotScorable(Side.OUTPUT, "no tokens")
+        detail = sample.output.derive(("packed codes", codes.digest()), lambda: pack(codes))
+        alone = Evidence(0.0, detail=detail)
+        usage, _ = _usage([alone], np.ones((1, 1)))
+        value = float(self._figure(usage, codes.spec.frame_rate_hz)[0])
+        return Evidence(value, counts={"frames": float(codes.num_frames), "codebooks": float(codes.num_codebooks)}, detail=detail)
+
+    def pool(self, evidence: Sequence[Evidence], resamples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The figure of the whole corpus under each resample ``[R, n]``: ``[R]``, NaN for a resample without tokens."""
+        usage, first = _usage(evidence, resamples)
+        return self._figure(usage, first.frame_rate_hz)
+
+
+def _codebook_info(name: str, unit: str, better: Better, bounds: tuple[float, float], description: str) -> MetricInfo:
+    return MetricInfo(
+        name=name,
+        version="1",
+        unit=unit,
+        better=better,
+        needs=frozenset({Need.CODES}),
+        sample_rate=None,
+        bounds=bounds,
+        description=description,
+        aggregation="pooled histogram",
+    )
+
+
+@dataclass(frozen=True)
+class EntropyBps(_CodebookMetric):
+    """The rate that an ideal memoryless coder would need: first-order entropy of each codebook, summed, times the frame rate."""
+
+    @property
+    def info(self) -> MetricInfo:
+        description = "sum over codebooks of the first-order entropy, times the frame rate; histograms over all items"
+        return _codebook_info("entropy_bps", "bit/s", Better.NEITHER, (0.0, math.inf), description)
+
+    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
+        value: Float64Array = usage.entropy_bits.sum(axis=1) * frame_rate_hz
+        return value
+
+
+@dataclass(frozen=True)
+class CodebookUse(_CodebookMetric):
+    """Share of the codebook entries that occur at all. A small corpus cannot fill a large codebook: read it beside the token count."""
+
+    @property
+    def info(self) -> MetricInfo:
+        description = "share of codebook entries used, mean over codebooks; histograms over all items"
+        return _codebook_info("codebook_use", "", Better.HIGHER, (0.0, 1.0), description)
+
+    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
+        value: Float64Array = usage.use.mean(axis=1)
+        return value
+
+
+@dataclass(frozen=True)
+class CodebookPerplexity(_CodebookMetric):
+    """How many entries a codebook uses in effect: 2 to its entropy."""
+
+    @property
+    def info(self) -> MetricInfo:
+        description = "perplexity of the codes, mean over codebooks; histograms over all items"
+        return _codebook_info("codebook_perplexity", "", Better.NEITHER, (1.0, math.inf), description)
+
+    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
+        value: Float64Array = np.exp2(usage.entropy_bits).mean(axis=1)
+        return value

@@ -1,0 +1,136 @@
+"""What a run will do: every prediction to make and every number to measure, each under its content key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.api import CodecSpec, Item, MetricInfo, Settings, SuiteInfo, SystemInfo, Task
+from harness.store import key_of
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A row of the tables: a system under test, or a calibration row.
+
+    Args:
+        label: its name in the run.
+        config: registry family and parameters; empty for a calibration row.
+        calibration: "" for a system, else "same_speaker" or "impostor".
+        recordings: of a calibration row, by item id.
+    """
+
+    label: str
+    config: Mapping[str, Any]
+    calibration: str = ""
+    recordings: Mapping[str, Path] | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a system says of itself once it is built.
+
+    Args:
+        info: family, version, weights ...
+        spec: of a codec, else None.
+        kind: "codec", "synthesizer", "recorded" or "calibration".
+        settings: the variants the suite asks of it.
+    """
+
+    info: SystemInfo
+    spec: CodecSpec | None
+    kind: str
+    settings: tuple[Settings, ...]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One prediction to make.
+
+    Args:
+        label: of the entrant.
+        settings: JSON text of the variant.
+        item: id.
+        seed: for systems that sample.
+        key: of the prediction in the store.
+    """
+
+    label: str
+    settings: str
+    item: str
+    seed: int
+    key: str
+
+
+CALIBRATION_METRICS = ("sim_o",)
+
+
+def calibration_entrants(names: Sequence[str], items: Sequence[Item]) -> list[Entrant]:
+    """The reference rows of a suite that this dataset allows (items with prompts; at least two speakers).
+
+    "same_speaker" is the item's prompt; "impostor" the recording of the next item by somebody else, cyclically, so that
+    every item has one and the choice is the same in every run.
+    """
+    found = []
+    for name in names:
+        recordings: dict[str, Path] = {}
+        for i, item in enumerate(items):
+            if name == "same_speaker" and item.prompt_path:
+                recordings[item.id] = item.prompt_path
+            elif name == "impostor":
+                others = (o for o in (*items[i + 1 :], *items[:i]) if o.speaker != item.speaker and o.language == item.language and o.path)
+                other = next(others, None)
+                if item.speaker and other and other.path:
+                    recordings[item.id] = other.path
+        if recordings:
+            found.append(Entrant(name, {}, name, recordings))
+    return found
+
+
+def settings_text(settings: Settings) -> str:
+    """Canonical JSON of a variant."""
+    return json.dumps(dict(settings), sort_keys=True, separators=(",", ":"))
+
+
+def attempts(entrants: Mapping[str, Entrant], cards: Mapping[str, Card], items: Sequence[Item], digests: Mapping[str, str], seeds: Sequence[int], suite: SuiteInfo) -> list[Attempt]:
+    """Every prediction, entrant by entrant in the order of the items. Seeds multiply synthesis only: codecs do not sample."""
+    found = []
+    for label, card in cards.items():
+        entrant = entrants[label]
+        identity = _identity(entrant, card)
+        use_seeds = seeds if suite.task is Task.SYNTHESIS and card.kind == "synthesizer" else seeds[:1]
+        for settings in card.settings:
+            text = settings_text(settings)
+            for item in items:
+                recording = entrant.recordings.get(item.id) if entrant.recordings is not None else None
+                if entrant.recordings is not None and recording is None:
+                    continue
+                for seed in use_seeds:
+                    parts = {"system": identity, "settings": text, "item": digests[item.id], "seed": seed, "task": str(suite.task)}
+                    if recording is not None:
+                        parts["recording"] = digests[f"file:{recording}"]
+                    if card.kind == "recorded":
+                        parts["recorded_as"] = item.id
+                    found.append(Attempt(label, text, item.id, seed, key_of("prediction", parts)))
+    return found
+
+
+def _identity(entrant: Entrant, card: Card) -> dict[str, Any]:
+    return {"config": dict(entrant.config), "calibration": entrant.calibration, "info": asdict(card.info), "spec": asdict(card.spec) if card.spec else None}
+
+
+def score_key(prediction: Mapping[str, Any], item_digest: str, metric: MetricInfo) -> str:
+    """The key of one number.
+
+    Args:
+        prediction: as `Store.describe_prediction` gives it.
+        item_digest: of the item's content.
+        metric: its declaration; the timing of the prediction counts only for metrics made from it.
+    """
+    parts = {"prediction": prediction["digest"], "item": item_digest, "metric": metric.signature()}
+    if "timing" in metric.needs:
+        parts["timing"] = prediction["timing"]
+    return key_of("score", parts)

@@ -1,0 +1,235 @@
+"""The first stage: a worker that builds one system at a time and makes its predictions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.api import (
+    Audio,
+    Codec,
+    Codes,
+    Encoded,
+    Item,
+    MissingOutput,
+    Prediction,
+    Recorded,
+    Side,
+    Status,
+    Suite,
+    Synthesizer,
+    SystemInfo,
+    Timing,
+    Utterance,
+)
+from harness.clock import timed
+from harness.data.audio import UnreadableAudio, flags, read_audio, resample
+from harness.errors import ConfigError, HarnessError, MissingDependency
+from harness.executors import Job
+from harness.plan import Attempt, Card, Entrant
+from harness.registry import resolve
+from harness.store import Outcome, OutcomeWriter, Store
+
+CALIBRATION_INFO = SystemInfo(family="calibration", version="1", description="a recording of the dataset itself")
+
+
+@dataclass(frozen=True)
+class Describe:
+    """A step: build the system and say what it is."""
+
+    suite: Suite
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the parent hears of a prediction.
+
+    Args:
+        outcome: None when it was stored, else why not.
+        warmup_s: wall time of the untimed first call, when this step made it.
+    """
+
+    outcome: Outcome | None
+    warmup_s: float | None = None
+
+
+@dataclass
+class PredictWorker:
+    """Builds the entrant of the current job and predicts attempt by attempt.
+
+    Args:
+        store_root: of the store.
+        items: of the dataset, by id.
+        threads: CPU threads a system may use.
+    """
+
+    store_root: Path
+    items: Mapping[str, Item]
+    threads: int
+    _system: Any = field(default=None, repr=False)
+    _entrant: Entrant | None = None
+    _warm: bool = False
+    _writer: OutcomeWriter | None = field(default=None, repr=False)
+
+    def begin(self, job: Job) -> None:
+        if self._entrant == job.payload:
+            return
+        self._system = None  # freed before the next one is built
+        self._entrant, self._warm = job.payload, False
+        self._system = build_system(job.payload)
+
+    def step(self, step: Attempt | Describe) -> Any:
+        if isinstance(step, Describe):
+            return describe(self._system, step.suite)
+        predicted = self._predict(step)
+        if predicted.outcome is not None:
+            if self._writer is None:
+                self._writer = Store(self.store_root).writer()
+            self._writer.append(step.key, predicted.outcome)
+        return predicted
+
+    def end(self) -> None:
+        pass
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _predict(self, attempt: Attempt) -> Predicted:
+        item = self.items[attempt.item]
+        try:
+            if isinstance(self._system, Synthesizer):
+                call = self._synthesis(item, attempt.seed)
+            elif isinstance(self._system, Codec):
+                call = self._resynthesis(item, attempt.settings)
+            else:
+                call = self._lookup(item)
+        except UnreadableAudio as error:
+            return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"{item.path}: {error}"))
+        warmup_s = None
+        if not self._warm and isinstance(self._system, (Codec, Synthesizer)):
+            warmup_s = timed(call, self._system.info.device).wall_s
+            self._warm = True
+        try:
+            prediction = call()
+        except MissingOutput as error:
+            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"no output: {error}"))
+        except UnreadableAudio as error:
+            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {error}"))
+        if reason := _unusable(prediction.audio):
+            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {reason}"), warmup_s)
+        Store(self.store_root).save_prediction(attempt.key, prediction, flags(prediction.audio))
+        return Predicted(None, warmup_s)
+
+    def _resynthesis(self, item: Item, settings: str) -> Any:
+        codec: Codec = self._system
+        if item.path is None:
+            raise UnreadableAudio("the item has no recording to encode")
+        recording = read_audio(item.path)
+        mono = recording.samples.mean(axis=0) if recording.num_channels > 1 else recording.samples[0]
+        audio = Audio.mono(resample(mono, recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
+        codebooks = json.loads(settings).get("codebooks")
+
+        def call() -> Prediction:
+            encoding = timed(lambda: codec.encode(audio), codec.info.device)
+            encoded: Encoded = encoding.result
+            if codebooks is not None:
+                if not isinstance(encoded, Codes):
+                    raise ConfigError(f"{codec.info.family} emits packets: it has no codebooks to cut")
+                encoded = encoded.first(codebooks)
+            decoding = timed(lambda: codec.decode(encoded), codec.info.device)
+            timing = Timing(
+                total_s=encoding.wall_s + decoding.wall_s,
+                audio_s=audio.duration_s,
+                encode_s=encoding.wall_s,
+                decode_s=decoding.wall_s,
+                threads=self.threads,
+                device=codec.info.device,
+                precision=codec.info.precision,
+            )
+            return Prediction(decoding.result, encoded, timing if audio.num_samples else None)
+
+        return call
+
+    def _synthesis(self, item: Item, seed: int) -> Any:
+        synthesizer: Synthesizer = self._system
+        prompt = read_audio(item.prompt_path) if item.prompt_path else None
+        utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
+
+        def call() -> Prediction:
+            speaking = timed(lambda: synthesizer.synthesize(utterance, seed), synthesizer.info.device)
+            speech = speaking.result
+            timing = Timing(
+                total_s=speaking.wall_s,
+                audio_s=speech.audio.duration_s,
+                threads=self.threads,
+                device=synthesizer.info.device,
+                precision=synthesizer.info.precision,
+            )
+            return Prediction(speech.audio, speech.codes, timing if speech.audio.num_samples else None, speech.stop_reason)
+
+        return call
+
+    def _lookup(self, item: Item) -> Any:
+        assert self._entrant is not None
+        if self._entrant.recordings is not None:
+            path = self._entrant.recordings[item.id]
+            return lambda: Prediction(read_audio(path))
+        return lambda: Prediction(self._system.recall(item.id))
+
+
+def build_system(entrant: Entrant) -> Any:
+    """The system behind an entrant, built from its registry family.
+
+    Raises:
+        UnknownName, MissingDependency, ConfigError: it cannot be built, and what to do.
+    """
+    if entrant.calibration:
+        return None
+    parameters = dict(entrant.config)
+    family = parameters.pop("family", None)
+    if family is None:
+        raise ConfigError(f"system '{entrant.label}' names no registry family; its YAML wants 'family: NAME'")
+    build = resolve("systems", family)
+    missing = getattr(build, "missing", None)
+    if missing is not None and (reason := missing(**parameters)):
+        raise MissingDependency(f"system '{entrant.label}': {reason}")
+    try:
+        system = build(**parameters)
+    except HarnessError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"system '{entrant.label}' ({family}) cannot be built from {parameters}: {error}") from error
+    if not isinstance(system, (Codec, Synthesizer, Recorded)):
+        raise ConfigError(f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer nor Recorded (see harness.api)")
+    return system
+
+
+def describe(system: Any, suite: Suite) -> Card:
+    """The card of a built system (None for a calibration row)."""
+    if system is None:
+        return Card(CALIBRATION_INFO, None, "calibration", ({},))
+    if isinstance(system, Codec):
+        return Card(system.info, system.spec, "codec", tuple(suite.variants(system.spec)))
+    kind = "synthesizer" if isinstance(system, Synthesizer) else "recorded"
+    return Card(system.info, None, kind, tuple(suite.variants(None)))
+
+
+def _unusable(audio: Audio) -> str:
+    """Why an output is no audio at all, or ""."""
+    if audio.num_samples == 0:
+        return "empty (0 samples)"
+    if bad := int(audio.samples.size - np.isfinite(audio.samples).sum()):
+        return f"{bad} of {audio.samples.size} samples are NaN or Inf"
+    return ""
+
+
+def default_threads() -> int:
+    """One per core this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,66 @@
+"""Progress on a terminal: a bar while a stage runs, plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+LINE_EVERY_S = 15.0
+
+
+class TerminalProgress:
+    """Writes to standard error, so that tables on standard output can be piped.
+
+    Args:
+        stream: where to; standard error by default.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._console = Console(file=stream or sys.stderr)
+        self._bar = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, visible=False)
+        self._name, self._total, self._count, self._start, self._said = "", 0, 0, 0.0, 0.0
+
+    def __enter__(self) -> TerminalProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def stage(self, name: str, total: int) -> None:
+        """A new stage of ``total`` units."""
+        self._name, self._total, self._count = name, total, 0
+        self._start = self._said = time.monotonic()
+        self._bar.reset(self._task, description=name, total=max(total, 1), visible=total > 0)
+
+    def advance(self, count: int = 1) -> None:
+        """``count`` units are done."""
+        self._count += count
+        self._bar.advance(self._task, count)
+        if not self._console.is_terminal and time.monotonic() - self._said > LINE_EVERY_S:
+            self._said = time.monotonic()
+            self.note(f"{self._name}: {self._count}/{self._total}")
+
+    def done(self) -> None:
+        """The stage is over."""
+        self._bar.update(self._task, visible=False)
+        if self._total:
+            self.note(f"{self._name}: {self._count} in {time.monotonic() - self._start:.1f} s")

@@ -1,0 +1,206 @@
+"""Every name a user can type, as lazy ``"module:attr"`` strings; nothing is imported until it is used.
+
+Built-in families stand below. A third party joins by entry points in the groups ``harness.systems``, ``harness.suites`` and
+``harness.metrics``. *Variants* of systems are YAML files in ``conf/systems``; a plug-in family without one is its own variant.
+
+``harness --help`` and ``harness list`` stand on this module, so it imports nothing that takes milliseconds: no dataclasses, typing
+or pathlib.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from harness.errors import MissingDependency, UnknownName
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from typing import Any
+
+CONF_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "conf")
+GROUPS = ("systems", "suites", "metrics")
+
+SYSTEMS = {
+    "passthrough": "systems.baselines.passthrough:Passthrough",
+    "noise": "systems.baselines.noise:Noise",
+    "resampled": "systems.baselines.resampled:Resampled",
+    "ffmpeg": "systems.baselines.ffmpeg:FFmpegCodec",
+    "gsm": "systems.baselines.gsm:Gsm",
+    "codec2": "systems.baselines.codec2:Codec2",
+    "recorded": "systems.baselines.recorded:RecordedFolder",
+}
+
+SUITES = {
+    "codec": ("suites.codec:CodecSuite", "resynthesis: quality, intelligibility, voice and bit rate of codecs"),
+}
+
+METRICS = {
+    "pesq_wb": ("harness.metrics.perceptual:PesqWb", "wide-band PESQ, ITU-T P.862.2 MOS-LQO at 16 kHz"),
+    "pesq_nb": ("harness.metrics.perceptual:PesqNb", "narrow-band PESQ, ITU-T P.862.1 MOS-LQO at 16 kHz"),
+    "stoi": ("harness.metrics.perceptual:Stoi", "short-time objective intelligibility"),
+    "estoi": ("harness.metrics.perceptual:Estoi", "extended STOI"),
+    "si_sdr_db": ("harness.metrics.waveform:SiSdr", "scale-invariant signal-to-distortion ratio, means removed"),
+    "si_sdr_aligned_db": ("harness.metrics.waveform:SiSdrAligned", "SI-SDR after removing the estimated lag"),
+    "lag_samples": ("harness.metrics.waveform:Lag", "delay of the output, cross-correlation peak at 16 kHz"),
+    "mcd_db": ("harness.metrics.spectral:Mcd", "mel-cepstral distortion, WORLD envelope, c0 excluded, no DTW"),
+    "mcd_dtw_db": ("harness.metrics.spectral:McdDtw", "mel-cepstral distortion after dynamic time warping (for TTS)"),
+    "log_mel_distance_db": ("harness.metrics.spectral:LogMelDistance", "root-mean-square distance of 80-band log-mel spectra"),
+    "f0_rmse_cents": ("harness.metrics.pitch:F0Rmse", "pitch error over frames voiced on both sides"),
+    "voicing_error": ("harness.metrics.pitch:VoicingError", "share of frames whose voicing differs"),
+    "f0_correlation": ("harness.metrics.pitch:F0Correlation", "correlation of log F0 over frames voiced on both sides"),
+    "level_rms_db": ("harness.metrics.level:LevelRms", "level of the output minus the reference, dB RMS"),
+    "level_lufs_db": ("harness.metrics.level:LevelLufs", "loudness of the output minus the reference, BS.1770"),
+    "clipped_samples": ("harness.metrics.level:ClippedSamples", "samples of the output at full scale"),
+    "length_ratio": ("harness.metrics.level:LengthRatio", "duration of the output over the reference"),
+    "nominal_bps": ("harness.metrics.tokens:NominalBps", "frame rate times the sum of log2 codebook sizes"),
+    "emitted_bps": ("harness.metrics.tokens:EmittedBps", "bits of the codes really emitted, per second"),
+    "entropy_bps": ("harness.metrics.tokens:EntropyBps", "first-order entropy of the codes, per second"),
+    "side_bps": ("harness.metrics.tokens:SideBps", "side information (utterance embedding), per second"),
+    "codebook_use": ("harness.metrics.tokens:CodebookUse", "share of codebook entries used"),
+    "codebook_perplexity": ("harness.metrics.tokens:CodebookPerplexity", "perplexity of the codes, mean over codebooks"),
+    "rtf": ("harness.metrics.speed:Rtf", "real-time factor, sum of wall time over sum of audio"),
+    "rtf_encode": ("harness.metrics.speed:RtfEncode", "real-time factor of encoding"),
+    "rtf_decode": ("harness.metrics.speed:RtfDecode", "real-time factor of decoding"),
+    "wer": ("harness.metrics.text:Wer", "word error rate under the asr= preset"),
+    "cer": ("harness.metrics.text:Cer", "character error rate under the asr= preset"),
+    "dwer": ("harness.metrics.text:DWer", "word error rate against the transcript of the reference audio"),
+    "intelligibility_probe": ("harness.metrics.text:IntelligibilityProbe", "closed-vocabulary recogniser's word errors; not a WER"),
+    "sim_o": ("harness.metrics.speaker:SpeakerSimilarity", "speaker similarity to the original recording (speaker= backend)"),
+    "mos": ("harness.metrics.mos:PredictedMos", "predicted MOS (mos= backend)"),
+}
+
+
+class Entry:
+    """A registered name.
+
+    Args:
+        group: "systems", "suites" or "metrics".
+        name: as typed.
+        target: "module:attr".
+        summary: one line, "" for plug-ins.
+        origin: "" for built-in, else the distribution that brought it.
+    """
+
+    def __init__(self, group: str, name: str, target: str, summary: str = "", origin: str = "") -> None:
+        self.group, self.name, self.target, self.summary, self.origin = group, name, target, summary, origin
+
+
+def entries(group: str) -> dict[str, Entry]:
+    """All names of a group, built-in first. A plug-in cannot replace a built-in name; such a clash is listed by `broken_plugins`."""
+    builtin: Mapping[str, Any] = {"systems": SYSTEMS, "suites": SUITES, "metrics": METRICS}[group]
+    found = {name: Entry(group, name, *((v,) if isinstance(v, str) else v)) for name, v in builtin.items()}
+    for plugin in _plugins():
+        if plugin.group == group:
+            found.setdefault(plugin.name, plugin)
+    return found
+
+
+def resolve(group: str, name: str) -> Any:
+    """The class or factory behind a name, imported now.
+
+    Raises:
+        UnknownName: not registered.
+        MissingDependency: its import fails; the reason is in the message.
+    """
+    known = entries(group)
+    if name not in known:
+        raise UnknownName({"systems": "system family"}.get(group, group.rstrip("s")), name, known)
+    import importlib
+
+    entry = known[name]
+    module, _, attr = entry.target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attr.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a plug-in may raise anything at import: it is reported, never hidden
+        whose = f"plug-in {entry.origin}" if entry.origin else "built-in"
+        raise MissingDependency(f"{group} '{name}' ({whose}, {entry.target}) cannot be imported: {type(error).__name__}: {error}") from error
+    return found
+
+
+def metric_class(key: str) -> Any:
+    """The class of a metric; those that need no backend are built without arguments."""
+    return resolve("metrics", key)
+
+
+def broken_plugins() -> dict[Entry, str]:
+    """Plug-ins that cannot be used, with the reason. Imports every plug-in; for `harness doctor`."""
+    broken = {}
+    for plugin in _plugins():
+        known = entries(plugin.group)[plugin.name]
+        if (known.target, known.origin) != (plugin.target, plugin.origin):
+            broken[plugin] = f"the name '{plugin.name}' is taken by {known.origin or 'a built-in'}"
+            continue
+        try:
+            resolve(plugin.group, plugin.name)
+        except MissingDependency as error:
+            broken[plugin] = str(error)
+    return broken
+
+
+def variants(extra_dir: Path | None = None) -> dict[str, str]:
+    """Names accepted by ``systems=[...]`` with their one-line descriptions: the YAML files, then plug-in families without one."""
+    found = config_choices("systems", extra_dir)
+    for name, entry in entries("systems").items():
+        if entry.origin and name not in found:
+            found[name] = f"plug-in from {entry.origin}"
+    return found
+
+
+def config_choices(group: str, extra_dir: Path | None = None) -> dict[str, str]:
+    """Options of a config group (``dataset``, ``asr``, ...) with the first descriptive comment line of each YAML."""
+    found = {}
+    for root in (CONF_DIR, extra_dir):
+        folder = os.path.join(root, group) if root else ""
+        if os.path.isdir(folder):
+            for name in sorted(os.listdir(folder)):
+                if name.endswith(".yaml"):
+                    found[name.removesuffix(".yaml")] = _description(os.path.join(folder, name))
+    return found
+
+
+def _description(path: str) -> str:
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            if not line.startswith("#"):
+                break
+            text = line.lstrip("# ").strip()
+            if text and not text.startswith("@package"):
+                return text
+    return ""
+
+
+def _plugins() -> Iterator[Entry]:
+    """Entry points of the three groups in every installed distribution.
+
+    Reads the files of the entry-points specification itself (2 ms for 140 distributions): importing importlib.metadata takes 20 ms,
+    more than the rest of ``harness list`` together.
+    """
+    for directory in dict.fromkeys(sys.path):
+        try:
+            names = sorted(n for n in os.listdir(directory or ".") if n.endswith((".dist-info", ".egg-info")))
+        except OSError:
+            continue  # sys.path may name zip files and folders that are not there
+        for name in names:
+            try:
+                with open(os.path.join(directory, name, "entry_points.txt"), encoding="utf-8") as file:
+                    text = file.read()
+            except OSError:
+                continue  # most distributions have none
+            if "[harness." in text:
+                yield from _parse_entry_points(text, name.rpartition(".")[0])
+
+
+def _parse_entry_points(text: str, origin: str) -> Iterator[Entry]:
+    group = ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("["):
+            group = line.strip("[] ").removeprefix("harness.") if line.startswith("[harness.") else ""
+        elif "=" in line and group in GROUPS:
+            name, _, target = line.partition("=")
+            yield Entry(group, name.strip(), target.split("[")[0].strip(), origin=origin)

@@ -1,0 +1,73 @@
+"""The files of a run folder: manifest.json and records.parquet, both replaced atomically, and reading them back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from harness.api import Record
+from harness.errors import StoreError, UsageError
+
+MANIFEST = "manifest.json"
+RECORDS = "records.parquet"
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Strict JSON by temporary file and rename.
+
+    Raises:
+        StoreError: not writable.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(data, file, allow_nan=False, ensure_ascii=False, indent=1, default=str)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_records(folder: Path, records: Sequence[Record]) -> None:
+    """All records of a run as one Parquet file, by temporary file and rename.
+
+    Raises:
+        StoreError: not writable.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [r.as_dict() for r in records]
+    for row in rows:
+        for name in ("counts", "detail"):
+            row[name] = json.dumps(row[name], allow_nan=False, ensure_ascii=False, sort_keys=True)
+    types = {"seed": pa.int64(), "value": pa.float64(), "weight": pa.float64(), "synthetic": pa.bool_()}
+    schema = pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Record)])
+    temporary = folder / "records.tmp"
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(folder / RECORDS)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder / RECORDS}: {error}") from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        UsageError: the folder is not a run.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror}). Runs lie in runs/ unless run.root= says otherwise.") from error
+    except ValueError as error:
+        raise UsageError(f"{folder / MANIFEST} is not valid JSON: {error}") from error
+    return manifest

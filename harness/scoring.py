@@ -1,0 +1,139 @@
+"""The second stage: a worker that measures saved predictions. It never runs a system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.api import Codes, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
+from harness.data.audio import UnreadableAudio, read_audio, resample
+from harness.executors import Job
+from harness.judges import Panel, PanelRecipe
+from harness.store import Outcome, OutcomeWriter, Store
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A step: one metric on one saved prediction.
+
+    Args:
+        prediction: key in the store.
+        metric: registry key.
+        key: under which the outcome is stored.
+    """
+
+    prediction: str
+    metric: str
+    key: str
+
+
+@dataclass(frozen=True)
+class DescribePanel:
+    """A step: build the metrics and say what they are."""
+
+
+@dataclass(frozen=True)
+class PanelCard:
+    """Declarations of the metrics that were built, and the reasons of those that were not."""
+
+    metrics: dict[str, MetricInfo]
+    absent: dict[str, str]
+
+
+@dataclass
+class ScoreWorker:
+    """Measures all outputs of one item together, so that what is derived from its recording is computed once.
+
+    Args:
+        store_root: of the store.
+        recipe: of the metrics.
+    """
+
+    store_root: Path
+    recipe: PanelRecipe
+    _panel: Panel | None = field(default=None, repr=False)
+    _item: Item | None = None
+    _reference: Signal | Outcome | None = field(default=None, repr=False)
+    _prompt: Signal | None = field(default=None, repr=False)
+    _output: tuple[str, Sample] | None = field(default=None, repr=False)
+    _writer: OutcomeWriter | None = field(default=None, repr=False)
+
+    def begin(self, job: Job) -> None:
+        if self._panel is None:
+            self._panel = self.recipe.build()
+        self._item = job.payload
+        self._reference = self._prompt = self._output = None
+
+    def step(self, step: Measure | DescribePanel) -> Status | PanelCard:
+        assert self._panel is not None
+        if isinstance(step, DescribePanel):
+            return PanelCard({k: m.info for k, m in self._panel.metrics.items()}, self._panel.absent)
+        outcome = self._measure(self._panel.metrics[step.metric], step)
+        if self._writer is None:
+            self._writer = Store(self.store_root).writer()
+        self._writer.append(step.key, outcome)
+        return outcome.status
+
+    def end(self) -> None:
+        self._reference = self._prompt = self._output = None
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _measure(self, metric: Metric, step: Measure) -> Outcome:
+        assert self._item is not None
+        sample = self._sample(step.prediction)
+        if isinstance(sample, Outcome):
+            return sample
+        if lacking := _lacking(metric.info, sample):
+            return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
+        try:
+            evidence = metric.measure(sample)
+        except NotScorable as undefined:
+            return Outcome(Status.METRIC_UNDEFINED, side=str(undefined.side), reason=undefined.reason)
+        except NotApplicable as reason:
+            return Outcome(Status.SKIPPED_BY_POLICY, reason=str(reason))
+        return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=dict(evidence.counts), detail=dict(evidence.detail))
+
+    def _sample(self, prediction_key: str) -> Sample | Outcome:
+        """The output beside its reference; or why the reference cannot be read."""
+        item = self._item
+        assert item is not None
+        if self._reference is None and item.path is not None:
+            try:
+                self._reference = Signal(read_audio(item.path), resample)
+            except UnreadableAudio as error:
+                self._reference = Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"{item.path}: {error}")
+        if isinstance(self._reference, Outcome):
+            return self._reference
+        if self._prompt is None and item.prompt_path is not None and item.prompt_path.exists():
+            self._prompt = Signal(read_audio(item.prompt_path), resample)
+        if self._output is None or self._output[0] != prediction_key:
+            prediction = Store(self.store_root).load_prediction(prediction_key)
+            sample = Sample(item, Signal(prediction.audio, resample), self._reference, self._prompt, prediction.encoded, prediction.timing)
+            self._output = (prediction_key, sample)
+        return self._output[1]
+
+
+def _lacking(info: MetricInfo, sample: Sample) -> str:
+    """What the metric needs and this sample has not, or ""."""
+    have: Mapping[Need, bool] = {
+        Need.OUTPUT: True,
+        Need.REFERENCE: sample.reference is not None,
+        Need.TEXT: bool(sample.item.text),
+        Need.PROMPT: sample.prompt is not None,
+        Need.ENCODED: sample.encoded is not None,
+        Need.CODES: isinstance(sample.encoded, Codes),
+        Need.TIMING: sample.timing is not None,
+    }
+    words = {
+        Need.REFERENCE: "the item has no reference recording",
+        Need.TEXT: "the item has no text",
+        Need.PROMPT: "the item has no prompt",
+        Need.ENCODED: "the system gives no codes or packets",
+        Need.CODES: "the system emits no token codes",
+        Need.TIMING: "no timing was taken",
+    }
+    return "; ".join(words[need] for need in sorted(info.needs) if not have[need])

@@ -1,0 +1,86 @@
+"""The laws of a synthesizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from harness.api import Audio, Codes, Speech, Synthesizer, Utterance
+from harness.testing.laws import ContractReport, Laws, difference, expect, expect_audio, expect_info
+from harness.testing.signals import speechlike
+
+
+def check_synthesizer(
+    synthesizer: Synthesizer,
+    utterances: Sequence[Utterance] | None = None,
+    factory: Callable[[], Synthesizer] | None = None,
+    tolerance: float = 1e-4,
+) -> ContractReport:
+    """Check every law of a synthesizer.
+
+    Args:
+        synthesizer: to check.
+        utterances: at least two requests it should fulfil; by default short English ones with prompts at 16 and 24 kHz.
+        factory: makes an equal synthesizer; with it, the same request is made of a fresh instance.
+        tolerance: largest difference between two waveforms that should be equal.
+
+    Raises:
+        BrokenLaw: a law is broken.
+    """
+    requests = list(utterances) if utterances is not None else _requests()
+    if len(requests) < 2:
+        raise ValueError("check_synthesizer needs at least two utterances")
+    laws = Laws(type(synthesizer).__name__)
+    with laws.law("declaration"):
+        expect(isinstance(synthesizer, Synthesizer), "a synthesizer has info, sample_rate, synthesize and stream")
+        expect_info(synthesizer.info)
+        expect(synthesizer.info == synthesizer.info, "info should be the same at every look")
+        expect(synthesizer.sample_rate > 0, f"sample_rate is {synthesizer.sample_rate}")
+    with laws.law("prompt untouched"):
+        for request in requests:
+            before = request.prompt.digest() if request.prompt else ""
+            synthesizer.synthesize(request, 0)
+            expect((request.prompt.digest() if request.prompt else "") == before, "synthesize changed the prompt's samples")
+    with laws.law("speech"):
+        first = [_speech(synthesizer, request) for request in requests]
+    with laws.law("determinism"):
+        for i, request in reversed(list(enumerate(requests))):
+            worst = difference(first[i].audio, synthesizer.synthesize(request, 0).audio)
+            expect(worst <= tolerance, f"request {i} with the same seed again differs by {worst:.3g} (allowed {tolerance:g})")
+    if factory is None:
+        laws.skip("fresh instance", "no factory was given")
+    else:
+        with laws.law("fresh instance"):
+            worst = difference(first[-1].audio, factory().synthesize(requests[-1], 0).audio)
+            expect(worst <= tolerance, f"a fresh instance differs by {worst:.3g} (allowed {tolerance:g})")
+    with laws.law("stream"):
+        for i, request in enumerate(requests):
+            _stream(synthesizer, request, first[i].audio, tolerance)
+    return laws.report()
+
+
+def _requests() -> list[Utterance]:
+    return [
+        Utterance("The river was calm.", "en", speechlike(1.5, 16000, seed=1), "A red kite over the hill."),
+        Utterance("Nine boats came home late.", "en", speechlike(1.2, 24000, seed=2), "We sang until it rained."),
+    ]
+
+
+def _speech(synthesizer: Synthesizer, request: Utterance) -> Speech:
+    speech = synthesizer.synthesize(request, 0)
+    expect(isinstance(speech, Speech), f"synthesize should return Speech, got {type(speech).__name__}")
+    expect_audio(speech.audio, synthesizer.sample_rate, "the speech")
+    expect(speech.audio.num_samples > 0, f"no sample was made for {request.text!r}")
+    expect(isinstance(speech.stop_reason, str) and speech.stop_reason, f"stop_reason should be a word, got {speech.stop_reason!r}")
+    expect(speech.codes is None or isinstance(speech.codes, Codes), f"codes should be Codes or None, got {type(speech.codes).__name__}")
+    return speech
+
+
+def _stream(synthesizer: Synthesizer, request: Utterance, whole: Audio, tolerance: float) -> None:
+    chunks = [expect_audio(c, synthesizer.sample_rate, "a chunk of the stream") for c in synthesizer.stream(request, 0)]
+    expect(chunks, f"the stream of {request.text!r} gave no chunk")
+    joined = Audio(np.concatenate([c.samples for c in chunks], axis=1), synthesizer.sample_rate)
+    expect(joined.num_samples == whole.num_samples, f"the stream gave {joined.num_samples} samples, synthesize {whole.num_samples}")
+    worst = difference(whole, joined)
+    expect(worst <= tolerance, f"the stream of {len(chunks)} chunks differs by {worst:.3g} from synthesize (allowed {tolerance:g})")

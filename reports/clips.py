@@ -1,0 +1,61 @@
+"""Saved audio as small self-contained clips for a page: 16-bit FLAC at its own rate, base64."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+FULL_SCALE = 32767
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Audio that a browser plays, or why there is none.
+
+    Args:
+        flac: base64 text, "" where ``problem`` is set.
+        sample_rate: in Hz.
+        duration_s: in seconds.
+        clipped: samples beyond +-1, which 16-bit integers cannot hold.
+        num_samples: of all channels.
+        problem: why it cannot be played, "" otherwise.
+    """
+
+    flac: str = ""
+    sample_rate: int = 0
+    duration_s: float = 0.0
+    clipped: int = 0
+    num_samples: int = 0
+    problem: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        """What it adds to the page."""
+        return len(self.flac)
+
+
+def encoded(path: Path) -> Clip:
+    """The clip of an audio file. What cannot be read or played comes back as a clip with its problem, to be shown in its place."""
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as problem:
+        return Clip(problem=f"cannot be read: {problem}")
+    if not samples.size:
+        return Clip(sample_rate=rate, problem="holds no samples")
+    if not np.isfinite(samples).all():
+        return Clip(sample_rate=rate, problem="holds NaN or Inf")
+    clipped = int((np.abs(samples) > 1).sum())
+    whole = np.round(np.clip(samples, -1, 1) * FULL_SCALE).astype(np.int16)
+    stream = io.BytesIO()
+    try:
+        soundfile.write(stream, whole, rate, format="FLAC", subtype="PCM_16")
+    except (soundfile.LibsndfileError, ValueError) as problem:
+        return Clip(sample_rate=rate, problem=f"cannot be written as FLAC ({samples.shape[1]} channels, {rate} Hz): {problem}")
+    text = base64.b64encode(stream.getvalue()).decode("ascii")
+    return Clip(text, rate, len(samples) / rate, clipped, samples.size)

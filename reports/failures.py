@@ -1,0 +1,57 @@
+"""Records without a value, grouped so that a thousand equal failures read as one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.api import Status
+from reports.summary import Failure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = ("failure", "reference", "skipped")
+HEADINGS = {
+    "failure": "Failures, counted against the system",
+    "reference": "References that cannot be scored, left out for every system",
+    "skipped": "Skipped, neither scored nor failed",
+}
+
+
+def grouped_failures(frame: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> tuple[Failure, ...]:
+    """Groups of records without a value: same system, status and reason once item names and figures are taken out of it.
+
+    Args:
+        frame: columns `harness.frame.COLUMNS`, sorted.
+        labels: (system, settings) to the row's label.
+    """
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    columns = ["system", "settings", "status", "side", "reason", "name", "metric", "item"]
+    bad = frame[frame["status"] != Status.OK.value]
+    for system, settings, status, side, reason, name, metric, item in bad[columns].itertuples(index=False, name=None):
+        kind = _kind(status, side)
+        # An unscorable reference is nobody's failure: one group for all systems.
+        label = "" if kind == "reference" else labels[system, settings]
+        pattern = re.sub(r"\d+(\.\d+)?", "#", reason.replace(item, "<item>") if item else reason)
+        groups.setdefault((kind, label, status, pattern), []).append((item, name or metric, reason))
+    failures = [
+        Failure(
+            label=label,
+            kind=kind,
+            status=status,
+            reason=min(members)[2],
+            metrics=tuple(dict.fromkeys(name for _, name, _ in members)),
+            items=tuple(sorted({item for item, _, _ in members})),
+            records=len(members),
+        )
+        for (kind, label, status, _), members in groups.items()
+    ]
+    return tuple(sorted(failures, key=lambda f: (KINDS.index(f.kind), -f.records, f.label, f.reason)))
+
+
+def _kind(status: str, side: str) -> str:
+    if status == Status.SKIPPED_BY_POLICY.value:
+        return "skipped"
+    return "reference" if side == "reference" else "failure"

@@ -1,0 +1,98 @@
+r"""The tables as LaTeX (booktabs), to be \input into a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.api import Better
+from reports.summary import Column, Row, Summary
+from reports.wording import bounds, count, number, printable
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    # After a row's \\ a bracket or star would be read as its argument.
+    "[": "{[}", "]": "{]}", "*": "{*}",
+    '"': r"\textquotedbl{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "…": r"\ldots{}", "-": "{-}",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """``text`` as LaTeX prints it; no command or ligature is formed."""
+    return "".join(SPECIAL.get(c, c) for c in printable(text))
+
+
+def render(summary: Summary) -> str:
+    """Two table environments, headline figures and systems; needs the package booktabs."""
+    warning = f" {escaped(summary.synthetic)}" if summary.synthetic else ""
+    partial = " Partial run." if not summary.complete else ""
+    caption = (
+        rf"{escaped(summary.title)}, {summary.num_items} items of {escaped(summary.dataset.get('name', 'the dataset'))}.{partial}"
+        rf"\textbf{{{warning}}} Mean, {summary.confidence * 100:.0f}\,\% bootstrap interval, scored / wanted outputs."
+    )
+    comments = "\n".join(f"% {c.name}: {c.signature}" for c in summary.headline)
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs}. Signatures of the figures:",
+            printable_lines(comments),
+            _table(_figures(summary, summary.headline), caption, "l" + "r" * len(summary.headline)),
+            _table(_systems(summary), f"The systems of the table above.{r' ' + warning if warning else ''}", "lllrrl"),
+            "",
+        ]
+    )
+
+
+def printable_lines(comments: str) -> str:
+    """LaTeX comment lines: whatever would end the comment is gone, each line starts with a percent sign."""
+    return "\n".join(printable(line) for line in comments.split("\n") if line.startswith("%"))
+
+
+def _table(body: Sequence[str], caption: str, alignment: str) -> str:
+    return "\n".join(
+        [
+            r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", r"\small", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", *body,
+            r"\bottomrule", r"\end{tabular}", r"\end{table}",
+        ]
+    )  # fmt: skip
+
+
+def _figures(summary: Summary, columns: Sequence[Column]) -> list[str]:
+    lines = [_row(["system", *(escaped(c.heading) for c in columns)]), r"\midrule"]
+    for i, row in enumerate(summary.rows):
+        if row.calibration and i and not summary.rows[i - 1].calibration:
+            lines.append(r"\midrule")
+        lines += _rows(row, columns)
+    return lines
+
+
+def _rows(row: Row, columns: Sequence[Column]) -> list[str]:
+    """Value, interval and coverage of a system in three rows of the table."""
+    label = escaped(row.label)
+    if row.calibration:
+        label = rf"\textit{{{label}}}"
+    values, spans, counts = [], [], []
+    for column in columns:
+        cell = row.cells[column.key]
+        text = f"${number(cell.value, column.decimals).replace(',', '{,}')}$" if cell.value is not None else "--"
+        values.append(rf"\textbf{{{text.strip('$')}}}" if column.key in row.best and column.better is not Better.NEITHER else text)
+        spans.append(_small(escaped(bounds(cell.low, cell.high, column.decimals)).replace("{-}", "$-$")))
+        counts.append(_small(cell.counted))
+    note = _small(r"\textbf{random weights}") if row.facts.random else ""
+    return [_row([label, *values]), _row([note, *spans]), _row(["", *counts])]
+
+
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {text}}}" if text else ""
+
+
+def _systems(summary: Summary) -> list[str]:
+    lines = [_row(["system", "size", "weights", "parameters", "rate", "trained on"]), r"\midrule"]
+    for f in summary.facts:
+        rate = rf"{f.sample_rate / 1000:g}\,kHz" if f.sample_rate else ""
+        weights = rf"\textbf{{{f.weights}}}" if f.random else escaped(f.weights)
+        lines.append(_row([escaped(f.label), escaped(f.size), weights, count(f.num_parameters), rate, escaped(f.training_data)]))
+    return lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"

@@ -1,0 +1,88 @@
+"""The tables as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from reports.failures import HEADINGS
+from reports.summary import Column, Row, Summary
+from reports.wording import bounds, count, number, printable
+
+
+def escaped(text: str) -> str:
+    """``text`` as it reads, on one line: no cell, emphasis, link, code or HTML is started by it."""
+    return re.sub(r"([\\`*_{}\[\]<>()#|!~$&@:])", r"\\\1", printable(text)) if text else ""
+
+
+def render(summary: Summary) -> str:
+    """The whole report in Markdown: headline table, all metrics, error rates, systems, failures, notes, signatures."""
+    parts = [f"# {escaped(summary.title)}"]
+    about = [
+        f"{summary.num_items} items",
+        *(escaped(summary.dataset[k]) for k in ("name", "description", "licence") if k in summary.dataset),
+    ]
+    parts.append(", ".join(about) + (f". Made {escaped(summary.created)}." if summary.created else "."))
+    if summary.synthetic:
+        parts.append(f"> **{escaped(summary.synthetic)}**")
+    if not summary.complete:
+        parts.append("> **PARTIAL RUN**")
+    parts.append(_figures(summary, summary.headline))
+    if len(summary.headline) < len(summary.columns):
+        parts.append("## All metrics\n\n" + _figures(summary, summary.columns))
+    if summary.error_rates:
+        rows = [
+            [
+                escaped(e.metric), escaped(e.label), *(f"{100 * v:.2f}" for v in (e.macro, e.corpus, e.median, e.above_half)), str(e.n),
+            ]
+            for e in summary.error_rates
+        ]  # fmt: skip
+        parts.append("## Error rates, %\n\n" + _table(["metric", "system", "macro", "corpus", "median", "above 50 %", "n"], rows, left=2))
+    parts.append("## Systems\n\n" + _systems(summary))
+    for kind, heading in HEADINGS.items():
+        if found := [f for f in summary.failures if f.kind == kind]:
+            lines = [
+                f"- {f.records} x {escaped(f.label + ': ' if f.label else '')}{escaped(f.status)}, {escaped(f.reason)} "
+                f"({escaped(', '.join(f.metrics))}; {len(f.items)} items, first {escaped(f.items[0])})"
+                for f in found
+            ]
+            parts.append(f"## {heading}\n\n" + "\n".join(lines))
+    parts.append("## Notes\n\n" + "\n".join(f"- {escaped(note)}" for note in summary.notes))
+    parts.append("## Signatures\n\n" + "\n".join(f"- {escaped(c.name)}: {escaped(c.signature)}" for c in summary.columns))
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(summary: Summary, columns: Sequence[Column]) -> str:
+    rows = [[_label(row), *(_cell(row, c) for c in columns)] for row in summary.rows]
+    return _table(["system", *(escaped(c.heading) for c in columns)], rows)
+
+
+def _label(row: Row) -> str:
+    label = escaped(row.label) + (" **(random weights)**" if row.facts.random else "")
+    return f"*{label}* (calibration)" if row.calibration else label
+
+
+def _cell(row: Row, column: Column) -> str:
+    cell = row.cells[column.key]
+    value = number(cell.value, column.decimals)
+    parts = [f"**{value}**" if column.key in row.best else value, bounds(cell.low, cell.high, column.decimals), cell.counted]
+    return "<br>".join(filter(None, parts))
+
+
+def _systems(summary: Summary) -> str:
+    rows = [
+        [
+            *map(escaped, (f.label, f.description, f.size)),
+            f"**{f.weights}**" if f.random else escaped(f.weights),
+            count(f.num_parameters),
+            f"{f.sample_rate / 1000:g} kHz" if f.sample_rate else "",
+            *map(escaped, (f"{f.device} {f.precision}".strip(), f.training_data)),
+        ]
+        for f in summary.facts
+    ]
+    return _table(["system", "description", "size", "weights", "parameters", "sample rate", "device", "trained on"], rows, left=8)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    rule = ["---" if i < left else "---:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

@@ -1,0 +1,97 @@
+"""Writing a run's report: the page, the tables and the figures, each file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import StoreError
+from harness.frame import Run
+from reports import latex, markdown, page, tidy
+from reports.figures import draw_all
+from reports.summary import Summary
+from reports.tables import Statistics, summarise
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What was written.
+
+    Args:
+        html: the page.
+        markdown, latex, csv: the tables.
+        figures: SVG files.
+        summary: what they print.
+    """
+
+    html: Path
+    markdown: Path
+    latex: Path
+    csv: Path
+    figures: tuple[Path, ...]
+    summary: Summary
+
+
+def write_report(
+    run: Run,
+    out: Path | None = None,
+    audio_limit_mb: float = 48.0,
+    item_limit: int = 1000,
+    statistics: Statistics | None = None,
+) -> ReportFiles:
+    """Write ``report.html``, ``.md``, ``.tex``, ``.csv`` and ``figures/*.svg``.
+
+    Args:
+        run: as read.
+        out: folder, made if need be; the run's own unless told.
+        audio_limit_mb: of audio embedded in the page.
+        item_limit: items listed in the page.
+        statistics: of the intervals.
+
+    Raises:
+        Incomparable: the run mixes signatures.
+        StoreError: a file cannot be written.
+    """
+    out = out or run.path
+    summary = summarise(run, statistics)
+    figures = draw_all(summary)
+    drawn = tuple(_written(out / "figures" / f"{d.name}.svg", [d.standalone()]) for d in figures)
+    return ReportFiles(
+        html=_written(out / "report.html", page.render(run, summary, figures, audio_limit_mb, item_limit)),
+        markdown=_written(out / "report.md", [markdown.render(summary)]),
+        latex=_written(out / "report.tex", [latex.render(summary)]),
+        csv=_written(out / "report.csv", [tidy.render(summary)]),
+        figures=drawn,
+        summary=summary,
+    )
+
+
+def _written(path: Path, parts: Iterable[str]) -> Path:
+    """``path``, replaced in one step by a file of ``parts``; a failure on the way leaves what was there."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+            stream.writelines(parts)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes a private file; a report is as readable as the folder's other files.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as problem:
+        raise StoreError(f"cannot write {path}: {problem}") from problem
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

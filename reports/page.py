@@ -1,0 +1,303 @@
+"""The report as one self-contained HTML page: tables, figures, players; opens from a disk and loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from harness.api import Better
+from harness.frame import Run
+from reports.failures import HEADINGS, KINDS
+from reports.figures import Drawing
+from reports.listing import Listing, listed
+from reports.summary import Column, Failure, Row, Summary
+from reports.wording import ABSENT, ARROWS, WORDS, bounds, count, number, printable, shortened
+
+MACHINE = (("processor", "", ""), ("cores", "", " cores"), ("memory_gib", "", " GiB"), ("system", "", ""), ("python", "Python ", ""))
+"""What of the manifest's machine is shown, with the words around it."""
+
+
+def render(
+    run: Run, summary: Summary, figures: Sequence[Drawing] = (), audio_limit_mb: float = 48.0, item_limit: int = 1000
+) -> Iterator[str]:
+    """The page in parts, the audio last, so that a browser shows the tables before it has read the players' data.
+
+    Args:
+        run: as read.
+        summary: of it.
+        figures: shown inline.
+        audio_limit_mb: of embedded audio, in 10^6 bytes of base64; players are embedded item by item until the next would exceed it.
+        item_limit: items listed at most.
+    """
+    listing = listed(run, summary, audio_limit_mb, item_limit)
+    script = _asset("page.js")
+    data = {
+        "columns": [{"name": c.name, "heading": c.heading, "decimals": c.decimals, "better": c.better} for c in summary.columns],
+        "rows": [{"label": r.label, "calibration": r.calibration} for r in summary.rows],
+        "seeds": any(cell.seeds > 1 for r in summary.rows for cell in r.cells.values()),
+        "items": listing.items,
+    }
+    main = [
+        _results(summary),
+        _drawings(figures),
+        _systems(summary),
+        _failures(summary),
+        _items(summary, listing, audio_limit_mb),
+        _provenance(run, summary),
+    ]
+    yield Template(_asset("page.html")).substitute(
+        title=escape(printable(f"{summary.title} · {summary.dataset.get('name', '')}".rstrip(" ·"))),
+        css=_asset("page.css"),
+        script_hash=f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'",
+        header=_header(run, summary),
+        main="\n".join(filter(None, main)),
+        data=json_block(data),
+        script=script,
+    )
+    for i, clip in enumerate(listing.clips):
+        # Base64 has no character that HTML could take for markup.
+        yield f'<script type="text/plain" id="clip-{i}">{clip}</script>\n'
+    yield "</body>\n</html>\n"
+
+
+def json_block(data: Any) -> str:
+    """JSON that may stand inside a ``<script>`` element: no text in it can end the element or start a comment."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    # A lone surrogate cannot be written as UTF-8.
+    return "".join(c if not 0xD800 <= ord(c) <= 0xDFFF else f"\\u{ord(c):04x}" for c in text)
+
+
+def _asset(name: str) -> str:
+    return (files("reports") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _shown(text: object) -> str:
+    return escape(printable(str(text)))
+
+
+def _header(run: Run, summary: Summary) -> str:
+    machine = run.manifest.get("machine") or {}
+    git = run.manifest.get("git") or {}
+    facts = {
+        "suite": summary.suite,
+        "dataset": summary.dataset.get("name", ""),
+        "items": f"{summary.num_items:,}",
+        "measured": summary.created.replace("T", " ").replace("+00:00", " UTC"),
+        "machine": ", ".join(f"{before}{machine[key]}{after}" for key, before, after in MACHINE if machine.get(key)),
+        "code": str(git.get("commit", ""))[:12] + (" with changes" if git.get("changed") else ""),
+        "licence of the data": summary.dataset.get("licence", ""),
+    }
+    cells = "".join(f"<div><dt>{k}</dt><dd>{_shown(shortened(v, 160))}</dd></div>" for k, v in facts.items() if v.strip())
+    parts = [f"<h1>{_shown(summary.title)}</h1>"]
+    if description := summary.dataset.get("description", ""):
+        parts.append(f'<p class="soft">{_shown(description)}</p>')
+    if summary.synthetic:
+        parts.append(f'<strong class="banner warn" role="note">{_shown(summary.synthetic)}</strong>')
+    if not summary.complete:
+        parts.append('<strong class="banner bad" role="note">PARTIAL RUN: it was stopped before the end; nothing here is final.</strong>')
+    return "\n".join([*parts, f'<dl class="facts">{cells}</dl>'])
+
+
+def _results(summary: Summary) -> str:
+    level = f"{summary.confidence:.0%}".replace("%", " %")
+    parts = [
+        '<h2 id="results">Results</h2>',
+        f'<p class="soft small">Each cell: mean, {level} interval (bar: on the column’s own scale), scored / wanted outputs. '
+        "✓ marks the best mean where coverage is alike. A head cell sorts.</p>",
+        _figure_table(summary, summary.headline, "Headline metrics"),
+    ]
+    if len(summary.headline) < len(summary.columns):
+        rest = _figure_table(summary, summary.columns, "All metrics")
+        parts.append(f"<details><summary>All {len(summary.columns)} metrics</summary>{rest}</details>")
+    if summary.error_rates:
+        rows = "".join(
+            f'<tr{" class=calibration" if e.calibration else ""}><th scope="row">{_shown(e.label)}</th>'
+            f'<td class="left">{_shown(e.metric)}</td>'
+            + "".join(f'<td data-v="{v!r}">{100 * v:.2f}</td>' for v in (e.macro, e.corpus, e.median, e.above_half))
+            + f'<td data-v="{e.n}">{e.n}</td></tr>'
+            for e in summary.error_rates
+        )
+        heads = (("system", "text"), ("metric", "text"), *((h, "number") for h in ("macro mean", "corpus", "median", "above 50 %", "n")))
+        parts += [
+            "<h3>Error rates, %</h3>",
+            _table(
+                "Error rates in per cent",
+                [_head(h, k, "ascending") for h, k in heads],
+                f"<tbody>{rows}</tbody>",
+                "macro: mean over utterances; corpus: all errors over all reference tokens; above 50 %: share of utterances.",
+            ),
+        ]
+    parts.append('<ul class="notes">' + "".join(f"<li>{_shown(note)}</li>" for note in summary.notes) + "</ul>")
+    return "\n".join(parts)
+
+
+def _table(name: str, heads: Iterable[str], bodies: str, caption: str = "", classes: str = "sortable") -> str:
+    below = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name)}">'
+        f'<table class="{classes}">{below}<thead><tr>{"".join(heads)}</tr></thead>{bodies}</table></div>'
+    )
+
+
+def _head(text: str, kind: str, first: str, below: str = "", tip: str = "") -> str:
+    unit = f'<span class="unit">{_shown(below)}</span>' if below else ""
+    left = ' class="left"' if kind == "text" else ""
+    title = f' title="{_shown(tip)}"' if tip else ""
+    return f'<th scope="col" data-kind="{kind}" data-first="{first}"{left}><button type="button"{title}>{_shown(text)}</button>{unit}</th>'
+
+
+def _figure_table(summary: Summary, columns: Sequence[Column], name: str) -> str:
+    heads = [_head("system", "text", "ascending")]
+    for c in columns:
+        first = "descending" if c.better is Better.HIGHER else "ascending"
+        heads.append(_head(f"{c.name} {ARROWS[c.better]}".strip(), "number", first, c.unit, f"{c.description} ({WORDS[c.better]})"))
+    scales = {c.key: _scale(summary.rows, c) for c in columns}
+    bodies = ["<tbody>" + "".join(_figure_row(r, columns, scales) for r in summary.systems) + "</tbody>"]
+    if summary.calibrations:
+        title = f'<tr class="group"><th colspan="{len(columns) + 1}" scope="rowgroup">Calibration, not systems under test</th></tr>'
+        bodies.append("<tbody>" + title + "".join(_figure_row(r, columns, scales) for r in summary.calibrations) + "</tbody>")
+    return _table(name, heads, "".join(bodies))
+
+
+def _scale(rows: Iterable[Row], column: Column) -> tuple[float, float]:
+    """Range of a column's bars: all its values and bounds."""
+    figures = [v for r in rows for v in (r.cells[column.key].value, r.cells[column.key].low, r.cells[column.key].high) if v is not None]
+    return (min(figures), max(figures)) if figures else (0.0, 0.0)
+
+
+def _figure_row(row: Row, columns: Sequence[Column], scales: dict[str, tuple[float, float]]) -> str:
+    facts = row.facts
+    more = [row.variant, facts.size, count(facts.num_parameters)]
+    tag = '<span class="tag bad">random weights</span>' if facts.random else ""
+    # A long name may break after an underscore.
+    name = _shown(facts.label).replace("_", "_<wbr>")
+    label = f'{name}<span class="more">{_shown(" · ".join(filter(None, more)))}{tag}</span>'
+    cells = "".join(_figure_cell(row, c, scales[c.key]) for c in columns)
+    kind = ' class="calibration"' if row.calibration else ""
+    return f'<tr{kind}><th scope="row" data-t="{_shown(row.label)}">{label}</th>{cells}</tr>'
+
+
+def _figure_cell(row: Row, column: Column, scale: tuple[float, float]) -> str:
+    cell = row.cells[column.key]
+    short = " short" if cell.n_ok < cell.n_total else ""
+    counted = f'<span class="n{short}">{cell.counted}</span>' if cell.counted else ""
+    if cell.value is None:
+        why = _shown(shortened(cell.reason, 120))
+        return f'<td data-v=""><span class="value">{ABSENT}</span>{counted}<span class="why">{why}</span></td>'
+    best = ' class="best"' if column.key in row.best else ""
+    span = bounds(cell.low, cell.high, column.decimals)
+    bar, worst = "", ""
+    low, width = scale[0], scale[1] - scale[0]
+    if cell.low is not None and cell.high is not None and width > 0:
+        left, right, at = (100 * (v - low) / width for v in (cell.low, cell.high, cell.value))
+        line = f'<i style="left:{left:.1f}%;width:{right - left:.1f}%"></i><b style="left:{at:.1f}%"></b>'
+        bar = f'<span class="range" aria-hidden="true">{line}</span>'
+    if short and cell.pessimistic is not None:
+        worst = f'<span class="span worst">{number(cell.pessimistic, column.decimals)} with failures as worst</span>'
+    interval = f'<span class="span">{span}</span>' if span else ""
+    value = f'<span class="value">{number(cell.value, column.decimals)}</span>'
+    return f'<td{best} data-v="{cell.value!r}">{value}{bar}{interval}{counted}{worst}</td>'
+
+
+def _drawings(figures: Sequence[Drawing]) -> str:
+    if not figures:
+        return ""
+    shown = "".join(f"<figure><figcaption>{_shown(d.title)}</figcaption>{_labelled(d)}</figure>" for d in figures)
+    return f"<h2>Figures</h2>{shown}"
+
+
+def _labelled(drawing: Drawing) -> str:
+    return drawing.inline().replace("<svg", f'<svg role="img" aria-label="{_shown(drawing.title)}"', 1)
+
+
+def _systems(summary: Summary) -> str:
+    rows = []
+    for f in summary.facts:
+        rate = f"{f.sample_rate / 1000:g} kHz" if f.sample_rate else ABSENT
+        weights = '<span class="tag bad">random</span>' if f.random else _shown(f.weights)
+        about = f'<span class="more">{_shown(f.description)}</span>' if f.description else ""
+        size = count(f.num_parameters) or ABSENT
+        words = (f.size or ABSENT, f.training_data or ABSENT, f"{f.device} {f.precision}".strip() or ABSENT, f.tools or ABSENT)
+        rows.append(
+            f'<tr><th scope="row" data-t="{_shown(f.label)}">{_shown(f.label)}{about}</th><td class="left">{_shown(words[0])}</td>'
+            f'<td class="left">{weights}</td><td data-v="{f.num_parameters}">{size}</td><td data-v="{f.sample_rate}">{rate}</td>'
+            + "".join(f'<td class="left">{_shown(word)}</td>' for word in words[1:])
+            + "</tr>"
+        )
+    heads = [_head(h, "number" if h in ("parameters", "rate") else "text", "ascending") for h in
+             ("system", "size", "weights", "parameters", "rate", "trained on", "device", "tools")]  # fmt: skip
+    return "<h2>Systems</h2>" + _table("Systems", heads, f"<tbody>{''.join(rows)}</tbody>")
+
+
+def _failures(summary: Summary) -> str:
+    if not summary.failures:
+        return '<h2>Failures</h2><p class="soft">None: every output was scored by every metric.</p>'
+    parts = ["<h2>Failures</h2>"]
+    for kind in KINDS:
+        found = [f for f in summary.failures if f.kind == kind]
+        if not found:
+            continue
+        body = "".join(_failure_row(f) for f in found)
+        words = ("system", "status", "reason", "metrics", "items")
+        heads = [_head("records", "number", "descending"), *(_head(word, "text", "ascending") for word in words)]
+        records = sum(f.records for f in found)
+        table = _table(HEADINGS[kind], heads, f"<tbody>{body}</tbody>", classes="sortable failures")
+        opened = " open" if kind != "skipped" else ""
+        parts.append(f"<details{opened}><summary>{HEADINGS[kind]}: {records:,} records</summary>{table}</details>")
+    return "".join(parts)
+
+
+def _failure_row(failure: Failure) -> str:
+    more = len(failure.items) - 4
+    items = ", ".join(shortened(i, 40) for i in failure.items[:4]) + (f" and {more} more" if more > 0 else "")
+    words = (failure.label or "all", failure.status.replace("_", " "))
+    return (
+        f'<tr><td data-v="{failure.records}">{failure.records}</td>'
+        + "".join(f"<td>{_shown(word)}</td>" for word in words)
+        + f'<td class="reason">{_shown(failure.reason)}</td><td>{_shown(", ".join(failure.metrics))}</td><td>{_shown(items)}</td></tr>'
+    )
+
+
+def _items(summary: Summary, listing: Listing, audio_limit_mb: float) -> str:
+    size = f"{listing.audio_bytes / 1e6:.1f} MB of 16-bit FLAC at each system’s own rate"
+    lines = [f"Players for {listing.with_players} of {listing.num_items} items ({size})."]
+    if listing.withheld:
+        lines.append(f"The page’s limit of {audio_limit_mb:g} MB is reached; {listing.withheld} listed items go without players.")
+    if len(listing.items) < listing.num_items:
+        lines.append(f"Listed: the first {len(listing.items)} of {listing.num_items} items.")
+    directed = [(i, c) for i, c in enumerate(summary.columns) if c.better is not Better.NEITHER]
+    options = "".join(f'<option value="{i}">worst {_shown(c.name)} first</option>' for i, c in directed)
+    return (
+        f'<section id="items"><h2>Items</h2><p class="soft small" id="players">{" ".join(map(escape, lines))}</p>'
+        '<div class="controls"><label>Find <input type="search" id="search" placeholder="id, text or speaker"></label>'
+        '<label>Order <select id="order"><option value="">as in the dataset</option>'
+        f'<option value="failures">most failures first</option>{options}</select></label></div>'
+        "<noscript>The items need JavaScript.</noscript></section>"
+    )
+
+
+def _provenance(run: Run, summary: Summary) -> str:
+    signatures = "".join(
+        f'<tr><th scope="row">{_shown(c.name)}</th><td class="left">{_shown(c.description)}</td>'
+        f'<td class="left"><code>{_shown(c.signature)}</code></td></tr>'
+        for c in summary.columns
+    )
+    heads = [_head(h, "text", "ascending") for h in ("metric", "description", "signature")]
+    packages = ", ".join(f"{name} {version}" for name, version in sorted((run.manifest.get("packages") or {}).items()))
+    kept = {k: v for k, v in run.manifest.items() if k != "items"}
+    manifest = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True, default=str)
+    command = f"<p><code>{_shown(summary.command)}</code></p>" if summary.command else ""
+    return (
+        f"<h2>Provenance</h2>{command}<details><summary>Signatures of the metrics</summary>"
+        + _table("Signatures", heads, f"<tbody>{signatures}</tbody>")
+        + f"</details><details><summary>Packages</summary><p class=small>{_shown(packages) or 'not recorded'}</p></details>"
+        f"<details><summary>Manifest (without its items)</summary><pre>{escape(manifest)}</pre></details>"
+    )

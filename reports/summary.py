@@ -1,0 +1,271 @@
+"""What every renderer prints: the typed tables of one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from harness.api import Better, Weights
+from reports.wording import heading
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric.
+
+    Args:
+        key: in the registry and in `Row.cells`.
+        name: shown.
+        unit: "" where there is none.
+        better: direction; only a column with one has a best cell.
+        worst: what a failure counts as in the pessimistic figure, None where that is unbounded.
+        signature: that all its numbers share.
+        description, aggregation: of the metric.
+        headline: place in the short table, None where it is not in it.
+        decimals: digits after the point.
+        excluded: items whose reference this metric cannot score, left out for every system.
+        unranked: why no cell is marked best, "" where one is.
+    """
+
+    key: str
+    name: str
+    unit: str
+    better: Better
+    worst: float | None
+    signature: str
+    description: str
+    aggregation: str
+    headline: int | None
+    decimals: int = 3
+    excluded: tuple[str, ...] = ()
+    unranked: str = ""
+
+    @property
+    def heading(self) -> str:
+        return heading(self.name, self.unit, self.better)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One system's figure of one metric. Its records are ``n_total + n_excluded + n_skipped`` in number.
+
+    Args:
+        value: pooled over the ``n_ok`` scored outputs, or None.
+        low, high: 95 % bounds, or None where there are fewer than two clusters.
+        n_ok: outputs scored.
+        n_total: outputs that could be scored, i.e. ``n_ok`` and the system's failures.
+        n_excluded: records left out because the reference cannot be scored.
+        n_skipped: records the metric does not apply to, or that were skipped by policy.
+        n_missing: items of the run without any record (an unfinished run).
+        pessimistic: the figure when each failure counts as the worst possible value; None where that has no bound.
+        statuses: records by status, of all of them.
+        reason: why there is no value, "" otherwise.
+        clusters: independent units behind the interval.
+        method: of the interval.
+        seeds: number of seeds.
+        seed_spread: standard deviation of the figure over seeds, None for one seed.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n_ok: int = 0
+    n_total: int = 0
+    n_excluded: int = 0
+    n_skipped: int = 0
+    n_missing: int = 0
+    pessimistic: float | None = None
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+    clusters: int = 0
+    method: str = ""
+    seeds: int = 0
+    seed_spread: float | None = None
+
+    @property
+    def coverage(self) -> float:
+        """Share of the wanted outputs that were scored, 0 to 1."""
+        wanted = self.n_total + self.n_missing
+        return self.n_ok / wanted if wanted else 0.0
+
+    @property
+    def counted(self) -> str:
+        """``n_ok/n_total``; "" where nothing was to be scored."""
+        return f"{self.n_ok}/{self.n_total}" if self.n_total else ""
+
+
+@dataclass(frozen=True)
+class SystemFacts:
+    """What is known of a system beside its numbers (`harness.api.SystemInfo`, from the manifest)."""
+
+    label: str
+    family: str = ""
+    version: str = ""
+    description: str = ""
+    size: str = ""
+    weights: str = Weights.NONE
+    weights_digest: str = ""
+    num_parameters: int = 0
+    training_data: str = ""
+    sample_rate: int = 0
+    device: str = ""
+    precision: str = ""
+    tools: str = ""
+
+    @property
+    def random(self) -> bool:
+        return self.weights == Weights.RANDOM
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system under one setting.
+
+    Args:
+        facts: of the system.
+        settings: JSON text as in the frame.
+        calibration: a reference row, not a system under test.
+        cells: by metric key.
+        best: keys of the metrics in which no ranked system has a better figure (as printed).
+    """
+
+    facts: SystemFacts
+    settings: str
+    calibration: bool
+    cells: Mapping[str, Cell]
+    best: frozenset[str] = frozenset()
+
+    @property
+    def variant(self) -> str:
+        """The settings in words, "" for the plain system."""
+        return ", ".join(f"{k}={v}" for k, v in parsed_settings(self.settings).items())
+
+    @property
+    def label(self) -> str:
+        return f"{self.facts.label} {self.variant}".rstrip()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Records without a value that share system, status and reason (up to the figures in it).
+
+    Args:
+        label: of the row.
+        kind: "failure" counts against the system; "reference" is left out for every system; "skipped" is neither.
+        status, reason: of the first of them, by item.
+        metrics: names affected.
+        items: affected, sorted.
+        records: number of records.
+    """
+
+    label: str
+    kind: str
+    status: str
+    reason: str
+    metrics: tuple[str, ...]
+    items: tuple[str, ...]
+    records: int
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Four readings of one set of transcripts, as fractions (1 is as many errors as reference tokens).
+
+    Args:
+        label: of the row.
+        metric: shown name.
+        macro: mean over utterances of errors / reference length.
+        corpus: all errors / all reference tokens.
+        median: over utterances.
+        above_half: share of utterances above 50 %.
+        n: utterances.
+        calibration: a reference row.
+    """
+
+    label: str
+    metric: str
+    macro: float
+    corpus: float
+    median: float
+    above_half: float
+    n: int
+    calibration: bool
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A figure asked for by the suite (`harness.api.Curve`), metrics as keys."""
+
+    title: str
+    x: str
+    y: tuple[str, ...]
+    log_x: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in tables.
+
+    Args:
+        suite, title, task: what was asked.
+        dataset: its name, description and licence, by those words.
+        num_items: of the run.
+        synthetic: a sentence that starts with SYNTHETIC SPEECH, "" for human recordings.
+        created, command, complete: of the run.
+        confidence: of the intervals.
+        columns: every metric, in the suite's order.
+        rows: systems under test, then calibration rows.
+        failures: grouped, the largest group first.
+        error_rates: of metrics that count hits, substitutions, deletions and insertions.
+        axes: figures asked for.
+        notes: what a reader must know to read the numbers.
+    """
+
+    suite: str
+    title: str
+    task: str
+    dataset: Mapping[str, str]
+    num_items: int
+    synthetic: str
+    created: str
+    command: str
+    complete: bool
+    confidence: float
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    error_rates: tuple[ErrorRates, ...]
+    axes: tuple[Axes, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def headline(self) -> tuple[Column, ...]:
+        short = [(c.headline, c) for c in self.columns if c.headline is not None]
+        return tuple(c for _, c in sorted(short, key=lambda pair: pair[0])) or self.columns
+
+    @cached_property
+    def systems(self) -> tuple[Row, ...]:
+        return tuple(r for r in self.rows if not r.calibration)
+
+    @cached_property
+    def calibrations(self) -> tuple[Row, ...]:
+        return tuple(r for r in self.rows if r.calibration)
+
+    @cached_property
+    def facts(self) -> tuple[SystemFacts, ...]:
+        """Of each system under test once, in table order."""
+        return tuple({r.facts.label: r.facts for r in self.systems}.values())
+
+    def column(self, key: str) -> Column | None:
+        """The column of a registry key or shown name."""
+        return next((c for c in self.columns if c.key == key), None) or next((c for c in self.columns if c.name == key), None)
+
+
+def parsed_settings(text: str) -> dict[str, int | float | str | bool]:
+    """A variant's settings from the frame's JSON text; "" is the plain system."""
+    parsed = json.loads(text) if text else {}
+    if not isinstance(parsed, dict):
+        raise ValueError(f"settings must be a JSON object, got {text!r}")
+    return parsed

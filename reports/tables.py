@@ -1,0 +1,401 @@
+"""From the frame of a run to its `Summary`: who counts, what enters a mean, what is marked best."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.api import Better, Evidence, PooledMetric, Status
+from harness.errors import HarnessError, Incomparable, StoreError
+from harness.frame import COLUMNS, Run
+from reports.failures import grouped_failures
+from reports.intervals import METHOD, Interval, interval, pooled_interval
+from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
+from reports.wording import decimals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COVERAGE_TOLERANCE = 0.01
+"""Systems whose coverage differs by more than this are not ranked against each other."""
+ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How intervals are made: confidence, number of resamples and seed of the draws."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+
+
+def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[str, PooledMetric] | None = None) -> Summary:
+    """The tables of a run.
+
+    Args:
+        run: as read from its folder.
+        statistics: of the intervals.
+        pooled: metric objects by registry key, for metrics whose corpus figure is not a mean of items; what is not given
+            is built by the registry.
+
+    Raises:
+        Incomparable: one metric with two signatures, or two suites in one frame.
+        StoreError: the frame lacks a column, or holds one measurement twice.
+    """
+    how = statistics or Statistics()
+    frame = _checked(run.frame)
+    manifest = run.manifest
+    columns = _columns(frame, manifest)
+    usual = manifest.get("items") or {}
+    seeds = {s: frozenset(g["seed"]) for s, g in frame.groupby(["system", "settings"], sort=False)}
+    cluster = _cluster_names(frame)
+    groups = {key: group for key, group in frame.groupby(["metric", "system", "settings"], sort=False)}
+    calibration = set(manifest.get("calibration") or ())
+    rows = []
+    for system, settings in _row_order(seeds, manifest):
+        expected = 0 if system in calibration else len(usual) * len(seeds[system, settings])
+        cells = {}
+        for column in columns:
+            group = groups.get((column.key, system, settings))
+            cells[column.key] = Cell(reason="not measured") if group is None else _cell(group, column, cluster, expected, how, pooled or {})
+        rows.append(Row(_facts(system, manifest), settings, system in calibration, cells))
+    columns = tuple(replace(c, decimals=decimals(v for r in rows if (v := r.cells[c.key].value) is not None)) for c in columns)
+    columns, marked = _ranked(columns, rows)
+    described = manifest.get("suite") or {}
+    labels = {(r.facts.label, r.settings): r.label for r in marked}
+    synthetic = _synthetic(frame, manifest)
+    complete = manifest.get("status", "complete") == "complete"
+    return Summary(
+        suite=str(described.get("name", "")),
+        title=str(described.get("title") or described.get("name", "")),
+        task=str(described.get("task", "")),
+        dataset={k: str(v) for k, v in (manifest.get("dataset") or {}).items() if v not in (None, "")},
+        num_items=len(usual) or int(frame["item"].nunique()),
+        synthetic=synthetic,
+        created=str(manifest.get("created", "")),
+        command=str(manifest.get("command", "")),
+        complete=complete,
+        confidence=how.confidence,
+        columns=columns,
+        rows=tuple(marked),
+        failures=grouped_failures(frame, labels),
+        error_rates=_error_rates(groups, columns, marked),
+        axes=tuple(
+            Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
+        ),
+        notes=(*_notes(columns, marked, how, complete, cluster), *_warnings(manifest)),
+    )
+
+
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sorted, so that results do not depend on the order of records, and refused where an average would be wrong."""
+    if missing := [c for c in COLUMNS if c not in frame.columns]:
+        raise StoreError(f"the run's frame lacks the columns {missing}; it has {list(frame.columns)}")
+    text = [c for c in COLUMNS if c not in ("seed", "value", "weight", "synthetic")]
+    # Enumerations and Arrow strings become plain str, missing text becomes "".
+    frame = frame.assign(**{c: frame[c].astype(object).where(frame[c].notna(), "").map(str) for c in text})
+    if len(suites := sorted(set(frame["suite"]))) > 1:
+        raise Incomparable(f"this frame holds the suites {', '.join(suites)}; make a report of each apart")
+    for key, group in frame.groupby("metric", sort=True):
+        signatures = sorted(set(group["signature"]) - {""})
+        if len(signatures) > 1:
+            raise Incomparable(
+                f"'{key}' was measured in more than one way in one run, which no mean may mix: {' and '.join(signatures)}. "
+                "Score one of them again."
+            )
+    identity = ["system", "settings", "metric", "item", "seed"]
+    frame = frame.sort_values(identity, kind="stable").reset_index(drop=True)
+    twice = frame.duplicated(identity)
+    if twice.any():
+        raise StoreError(
+            f"{int(twice.sum())} measurements are in the frame twice, the first is {frame.loc[twice, identity].iloc[0].to_dict()}"
+        )
+    return frame
+
+
+def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[Column, ...]:
+    suite = manifest.get("suite") or {}
+    present = {str(key): group for key, group in frame.groupby("metric", sort=True)}
+    order = [key for key in dict.fromkeys([*(suite.get("metrics") or ()), *(suite.get("headline") or ()), *present]) if key in present]
+    declared = manifest.get("metrics") or {}
+    headline = list(suite.get("headline") or ())
+    columns = []
+    for key in order:
+        group, info = present[key], declared.get(key) or {}
+        signature = max(set(group["signature"]))
+        fields = signature.split("|")
+        better = Better(group["better"].iloc[0] or info.get("better") or Better.NEITHER)
+        low, high = info.get("bounds") or (None, None)
+        worst = {Better.HIGHER: low, Better.LOWER: high}.get(better)
+        columns.append(
+            Column(
+                key=key,
+                name=str(group["name"].iloc[0] or info.get("name") or key),
+                unit=str(group["unit"].iloc[0]),
+                better=better,
+                worst=float(worst) if worst is not None and math.isfinite(worst) else None,
+                signature=signature,
+                description=str(info.get("description", "")),
+                aggregation=str(info.get("aggregation") or (fields[3] if len(fields) > 3 else "mean")),
+                headline=headline.index(key) if key in headline else None,
+                excluded=tuple(sorted(set(group.loc[_reference_fault(group), "item"]))),
+            )
+        )
+    return tuple(columns)
+
+
+def _reference_fault(group: pd.DataFrame) -> pd.Series[bool]:
+    return (group["side"] == "reference") & ~group["status"].isin([Status.OK.value, Status.SKIPPED_BY_POLICY.value])
+
+
+def _cluster_names(frame: pd.DataFrame) -> Mapping[str, str]:
+    """Item to the unit it is resampled with: its speaker where there is more than one, else the item itself."""
+    speakers = dict(zip(frame["item"], frame["speaker"], strict=True))
+    several = len(set(speakers.values()) - {""}) > 1
+    return {item: f"speaker {speaker}" if several and speaker else f"item {item}" for item, speaker in speakers.items()}
+
+
+def _row_order(present: Mapping[Any, object], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    calibration = list(manifest.get("calibration") or ())
+    listed = [s for s in (manifest.get("systems") or {}) if s not in calibration]
+    rank = {system: i for i, system in enumerate([*listed, *sorted({s for s, _ in present} - {*listed, *calibration}), *calibration])}
+
+    def position(key: tuple[str, str]) -> tuple[Any, ...]:
+        values = sorted(parsed_settings(key[1]).items())
+        # Numbers sort as numbers and before words, so that 2 codebooks come before 16.
+        return rank[key[0]], [(k, isinstance(v, str), 0.0 if isinstance(v, str) else float(v), str(v)) for k, v in values]
+
+    return sorted(present, key=position)
+
+
+def _facts(label: str, manifest: Mapping[str, Any]) -> SystemFacts:
+    info = (manifest.get("systems") or {}).get(label) or {}
+    words = {
+        k: str(info.get(k) or "")
+        for k in ("family", "version", "description", "size", "weights_digest", "training_data", "device", "precision")
+    }
+    return SystemFacts(
+        label=label,
+        **words,
+        weights=str(info.get("weights") or "none"),
+        num_parameters=int(info.get("num_parameters") or 0),
+        sample_rate=int(info.get("sample_rate") or 0),
+        tools=", ".join(f"{name} {version}" for name, version in info.get("tools") or ()),
+    )
+
+
+def _cell(
+    group: pd.DataFrame, column: Column, cluster: Mapping[str, str], expected: int, how: Statistics, pooled: Mapping[str, PooledMetric]
+) -> Cell:
+    skipped = group["status"] == Status.SKIPPED_BY_POLICY.value
+    excluded = group["item"].isin(column.excluded) & ~skipped
+    wanted = group[~skipped & ~excluded]
+    ok = wanted[wanted["status"] == Status.OK.value]
+    cell = Cell(
+        n_ok=len(ok),
+        n_total=len(wanted),
+        n_excluded=int(excluded.sum()),
+        n_skipped=int(skipped.sum()),
+        n_missing=max(0, expected - len(group)),
+        statuses=dict(sorted(Counter(group["status"]).items())),
+        seeds=int(group["seed"].nunique()),
+    )
+    if ok.empty:
+        return replace(cell, reason=_why_empty(cell, group, skipped), pessimistic=column.worst if len(wanted) else None)
+    try:
+        found = _figure(ok, column, cluster, how, pooled)
+    except _UnpoolableError as problem:
+        return replace(cell, reason=str(problem))
+    spread = None
+    if cell.seeds > 1:
+        # Only the figure of each seed is wanted here, so one resample is as good as many.
+        once = replace(how, resamples=1)
+        by_seed = [_figure(part, column, cluster, once, pooled).value for _, part in ok.groupby("seed")]
+        spread = statistics.stdev(by_seed) if len(by_seed) > 1 else None
+    return replace(
+        cell,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        clusters=found.clusters,
+        method=found.method,
+        seed_spread=spread,
+        pessimistic=_pessimistic(found.value, ok["weight"].to_numpy(float), len(wanted) - len(ok), column),
+    )
+
+
+def _why_empty(cell: Cell, group: pd.DataFrame, skipped: pd.Series[bool]) -> str:
+    if cell.n_total:
+        return f"none of {cell.n_total} outputs could be scored"
+    if cell.n_skipped:
+        return str(group.loc[skipped, "reason"].iloc[0]) or "skipped"
+    return "no reference could be scored"
+
+
+def _pessimistic(value: float, weights: np.ndarray[Any, Any], failures: int, column: Column) -> float | None:
+    """The mean with each failure at the metric's worst value; a failure weighs as much as the average scored item."""
+    if not failures:
+        return value
+    if column.worst is None or not _is_mean(column.aggregation):
+        return None
+    return (value * weights.size + column.worst * failures) / (weights.size + failures)
+
+
+def _is_mean(aggregation: str) -> bool:
+    return aggregation in ("", "mean") or aggregation.startswith("weighted mean")
+
+
+class _UnpoolableError(Exception):
+    """A figure that cannot be formed here; the message says why and is printed in the cell's place."""
+
+
+def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: Statistics, pooled: Mapping[str, PooledMetric]) -> Interval:
+    labels = [cluster[item] for item in ok["item"]]
+    values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
+    if _is_mean(column.aggregation):
+        if not weights.any():
+            raise _UnpoolableError("all scored items have weight 0")
+        return interval(values, weights, labels, how.confidence, how.resamples, how.seed)
+    metric = pooled.get(column.key) or _resolved(column)
+    evidence = [
+        Evidence(value=v, weight=w, counts=json.loads(c or "{}"), detail=json.loads(d or "{}"))
+        for v, w, c, d in zip(values.tolist(), weights.tolist(), ok["counts"], ok["detail"], strict=True)
+    ]
+    try:
+        return pooled_interval(lambda counts: metric.pool(evidence, counts), labels, how.confidence, how.resamples, how.seed)
+    except (ValueError, KeyError) as problem:
+        raise _UnpoolableError(f"{column.key} cannot be pooled from what is stored: {problem}") from problem
+
+
+def _resolved(column: Column) -> PooledMetric:
+    """The metric object that pools a column, from the registry."""
+    try:
+        metric = import_module("harness.registry").metric_class(column.key)()
+    except (ImportError, AttributeError, TypeError, HarnessError) as problem:
+        raise _UnpoolableError(f"the metric '{column.key}' that pools this figure cannot be built here: {problem}") from problem
+    if not isinstance(metric, PooledMetric):
+        raise _UnpoolableError(f"'{column.key}' is aggregated as '{column.aggregation}' but has no pool() here")
+    here, there = metric.info.signature().split("|")[:2], column.signature.split("|")[:2]
+    if here != there:
+        raise _UnpoolableError(f"recorded by {' '.join(there)}, installed is {' '.join(here)}")
+    return metric
+
+
+def _ranked(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[Column, ...], list[Row]]:
+    """Best cells marked, where a direction is declared, coverage is alike and there is a choice."""
+    best: list[set[str]] = [set() for _ in rows]
+    out = []
+    for column in columns:
+        rivals = [(i, c) for i, r in enumerate(rows) if not r.calibration and not r.facts.random and (c := r.cells[column.key]).n_total]
+        coverages = [c.coverage for _, c in rivals]
+        scored = [(i, round(c.value, column.decimals)) for i, c in rivals if c.value is not None]
+        unranked = ""
+        if column.better is Better.NEITHER:
+            unranked = "descriptive"
+        elif len(scored) < 2:
+            unranked = "fewer than two systems"
+        elif max(coverages) - min(coverages) > COVERAGE_TOLERANCE:
+            unranked = f"coverage differs ({min(coverages):.0%} to {max(coverages):.0%})"
+        else:
+            top = (max if column.better is Better.HIGHER else min)(v for _, v in scored)
+            for i, v in scored:
+                if v == top:
+                    best[i].add(column.key)
+        out.append(replace(column, unranked=unranked))
+    return tuple(out), [replace(r, best=frozenset(b)) for r, b in zip(rows, best, strict=True)]
+
+
+def _error_rates(groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], rows: Sequence[Row]) -> tuple[ErrorRates, ...]:
+    out = []
+    for column in columns:
+        for row in rows:
+            group = groups.get((column.key, row.facts.label, row.settings))
+            if group is None:
+                continue
+            ok = group[(group["status"] == Status.OK.value) & ~group["item"].isin(column.excluded)]
+            counts = [json.loads(c or "{}") for c in ok["counts"]]
+            if not counts or not all(name in c for c in counts for name in ERROR_COUNTS):
+                continue
+            hits, *wrong = (np.array([float(c[name]) for c in counts]) for name in ERROR_COUNTS)
+            errors, length = np.sum(wrong, axis=0), hits + wrong[0] + wrong[1]
+            # An empty reference is not scorable, so an ok record has length >= 1; the guard keeps a foreign metric from dividing by 0.
+            if not length.all():
+                continue
+            rates = errors / length
+            out.append(
+                ErrorRates(
+                    label=row.label,
+                    metric=column.name,
+                    macro=float(rates.mean()),
+                    corpus=float(errors.sum() / length.sum()),
+                    median=float(np.median(rates)),
+                    above_half=float((rates > 0.5).mean()),
+                    n=len(counts),
+                    calibration=row.calibration,
+                )
+            )
+    return tuple(out)
+
+
+def _synthetic(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
+    items = manifest.get("items") or {}
+    flags = {item: bool(info.get("synthetic")) for item, info in items.items()}
+    for item, flag in zip(frame["item"], frame["synthetic"], strict=True):
+        flags[item] = flags.get(item, False) or bool(flag)
+    made, whole = sum(flags.values()), bool((manifest.get("dataset") or {}).get("synthetic"))
+    if not made and not whole:
+        return ""
+    which = f"all {len(flags)} items are" if whole or made == len(flags) else f"{made} of {len(flags)} items are"
+    return f"SYNTHETIC SPEECH: {which} machine-made recordings; figures on human speech will differ."
+
+
+def _notes(columns: Sequence[Column], rows: Sequence[Row], how: Statistics, complete: bool, cluster: Mapping[str, str]) -> tuple[str, ...]:
+    notes = []
+    if not complete:
+        notes.append("PARTIAL RUN: it was stopped before the end; nothing here is final.")
+    unit = "speaker" if any(name.startswith("speaker ") for name in cluster.values()) else "item"
+    notes.append(
+        f"{how.confidence:.0%} intervals: {METHOD} over {len(set(cluster.values()))} {unit}s, {how.resamples} resamples, seed {how.seed}; "
+        "no interval where fewer than 2 are left. Best means mark the best figure, not a significant difference."
+    )
+    for column in columns:
+        if column.excluded:
+            notes.append(f"{column.name}: left out for every system, the reference cannot be scored: {_few(column.excluded)}.")
+        if column.unranked.startswith("coverage"):
+            notes.append(f"{column.name}: not ranked, {column.unranked}.")
+        for row in rows:
+            cell = row.cells[column.key]
+            where = f"{column.name}, {row.label}:"
+            if cell.n_missing:
+                notes.append(f"{where} {cell.n_missing} measurements are missing.")
+            if cell.reason and cell.reason != "not measured":
+                notes.append(f"{where} no figure: {cell.reason}.")
+            elif cell.n_ok < cell.n_total:
+                floor = "has no bound" if cell.pessimistic is None else f"is {cell.pessimistic:.{column.decimals}f}"
+                notes.append(f"{where} {cell.n_total - cell.n_ok} of {cell.n_total} failed; with failures as the worst value it {floor}.")
+            if cell.seed_spread is not None:
+                notes.append(f"{where} standard deviation over {cell.seeds} seeds {cell.seed_spread:.{column.decimals + 1}f}.")
+    return tuple(notes)
+
+
+def _warnings(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the run itself wants said: metrics that could not be built, outputs with a flag."""
+    absent = manifest.get("absent_metrics") or {}
+    flags = manifest.get("warnings") or ()
+    return (
+        *(f"{key}: absent from this run, {reason}" for key, reason in sorted(absent.items())),
+        *(f"{w['system']}: {w['flag']} in {w['items']} outputs." for w in flags),
+    )
+
+
+def _few(items: Sequence[str]) -> str:
+    return f"{len(items)} item{'s' if len(items) != 1 else ''} ({', '.join(items[:3])}{' ...' if len(items) > 3 else ''})"

@@ -1,0 +1,62 @@
+"""How numbers, labels and caveats are worded, the same in every format."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable
+
+from harness.api import Better
+
+ARROWS = {Better.HIGHER: "↑", Better.LOWER: "↓", Better.NEITHER: ""}
+WORDS = {Better.HIGHER: "higher is better", Better.LOWER: "lower is better", Better.NEITHER: "descriptive"}
+ABSENT = "–"
+
+
+def decimals(values: Iterable[float]) -> int:
+    """Digits after the point for a column: about four significant ones at its largest magnitude, never more than 6."""
+    largest = max((abs(v) for v in values), default=0.0)
+    if largest == 0:
+        return 3
+    return min(6, max(0, 3 - max(0, math.floor(math.log10(largest)))) if largest >= 0.1 else 3 - math.floor(math.log10(largest)) - 1)
+
+
+def number(value: float | None, digits: int) -> str:
+    """``value`` with ``digits`` after the point and thousands apart; a dash where there is none."""
+    if value is None:
+        return ABSENT
+    text = f"{value:,.{digits}f}"
+    return text[1:] if text.startswith("-") and not any(c in "123456789" for c in text) else text
+
+
+def bounds(low: float | None, high: float | None, digits: int) -> str:
+    """``[low, high]``, or "" where there is no interval."""
+    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def count(parameters: int) -> str:
+    """A parameter count: 5.4 M, 860 k; "" for none."""
+    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if parameters >= size:
+            return f"{parameters / size:.3g} {suffix}"
+    return str(parameters) if parameters else ""
+
+
+def heading(name: str, unit: str, better: Better) -> str:
+    """``pesq_wb (MOS) ↑``; a unit that the name already ends in is not repeated."""
+    tail = name.rsplit("_", 1)[-1].lower()
+    shown = f" ({unit})" if unit and tail not in (unit.lower(), unit.lower().replace("bit/s", "bps")) else ""
+    return f"{name}{shown} {ARROWS[better]}".rstrip()
+
+
+def printable(text: str) -> str:
+    """``text`` on one line without control, format and surrogate characters, so that no terminal or XML parser trips over it."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp") else " " for c in text)
+
+
+def shortened(text: str, limit: int) -> str:
+    """At most ``limit`` characters, the middle left out."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"

@@ -1,0 +1,59 @@
+"""Samples as classical codecs want them: one channel at one rate, whole frames, 16-bit integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.api import Audio, FloatArray
+
+Int16Array = npt.NDArray[np.int16]
+
+
+def mono(audio: Audio, sample_rate: int) -> FloatArray:
+    """The samples ``[N]`` of ``audio``.
+
+    Raises:
+        ValueError: another rate, or more than one channel.
+    """
+    if audio.sample_rate != sample_rate:
+        raise ValueError(f"this codec takes {sample_rate} Hz, got audio at {audio.sample_rate} Hz")
+    if audio.num_channels != 1:
+        raise ValueError(f"this codec takes one channel, got {audio.num_channels}")
+    samples: FloatArray = audio.samples[0]
+    return samples
+
+
+def framed(samples: FloatArray, frame: int, num_frames: int) -> FloatArray:
+    """``samples [N]`` with zeros appended, as ``[num_frames, frame]``."""
+    padded = np.zeros(num_frames * frame, dtype=np.float32)
+    padded[: samples.size] = samples[: padded.size]
+    return padded.reshape(num_frames, frame)
+
+
+def frames_for(num_samples: int, delay: int, frame: int) -> int:
+    """Frames a codec must send so that ``num_samples`` are heard after dropping its ``delay``; 0 for an empty input."""
+    return -(-(num_samples + delay) // frame) if num_samples else 0
+
+
+def compensated(samples: npt.ArrayLike, delay: int, num_samples: int, sample_rate: int) -> Audio:
+    """Decoded ``samples [M]`` without their first ``delay``, exactly ``num_samples`` long.
+
+    Raises:
+        ValueError: fewer were decoded, which means that packets are missing.
+    """
+    heard = np.asarray(samples, dtype=np.float32)[delay : delay + num_samples]
+    if heard.size < num_samples:
+        raise ValueError(f"the packets hold {heard.size} samples after the codec's delay of {delay}, {num_samples} were encoded")
+    return Audio.mono(heard, sample_rate)
+
+
+def to_int16(samples: FloatArray) -> Int16Array:
+    """Rounded to 16 bits, clipped at full scale; NaN becomes 0."""
+    scaled = np.nan_to_num(np.round(samples.astype(np.float64) * 32768.0), nan=0.0)
+    return np.clip(scaled, -32768, 32767).astype("<i2")
+
+
+def from_int16(samples: Int16Array) -> FloatArray:
+    """16-bit samples at full scale 1."""
+    return samples.astype(np.float32) / np.float32(32768.0)

@@ -1,0 +1,113 @@
+"""Somebody's outputs, lying in a folder."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from pathlib import Path, PurePosixPath
+
+from harness.api import Audio, MissingOutput, SystemInfo
+
+
+class RecordedFolder:
+    """Outputs found by item id.
+
+    The folder is listed once. Only files in that list are ever opened, and only if they (symlinks followed) lie inside the
+    folder, so that no id, however hostile, reaches anything else.
+
+    Args:
+        root: the folder.
+        pattern: path of an output below ``root``, with ``{id}`` in the place of the item's id. ``*`` stands for any part of one
+            name (``{id}.*``: any extension), ``**`` for any number of folders: ``**/{id}.wav`` takes a whole tree.
+        description: one line for the tables.
+
+    Raises:
+        ValueError: ``root`` is not a folder, or the pattern has no ``{id}`` or leaves the folder.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], pattern: str = "{id}.wav", description: str = "") -> None:
+        if reason := self.missing(root, pattern, description):
+            raise ValueError(reason)
+        parts = PurePosixPath(pattern).parts
+        if "{id}" not in pattern or pattern.startswith("/") or ".." in parts:
+            raise ValueError(f"pattern wants {{id}} in a path below root, got {pattern!r}")
+        self._root, self._parts = Path(root).resolve(), parts
+        self._files: dict[str, list[tuple[str, ...]]] = {}
+        listing = hashlib.blake2b(digest_size=16)
+        for folder, subfolders, names in os.walk(self._root):
+            subfolders.sort()
+            for name in sorted(names):
+                path = Path(folder) / name
+                place = path.relative_to(self._root).parts
+                if not path.is_file():
+                    continue
+                state = path.stat()
+                listing.update(repr((place, state.st_size, state.st_mtime_ns)).encode("utf-8", "surrogateescape"))
+                for key in {name, path.stem}:
+                    self._files.setdefault(key, []).append(place)
+        # Among the tools, so that a file that is replaced makes another system of it and no stored prediction is taken for the new one.
+        self.info = SystemInfo(
+            family="recorded",
+            version="1",
+            description=description or f"recorded outputs in {self._root.name}",
+            tools=(("listing", listing.hexdigest()),),
+        )
+
+    @classmethod
+    def missing(cls, root: str | os.PathLike[str] | None = None, pattern: str = "{id}.wav", description: str = "") -> str | None:
+        if root is None or not str(root):
+            return "recorded outputs need their folder: systems.recorded.root=FOLDER"
+        return None if Path(root).is_dir() else f"the folder of recorded outputs {Path(root)} does not exist"
+
+    def recall(self, item_id: str) -> Audio:
+        """The output for an item, at its own rate, every channel kept.
+
+        Raises:
+            MissingOutput: no file, or one outside the folder.
+            ValueError: several files fit.
+        """
+        found = self._matches(item_id)
+        asked = "/".join(self._parts).replace("{id}", item_id)
+        if not found:
+            raise MissingOutput(f"no output {asked[:300]!r} in {self._root}")
+        if len(found) > 1:
+            some = ", ".join("/".join(place) for place in found[:2])
+            raise ValueError(f"{len(found)} outputs fit {asked!r} in {self._root}: {some} ...; make the pattern narrower")
+        path = self._root.joinpath(*found[0]).resolve()
+        if not path.is_relative_to(self._root):
+            raise MissingOutput(f"the output {asked!r} is a link that leaves {self._root}")
+        import soundfile
+
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        return Audio(samples.T, int(rate))
+
+    def _matches(self, item_id: str) -> list[tuple[str, ...]]:
+        if not item_id or item_id in (".", "..") or any(c in item_id for c in "/\\\x00"):
+            return []
+        wanted = [_Part(part, item_id) for part in self._parts]
+        last = self._parts[-1].replace("{id}", item_id)
+        places = self._files.get(last if "*" not in self._parts[-1] else last.removesuffix(".*"), [])
+        if "*" in self._parts[-1] and not self._parts[-1].endswith("{id}.*"):
+            places = sorted({place for group in self._files.values() for place in group})
+        return [place for place in places if _fits(place, wanted)]
+
+
+class _Part:
+    """One part of a pattern with the id put in literally; only the pattern's own ``*`` is special."""
+
+    def __init__(self, part: str, item_id: str) -> None:
+        self.any_folders = part == "**"
+        pattern = "".join(f"[{c}]" if c in "?[" else c for c in part)
+        self.glob = pattern.replace("{id}", "".join(f"[{c}]" if c in "*?[" else c for c in item_id))
+
+    def fits(self, name: str) -> bool:
+        return fnmatch.fnmatchcase(name, self.glob)
+
+
+def _fits(place: tuple[str, ...], wanted: list[_Part]) -> bool:
+    if not wanted:
+        return not place
+    if wanted[0].any_folders:
+        return any(_fits(place[i:], wanted[1:]) for i in range(len(place)))
+    return bool(place) and wanted[0].fits(place[0]) and _fits(place[1:], wanted[1:])

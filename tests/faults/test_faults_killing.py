@@ -1,0 +1,114 @@
+"""kill -9 at random, Ctrl-C, and the same command again: the same records, nothing done twice but what was in flight."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+
+STUBS = Path(__file__).resolve().parents[1] / "stubs"
+ITEMS = 24
+
+
+def command(root, folder, log):
+    return [
+        sys.executable, "-m", "harness.cli", "run", "--no-report", "dataset=jsonl", f"dataset.root={root}", "systems=[stub_echo,passthrough]",
+        f"+systems.stub_echo.log={log}", "+systems.stub_echo.sleep_s=0.03", "metrics=[stub_peak,si_sdr_db,stoi]", f"run.root={folder}", "run.name=x",
+        "executor.workers=2",
+    ]  # fmt: skip
+
+
+def start(root, folder, log):
+    environment = {**os.environ, "PYTHONPATH": f"{STUBS}{os.pathsep}{Path(harness.__file__).parents[1]}"}
+    return subprocess.Popen(command(root, folder, log), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def wait_for_predictions(process, log, count):
+    while not log.exists() or len(log.read_text().split()) < count:
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def records(folder):
+    return harness.load(folder / "x").sort_values(["system", "item", "metric"]).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    import json
+
+    import numpy as np
+    import soundfile
+
+    base = tmp_path_factory.mktemp("undisturbed")
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(ITEMS):
+        soundfile.write(base / f"{i}.wav", rng.uniform(-0.5, 0.5, 16000 + 160 * i).astype(np.float32), 16000, subtype="FLOAT")
+        lines.append(json.dumps({"id": f"item{i:02d}", "audio": f"{i}.wav", "text": "a", "language": "en", "speaker": f"s{i % 4}"}))
+    (base / "manifest.jsonl").write_text("\n".join(lines))
+    log = base / "encoded.log"
+    began = time.monotonic()
+    finish(start(base, base / "runs", log))
+    return base, records(base / "runs"), time.monotonic() - began
+
+
+def test_kill_9_at_random_points(undisturbed, tmp_path):
+    root, expected, duration_s = undisturbed
+    log = tmp_path / "encoded.log"
+    rng = random.Random(4)
+    kills = 0
+    for _ in range(5):
+        process = start(root, tmp_path / "runs", log)
+        time.sleep(duration_s * rng.uniform(0.3, 0.95))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)  # the parent only: its workers must notice by themselves
+            kills += 1
+        process.communicate(timeout=60)
+    finish(start(root, tmp_path / "runs", log))
+    assert kills >= 3
+    assert records(tmp_path / "runs").equals(expected)
+    encoded = log.read_text().split()
+    # one untimed warm-up call per start, and at most the one prediction in flight per kill
+    assert len(encoded) <= ITEMS + 2 * (kills + 1)
+    assert len(set(encoded)) == ITEMS
+
+
+def test_ctrl_c_leaves_a_resumable_run(undisturbed, tmp_path):
+    root, expected, _ = undisturbed
+    process = start(root, tmp_path / "runs", tmp_path / "encoded.log")
+    wait_for_predictions(process, tmp_path / "encoded.log", 8)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "resumes" in err
+    assert "Traceback" not in err
+    finish(start(root, tmp_path / "runs", tmp_path / "encoded.log"))
+    assert records(tmp_path / "runs").equals(expected)
+
+
+def test_a_killed_worker_does_not_hang_the_run(undisturbed, tmp_path):
+    root, expected, _ = undisturbed
+    process = start(root, tmp_path / "runs", tmp_path / "encoded.log")
+    wait_for_predictions(process, tmp_path / "encoded.log", 8)
+    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.splitlines()
+    workers = [int(line.split()[0]) for line in children if "spawn_main" in line]
+    assert len(workers) == 3  # one predicts, two score
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (0, 1), err  # 1 where a step in flight was lost: it is listed as failed
+    finish(start(root, tmp_path / "runs", tmp_path / "encoded.log"))
+    assert records(tmp_path / "runs").equals(expected)

@@ -1,0 +1,177 @@
+"""Faults injected into systems, metrics and input: every item ends with one record per metric, the rest is finished."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+import harness
+
+STATUSES = {"ok", "invalid_input", "metric_undefined", "failed", "timeout", "skipped_by_policy"}
+
+
+def by_item(folder, metric="stub_peak", system=None):
+    frame = harness.load(folder)
+    assert set(frame["status"]) <= STATUSES
+    assert frame["value"].notna().eq(frame["status"].eq("ok")).all()
+    assert not frame.duplicated(["system", "settings", "item", "seed", "metric"]).any()
+    frame = frame[frame["metric"] == metric]
+    if system:
+        frame = frame[frame["system"] == system]
+    return {r.item: (r.status, r.side, r.reason) for r in frame.itertuples()}
+
+
+def test_a_clean_run(make_dataset, harness_run):
+    code, folder = harness_run(make_dataset(["a"] * 5), "systems=[stub_echo]")
+    assert code == 0
+    assert {s for s, _, _ in by_item(folder).values()} == {"ok"}
+    assert len(by_item(folder)) == 5
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        ("crash", "failed", "native_crash"),
+        ("hang", "timeout", "no result after"),
+        ("raise", "failed", "the decoder gave up"),
+        ("nan", "failed", "NaN"),
+        ("empty", "failed", "empty"),
+    ],
+)
+def test_a_system_that_fails_on_one_item(make_dataset, harness_run, fault, status, reason):
+    root = make_dataset(["a"] * 4)
+    length = soundfile.info(root / "2.wav").frames
+    code, folder = harness_run(root, "systems=[stub_echo]", f"+systems.stub_echo.fault='{fault}'", f"+systems.stub_echo.at_samples={length}", "executor.timeout_s=2")
+    assert code == 1
+    found = by_item(folder)
+    assert len(found) == 4
+    assert found["item2"][:2] == (status, "output")
+    assert reason in found["item2"][2]
+    assert {found[f"item{i}"][0] for i in (0, 1, 3)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "reason"),
+    [("crash", "failed", "native_crash"), ("hang", "timeout", "no result after"), ("raise", "failed", "ZeroDivisionError"), ("memory", "failed", "oom")],
+)
+def test_a_metric_that_fails_on_one_item(make_dataset, harness_run, wish, status, reason):
+    root = make_dataset(["fine", wish, "fine", "fine"])
+    code, folder = harness_run(root, "systems=[stub_echo]", "executor.timeout_s=2", metrics="[stub_trouble,stub_peak]")
+    assert code == 1
+    found = by_item(folder, "stub_trouble")
+    assert found["item1"][0] == status
+    assert reason in found["item1"][2]
+    assert {found[f"item{i}"][0] for i in (0, 2, 3)} == {"ok"}
+    assert {s for s, _, _ in by_item(folder, "stub_peak").values()} == {"ok"}  # also of the very item
+
+
+def test_failures_are_tried_again_and_can_be_kept(make_dataset, harness_run, capsys):
+    root = make_dataset(["fine", "raise"])
+    words = ("systems=[stub_echo]",)
+    assert harness_run(root, *words, metrics="[stub_trouble]")[0] == 1
+    capsys.readouterr()
+    harness_run(root, *words, metrics="[stub_trouble]")
+    assert "scores: 1 of 2 are already there, 1 failed before and are tried again" in capsys.readouterr().err
+    harness_run(root, *words, "run.keep_failed=true", metrics="[stub_trouble]")
+    assert "scores: 2 of 2 are already there" in capsys.readouterr().err
+
+
+def test_allowed_failures_give_exit_0(make_dataset, harness_run):
+    assert harness_run(make_dataset(["fine", "raise"]), "systems=[stub_echo]", "run.max_failures=1", metrics="[stub_trouble]")[0] == 0
+
+
+def broken_inputs(root):
+    rng = np.random.default_rng(1)
+    noise = rng.uniform(-0.5, 0.5, 16000).astype(np.float32)
+    soundfile.write(root / "silent.wav", np.zeros(16000), 16000)
+    soundfile.write(root / "tenth.wav", noise[:1600], 16000)
+    soundfile.write(root / "nan.wav", np.where(np.arange(16000) == 5, np.nan, noise).astype(np.float32), 16000, subtype="FLOAT")
+    soundfile.write(root / "stereo.wav", np.stack([noise, noise], axis=1), 16000, subtype="FLOAT")
+    soundfile.write(root / "rate48k.wav", np.repeat(noise, 3), 48000, subtype="FLOAT")
+    soundfile.write(root / "truncated.wav", noise, 16000)
+    data = (root / "truncated.wav").read_bytes()
+    (root / "truncated.wav").write_bytes(data[: len(data) // 2])
+    (root / "text.wav").write_text("this is no audio")
+    soundfile.write(root / "empty.wav", noise[:0], 16000)
+    names = ["silent", "tenth", "nan", "stereo", "rate48k", "truncated", "text", "empty", "missing"]
+    lines = [json.dumps({"id": n, "audio": f"{n}.wav", "text": "hello there", "language": "en", "speaker": n}) for n in names]
+    (root / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_broken_recordings_have_a_status_each_and_never_a_number(tmp_path, harness_run):
+    root = tmp_path / "broken"
+    root.mkdir()
+    broken_inputs(root)
+    code, folder = harness_run(root, "systems=[passthrough]", metrics="[pesq_wb,stoi,si_sdr_db,stub_peak]")
+    assert code == 1
+    pesq, stoi, sdr = (by_item(folder, m) for m in ("pesq_wb", "stoi", "si_sdr_db"))
+    for name in ("nan", "truncated", "text", "empty", "missing"):
+        for found in (pesq, stoi, sdr):
+            assert found[name][:2] == ("invalid_input", "reference"), name
+            assert f"{name}.wav" in found[name][2]
+    for found in (pesq, stoi, sdr):
+        assert found["silent"][:2] == ("metric_undefined", "reference")
+    assert pesq["tenth"][0] == stoi["tenth"][0] == "metric_undefined"
+    assert by_item(folder, "stub_peak")["tenth"][0] == "ok"
+    assert sdr["stereo"][0] == sdr["rate48k"][0] == "ok"
+
+
+def test_changed_audio_under_the_same_path_is_measured_again(make_dataset, harness_run):
+    root = make_dataset(["a", "a"])
+    code, folder = harness_run(root, "systems=[stub_echo]")
+    before = harness.load(folder).set_index("item")["value"]
+    soundfile.write(root / "1.wav", np.full(8000, 0.25, dtype=np.float32), 16000, subtype="FLOAT")
+    code, folder = harness_run(root, "systems=[stub_echo]", "run.overwrite=true")
+    after = harness.load(folder).set_index("item")["value"]
+    assert code == 0
+    assert after["item0"] == before["item0"]
+    assert after["item1"] == pytest.approx(0.25, abs=1e-6) != before["item1"]
+
+
+def test_another_run_in_the_same_folder_is_refused_or_moved_aside(make_dataset, harness_run, tmp_path, capsys):
+    root = make_dataset(["a", "a"])
+    harness_run(root, "systems=[stub_echo]")
+    code, folder = harness_run(root, "systems=[passthrough]")
+    assert code == 2
+    assert "run.overwrite=true" in capsys.readouterr().err
+    assert set(harness.load(folder)["system"]) == {"stub_echo"}
+    code, folder = harness_run(root, "systems=[passthrough]", "run.overwrite=true")
+    assert code == 0
+    assert set(harness.load(folder)["system"]) == {"passthrough"}
+    assert (tmp_path / "runs" / "run.old1" / "records.parquet").exists()
+
+
+def test_a_run_in_use_is_refused(make_dataset, harness_run, tmp_path, capsys):
+    import fcntl
+
+    root = make_dataset(["a"])
+    (tmp_path / "runs" / "run").mkdir(parents=True)
+    with (tmp_path / "runs" / "run" / ".lock").open("w") as lock:
+        lock.write("4711")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert harness_run(root, "systems=[stub_echo]")[0] == 2
+        assert "4711" in capsys.readouterr().err
+    assert harness_run(root, "systems=[stub_echo]")[0] == 0  # a stale lock of a dead process does not hold
+
+
+def test_serial_and_processes_give_the_same_records(make_dataset, harness_run):
+    root = make_dataset(["fine", "raise", "fine"])
+    _, one = harness_run(root, "systems=[stub_echo]", "run.root=a", name="x", metrics="[stub_trouble,stub_peak]")
+    _, two = harness_run(root, "systems=[stub_echo]", "run.root=b", "executor=serial", name="x", metrics="[stub_trouble,stub_peak]")
+    frames = [harness.load(p.parents[1] / d / "x").drop(columns="reason") for p, d in ((one, "a"), (two, "b"))]
+    assert frames[0].equals(frames[1])
+
+
+def test_a_missing_metric_backend_is_said_before_anything_runs(make_dataset, harness_run, tmp_path, capsys):
+    root = make_dataset(["a"])
+    code, folder = harness_run(root, "systems=[stub_echo]", "asr=seedtts", metrics="[stub_peak,wer]")
+    assert code == 2
+    assert "wer" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "store" / "predictions").exists()
+    code, folder = harness_run(root, "systems=[stub_echo]", "asr=seedtts", "run.allow_missing=true", metrics="[stub_peak,wer]", name="other")
+    assert code == 0
+    assert set(harness.load(folder)["metric"]) == {"stub_peak"}
+    assert "wer" in json.loads((folder / "manifest.json").read_text())["absent_metrics"]

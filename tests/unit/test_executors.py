@@ -1,0 +1,140 @@
+"""Supervision: what a crash, a hang, an exception or a stop costs."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from harness.errors import Interrupted, StoreError, UnknownName
+from harness.executors import Broken, Finished, Job, ProcessExecutor, SerialExecutor, Stop, build, jobs_in_chunks
+
+
+@dataclass
+class Obedient:
+    """Does what each step says."""
+
+    began: str = ""
+
+    def begin(self, job):
+        self.began = job.name
+        if job.payload == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.payload == "raise":
+            raise ValueError("cannot begin")
+
+    def step(self, step):
+        if step == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if step == "hang":
+            time.sleep(3600)
+        if step == "raise":
+            raise ValueError("no good")
+        if step == "memory":
+            raise MemoryError
+        if step == "disk":
+            raise StoreError("disk full")
+        if step == "unknown":
+            raise UnknownName("system", "opsu", ["opus"])
+        if step == "threads":
+            return os.environ["OMP_NUM_THREADS"]
+        if step == "sleep":
+            time.sleep(0.3)
+        return f"{self.began}:{step}"
+
+    def end(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def pool():
+    executor = ProcessExecutor(Obedient, workers=2, threads=1, timeout_s=1.5, stop=Stop())
+    yield executor
+    executor.kill()
+
+
+def outcomes(events):
+    return {(e.job.name, e.step): e.result if isinstance(e, Finished) else e.kind for e in events}
+
+
+def test_every_step_is_answered_once(pool):
+    jobs = [Job(f"j{i}", None, tuple(f"s{k}" for k in range(5))) for i in range(7)]
+    events = list(pool.run(jobs))
+    assert len(events) == 35
+    assert outcomes(events) == {(f"j{i}", f"s{k}"): f"j{i}:s{k}" for i in range(7) for k in range(5)}
+
+
+@pytest.mark.parametrize(("step", "kind"), [("crash", "crash"), ("hang", "timeout"), ("raise", "exception"), ("memory", "oom")])
+def test_a_bad_step_costs_only_itself(pool, step, kind):
+    jobs = [Job("bad", None, ("a", step, "b")), Job("good", None, ("c", "d"))]
+    assert outcomes(pool.run(jobs)) == {("bad", "a"): "bad:a", ("bad", step): kind, ("bad", "b"): "bad:b", ("good", "c"): "good:c", ("good", "d"): "good:d"}
+
+
+def test_the_crash_is_named(pool):
+    (event,) = [e for e in pool.run([Job("bad", None, ("crash",))])]
+    assert "SIGSEGV" in event.reason
+
+
+def test_a_job_that_cannot_begin_is_reported_once_and_the_rest_goes_on(pool):
+    events = list(pool.run([Job("dead", "die", ("a", "b")), Job("sick", "raise", ("c",)), Job("good", None, ("d",))]))
+    broken = {e.job.name: (e.step, e.kind) for e in events if isinstance(e, Broken)}
+    assert broken == {"dead": (None, "crash"), "sick": (None, "exception")}
+    assert outcomes(e for e in events if isinstance(e, Finished)) == {("good", "d"): "good:d"}
+
+
+def test_workers_survive_many_crashes(pool):
+    steps = tuple(x for i in range(6) for x in (f"s{i}", "crash"))
+    events = list(pool.run([Job("bad", None, steps)]))
+    assert sum(isinstance(e, Finished) for e in events) == 6
+    assert sum(isinstance(e, Broken) for e in events) == 6
+
+
+@pytest.mark.parametrize(("step", "error"), [("disk", StoreError), ("unknown", UnknownName)])
+def test_an_error_of_the_whole_run_stops_it_and_keeps_its_type(pool, step, error):
+    with pytest.raises(error):
+        list(pool.run([Job("bad", None, (step, "a"))]))
+
+
+def test_threads_are_limited_in_the_worker_and_the_parent_is_left_alone(pool):
+    before = os.environ.get("OMP_NUM_THREADS")
+    (event,) = pool.run([Job("j", None, ("threads",))])
+    assert event.result == "1"
+    assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_stop_finishes_what_is_in_flight():
+    stop = Stop()
+    executor = ProcessExecutor(Obedient, workers=2, threads=1, timeout_s=10, stop=stop)
+    seen = []
+    with pytest.raises(Interrupted):
+        for event in executor.run([Job(f"j{i}", None, ("sleep",) * 4) for i in range(4)]):
+            seen.append(event)
+            stop.requested = True
+    executor.close()
+    assert 1 <= len(seen) <= 4  # those in flight, not all sixteen
+    assert all(isinstance(e, Finished) for e in seen)
+
+
+def test_serial_gives_the_same_events(pool):
+    jobs = [Job("j", None, ("a", "raise", "b")), Job("sick", "raise", ("c",))]
+    serial = SerialExecutor(Obedient, Stop())
+    assert outcomes(serial.run(jobs)) == outcomes(pool.run(jobs))
+
+
+def test_build_knows_both_kinds():
+    make = partial(build, factory=Obedient, workers=1, threads=1, timeout_s=1.0, stop=Stop())
+    assert isinstance(make("serial"), SerialExecutor)
+    executor = make("local")
+    assert isinstance(executor, ProcessExecutor)
+    executor.close()
+
+
+def test_chunks_share_the_steps_in_order():
+    assert [j.steps for j in jobs_in_chunks("x", None, "abcde", 2)] == [("a", "b", "c"), ("d", "e")]
+    assert [j.steps for j in jobs_in_chunks("x", None, "a", 3)] == [("a",)]
+    assert jobs_in_chunks("x", None, "", 3) == []

@@ -1,0 +1,217 @@
+"""Bit rates, codebook figures and real-time factors against slow counting."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from harness.api import (
+    Audio,
+    Bitstream,
+    CodecSpec,
+    Codes,
+    Encoded,
+    Evidence,
+    FloatArray,
+    Item,
+    Metric,
+    NotApplicable,
+    NotScorable,
+    PooledMetric,
+    Sample,
+    Side,
+    Signal,
+    Timing,
+)
+from harness.metrics import tokens
+from harness.metrics.speed import Rtf, RtfDecode, RtfEncode
+from harness.metrics.tokens import CodebookPerplexity, CodebookUse, EmittedBps, EntropyBps, NominalBps, SideBps, per_codebook
+
+SPEC = CodecSpec(sample_rate=16000, hop_length=320, codebook_sizes=(1024, 256, 3), prefix_decodable=True)
+POOLED = (EntropyBps, CodebookUse, CodebookPerplexity)
+
+
+def same_rate(samples: FloatArray, source_hz: int, target_hz: int) -> FloatArray:
+    raise AssertionError("no audio is resampled to count bits")
+
+
+def sample(encoded: Encoded | None, rate: int = 16000, num_samples: int = 16000, timing: Timing | None = None) -> Sample:
+    audio = Signal(Audio.mono(np.zeros(num_samples), rate), same_rate)
+    return Sample(Item("item", "test"), audio, audio, encoded=encoded, timing=timing)
+
+
+def codes(seed: int, frames: int, spec: CodecSpec = SPEC, spread: float = 0.3) -> Codes:
+    rng = np.random.default_rng(seed)
+    rows = [np.minimum(v - 1, (rng.exponential(spread * v, frames)).astype(int)) for v in spec.codebook_sizes]
+    return Codes(np.stack(rows), spec, frames * spec.hop_length)
+
+
+def slow_figures(corpus: Sequence[Codes], weights: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Entropy in bits and share used of each codebook, token by token."""
+    entropy, use = [], []
+    for k, size in enumerate(corpus[0].spec.codebook_sizes):
+        histogram: Counter[int] = Counter()
+        for item, weight in zip(corpus, weights, strict=True):
+            for token in item.indices[k]:
+                histogram[int(token)] += weight  # type: ignore[assignment]
+        total = sum(histogram.values())
+        entropy.append(sum(-c / total * math.log2(c / total) for c in histogram.values() if c))
+        use.append(sum(1 for c in histogram.values() if c) / size)
+    return entropy, use
+
+
+@pytest.mark.parametrize("metric", [NominalBps(), EmittedBps(), SideBps(), *(m() for m in POOLED), Rtf(), RtfEncode(), RtfDecode()])
+def test_declarations(metric: Metric) -> None:
+    assert isinstance(metric, Metric)
+    assert metric.info.signature() == type(metric)().info.signature()
+    assert isinstance(metric, PooledMetric) is (metric.info.aggregation == "pooled histogram")
+
+
+def test_bit_rates_are_counted() -> None:
+    made = codes(0, 50)
+    bits = math.log2(1024) + math.log2(256) + math.log2(3)
+    assert NominalBps().measure(sample(made)).value == pytest.approx(50 * bits)
+    emitted = EmittedBps().measure(sample(made))
+    assert (emitted.value, emitted.weight) == (pytest.approx(50 * bits), 1.0)
+    padded = Codes(made.indices, SPEC, 50 * 320 - 160)  # the last frame is half padding
+    assert EmittedBps().measure(sample(padded)).value == pytest.approx(50 * bits / (15840 / 16000))
+    with_side = Codes(made.indices, SPEC, made.num_samples, {"utterance": np.zeros(64, np.float32)})
+    assert SideBps().measure(sample(with_side)).value == 64 * 32
+    assert EmittedBps().measure(sample(with_side)).value == emitted.value
+    assert EmittedBps().measure(sample(made.first(1))).value == pytest.approx(500)
+
+
+def test_pooled_rate_is_a_ratio_of_sums() -> None:
+    short, long = Codes(codes(0, 2).indices, SPEC, 330), codes(1, 100)
+    found = [EmittedBps().measure(sample(c)) for c in (short, long)]
+    pooled = sum(e.value * e.weight for e in found) / sum(e.weight for e in found)
+    assert pooled == pytest.approx((short.emitted_bits + long.emitted_bits) / ((330 + 32000) / 16000))
+
+
+def test_packets_have_a_rate_and_no_codebooks() -> None:
+    packets = Bitstream((b"abc", b"defgh"), 24000)
+    assert EmittedBps().measure(sample(packets, rate=48000)).value == pytest.approx(64 / 0.5)
+    assert SideBps().measure(sample(packets)).value == 0
+    for metric in (NominalBps(), *(m() for m in POOLED)):
+        with pytest.raises(NotApplicable, match="packets"):
+            metric.measure(sample(packets))
+
+
+def test_nothing_emitted() -> None:
+    for metric in (NominalBps(), EmittedBps(), SideBps(), *(m() for m in POOLED)):
+        with pytest.raises(NotApplicable):
+            metric.measure(sample(None))
+        nothing = Codes(np.zeros((3, 0)), SPEC, 0)
+        with pytest.raises(NotScorable) as caught:
+            metric.measure(sample(nothing))
+        assert caught.value.side is Side.OUTPUT
+        with pytest.raises(NotScorable) as caught:
+            metric.measure(sample(nothing, num_samples=0))
+        assert caught.value.side is Side.REFERENCE
+
+
+def test_codebook_figures_equal_slow_counting() -> None:
+    corpus = [codes(i, frames) for i, frames in enumerate((40, 7, 120, 1, 63))]
+    rng = np.random.default_rng(0)
+    resamples = rng.multinomial(5, [0.2] * 5, size=9).astype(float)
+    resamples[0] = 1
+    for kind in POOLED:
+        metric = kind()
+        evidence = [metric.measure(sample(c)) for c in corpus]
+        got = metric.pool(evidence, resamples)
+        assert got.shape == (9,)
+        for value, weights in zip(got, resamples, strict=True):
+            assert value == pytest.approx(expected(metric, *slow_figures(corpus, weights.tolist())), rel=1e-12)
+        for item, own in zip(corpus, evidence, strict=True):
+            assert own.value == pytest.approx(expected(metric, *slow_figures([item], [1.0])), rel=1e-12)
+
+
+def expected(metric: Metric, entropy: Sequence[float], use: Sequence[float]) -> float:
+    match metric.info.name:
+        case "entropy_bps":
+            return sum(entropy) * 50
+        case "codebook_use":
+            return sum(use) / len(use)
+        case _:
+            return sum(2**h for h in entropy) / len(entropy)
+
+
+def test_pooling_in_small_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = [EntropyBps().measure(sample(codes(i, 30))) for i in range(4)]
+    resamples = np.random.default_rng(0).multinomial(4, [0.25] * 4, size=50).astype(float)
+    whole = EntropyBps().pool(evidence, resamples)
+    monkeypatch.setattr(tokens, "POOL_CELLS", 100)
+    assert EntropyBps().pool(evidence, resamples) == pytest.approx(whole, rel=1e-12)
+
+
+def test_an_empty_resample_has_no_figure() -> None:
+    evidence = [CodebookUse().measure(sample(codes(0, 30)))]
+    assert np.isnan(CodebookUse().pool(evidence, np.array([[0.0], [1.0]]))).tolist() == [True, False]
+
+
+def test_ideal_and_collapsed_codebooks() -> None:
+    spec = CodecSpec(16000, 320, (8, 8))
+    made = Codes(np.stack([np.arange(64) % 8, np.zeros(64)]), spec, 64 * 320)
+    table = per_codebook([CodebookUse().measure(sample(made))])
+    assert table.use.tolist() == [1.0, 0.125]
+    assert table.perplexity.tolist() == [8.0, 1.0]
+    assert table.entropy_bits.tolist() == [3.0, 0.0]
+    assert table.efficiency.tolist() == [1.0, 0.0]
+    assert table.tokens.tolist() == [64, 64]
+    assert EntropyBps().measure(sample(made)).value == 150
+
+
+def test_efficiency_is_over_the_whole_codebook() -> None:
+    made = Codes(np.array([[0, 1] * 8]), CodecSpec(16000, 320, (16,)), 5120)
+    assert per_codebook([EntropyBps().measure(sample(made))]).efficiency.tolist() == [0.25]
+
+
+def test_codes_survive_the_evidence() -> None:
+    for sizes in ((1024, 2), (65536,), (65537, 4)):
+        spec = CodecSpec(16000, 320, sizes)
+        made = codes(3, 77, spec)
+        kept = json.loads(json.dumps(dict(CodebookUse().measure(sample(made)).detail)))
+        table = per_codebook([Evidence(0.0, detail=kept)])
+        assert table.sizes.tolist() == list(sizes)
+        entropy, use = slow_figures([made], [1.0])
+        assert table.entropy_bits == pytest.approx(entropy)
+        assert table.use == pytest.approx(use)
+
+
+def test_different_codebooks_are_never_pooled() -> None:
+    one = CodebookUse().measure(sample(codes(0, 20)))
+    two = CodebookUse().measure(sample(codes(0, 20).first(2)))
+    with pytest.raises(ValueError, match="different codebooks"):
+        CodebookUse().pool([one, two], np.ones((1, 2)))
+    with pytest.raises(ValueError, match="without packed codes"):
+        CodebookUse().pool([Evidence(1.0)], np.ones((1, 1)))
+    with pytest.raises(ValueError, match="resamples"):
+        CodebookUse().pool([one], np.ones((1, 2)))
+    with pytest.raises(ValueError, match="at least one"):
+        per_codebook([])
+
+
+def test_real_time_factor_is_a_ratio_of_sums() -> None:
+    timings = [Timing(1.0, 10.0, 0.4, 0.5, 2, "cpu", "float32"), Timing(1.0, 1.0, 0.2, 0.7, 2, "cpu", "float32")]
+    for metric, total in ((Rtf(), 2.0), (RtfEncode(), 0.6), (RtfDecode(), 1.2)):
+        found = [metric.measure(sample(None, timing=t)) for t in timings]
+        assert sum(e.value * e.weight for e in found) / sum(e.weight for e in found) == pytest.approx(total / 11)
+        assert metric.info.aggregation == "weighted mean"
+    evidence = Rtf().measure(sample(None, timing=timings[0]))
+    assert evidence.value == pytest.approx(0.1)  # faster than real time is below one
+    assert evidence.counts == {"total_s": 1.0, "encode_s": 0.4, "decode_s": 0.5, "audio_s": 10.0}
+    assert evidence.detail == {"device": "cpu", "threads": 2, "precision": "float32"}
+
+
+def test_missing_times_are_not_numbers() -> None:
+    with pytest.raises(NotApplicable):
+        Rtf().measure(sample(None))
+    with pytest.raises(NotApplicable, match="apart"):
+        RtfDecode().measure(sample(None, timing=Timing(1.0, 2.0)))
+    with pytest.raises(NotScorable):
+        Rtf().measure(sample(None, timing=Timing(1.0, 0.0)))

@@ -1,0 +1,73 @@
+"""Every name resolves; plug-ins join by entry points; broken ones are listed with their reason."""
+
+import sys
+
+import pytest
+
+from harness import registry
+from harness.errors import MissingDependency, UnknownName
+
+
+@pytest.mark.parametrize("group", registry.GROUPS)
+def test_every_built_in_name_resolves(group):
+    for name, entry in registry.entries(group).items():
+        if not entry.origin:
+            assert callable(registry.resolve(group, name)), name
+
+
+def test_every_variant_and_option_has_a_description():
+    for group in ("systems", "suite", "dataset", "asr", "speaker", "mos", "executor"):
+        choices = registry.config_choices(group)
+        assert choices, group
+        assert all(choices.values()), (group, choices)
+
+
+def test_an_unknown_name_is_answered_with_near_ones():
+    with pytest.raises(UnknownName, match="pesq_wb"):
+        registry.resolve("metrics", "pesq_bw")
+
+
+def test_an_unknown_name_survives_a_process_boundary():
+    import pickle
+
+    error = UnknownName("system", "opsu", ["opus", "noise"], "hint")
+    back = pickle.loads(pickle.dumps(error))
+    assert str(back) == str(error)
+
+
+@pytest.fixture
+def distribution(tmp_path, monkeypatch):
+    """Installs a fake distribution with given entry points and modules."""
+
+    def install(entry_points, **modules):
+        info = tmp_path / "thirdparty-1.0.dist-info"
+        info.mkdir()
+        (info / "entry_points.txt").write_text(entry_points)
+        for name, text in modules.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        return tmp_path
+
+    yield install
+    for name in ("tp_good", "tp_bad"):
+        sys.modules.pop(name, None)
+
+
+def test_a_plugin_is_found_resolved_and_listed(distribution):
+    distribution("[console_scripts]\nx = y:z\n\n[harness.systems]\nmine = tp_good:Mine\n", tp_good="class Mine: pass\n")
+    assert registry.resolve("systems", "mine").__name__ == "Mine"
+    assert "thirdparty-1.0" in registry.variants()["mine"]
+    assert "x" not in registry.entries("systems")
+    from harness.config import compose
+
+    assert compose(["systems=[mine]"])["systems"] == {"mine": {"family": "mine"}}
+
+
+def test_a_broken_plugin_is_named_with_its_reason_and_the_rest_works(distribution):
+    distribution("[harness.metrics]\nmy_metric = tp_bad:M\n[harness.systems]\nnoise = tp_bad:N\n", tp_bad="raise OSError('libfoo.so not found')\n")
+    with pytest.raises(MissingDependency, match=r"thirdparty-1.0.*libfoo"):
+        registry.resolve("metrics", "my_metric")
+    broken = {(e.group, e.name): reason for e, reason in registry.broken_plugins().items()}
+    assert "libfoo" in broken["metrics", "my_metric"]
+    assert "taken by a built-in" in broken["systems", "noise"]
+    assert registry.resolve("systems", "noise").__module__.startswith("systems.")

@@ -1,0 +1,264 @@
+"""Every format says the same numbers, escapes what is hostile and labels synthetic speech."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from harness.api import Better, Status
+from harness.errors import StoreError
+from reports import clips, figures, latex, markdown, output, page, terminal, tidy, wording
+from reports.listing import listed
+from reports.tables import Statistics, summarise
+
+QUICK = Statistics(resamples=100)
+NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b>\x1b[31m\u202e\ud800 é"
+SPEECH = 0.1 * np.sin(np.arange(1600) / 10)
+
+
+def fake_runs() -> Any:
+    """The builder of small runs beside the tests of the tables."""
+    name = "reports_fake_runs"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, Path(__file__).with_name("test_reports_tables.py"))
+        assert spec and spec.loader
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    fake = fake_runs().FakeRun(tmp_path, {"i0": "one", "i1": NASTY, "i2": "three"}, synthetic=True, calibration=["ceiling"])
+    fake.systems = {
+        "plain": {"family": "f", "num_parameters": 5_400_000, "size": "small", "sample_rate": 16000},
+        NASTY: {"weights": "random"},
+    }
+    fake.curves = [{"title": "Quality / rate", "x": "emitted_bps", "y": ["pesq_wb", "stoi"], "log_x": True}]
+    rng = np.random.default_rng(0)
+    for system in ("plain", NASTY, "ceiling"):
+        for i in range(3):
+            fake.add(system, "emitted_bps", f"i{i}", 12345.0 + i)
+            fake.add(system, "stoi", f"i{i}", float(rng.uniform(0.8, 0.9)))
+            if system == NASTY and i == 2:
+                fake.add(system, "pesq_wb", "i2", status=Status.FAILED, side="output", reason=NASTY)
+            else:
+                fake.add(system, "pesq_wb", f"i{i}", float(rng.uniform(2, 3)))
+            fake.outputs[system, "{}", f"i{i}", 0] = fake.audio(f"{len(system)}_{i}", SPEECH, 16000)
+    return fake.run()
+
+
+def test_same_number_in_every_format(run: Any) -> None:
+    summary = summarise(run, QUICK)
+    cell, column = summary.rows[0].cells["pesq_wb"], summary.column("pesq_wb")
+    assert column and cell.value is not None
+    shown = [wording.number(v, column.decimals) for v in (cell.value, cell.low, cell.high)]
+    assert shown[0] == f"{np.mean([r for r in run.frame.query('system == "plain" and metric == "pesq_wb"')['value']]):.3f}"
+    for text in (
+        markdown.render(summary),
+        latex.render(summary).replace("{[}", "["),
+        printed(summary, 120),
+        "".join(page.render(run, summary)),
+    ):
+        assert all(s in text for s in shown) and "2/3" in text and "SYNTHETIC SPEECH" in text and "random" in text.lower()
+    rows = list(csv.DictReader(io.StringIO(tidy.render(summary))))
+    (found,) = [r for r in rows if r["system"] == "plain" and r["metric"] == "pesq_wb"]
+    assert float(found["value"]) == cell.value and float(found["low"]) == cell.low and found["n_ok"] == "3"
+    assert len(rows) == len(summary.rows) * len(summary.columns) and rows[0]["synthetic"].startswith("SYNTHETIC SPEECH")
+
+
+def printed(summary: Any, width: int, encoding: str = "utf-8", columns: Any = None) -> str:
+    from rich.console import Console
+
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    terminal.print_summary(summary, Console(file=stream, width=width, color_system=None), columns)
+    stream.flush()
+    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
+def test_terminal_is_harmless_and_fits(run: Any) -> None:
+    summary = summarise(run, QUICK)
+    for encoding in ("utf-8", "ascii"):
+        text = printed(summary, 100, encoding)
+        assert "\x1b" not in text and "\u202e" not in text and "RANDOM WEIGHTS" in text
+        assert max(map(len, text.splitlines())) <= 100
+        assert "Failures, counted against the system: 1" in text
+    assert "↑" in printed(summary, 100) and "^" in printed(summary, 100, "ascii")
+
+
+def test_terminal_with_eight_by_eight(tmp_path: Path) -> None:
+    tests = fake_runs()
+    names = [f"measure_number_{i}" for i in range(8)]
+    tests.METRICS.update({n: tests.metric(n, "MOS", Better.HIGHER, (1.0, 5.0)) for n in names})
+    try:
+        fake = tests.FakeRun(tmp_path, {f"i{i}": "x" for i in range(5)}, systems={f"system_number_{s}": {} for s in range(8)})
+        for s in range(8):
+            for name in names:
+                for i in range(5):
+                    fake.add(f"system_number_{s}", name, f"i{i}", 1.0 + s / 3 + i / 10)
+        summary = summarise(fake.run(), QUICK)
+    finally:
+        for name in names:
+            del tests.METRICS[name]
+    columns = [c for c in summary.columns if c.key in names]
+    for width in (100, 120):
+        text = printed(summary, width, columns=columns)
+        assert max(map(len, text.splitlines())) <= width
+        assert len(re.findall(r"3\.533 ✓", text)) == 8 and text.count("5/5") == 64
+
+
+def test_latex_is_balanced_and_inert(run: Any) -> None:
+    text = latex.render(summarise(run, QUICK))
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    bare = re.sub(r"\\[\\{}$&#%_]", "", body)
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0 and "#" not in bare and "~" not in bare
+    # Nothing but a known command follows a backslash; no row starts with what \\ would take for its argument.
+    known = {
+        "begin",
+        "end",
+        "centering",
+        "caption",
+        "small",
+        "toprule",
+        "midrule",
+        "bottomrule",
+        "textbf",
+        "textit",
+        "scriptsize",
+        "uparrow",
+    }
+    known |= {
+        "downarrow",
+        "textbackslash",
+        "textasciitilde",
+        "textasciicircum",
+        "textless",
+        "textgreater",
+        "textbar",
+        "textquotedbl",
+        "ldots",
+    }
+    assert set(re.findall(r"\\([a-zA-Z]+)", body)) <= known
+    assert not re.search(r"\\\\\s*[\[*]", body)
+    columns = {line.count("&") for line in re.sub(r"\\&", "", body).splitlines() if line.rstrip().endswith(r"\\")}
+    assert columns == {3 + 1 - 1, 5}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles(run: Any, tmp_path: Path) -> None:
+    tex = tmp_path / "t.tex"
+    tex.write_text(
+        r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}\begin{document}"
+        + latex.render(summarise(run, QUICK))
+        + r"\end{document}"
+    )
+    subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", tex.name], cwd=tmp_path, check=True, capture_output=True, timeout=60
+    )
+
+
+def test_markdown_tables_keep_their_columns(run: Any) -> None:
+    text = markdown.render(summarise(run, QUICK))
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+    assert not re.search(r"(?<!\\)<(?!br>)", text) and "\\</script\\>" in text
+
+
+def test_figures_are_xml_and_take_dollars_literally(run: Any) -> None:
+    (drawing,) = figures.draw_all(summarise(run, QUICK))
+    root = ElementTree.fromstring(drawing.standalone())
+    words = "".join(root.itertext())
+    assert "emitted_bps (bit/s)" in words and "pesq_wb (MOS)" in words and "a|b_$100%" in words
+    assert drawing.name == "01_quality_rate" and figures.INK not in drawing.inline()
+    assert figures.draw_all(summarise(run, QUICK)) == (drawing,)
+
+
+def test_figure_without_points_is_left_out(run: Any) -> None:
+    run.manifest["suite"]["curves"] = [{"title": "t", "x": "settings.codebooks", "y": ["stoi"], "log_x": False}]
+    assert figures.draw_all(summarise(run, QUICK)) == ()
+
+
+def test_json_block_cannot_end_its_element() -> None:
+    data = {"text": NASTY + "\u2028", "n": 1.5}
+    text = page.json_block(data)
+    assert "<" not in text and "&" not in text and "\u2028" not in text and json.loads(text) == data
+    text.encode("utf-8")
+    with pytest.raises(ValueError):
+        page.json_block({"n": float("nan")})
+
+
+def test_clip_keeps_rate_and_counts_clipping(tmp_path: Path) -> None:
+    import base64
+
+    samples = np.array([0.0, 0.5, -0.5, 1.5, -1.25] * 1000, dtype=np.float32)
+    soundfile.write(tmp_path / "x.wav", samples, 44100, subtype="FLOAT")
+    clip = clips.encoded(tmp_path / "x.wav")
+    back, rate = soundfile.read(io.BytesIO(base64.b64decode(clip.flac)), dtype="float64")
+    assert (rate, clip.clipped, clip.duration_s) == (44100, 2000, pytest.approx(5000 / 44100))
+    assert np.abs(back - np.clip(samples, -1, 1)).max() <= 1.01 / 32768
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(None, "cannot be read"), (b"noise", "cannot be read"), (np.zeros(0), "no samples"), (np.array([0, np.nan]), "NaN")],
+)
+def test_unplayable_audio_says_why(tmp_path: Path, content: Any, problem: str) -> None:
+    path = tmp_path / "x.wav"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        soundfile.write(path, content, 16000, subtype="FLOAT")
+    assert problem in clips.encoded(path).problem
+
+
+def test_audio_limit_takes_whole_items(run: Any) -> None:
+    summary = summarise(run, QUICK)
+    whole = listed(run, summary, 48.0, 100)
+    assert (whole.with_players, whole.withheld, len(whole.clips)) == (3, 0, 9)
+    part = listed(run, summary, whole.audio_bytes * 0.7e-6, 100)
+    assert (part.with_players, part.withheld, len(part.clips)) == (2, 1, 6) and part.audio_bytes <= whole.audio_bytes * 0.7
+    assert listed(run, summary, 0.0, 2).with_players == 0 and len(listed(run, summary, 0.0, 2).items) == 2
+    text = "".join(page.render(run, summary, audio_limit_mb=whole.audio_bytes * 0.7e-6))
+    assert "Players for 2 of 3 items" in text and "1 listed items go without players" in text
+
+
+def test_files_are_whole_or_untouched(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    files = output.write_report(run, out, statistics=QUICK)
+    before = files.html.read_bytes()
+    assert {p.name for p in out.iterdir()} == {"report.html", "report.md", "report.tex", "report.csv", "figures"}
+    assert [p.name for p in files.figures] == ["01_quality_rate.svg"]
+
+    def torn(*_: Any) -> Any:
+        yield "half a page"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(output.page, "render", torn)
+    with pytest.raises(StoreError, match="No space left"):
+        output.write_report(run, out, statistics=QUICK)
+    assert files.html.read_bytes() == before and not [p for p in out.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.00195, "0.00195"), (0.0, "0.000"), (0.93, "0.930"), (18.92, "18.92"), (-0.5, "-0.500"), (120.25, "120.2"), (12345.6, "12,346")],
+)
+def test_numbers_have_about_four_digits(value: float, shown: str) -> None:
+    assert wording.number(value, wording.decimals([value])) == shown
+
+
+def test_no_minus_before_zero() -> None:
+    assert wording.number(-0.0001, 2) == "0.00" and wording.number(None, 2) == "–"

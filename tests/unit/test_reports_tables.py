@@ -1,0 +1,327 @@
+"""The rules of the tables, on small runs made here; `FakeRun` also serves the other tests of the reports."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from harness.api import Better, Evidence, MetricInfo, Need, Record, Status
+from harness.errors import Incomparable, StoreError
+from harness.frame import COLUMNS, Run
+from reports.intervals import resample_counts
+from reports.summary import Summary
+from reports.tables import Statistics, summarise
+
+QUICK = Statistics(resamples=200)
+
+
+def metric(name: str, unit: str, better: Better, bounds: tuple[float, float], aggregation: str = "mean") -> MetricInfo:
+    return MetricInfo(name, "1", unit, better, frozenset({Need.OUTPUT}), 16000, bounds, f"{name} for tests", {}, aggregation)
+
+
+METRICS = {
+    "pesq_wb": metric("pesq_wb", "MOS", Better.HIGHER, (1.0, 4.64)),
+    "stoi": metric("stoi", "", Better.HIGHER, (0.0, 1.0)),
+    "wer": metric("wer", "%", Better.LOWER, (0.0, math.inf)),
+    "emitted_bps": metric("emitted_bps", "bit/s", Better.NEITHER, (0.0, math.inf), "weighted mean, by seconds of audio"),
+    "rtf": metric("rtf", "", Better.LOWER, (0.0, math.inf), "weighted mean, by seconds of audio"),
+    "perplexity": metric("perplexity", "", Better.NEITHER, (1.0, math.inf), "pooled over tokens"),
+}
+
+
+@dataclass
+class FakeRun:
+    """A run folder written by hand: real audio, records of every status, a manifest.
+
+    Args:
+        path: folder, made here.
+        items: id to text.
+        speakers: id to speaker, "" where not given.
+    """
+
+    path: Path
+    items: Mapping[str, str]
+    speakers: Mapping[str, str] = field(default_factory=dict)
+    synthetic: bool = False
+    systems: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calibration: list[str] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    references: dict[str, Path] = field(default_factory=dict)
+    outputs: dict[tuple[str, str, str, int], Path] = field(default_factory=dict)
+    status: str = "complete"
+    curves: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, system: str, key: str, item: str, value: float | None = None, **fields: Any) -> None:
+        """One record; without a value it needs ``status`` and ``reason``."""
+        ok = value is not None
+        usual = {"status": Status.OK if ok else Status.FAILED, "weight": 1.0 if ok else None, "signature": METRICS[key].signature()}
+        fields = {**usual, **fields}
+        speaker = self.speakers.get(item, "")
+        synthetic = self.synthetic
+        self.records.append(
+            Record("codec", system, item, key, value=value, dataset="fake", language="en", speaker=speaker, synthetic=synthetic, **fields)
+        )
+
+    def audio(self, name: str, samples: np.ndarray, rate: int) -> Path:
+        path = self.path / "audio" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, rate, subtype="FLOAT")
+        return path
+
+    def manifest(self) -> dict[str, Any]:
+        metrics = {}
+        for key, m in METRICS.items():
+            metrics[key] = {
+                "name": m.name,
+                "version": m.version,
+                "unit": m.unit,
+                "better": m.better.value,
+                "signature": m.signature(),
+                "bounds": [b if math.isfinite(b) else None for b in m.bounds],
+                "description": m.description,
+                "aggregation": m.aggregation,
+                "params": {},
+            }
+        items = {}
+        for item, text in self.items.items():
+            about = {"text": text, "language": "en", "speaker": self.speakers.get(item, ""), "synthetic": self.synthetic}
+            items[item] = {**about, "duration_s": 1.0, "prompt_text": ""}
+        return {
+            "schema": 1,
+            "suite": {
+                "name": "codec",
+                "title": "Resynthesis by codecs",
+                "task": "resynthesis",
+                "headline": ["emitted_bps", "pesq_wb", "stoi", "wer"],
+                "metrics": list(METRICS),
+                "curves": self.curves,
+            },
+            "created": "2026-11-20T12:34:56+00:00",
+            "command": "harness run suite=codec systems=[a,b]",
+            "status": self.status,
+            "git": {"commit": "0123456789abcdef0123", "changed": False},
+            "packages": {"numpy": np.__version__, "pandas": pd.__version__},
+            "machine": {"processor": "a processor", "cores": 2, "memory_gib": 8.0, "system": "Linux", "python": "3.11"},
+            "config": {"suite": "codec"},
+            "dataset": {"name": "fake", "description": "Tones under test", "licence": "CC0", "synthetic": self.synthetic},
+            "systems": self.systems,
+            "metrics": metrics,
+            "items": items,
+            "calibration": self.calibration,
+            "failures": {},
+        }
+
+    def run(self) -> Run:
+        rows = []
+        for r in self.records:
+            info = METRICS[r.metric]
+            row = {**r.as_dict(), "name": info.name, "unit": info.unit, "better": info.better.value}
+            row |= {"counts": json.dumps(dict(r.counts)), "detail": json.dumps(dict(r.detail))}
+            row |= {k: math.nan if row[k] is None else row[k] for k in ("value", "weight")}
+            rows.append(row)
+        return Run(self.path, self.manifest(), pd.DataFrame(rows, columns=list(COLUMNS)), self.references, self.outputs)
+
+
+def cell(summary: Summary, system: str, key: str) -> Any:
+    return next(r for r in summary.rows if r.facts.label == system).cells[key]
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeRun:
+    return FakeRun(tmp_path, {f"i{n}": f"sentence {n}" for n in range(4)}, systems={"a": {"family": "fa"}, "b": {"family": "fb"}})
+
+
+def test_who_is_to_blame(fake: FakeRun) -> None:
+    for n in range(4):
+        fake.add("a", "pesq_wb", f"i{n}", 2.0 + n)
+    # The reference of i0 fails under b only; it leaves a's mean as well.
+    fake.add("b", "pesq_wb", "i0", status=Status.METRIC_UNDEFINED, side="reference", reason="silent reference")
+    fake.add("b", "pesq_wb", "i1", 3.0)
+    fake.add("b", "pesq_wb", "i2", status=Status.METRIC_UNDEFINED, side="output", reason="silent output")
+    fake.add("b", "pesq_wb", "i3", status=Status.SKIPPED_BY_POLICY, reason="English only")
+    summary = summarise(fake.run(), QUICK)
+    a, b = cell(summary, "a", "pesq_wb"), cell(summary, "b", "pesq_wb")
+    assert (a.value, a.n_ok, a.n_total, a.n_excluded, a.n_skipped) == (4.0, 3, 3, 1, 0)
+    assert (b.value, b.n_ok, b.n_total, b.n_excluded, b.n_skipped) == (3.0, 1, 2, 1, 1)
+    assert a.pessimistic == 4.0
+    assert b.pessimistic == pytest.approx((3.0 + 1.0) / 2)
+    assert sum(b.statuses.values()) == b.n_total + b.n_excluded + b.n_skipped == 4
+    # Coverage 100 % against 50 %: nobody is called best.
+    assert not any(r.best for r in summary.rows)
+    assert any("not ranked, coverage differs (50% to 100%)" in note for note in summary.notes)
+    assert [(f.kind, f.label, f.records) for f in summary.failures] == [("failure", "b", 1), ("reference", "", 1), ("skipped", "b", 1)]
+
+
+def test_failure_is_never_a_number(fake: FakeRun) -> None:
+    for n in range(4):
+        fake.add("a", "wer", f"i{n}", status=Status.TIMEOUT, side="output", reason="no answer in 60 s")
+        fake.add("a", "pesq_wb", f"i{n}", status=Status.FAILED, side="output", reason="decoder raised")
+    summary = summarise(fake.run(), QUICK)
+    wer, pesq = cell(summary, "a", "wer"), cell(summary, "a", "pesq_wb")
+    assert (wer.value, wer.low, wer.n_ok, wer.n_total) == (None, None, 0, 4)
+    assert wer.pessimistic is None and pesq.pessimistic == 1.0
+    assert "none of 4 outputs" in wer.reason
+
+
+def test_best_follows_the_declared_direction(fake: FakeRun) -> None:
+    fake.calibration = ["ceiling"]
+    fake.systems["lottery"] = {"family": "fc", "weights": "random"}
+    for n in range(4):
+        for system, pesq, wer, bps in (("a", 2.0, 10, 800), ("b", 3.0, 20, 900), ("ceiling", 4.5, 0, 1), ("lottery", 4.0, 1, 2)):
+            fake.add(system, "pesq_wb", f"i{n}", pesq)
+            fake.add(system, "wer", f"i{n}", float(wer))
+            fake.add(system, "emitted_bps", f"i{n}", float(bps))
+    summary = summarise(fake.run(), QUICK)
+    assert {r.facts.label: set(r.best) for r in summary.rows} == {"a": {"wer"}, "b": {"pesq_wb"}, "lottery": set(), "ceiling": set()}
+    assert [r.facts.label for r in summary.calibrations] == ["ceiling"] and summary.rows[-1].calibration
+
+
+def test_ties_as_printed_are_all_best(fake: FakeRun) -> None:
+    for n in range(4):
+        fake.add("a", "pesq_wb", f"i{n}", 2.50001)
+        fake.add("b", "pesq_wb", f"i{n}", 2.50002)
+    assert all("pesq_wb" in r.best for r in summarise(fake.run(), QUICK).rows)
+
+
+def test_weighted_mean_is_a_ratio_of_sums(fake: FakeRun) -> None:
+    for n, (wall, seconds) in enumerate([(1.0, 1.0), (1.0, 9.0), (2.0, 4.0), (2.0, 2.0)]):
+        fake.add("a", "rtf", f"i{n}", wall / seconds, weight=seconds)
+    assert cell(summarise(fake.run(), QUICK), "a", "rtf").value == pytest.approx(6 / 16)
+
+
+def test_two_signatures_are_incomparable(fake: FakeRun) -> None:
+    fake.add("a", "pesq_wb", "i0", 2.0, signature="pesq_wb|v1|16000Hz|mean|{}")
+    fake.add("b", "pesq_wb", "i0", 2.0, signature="pesq_wb|v2|16000Hz|mean|{}")
+    with pytest.raises(Incomparable, match=r"pesq_wb\|v1.*pesq_wb\|v2"):
+        summarise(fake.run(), QUICK)
+
+
+def test_double_and_foreign_records_are_refused(fake: FakeRun) -> None:
+    fake.add("a", "pesq_wb", "i0", 2.0)
+    fake.add("a", "pesq_wb", "i0", 2.5)
+    with pytest.raises(StoreError, match="twice"):
+        summarise(fake.run(), QUICK)
+    run = fake.run()
+    with pytest.raises(StoreError, match="lacks the columns"):
+        summarise(Run(run.path, run.manifest, run.frame.drop(columns="signature"), {}, {}), QUICK)
+
+
+def test_order_of_records_does_not_matter(fake: FakeRun) -> None:
+    rng = np.random.default_rng(3)
+    for system in "ab":
+        for n in range(4):
+            fake.add(system, "pesq_wb", f"i{n}", float(rng.normal(2.5, 0.3)))
+    before = summarise(fake.run(), QUICK)
+    fake.records = [fake.records[i] for i in rng.permutation(len(fake.records))]
+    assert summarise(fake.run(), QUICK) == before
+
+
+class Perplexity:
+    """A pooled metric: the perplexity of all tokens together, from their counts."""
+
+    info = METRICS["perplexity"]
+
+    def measure(self, sample: Any) -> Evidence:
+        raise NotImplementedError
+
+    def pool(self, evidence: Any, resamples: Any) -> Any:
+        names = sorted({name for e in evidence for name in e.counts})
+        counts = np.array([[e.counts.get(name, 0.0) for name in names] for e in evidence])
+        share = resamples @ counts
+        share = share / share.sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.exp(-np.where(share > 0, share * np.log(share), 0).sum(axis=1))
+
+
+def test_pooled_metric_is_pooled_not_averaged(fake: FakeRun) -> None:
+    for n in range(4):
+        fake.add("a", "perplexity", f"i{n}", 1.0, counts={f"token{n}": 5.0})
+    found = cell(summarise(fake.run(), QUICK, {"perplexity": Perplexity()}), "a", "perplexity")
+    assert found.value == pytest.approx(4.0)  # each item alone has perplexity 1
+    counts = resample_counts([f"item i{n}" for n in range(4)], 200, 0)
+    assert found.high <= 4.0 and found.low >= min((row > 0).sum() for row in counts) ** 0.5
+
+
+def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    import reports.tables
+
+    def unavailable(name: str) -> Any:
+        raise ImportError(f"no module named {name}")
+
+    monkeypatch.setattr(reports.tables, "import_module", unavailable)
+    fake.add("a", "perplexity", "i0", 7.0)
+    found = cell(summarise(fake.run(), QUICK), "a", "perplexity")
+    assert found.value is None and "no module named harness.registry" in found.reason and found.n_ok == 1
+
+
+def test_clusters_are_speakers_where_there_is_more_than_one(fake: FakeRun) -> None:
+    for n in range(4):
+        fake.add("a", "pesq_wb", f"i{n}", 2.0 + n)
+    assert cell(summarise(fake.run(), QUICK), "a", "pesq_wb").clusters == 4
+    fake.speakers, fake.records = {"i0": "x", "i1": "x", "i2": "y", "i3": "y"}, []
+    for n in range(4):
+        fake.add("a", "pesq_wb", f"i{n}", 2.0 + n)
+    assert cell(summarise(fake.run(), QUICK), "a", "pesq_wb").clusters == 2
+
+
+def test_error_rates_four_ways(fake: FakeRun) -> None:
+    # 0/10, 1/10, 2/10 errors and one looping one-word item with 7 errors in 1 word.
+    for n, (hits, subs, ins) in enumerate([(10, 0, 0), (9, 1, 0), (8, 2, 0), (0, 1, 6)]):
+        words = hits + subs
+        counts = {"hits": hits, "substitutions": subs, "deletions": 0, "insertions": ins}
+        fake.add("a", "wer", f"i{n}", 100 * (subs + ins) / words, counts=counts)
+    (rates,) = summarise(fake.run(), QUICK).error_rates
+    assert rates.macro == pytest.approx((0 + 0.1 + 0.2 + 7) / 4)
+    assert rates.corpus == pytest.approx(10 / 31)
+    assert (rates.median, rates.above_half, rates.n) == (pytest.approx(0.15), 0.25, 4)
+
+
+def test_missing_measurements_are_told(fake: FakeRun) -> None:
+    fake.status = "partial"
+    fake.add("a", "pesq_wb", "i0", 2.0)
+    for n in range(4):
+        fake.add("b", "pesq_wb", f"i{n}", 3.0)
+    summary = summarise(fake.run(), QUICK)
+    assert cell(summary, "a", "pesq_wb").n_missing == 3
+    assert not any(r.best for r in summary.rows)
+    assert summary.notes[0].startswith("PARTIAL RUN") and any("3 measurements are missing" in n for n in summary.notes)
+
+
+def test_seed_spread_stands_beside_the_interval(fake: FakeRun) -> None:
+    for seed, level in ((0, 2.0), (1, 3.0)):
+        for n in range(4):
+            fake.add("a", "pesq_wb", f"i{n}", level, seed=seed)
+    found = cell(summarise(fake.run(), QUICK), "a", "pesq_wb")
+    assert (found.seeds, found.n_total, found.clusters) == (2, 8, 4)
+    assert found.seed_spread == pytest.approx(math.sqrt(0.5))
+
+
+def test_variants_sort_by_number(fake: FakeRun) -> None:
+    for k in (16, 2, 4):
+        fake.add("a", "pesq_wb", "i0", 2.0, settings=json.dumps({"codebooks": k}))
+    assert [r.label for r in summarise(fake.run(), QUICK).rows] == ["a codebooks=2", "a codebooks=4", "a codebooks=16"]
+
+
+def test_equal_failures_are_one_group(fake: FakeRun) -> None:
+    for n in range(4):
+        reason = f"i{n}: 0.{n}1 s, PESQ needs 0.25 s"
+        fake.add("a", "pesq_wb", f"i{n}", status=Status.METRIC_UNDEFINED, side="output", reason=reason)
+    (group,) = summarise(fake.run(), QUICK).failures
+    assert (group.records, group.items, group.reason) == (4, ("i0", "i1", "i2", "i3"), "i0: 0.01 s, PESQ needs 0.25 s")
+
+
+@pytest.mark.parametrize(("synthetic", "start"), [(True, "SYNTHETIC SPEECH: all 4 items"), (False, "")])
+def test_synthetic_label(fake: FakeRun, synthetic: bool, start: str) -> None:
+    fake.synthetic = synthetic
+    fake.add("a", "pesq_wb", "i0", 2.0)
+    found = summarise(fake.run(), QUICK).synthetic
+    assert found.startswith(start) and bool(found) == synthetic

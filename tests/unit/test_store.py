@@ -1,0 +1,171 @@
+"""The store: keys, whole predictions, checksummed outcomes, compaction."""
+
+import json
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from harness.api import Audio, Bitstream, CodecSpec, Codes, Prediction, Status, Timing
+from harness.errors import StoreError
+from harness.segments import SegmentReader, SegmentWriter, abandoned
+from harness.store import Outcome, Store, key_of
+
+SPEC = CodecSpec(16000, 320, (8, 8), prefix_decodable=True)
+
+
+def prediction(seed=0, encoded=None):
+    noise = np.random.default_rng(seed).normal(0, 0.1, 1600).astype(np.float32)
+    return Prediction(Audio.mono(noise, 16000), encoded, Timing(0.5, 0.1, 0.2, 0.3), "end")
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [None, Bitstream((b"abc", b"", b"\x00\xff"), 1600), Codes(np.array([[1, 7, 0], [3, 3, 3]]), SPEC, 900, {"voice": np.arange(4, dtype=np.float32)})],
+)
+def test_a_prediction_comes_back_bit_for_bit(tmp_path, encoded):
+    store, original = Store(tmp_path), prediction(encoded=encoded)
+    store.save_prediction("ab12", original, ["clipped"])
+    back = store.load_prediction("ab12")
+    assert np.array_equal(back.audio.samples, original.audio.samples)
+    assert back.timing == original.timing
+    assert back.stop_reason == "end"
+    assert (back.encoded.digest() if back.encoded else None) == (encoded.digest() if encoded else None)
+    assert store.describe_prediction("ab12")["flags"] == ["clipped"]
+
+
+def test_saving_twice_keeps_the_first_and_leaves_no_rubbish(tmp_path):
+    store = Store(tmp_path)
+    first = store.save_prediction("ab12", prediction(0))
+    assert store.save_prediction("ab12", prediction(1)) == first
+    assert [p.name for p in (tmp_path / "predictions").iterdir()] == ["ab"]
+
+
+def test_an_altered_prediction_is_refused(tmp_path):
+    store = Store(tmp_path)
+    store.save_prediction("ab12", prediction(0))
+    path = store.audio_path("ab12")
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 0x40
+    path.write_bytes(bytes(data))
+    with pytest.raises(StoreError, match="altered"):
+        store.load_prediction("ab12")
+
+
+def test_keys_depend_on_every_part_and_not_on_order():
+    assert key_of("score", {"a": 1, "b": 2}) == key_of("score", {"b": 2, "a": 1})
+    assert len({key_of("score", {"a": 1}), key_of("score", {"a": 2}), key_of("score", {"a": "1"}), key_of("prediction", {"a": 1})}) == 4
+
+
+def write(store, pairs):
+    writer = store.writer()
+    for key, outcome in pairs:
+        writer.append(key, outcome)
+    writer.close()
+
+
+OK = Outcome(Status.OK, 1.5, 1.0, counts={"hits": 3}, detail={"text": "naïve 你好"})
+FAILED = Outcome(Status.FAILED, side="output", reason="boom")
+
+
+def test_outcomes_survive_compaction_unchanged(tmp_path):
+    store = Store(tmp_path)
+    write(store, [("k1", OK), ("k2", FAILED)])
+    before = store.outcomes(["k1", "k2", "k3"])
+    assert store.compact() == 2
+    assert not list((tmp_path / "outcomes").glob("*.seg"))
+    assert store.outcomes(["k1", "k2", "k3"]) == before == ({"k1": OK, "k2": FAILED}, 0)
+
+
+def test_a_failure_never_replaces_a_success_and_a_success_replaces_a_failure(tmp_path):
+    store = Store(tmp_path)
+    write(store, [("k1", OK), ("k2", FAILED)])
+    store.compact()
+    write(store, [("k1", FAILED), ("k2", OK)])
+    assert store.outcomes(["k1", "k2"])[0] == {"k1": OK, "k2": OK}
+    store.compact()
+    assert store.outcomes(["k1", "k2"])[0] == {"k1": OK, "k2": OK}
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "garbage", "other schema"])
+def test_a_damaged_record_is_dropped_and_counted(tmp_path, damage):
+    store = Store(tmp_path)
+    write(store, [(f"k{i}", OK) for i in range(5)])
+    (path,) = (tmp_path / "outcomes").glob("*.seg")
+    lines = path.read_bytes().splitlines(keepends=True)
+    if damage == "torn":
+        lines[4] = lines[4][:-7]
+    elif damage == "flipped":
+        lines[2] = lines[2].replace(b'"value":1.5', b'"value":9.5')
+    elif damage == "garbage":
+        lines[1] = b"\x00\xff not a record\n"
+    else:
+        import zlib
+
+        body = json.dumps({"schema": 99, "key": "k3", "outcome": {"status": "ok", "value": 9.5}}).encode()
+        lines[3] = b"%08x %s\n" % (zlib.crc32(body), body)
+    path.write_bytes(b"".join(lines))
+    found, dropped = store.outcomes([f"k{i}" for i in range(5)])
+    assert dropped == 1
+    assert len(found) == 4
+    assert all(o.value == 1.5 for o in found.values())
+
+
+def test_a_truncated_part_is_passed_over_and_counted(tmp_path):
+    store = Store(tmp_path)
+    write(store, [("k1", OK)])
+    store.compact()
+    write(store, [("k2", OK)])
+    (part,) = (tmp_path / "outcomes").glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-40])
+    assert store.outcomes(["k1", "k2"]) == ({"k2": OK}, 1)
+
+
+def test_strict_json_only(tmp_path):
+    writer = SegmentWriter(tmp_path)
+    with pytest.raises(ValueError, match="JSON"):
+        writer.append({"value": float("nan")})
+    writer.append({"value": 1.0})
+    writer.close()
+    assert list(SegmentReader().read(writer.path)) == [{"schema": 1, "value": 1.0}]
+
+
+def _append_until_killed(folder):
+    writer = SegmentWriter(folder)
+    for i in range(10**9):
+        writer.append({"i": i})
+
+
+def test_kill_9_loses_nothing_that_was_appended_but_a_torn_tail(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_append_until_killed, args=(tmp_path,))
+    process.start()
+    while not (segments := list(tmp_path.glob("*.seg"))) or segments[0].stat().st_size < 20_000:
+        assert process.is_alive()
+    assert list(abandoned(tmp_path)) == []  # its writer lives
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert list(abandoned(tmp_path)) == segments
+    reader = SegmentReader()
+    entries = [e["i"] for e in reader.read(segments[0])]
+    assert entries == list(range(len(entries)))
+    assert len(entries) > 300
+    assert reader.dropped <= 1
+
+
+def test_compaction_leaves_living_segments_alone(tmp_path):
+    store = Store(tmp_path)
+    living = store.writer()
+    living.append("k1", OK)
+    write(store, [("k2", OK)])
+    assert store.compact() == 1
+    assert set(store.outcomes(["k1", "k2"])[0]) == {"k1", "k2"}
+    living.close()
+    assert store.compact() == 1
+
+
+def test_an_unwritable_folder_is_said_so(tmp_path):
+    (tmp_path / "outcomes").write_text("a file in the way")
+    with pytest.raises(StoreError, match="cannot write"):
+        Store(tmp_path).writer()
