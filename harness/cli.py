@@ -42,7 +42,16 @@ Every setting is key=value; `harness run --show-config` prints them all with the
   run.name=NAME  run.root=DIR  run.overwrite=true  run.keep_failed=true  run.max_failures=N  run.allow_missing=true
 """
 
-LISTS = {"systems": "systems", "suites": "suite", "metrics": "metrics", "datasets": "dataset", "asr": "asr", "speaker": "speaker", "mos": "mos", "executors": "executor"}
+LISTS = {
+    "systems": "systems",
+    "suites": "suite",
+    "metrics": "metrics",
+    "datasets": "dataset",
+    "asr": "asr",
+    "speaker": "speaker",
+    "mos": "mos",
+    "executors": "executor",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verbs.add_parser("run", help="run a suite: predict, score, report", description=RUN_HELP, formatter_class=raw)
     run.add_argument("overrides", nargs="*", metavar="key=value")
-    run.add_argument("--config-dir", type=_path, metavar="DIR", help="folder with YAML of your own (systems/NAME.yaml, dataset/NAME.yaml, ...)")
+    run.add_argument(
+        "--config-dir", type=_path, metavar="DIR", help="folder with YAML of your own (systems/NAME.yaml, dataset/NAME.yaml, ...)"
+    )
     run.add_argument("--show-config", action="store_true", help="print the composed configuration and stop")
     run.add_argument("--no-report", action="store_true", help="leave out the report files (the table is still printed)")
     run.set_defaults(call=_run)

@@ -39,12 +39,14 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     words = [_checked_word(word) for word in overrides]
     _check_names(words, config_dir)
     config = _hydra([w.replace(" ", "") if w.startswith("systems=") else w for w in words], config_dir)
-    systems: Config = config["systems"] or {}
+    systems: Config = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
     config["systems"] = {name: systems[name] for name in _order(overrides, systems)}
     for path in _not_finite(config):
         raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
     for path in _targets(config):
-        raise ConfigError(f"'{path}' is refused: configuration names registered families (family: NAME), never Python objects. See `harness list systems`.")
+        raise ConfigError(
+            f"'{path}' is refused: configuration names registered families (family: NAME), never Python objects. See `harness list systems`."
+        )
     return config
 
 

@@ -51,7 +51,9 @@ def render(findings: list[Finding]) -> str:
             mark = "ready  " if f.ok else "missing" if f.optional else "BROKEN "
             lines.append(f"  {mark} {f.name:<{width}}  {f.text}".rstrip())
     bad = [f for f in findings if not f.ok and not f.optional]
-    lines.append("everything a default run needs is here" if not bad else f"{len(bad)} needed by a default run: {', '.join(f.name for f in bad)}")
+    lines.append(
+        "everything a default run needs is here" if not bad else f"{len(bad)} needed by a default run: {', '.join(f.name for f in bad)}"
+    )
     return "\n".join(lines)
 
 
@@ -59,7 +61,13 @@ def _machine() -> Iterator[Finding]:
     from harness.provenance import machine, packages
 
     facts = machine()
-    yield Finding("machine", "processor", True, False, f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, Python {facts['python']}")
+    yield Finding(
+        "machine",
+        "processor",
+        True,
+        False,
+        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, Python {facts['python']}",
+    )
     try:
         import torch
 
@@ -68,11 +76,23 @@ def _machine() -> Iterator[Finding]:
         cuda = f"CUDA {torch.version.cuda}, {torch.cuda.device_count()} devices" if torch.cuda.is_available() else "CPU only"
         yield Finding("machine", "torch", True, False, f"{torch.__version__}, {cuda}")
         version = load_torchaudio().__version__
-        yield Finding("machine", "torchaudio", True, False, f"{version}" + (", without its compiled part (built for another torch; not needed here)" if is_stubbed() else ""))
+        yield Finding(
+            "machine",
+            "torchaudio",
+            True,
+            False,
+            f"{version}" + (", without its compiled part (built for another torch; not needed here)" if is_stubbed() else ""),
+        )
     except (ImportError, OSError) as error:
         yield Finding("machine", "torch", False, False, f"{error}: pip install torch==2.13.0 torchaudio==2.11.0")
     absent = [name for name, version in packages().items() if version == "absent" and name != "transformers"]
-    yield Finding("machine", "packages", not absent, False, f"missing: {', '.join(absent)}; install with the README's first command" if absent else "all installed")
+    yield Finding(
+        "machine",
+        "packages",
+        not absent,
+        False,
+        f"missing: {', '.join(absent)}; install with the README's first command" if absent else "all installed",
+    )
 
 
 def _systems() -> Iterator[Finding]:

@@ -61,13 +61,20 @@ class PanelRecipe:
                 metrics[key] = self._metric(key)
             except MissingDependency as error:
                 if not self.allow_missing:
-                    raise MissingDependency(f"metric '{key}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)") from error
+                    raise MissingDependency(
+                        f"metric '{key}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)"
+                    ) from error
                 absent[key] = str(error)
         return Panel(metrics, absent)
 
     def _metric(self, key: str) -> Metric:
         make = metric_class(key)
-        makers: dict[str, Callable[[], Any]] = {"asr": self._asr, "probe": self._probe, "encoder": self._encoder, "predictor": self._predictor}
+        makers: dict[str, Callable[[], Any]] = {
+            "asr": self._asr,
+            "probe": self._probe,
+            "encoder": self._encoder,
+            "predictor": self._predictor,
+        }
         wanted = [name for name in inspect.signature(make).parameters if name in makers]
         metric: Metric = make(**{name: self._once(name, makers[name]) for name in wanted})
         return metric

@@ -95,7 +95,14 @@ def settings_text(settings: Settings) -> str:
     return json.dumps(dict(settings), sort_keys=True, separators=(",", ":"))
 
 
-def attempts(entrants: Mapping[str, Entrant], cards: Mapping[str, Card], items: Sequence[Item], digests: Mapping[str, str], seeds: Sequence[int], suite: SuiteInfo) -> list[Attempt]:
+def attempts(
+    entrants: Mapping[str, Entrant],
+    cards: Mapping[str, Card],
+    items: Sequence[Item],
+    digests: Mapping[str, str],
+    seeds: Sequence[int],
+    suite: SuiteInfo,
+) -> list[Attempt]:
     """Every prediction, entrant by entrant in the order of the items. Seeds multiply synthesis only: codecs do not sample."""
     found = []
     for label, card in cards.items():
@@ -119,7 +126,12 @@ def attempts(entrants: Mapping[str, Entrant], cards: Mapping[str, Card], items: 
 
 
 def _identity(entrant: Entrant, card: Card) -> dict[str, Any]:
-    return {"config": dict(entrant.config), "calibration": entrant.calibration, "info": asdict(card.info), "spec": asdict(card.spec) if card.spec else None}
+    return {
+        "config": dict(entrant.config),
+        "calibration": entrant.calibration,
+        "info": asdict(card.info),
+        "spec": asdict(card.spec) if card.spec else None,
+    }
 
 
 def score_key(prediction: Mapping[str, Any], item_digest: str, metric: MetricInfo) -> str:

@@ -130,7 +130,7 @@ class PredictWorker:
     def _resynthesis(self, item: Item, settings: str) -> Any:
         codec: Codec = self._system
         if item.path is None:
-            raise UnreadableAudio("the item has no recording to encode")
+            raise UnreadableAudio("", "the item has no recording to encode")
         recording = read_audio(item.path)
         mono = recording.samples.mean(axis=0) if recording.num_channels > 1 else recording.samples[0]
         audio = Audio.mono(resample(mono, recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)

@@ -90,7 +90,8 @@ class Entry:
 
 def entries(group: str) -> dict[str, Entry]:
     """All names of a group, built-in first. A plug-in cannot replace a built-in name; such a clash is listed by `broken_plugins`."""
-    builtin: Mapping[str, Any] = {"systems": SYSTEMS, "suites": SUITES, "metrics": METRICS}[group]
+    tables: dict[str, Any] = {"systems": SYSTEMS, "suites": SUITES, "metrics": METRICS}
+    builtin: Mapping[str, Any] = tables[group]
     found = {name: Entry(group, name, *((v,) if isinstance(v, str) else v)) for name, v in builtin.items()}
     for plugin in _plugins():
         if plugin.group == group:
@@ -118,7 +119,9 @@ def resolve(group: str, name: str) -> Any:
             found = getattr(found, part)
     except Exception as error:  # a plug-in may raise anything at import: it is reported, never hidden
         whose = f"plug-in {entry.origin}" if entry.origin else "built-in"
-        raise MissingDependency(f"{group} '{name}' ({whose}, {entry.target}) cannot be imported: {type(error).__name__}: {error}") from error
+        raise MissingDependency(
+            f"{group} '{name}' ({whose}, {entry.target}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     return found
 
 

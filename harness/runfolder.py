@@ -67,7 +67,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror}). Runs lie in runs/ unless run.root= says otherwise.") from error
+        raise UsageError(
+            f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror}). Runs lie in runs/ unless run.root= says otherwise."
+        ) from error
     except ValueError as error:
         raise UsageError(f"{folder / MANIFEST} is not valid JSON: {error}") from error
     return manifest

@@ -117,7 +117,9 @@ def run(config: Config, command: str, progress: Progress) -> RunResult:
     store = Store(root / "store")
     stop = Stop()
     with stop.install(), _claimed(folder, digest, bool(config["run"]["overwrite"])), ExitStack() as stack:
-        progress.note(f"{suite.info.title}: {len(names)} systems, {len(dataset.items)} items of '{dataset.name}', {len(keys)} metrics -> {folder}")
+        progress.note(
+            f"{suite.info.title}: {len(names)} systems, {len(dataset.items)} items of '{dataset.name}', {len(keys)} metrics -> {folder}"
+        )
         writer = store.writer()
         stack.callback(writer.close)
         session = _Session(config, suite, dataset, entrants, store, progress, stop, writer, {})
@@ -132,7 +134,9 @@ def run(config: Config, command: str, progress: Progress) -> RunResult:
                 predicted = _predict(session, predictors, cards, plan)
                 scored = _score(session, scorers, panel, plan, digests, score_keys)
             except Interrupted:
-                _finish(session, folder, {**manifest, "status": "partial"}, plan, list(_records(session, plan, panel, score_keys, partial=True)))
+                _finish(
+                    session, folder, {**manifest, "status": "partial"}, plan, list(_records(session, plan, panel, score_keys, partial=True))
+                )
                 raise
         records = list(_records(session, plan, panel, score_keys, partial=False))
         counts = _finish(session, folder, {**manifest, "status": "complete"}, plan, records)
@@ -149,7 +153,10 @@ def _finish(session: _Session, folder: Path, manifest: dict[str, Any], plan: Seq
     for label, seconds in session.warmups_s.items():
         manifest["systems"][label]["warmup_s"] = round(seconds, 4)
     outputs = [{**asdict(a), "stored": session.store.has_prediction(a.key)} for a in plan]
-    write_json(folder / MANIFEST, {**manifest, "finished": now(), "counts": dict(counts), "outputs": outputs, "warnings": _warnings(session.store, plan)})
+    write_json(
+        folder / MANIFEST,
+        {**manifest, "finished": now(), "counts": dict(counts), "outputs": outputs, "warnings": _warnings(session.store, plan)},
+    )
     return counts
 
 
@@ -191,7 +198,9 @@ def _claimed(folder: Path, digest: str, overwrite: bool) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
-            raise RunConflict(f"{folder} is in use by process {lock.read().strip() or '?'}; wait for it, or choose another run.name=NAME") from error
+            raise RunConflict(
+                f"{folder} is in use by process {lock.read().strip() or '?'}; wait for it, or choose another run.name=NAME"
+            ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -199,7 +208,9 @@ def _claimed(folder: Path, digest: str, overwrite: bool) -> Iterator[None]:
         if manifest.exists():
             before = json.loads(manifest.read_text(encoding="utf-8")).get("plan_digest")
             if before != digest and not overwrite:
-                raise RunConflict(f"{folder} holds another run (other systems, metrics or data). Choose another run.name=NAME, or run.overwrite=true to move it aside.")
+                raise RunConflict(
+                    f"{folder} holds another run (other systems, metrics or data). Choose another run.name=NAME, or run.overwrite=true to move it aside."
+                )
             if before != digest:
                 _move_aside(folder)
         yield
@@ -221,15 +232,17 @@ def _executors(session: _Session, keys: Sequence[str]) -> Iterator[tuple[Executo
     items = {item.id: item for item in session.dataset.items}
     threads = section["threads"] or default_threads()
     texts = tuple(item.text for item in session.dataset.items if item.language == "en" and item.text)
-    recipe = PanelRecipe(keys, {k: session.config[k] for k in ("asr", "speaker", "mos")}, texts, bool(session.config["run"]["allow_missing"]))
+    recipe = PanelRecipe(
+        keys, {k: session.config[k] for k in ("asr", "speaker", "mos")}, texts, bool(session.config["run"]["allow_missing"])
+    )
     root = session.store.root
-    common = {"timeout_s": float(section["timeout_s"]), "stop": session.stop}
     kind = section["kind"]
     if kind not in ("local", "serial"):
         raise ConfigError(f"executor.kind={kind}: there are local and serial")
     workers = section["workers"] or default_threads()
-    scorers = build(kind, partial(ScoreWorker, root, recipe), workers=workers, threads=1, **common)
-    predictors = build(kind, partial(PredictWorker, root, items, threads), workers=section["predict_workers"], threads=threads, **common)
+    make = partial(build, kind, timeout_s=float(section["timeout_s"]), stop=session.stop)
+    scorers = make(partial(ScoreWorker, root, recipe), workers=workers, threads=1)
+    predictors = make(partial(PredictWorker, root, items, threads), workers=section["predict_workers"], threads=threads)
     try:
         yield predictors, scorers
     finally:
@@ -283,7 +296,10 @@ def _predict(session: _Session, executor: Executor, cards: Mapping[str, Card], p
         todo.setdefault(attempt.label, []).append(attempt)
     total = sum(map(len, todo.values()))
     if total < len(plan):
-        session.progress.note(f"predictions: {len(plan) - total} of {len(plan)} are already there" + (f", {failed_before} failed before and are tried again" if failed_before else ""))
+        session.progress.note(
+            f"predictions: {len(plan) - total} of {len(plan)} are already there"
+            + (f", {failed_before} failed before and are tried again" if failed_before else "")
+        )
     session.progress.stage("predicting", total)
     chunks = int(session.config["executor"]["predict_workers"])
     jobs = [job for label, steps in todo.items() for job in jobs_in_chunks(f"system '{label}'", session.entrants[label], steps, chunks)]
@@ -307,7 +323,14 @@ def _failure(event: Broken, stage: str) -> Outcome:
     return Outcome(status, side="output", reason=f"{stage}: {kind}{event.reason}")
 
 
-def _score(session: _Session, executor: Executor, panel: PanelCard, plan: Sequence[Attempt], digests: Mapping[str, str], keys: dict[tuple[str, str], str]) -> int:
+def _score(
+    session: _Session,
+    executor: Executor,
+    panel: PanelCard,
+    plan: Sequence[Attempt],
+    digests: Mapping[str, str],
+    keys: dict[tuple[str, str], str],
+) -> int:
     """Measures what is not yet known; enters into ``keys`` the store key of every (prediction key, metric).
 
     Returns:
@@ -337,7 +360,10 @@ def _score(session: _Session, executor: Executor, panel: PanelCard, plan: Sequen
     total = sum(map(len, steps.values()))
     if total < len(set(keys.values())):
         there = len(set(keys.values())) - total
-        session.progress.note(f"scores: {there} of {there + total} are already there" + (f", {failed_before} failed before and are tried again" if failed_before else ""))
+        session.progress.note(
+            f"scores: {there} of {there + total} are already there"
+            + (f", {failed_before} failed before and are tried again" if failed_before else "")
+        )
     items = {item.id: item for item in session.dataset.items}
     session.progress.stage("scoring", total)
     jobs = [Job(f"item '{i}'", items[i], tuple(s.values())) for i, s in steps.items()]
@@ -363,7 +389,9 @@ def _size(item: Item) -> int:
     return item.path.stat().st_size if item.path is not None and item.path.exists() else 0
 
 
-def _records(session: _Session, plan: Sequence[Attempt], panel: PanelCard, keys: Mapping[tuple[str, str], str], *, partial: bool) -> Iterator[Record]:
+def _records(
+    session: _Session, plan: Sequence[Attempt], panel: PanelCard, keys: Mapping[tuple[str, str], str], *, partial: bool
+) -> Iterator[Record]:
     """Exactly one record per attempt and metric, in the order of the plan; those not yet measured are left out of a partial run."""
     known, _ = session.store.outcomes([*keys.values(), *(a.key for a in plan)])
     items = {item.id: item for item in session.dataset.items}
@@ -439,7 +467,10 @@ def _manifest(session: _Session, command: str, cards: Mapping[str, Card], panel:
         },
         "systems": systems,
         "calibration": [label for label, card in cards.items() if card.kind == "calibration"],
-        "metrics": {k: {**asdict(m), "needs": sorted(m.needs), "bounds": [_finite(b) for b in m.bounds], "signature": m.signature()} for k, m in panel.metrics.items()},
+        "metrics": {
+            k: {**asdict(m), "needs": sorted(m.needs), "bounds": [_finite(b) for b in m.bounds], "signature": m.signature()}
+            for k, m in panel.metrics.items()
+        },
         "absent_metrics": panel.absent,
         "items": {
             i.id: {

@@ -62,7 +62,9 @@ class SegmentWriter:
             if time.monotonic() - self._synced >= FSYNC_EVERY_S:
                 self.sync()
         except OSError as error:
-            raise StoreError(f"cannot append to {self.path}: {error.strerror}; earlier records are intact, free space and run the same command again") from error
+            raise StoreError(
+                f"cannot append to {self.path}: {error.strerror}; earlier records are intact, free space and run the same command again"
+            ) from error
 
     def sync(self) -> None:
         """Everything appended so far onto the disk."""

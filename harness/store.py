@@ -114,7 +114,9 @@ class Store:
                 return str(self.describe_prediction(key)["digest"])
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise StoreError(f"cannot store a prediction in {self.root}: {error.strerror or error}; what was stored before is intact") from error
+            raise StoreError(
+                f"cannot store a prediction in {self.root}: {error.strerror or error}; what was stored before is intact"
+            ) from error
         return digest
 
     def describe_prediction(self, key: str) -> dict[str, Any]:
@@ -195,7 +197,9 @@ class Store:
                     _keep(latest, entry["key"], _outcome(entry["outcome"]))
             if latest:
                 keys = sorted(latest)
-                table = pa.table({"key": keys, "outcome": [json.dumps(_as_json(latest[k]), allow_nan=False, ensure_ascii=False) for k in keys]})
+                table = pa.table(
+                    {"key": keys, "outcome": [json.dumps(_as_json(latest[k]), allow_nan=False, ensure_ascii=False) for k in keys]}
+                )
                 part = self._outcomes / f"{uuid.uuid4().hex}.parquet"
                 temporary = part.with_suffix(".tmp")
                 pq.write_table(table, temporary, compression="zstd")
@@ -257,9 +261,14 @@ def _save_encoded(path: Path, encoded: Encoded | None) -> dict[str, Any] | None:
     if encoded is None:
         return None
     if isinstance(encoded, Bitstream):
-        np.savez(path, data=np.frombuffer(b"".join(encoded.packets), dtype=np.uint8), lengths=np.array([len(p) for p in encoded.packets], dtype=np.int64))
-        return {"kind": "bitstream", "num_samples": encoded.num_samples}
-    np.savez(path, indices=encoded.indices.astype(np.int32), **{f"side.{k}": v for k, v in encoded.side.items()})
+        np.savez(
+            path,
+            data=np.frombuffer(b"".join(encoded.packets), dtype=np.uint8),
+            lengths=np.array([len(p) for p in encoded.packets], dtype=np.int64),
+        )
+        return {"kind": "bitstream", "num_samples": encoded.num_samples, "sample_rate": encoded.sample_rate}
+    side: dict[str, Any] = {f"side.{k}": v for k, v in encoded.side.items()}
+    np.savez(path, indices=encoded.indices.astype(np.int32), **side)
     return {"kind": "codes", "num_samples": encoded.num_samples, "spec": asdict(encoded.spec)}
 
 
@@ -270,7 +279,11 @@ def _load_encoded(path: Path, description: Mapping[str, Any] | None) -> Encoded 
         if description["kind"] == "bitstream":
             ends = np.cumsum(arrays["lengths"])
             data = arrays["data"].tobytes()
-            return Bitstream(tuple(data[e - n : e] for e, n in zip(ends, arrays["lengths"], strict=True)), description["num_samples"])
+            return Bitstream(
+                tuple(data[e - n : e] for e, n in zip(ends, arrays["lengths"], strict=True)),
+                description["num_samples"],
+                description["sample_rate"],
+            )
         spec = CodecSpec(**{**description["spec"], "codebook_sizes": tuple(description["spec"]["codebook_sizes"])})
         side = {k.removeprefix("side."): arrays[k] for k in arrays.files if k.startswith("side.")}
         return Codes(arrays["indices"].astype(np.int64), spec, description["num_samples"], side)

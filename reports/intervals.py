@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 METHOD = "expanded percentile bootstrap"
+POOLED_METHOD = "expanded percentile bootstrap, re-centred"
 DRAWS_AT_ONCE = 1 << 21
 """Cluster draws held in memory at a time (16 MB of indices), whatever the number of items and resamples."""
 
@@ -103,14 +104,24 @@ def interval(
 
 
 def pooled_interval(
-    pool: Callable[[Array], Array], clusters: Sequence[str], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    pool: Callable[[Array], Array],
+    clusters: Sequence[str],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
     """Interval of a figure that is not a mean of its items.
+
+    A resample holds some items twice and others not at all, so figures that grow with variety (share of a codebook used,
+    entropy) come out lower in every resample than in the sample, and their plain percentile interval may not even hold the
+    value. The resamples are therefore moved until their median is the value; their spread is kept.
 
     Args:
         pool: ``[R, n] -> [R]``, the figure when item i counts ``[r, i]`` times (`harness.api.PooledMetric.pool`).
         clusters: ``[n]`` labels.
         confidence, resamples, seed: as in `interval`.
+        bounds: of the figure, which the moved interval must not leave.
 
     Raises:
         ValueError: no items, or the figure of the whole sample is not finite.
@@ -125,7 +136,10 @@ def pooled_interval(
     if count < 2:
         return Interval(value, None, None, n, count, "no interval: fewer than 2 clusters")
     figures = np.concatenate([pool(counts) for counts in resample_chunks(clusters, resamples, seed)])
-    return _read(value, figures, n, count, confidence)
+    finite = figures[np.isfinite(figures)]
+    moved = finite + (value - np.median(finite)) if finite.size else finite
+    found = _read(value, np.clip(moved, *bounds), n, count, confidence)
+    return found if found.low is None else replace(found, method=POOLED_METHOD)
 
 
 def resample_chunks(clusters: Sequence[str], resamples: int, seed: int) -> Iterator[Array]:

@@ -74,11 +74,10 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
         item_limit: items listed at most.
     """
     row_numbers = {(r.facts.label, r.settings): i for i, r in enumerate(summary.rows)}
-    columns = {c.key: i for i, c in enumerate(summary.columns)}
     described = run.manifest.get("items") or {}
     ids = list(described) or sorted(set(run.frame["item"].map(str)))
     shown = ids[:item_limit]
-    records = _by_item(run, set(shown), row_numbers, columns)
+    records = _by_item(run, summary, set(shown), row_numbers)
     outputs: dict[str, list[tuple[int, int, Path]]] = {}
     for (system, settings, item, seed), path in run.outputs.items():
         if (system, settings) in row_numbers:
@@ -107,7 +106,7 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
                     {
                         "row": row,
                         "seed": seed,
-                        **measured.get((row, seed), {"values": [None] * len(columns)}),
+                        **measured.get((row, seed), {"values": [None] * len(summary.columns)}),
                         "audio": budget.numbered(clips[row, seed], taken) if (row, seed) in clips else {},
                     }
                     for row, seed in sorted({*measured, *((r, s) for r, s in paths if r >= 0)})
@@ -118,9 +117,10 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
 
 
 def _by_item(
-    run: Run, shown: set[str], rows: Mapping[tuple[str, str], int], columns: Mapping[str, int]
+    run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int]
 ) -> dict[str, dict[tuple[int, int], dict[str, Any]]]:
     """By item: (row, seed) -> values by column, reasons by column, words by column."""
+    columns = {c.key: i for i, c in enumerate(summary.columns)}
     found: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
     names = ["item", "system", "settings", "seed", "metric", "status", "reason", "value", "detail"]
     for item, system, settings, seed, metric, status, reason, value, detail in run.frame[names].itertuples(index=False, name=None):
@@ -132,7 +132,8 @@ def _by_item(
             output["values"][columns[metric]] = float(value)
         else:
             output["missing"][columns[metric]] = shortened(f"{Status(status).value}: {reason}", TEXT_LIMIT)
-        if words := dict(_words(detail)):
+        # What a pooled metric keeps is its histograms, nothing to read.
+        if summary.columns[columns[metric]].is_mean and (words := dict(_words(detail))):
             output["words"][columns[metric]] = words
     return found
 

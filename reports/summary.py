@@ -43,6 +43,11 @@ class Column:
     unranked: str = ""
 
     @property
+    def is_mean(self) -> bool:
+        """The corpus figure is ``sum(w v) / sum(w)``; otherwise the metric object pools it."""
+        return self.aggregation in ("", "mean") or self.aggregation.startswith("weighted mean")
+
+    @property
     def heading(self) -> str:
         return heading(self.name, self.unit, self.better)
 

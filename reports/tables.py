@@ -245,13 +245,9 @@ def _pessimistic(value: float, weights: np.ndarray[Any, Any], failures: int, col
     """The mean with each failure at the metric's worst value; a failure weighs as much as the average scored item."""
     if not failures:
         return value
-    if column.worst is None or not _is_mean(column.aggregation):
+    if column.worst is None or not column.is_mean:
         return None
     return (value * weights.size + column.worst * failures) / (weights.size + failures)
-
-
-def _is_mean(aggregation: str) -> bool:
-    return aggregation in ("", "mean") or aggregation.startswith("weighted mean")
 
 
 class _UnpoolableError(Exception):
@@ -261,7 +257,7 @@ class _UnpoolableError(Exception):
 def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: Statistics, pooled: Mapping[str, PooledMetric]) -> Interval:
     labels = [cluster[item] for item in ok["item"]]
     values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
-    if _is_mean(column.aggregation):
+    if column.is_mean:
         if not weights.any():
             raise _UnpoolableError("all scored items have weight 0")
         return interval(values, weights, labels, how.confidence, how.resamples, how.seed)
@@ -271,7 +267,9 @@ def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: S
         for v, w, c, d in zip(values.tolist(), weights.tolist(), ok["counts"], ok["detail"], strict=True)
     ]
     try:
-        return pooled_interval(lambda counts: metric.pool(evidence, counts), labels, how.confidence, how.resamples, how.seed)
+        return pooled_interval(
+            lambda counts: metric.pool(evidence, counts), labels, how.confidence, how.resamples, how.seed, metric.info.bounds
+        )
     except (ValueError, KeyError) as problem:
         raise _UnpoolableError(f"{column.key} cannot be pooled from what is stored: {problem}") from problem
 

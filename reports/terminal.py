@@ -78,7 +78,7 @@ def _blocks(summary: Summary, columns: Sequence[Column], console: Console) -> li
     for column in columns:
         cells = [line for r in summary.rows for line in _cell_text(r.cells[column.key], column, column.key in r.best)]
         widths.append(max(8, *(len(part) for part in _heading_lines(column)), *map(len, cells)))
-    label = min(LABEL_WIDTH, max(len(part) for r in summary.rows for part in _label_lines(r)))
+    label = min(LABEL_WIDTH, max(len(part) for r in summary.rows for part in _label_lines(r, console)))
     blocks: list[list[int]] = [[]]
     used = label + 3
     for i, width in enumerate(widths):
@@ -101,10 +101,12 @@ def _heading_lines(column: Column) -> list[str]:
     return lines
 
 
-def _label_lines(row: Row) -> list[str]:
+def _label_lines(row: Row, console: Console) -> list[str]:
+    """Name, variant or size, warning; each within `LABEL_WIDTH` also where an ellipsis takes three characters."""
     second = row.variant or ", ".join(filter(None, (row.facts.size, count(row.facts.num_parameters))))
     third = "RANDOM WEIGHTS" if row.facts.random else ""
-    return [shortened(printable(part), LABEL_WIDTH) for part in (row.facts.label, second, third) if part]
+    parts = (_encodable(part, console) for part in (row.facts.label, second, third) if part)
+    return [_encodable(shortened(part, LABEL_WIDTH - 2), console) for part in parts]
 
 
 def _table(summary: Summary, columns: Sequence[Column], label_width: int, console: Console) -> Table:
@@ -113,18 +115,18 @@ def _table(summary: Summary, columns: Sequence[Column], label_width: int, consol
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column(Text("system"), width=label_width, no_wrap=True)
+    table.add_column(Text("system"), width=label_width, no_wrap=True, overflow="crop")
     for column in columns:
-        table.add_column(Text(_multiline(_heading_lines(column), console), style="bold"), justify="right", no_wrap=True)
+        table.add_column(Text(_multiline(_heading_lines(column), console), style="bold"), justify="right", no_wrap=True, overflow="crop")
     for i, row in enumerate(summary.rows):
         first_calibration = row.calibration and i > 0 and not summary.rows[i - 1].calibration
         if first_calibration:
             table.add_section()
             table.add_row(Text("calibration", style="italic dim"))
-        name, *rest = _label_lines(row)
-        label = Text(_encodable(name, console), style="italic" if row.calibration else "")
+        name, *rest = _label_lines(row, console)
+        label = Text(name, style="italic" if row.calibration else "")
         for part in rest:
-            label.append("\n" + _encodable(part, console), style="bold red" if part == "RANDOM WEIGHTS" else "dim")
+            label.append("\n" + part, style="bold red" if part == "RANDOM WEIGHTS" else "dim")
         cells = [label]
         for column in columns:
             cell, best = row.cells[column.key], column.key in row.best

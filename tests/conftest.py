@@ -29,7 +29,9 @@ def make_dataset(tmp_path):
         with (root / "manifest.jsonl").open("w", encoding="utf-8") as file:
             for i, text in enumerate(texts):
                 soundfile.write(root / f"{i}.wav", rng.uniform(-0.5, 0.5, 8000 + 320 * i).astype(np.float32), 16000, subtype="FLOAT")
-                file.write(json.dumps({"id": f"item{i}", "audio": f"{i}.wav", "text": text, "language": "en", "speaker": f"s{i % 3}"}) + "\n")
+                file.write(
+                    json.dumps({"id": f"item{i}", "audio": f"{i}.wav", "text": text, "language": "en", "speaker": f"s{i % 3}"}) + "\n"
+                )
         return root
 
     return make
@@ -43,7 +45,18 @@ def harness_run(tmp_path, monkeypatch, stubs):
     monkeypatch.chdir(tmp_path)
 
     def run(root, *words, name="run", metrics="[stub_peak]"):
-        code = main(["run", "--no-report", "dataset=jsonl", f"dataset.root={root}", f"metrics={metrics}", f"run.name={name}", "executor.workers=2", *words])
+        code = main(
+            [
+                "run",
+                "--no-report",
+                "dataset=jsonl",
+                f"dataset.root={root}",
+                f"metrics={metrics}",
+                f"run.name={name}",
+                "executor.workers=2",
+                *words,
+            ]
+        )
         return code, tmp_path / "runs" / name
 
     return run

@@ -87,10 +87,11 @@ class Signal:
         return self.derive(("at", sample_rate), lambda: self._at(sample_rate))
 
     def _at(self, sample_rate: int) -> FloatArray:
-        mono = self.audio.samples[0] if self.audio.num_channels == 1 else self.audio.samples.mean(axis=0)
+        mono: FloatArray = self.audio.samples[0] if self.audio.num_channels == 1 else self.audio.samples.mean(axis=0)
         if sample_rate == self.audio.sample_rate:
             return mono
-        return self.resampler(mono, self.audio.sample_rate, sample_rate)
+        resampled: FloatArray = self.resampler(mono, self.audio.sample_rate, sample_rate)
+        return resampled
 
     def derive(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The value under ``key``, computed by ``compute()`` the first time. A raised exception is not kept."""

@@ -131,10 +131,12 @@ class Bitstream:
     Args:
         packets: the bytes sent, packet by packet, without container overhead.
         num_samples: length of the input at the codec's sample rate.
+        sample_rate: of the codec, in Hz.
     """
 
     packets: tuple[bytes, ...]
     num_samples: int
+    sample_rate: int
 
     @property
     def emitted_bits(self) -> float:
@@ -147,7 +149,7 @@ class Bitstream:
     def digest(self) -> str:
         """Content hash (32 hex digits) of every packet and the length."""
         h = hashlib.blake2b(digest_size=16)
-        h.update(f"{self.num_samples}:{[len(p) for p in self.packets]}".encode())
+        h.update(f"{self.num_samples}:{self.sample_rate}:{[len(p) for p in self.packets]}".encode())
         for p in self.packets:
             h.update(p)
         return h.hexdigest()

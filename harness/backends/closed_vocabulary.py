@@ -43,10 +43,12 @@ class ClosedVocabulary:
                 "distinct texts there is none"
             )
         model = _trigrams(known)
-        with tempfile.TemporaryDirectory() as folder:  # the decoder reads the file once, while it is made
-            path = Path(folder) / "closed.arpa"
+        with tempfile.TemporaryDirectory() as folder:  # the decoder reads the files once, while it is made
+            path, words = Path(folder) / "closed.arpa", Path(folder) / "closed.dict"
             path.write_text(model, encoding="utf-8")
-            self._decoder = decoder(path, max_active_hmms, max_words_per_frame)
+            spoken = sorted({word for sentence in known for word in sentence.split()})
+            words.write_text("".join(line for word in spoken for line in self._dictionary[word]), encoding="utf-8")
+            self._decoder = decoder(path, words, max_active_hmms, max_words_per_frame)
         self.info = BackendInfo(
             family="closed_vocabulary",
             model=f"en-us closed trigram of {len(known)} texts ({self.left_out} left out), "
@@ -74,9 +76,14 @@ class ClosedVocabulary:
         return decode(self._decoder, samples, language)
 
 
-def _dictionary() -> frozenset[str]:
+def _dictionary() -> dict[str, list[str]]:
+    """Lines of the pronouncing dictionary by word; "word(2)" is another pronunciation of "word"."""
+    pronunciations: dict[str, list[str]] = {}
     with (model_folder() / "cmudict-en-us.dict").open(encoding="utf-8") as lines:
-        return frozenset(line.split(maxsplit=1)[0] for line in lines if line.strip())
+        for line in lines:
+            if line.strip():
+                pronunciations.setdefault(line.split(maxsplit=1)[0].partition("(")[0], []).append(line)
+    return pronunciations
 
 
 def _trigrams(sentences: Sequence[str]) -> str:

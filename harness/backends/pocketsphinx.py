@@ -29,11 +29,12 @@ class PocketSphinx:
     def __init__(self, max_active_hmms: int = 3000, max_words_per_frame: int = 20) -> None:
         if reason := self.missing():
             raise MissingDependency(reason)
-        self._decoder = decoder(model_folder() / "en-us.lm.bin", max_active_hmms, max_words_per_frame)
+        folder = model_folder()
+        self._decoder = decoder(folder / "en-us.lm.bin", folder / "cmudict-en-us.dict", max_active_hmms, max_words_per_frame)
         self.info = BackendInfo(
             family="pocketsphinx",
             model=f"en-us open vocabulary, {max_active_hmms} HMMs, {max_words_per_frame} words a frame",
-            digest=content_digest([*acoustic_files(), model_folder() / "en-us.lm.bin"]),
+            digest=content_digest([*acoustic_files(), folder / "en-us.lm.bin"]),
             package=package("pocketsphinx"),
             languages=("en",),
         )
@@ -65,13 +66,12 @@ def acoustic_files() -> list[Path]:
     return [*(p for p in (folder / "en-us").iterdir() if p.is_file()), folder / "cmudict-en-us.dict"]
 
 
-def decoder(language_model: Path, max_active_hmms: int, max_words_per_frame: int) -> Any:
+def decoder(language_model: Path, dictionary: Path, max_active_hmms: int, max_words_per_frame: int) -> Any:
     """A PocketSphinx decoder (about .3 s to make, so one is kept) over the packaged acoustic model."""
     from pocketsphinx import Decoder
 
-    folder = model_folder()
     return Decoder(
-        hmm=str(folder / "en-us"), dict=str(folder / "cmudict-en-us.dict"), lm=str(language_model),
+        hmm=str(model_folder() / "en-us"), dict=str(dictionary), lm=str(language_model),
         maxhmmpf=max_active_hmms, maxwpf=max_words_per_frame, cmn="batch", dither=False, loglevel="FATAL",
     )  # fmt: skip
 

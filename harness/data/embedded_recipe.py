@@ -212,7 +212,7 @@ VOICES = (
 
 PROCESSING = {
     "flite": "none: 16-kHz, 16-bit samples as the program wrote them",
-    "espeak-ng": "spoken at amplitude 80 of 100; resampled from 22.05 kHz (soxr VHQ) and rounded to 16 bits; pauses as the program made them",
+    "espeak-ng": "amplitude 80 of 100; resampled from 22.05 kHz (soxr VHQ) and rounded to 16 bits; pauses as the program made them",
 }
 
 

@@ -154,7 +154,7 @@ def guess(root: Path) -> str | None:
         return "vctk"
     if any((top / "transcript").is_dir() and (top / "wav").is_dir() for top in (root, root / "data_aishell")):
         return "aishell"
-    for depth in ("*/*", "*/*/*", "*/*/*/*"):
+    for depth in ("*/*/*", "*/*/*/*", "*/*/*/*/*"):
         if next(root.glob(f"{depth}.normalized.txt"), None):
             return "libritts"
         if next(root.glob(f"{depth}.trans.txt"), None):

@@ -165,7 +165,8 @@ class LengthRatio:
 
     def measure(self, sample: Sample) -> Evidence:
         reference_s, output_s = sample.require_reference().audio.duration_s, sample.output.audio.duration_s
-        for side, duration_s in ((Side.REFERENCE, reference_s), (Side.OUTPUT, output_s)):
-            if duration_s == 0:
+        for side, signal in ((Side.REFERENCE, sample.require_reference()), (Side.OUTPUT, sample.output)):
+            require_finite(signal, side)
+            if signal.audio.num_samples == 0:
                 raise NotScorable(side, "no samples")
         return Evidence(output_s / reference_s, counts={"reference_s": reference_s, "output_s": output_s})

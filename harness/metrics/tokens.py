@@ -44,8 +44,7 @@ def _seconds(sample: Sample) -> float:
         NotScorable: none.
     """
     encoded = _encoded(sample)
-    # A packet codec gives audio at the rate it takes, so its output knows the rate that the packets do not carry.
-    sample_rate = encoded.spec.sample_rate if isinstance(encoded, Codes) else sample.output.audio.sample_rate
+    sample_rate = encoded.spec.sample_rate if isinstance(encoded, Codes) else encoded.sample_rate
     if encoded.num_samples <= 0:
         empty_reference = sample.reference is not None and sample.reference.audio.num_samples == 0
         raise NotScorable(Side.REFERENCE if empty_reference else Side.OUTPUT, "no audio behind the codes")

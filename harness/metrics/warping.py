@@ -52,8 +52,8 @@ def _compiled() -> Callable[[Float64Array, Float64Array, float, int], tuple[floa
     function: Callable[[Float64Array, Float64Array, float, int], tuple[float, int]]
     try:
         function = njit(cache=True)(banded_path)
-    except RuntimeError:  # numba found no writable place for its cache: every process then compiles for itself, half a second
-        function = njit(banded_path)
+    except RuntimeError:  # numba found no writable place for its cache: every process then compiles for itself, about a second
+        function = njit(cache=False)(banded_path)
     return function
 
 

@@ -32,7 +32,7 @@ def check_codec(
     with laws.law("declaration"):
         _declaration(codec)
     spec = codec.spec
-    inputs = list(audios) if audios is not None else [speechlike(d, spec.sample_rate, seed) for seed, d in enumerate((1.2, 0.9, 1.5))]
+    inputs = list(audios) if audios is not None else _inputs(spec)
     if len(inputs) < 2 or any(a.sample_rate != spec.sample_rate or a.num_channels != 1 for a in inputs):
         raise ValueError(f"check_codec needs at least two mono inputs at {spec.sample_rate} Hz")
     with laws.law("input untouched"):
@@ -44,9 +44,13 @@ def check_codec(
     with laws.law("codes"):
         for audio, code in zip(inputs, encoded, strict=True):
             _codes(code, audio, spec)
+    digests = [code.digest() for code in encoded]
     with laws.law("length"):
         for audio, code in zip(inputs, encoded, strict=True):
             _length(codec, audio, code)
+    with laws.law("codes untouched"):
+        for code, digest in zip(encoded, digests, strict=True):
+            expect(code.digest() == digest, "decode changed the codes it was given")
     with laws.law("determinism"):
         _determinism(codec, inputs, encoded, tolerance)
     with laws.law("decode needs only the encoded"):
@@ -87,6 +91,16 @@ def _optional(laws: Laws, codec: Codec, inputs: Sequence[Audio], encoded: Sequen
         with laws.law("chunked"):
             _chunked(codec, encoded[0], tolerance)
     _delay(laws, codec, inputs[0], encoded[0])
+
+
+def _inputs(spec: CodecSpec) -> list[Audio]:
+    made = []
+    for seed, duration_s in enumerate((1.2, 0.9, 1.5)):
+        audio = speechlike(duration_s, spec.sample_rate, seed)
+        # No whole number of frames: a codec that pads its output to frames is found at once.
+        odd = audio.num_samples - (1 if audio.num_samples % spec.hop_length == 0 else 0)
+        made.append(Audio(audio.samples[:, :odd], spec.sample_rate))
+    return made
 
 
 def _declaration(codec: Codec) -> None:
@@ -153,9 +167,7 @@ def _unlike(first: Encoded, again: Encoded) -> str:
 
 def _self_contained(codec: Codec, inputs: Sequence[Audio], encoded: Sequence[Encoded], factory: Factory | None, tolerance: float) -> None:
     for i, code in enumerate(encoded):
-        digest = code.digest()
         expected = codec.decode(code)
-        expect(code.digest() == digest, "decode changed the codes it was given")
         # Through pickle nothing but the bytes survives; another utterance is encoded first, so that a kept one is the wrong one.
         travelled: Encoded = pickle.loads(pickle.dumps(code))
         codec.encode(inputs[(i + 1) % len(inputs)])

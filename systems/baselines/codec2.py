@@ -31,10 +31,10 @@ class _Mode:
     delay: int = 160
 
 
-# The waveform cannot be correlated, because the decoder makes up its phases; the energies of 15 bands can. Over four voices their
-# correlation peaks at 155 samples (3200), 156 (2400), 152 (1300) and 232 (700C). Twice the 10 ms step of the analysis, 160, and three
-# times for 700C, 240, are the whole steps nearest to that, and agree with the windows of the algorithm: an analysis centred well before
-# the newest sample, a synthesis by overlapping windows, and in 700C models interpolated one step late.
+# The delays were measured, not derived. The waveform cannot be correlated, because the decoder makes up its phases; the energies of 15
+# bands can: over four voices their correlation peaks at 155 samples (3200), 156 (2400), 152 (1300) and 232 (700C). The values here are the
+# nearest whole 10 ms steps of the codec's analysis; with them the median of what remains over 20 utterances of the embedded set is -6 to 0
+# samples in every mode, which is within a millisecond.
 _MODES = {
     "3200": _Mode(160, 64),
     "2400": _Mode(160, 48),
@@ -84,14 +84,14 @@ class Codec2:
         samples, mode = mono(audio, _RATE_HZ), self._mode
         count = frames_for(samples.size, mode.delay, mode.frame)
         if not count:
-            return Bitstream((), 0)
+            return Bitstream((), 0, _RATE_HZ)
         coded = self._run(self._encoder, to_int16(framed(samples, mode.frame, count).reshape(-1)).tobytes())
         width = -(-mode.bits // 8)
         if len(coded) != count * width:
             raise RuntimeError(f"c2enc {self._name} gave {len(coded)} bytes for {count} frames of {width}")
         bits = np.unpackbits(np.frombuffer(coded, dtype=np.uint8).reshape(count, width), axis=1)[:, : mode.bits]
         group = self._frames_per_packet
-        return Bitstream(tuple(np.packbits(bits[i : i + group]).tobytes() for i in range(0, count, group)), samples.size)
+        return Bitstream(tuple(np.packbits(bits[i : i + group]).tobytes() for i in range(0, count, group)), samples.size, _RATE_HZ)
 
     def decode(self, encoded: Encoded) -> Audio:
         assert isinstance(encoded, Bitstream)

@@ -119,8 +119,8 @@ class FFmpegCodec:
         lookahead = 0
         if self._coder.causal:
             # Whole frames are sent: what makes a sample is complete when the frame that its delayed input falls into is.
-            # The filter that brings Opus's 48 kHz down to 16 looks one frame further.
-            lookahead = -(-self._coder.delay // self._coder.frame) * self._coder.frame + (320 if codec == "opus" else 0)
+            # (The filter that brings Opus's 48 kHz down to 16 finds room in the same frame: 216 samples.)
+            lookahead = -(-self._coder.delay // self._coder.frame) * self._coder.frame
         self.spec = CodecSpec(
             sample_rate=self._coder.sample_rate, hop_length=self._coder.frame, causal=self._coder.causal, lookahead=lookahead
         )
@@ -145,11 +145,11 @@ class FFmpegCodec:
         samples, coder = mono(audio, self._coder.sample_rate), self._coder
         count = frames_for(samples.size, coder.delay, coder.frame)
         if not count:
-            return Bitstream((), samples.size)
+            return Bitstream((), samples.size, coder.sample_rate)
         packets = self._encoded(framed(samples, coder.frame, count + coder.tail))[:count]
         if len(packets) < count:
             raise RuntimeError(f"{coder.encoder} gave {len(packets)} packets for {count} frames")
-        return Bitstream(tuple(self._stripped(p) for p in packets), samples.size)
+        return Bitstream(tuple(self._stripped(p) for p in packets), samples.size, coder.sample_rate)
 
     def decode(self, encoded: Encoded) -> Audio:
         assert isinstance(encoded, Bitstream)

@@ -45,11 +45,11 @@ class Gsm:
         samples = mono(audio, _RATE_HZ)
         frames = framed(samples, _FRAME, frames_for(samples.size, 0, _FRAME))
         if not samples.size:
-            return Bitstream((), 0)
+            return Bitstream((), 0, _RATE_HZ)
         sink = io.BytesIO()
         soundfile.write(sink, to_int16(frames.reshape(-1)), _RATE_HZ, format="RAW", subtype="GSM610")
         coded = sink.getvalue()[: len(frames) * _PACKET_BYTES]
-        return Bitstream(tuple(coded[i : i + _PACKET_BYTES] for i in range(0, len(coded), _PACKET_BYTES)), samples.size)
+        return Bitstream(tuple(coded[i : i + _PACKET_BYTES] for i in range(0, len(coded), _PACKET_BYTES)), samples.size, _RATE_HZ)
 
     def decode(self, encoded: Encoded) -> Audio:
         assert isinstance(encoded, Bitstream)

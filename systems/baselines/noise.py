@@ -39,7 +39,7 @@ class Noise:
         samples = mono(audio, self.spec.sample_rate)
         level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else 0.0
         seed = hashlib.blake2b(f"{self._seed}:{audio.digest()}".encode(), digest_size=8).digest()
-        return Bitstream((struct.pack("<f", level) + seed,), samples.size)
+        return Bitstream((struct.pack("<f", level) + seed,), samples.size, self.spec.sample_rate)
 
     def decode(self, encoded: Encoded) -> Audio:
         assert isinstance(encoded, Bitstream)

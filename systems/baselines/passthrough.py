@@ -25,7 +25,7 @@ class Passthrough:
 
     def encode(self, audio: Audio) -> Bitstream:
         samples, hop = mono(audio, self.spec.sample_rate).astype("<f4"), self.spec.hop_length
-        return Bitstream(tuple(samples[i : i + hop].tobytes() for i in range(0, samples.size, hop)), samples.size)
+        return Bitstream(tuple(samples[i : i + hop].tobytes() for i in range(0, samples.size, hop)), samples.size, self.spec.sample_rate)
 
     def decode(self, encoded: Encoded) -> Audio:
         assert isinstance(encoded, Bitstream)

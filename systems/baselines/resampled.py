@@ -36,7 +36,7 @@ class Resampled:
     def encode(self, audio: Audio) -> Bitstream:
         narrow = to_int16(_resampled(mono(audio, self.spec.sample_rate), self.spec.sample_rate, self._band_hz))
         hop = max(1, self._band_hz // 50)
-        return Bitstream(tuple(narrow[i : i + hop].tobytes() for i in range(0, narrow.size, hop)), audio.num_samples)
+        return Bitstream(tuple(narrow[i : i + hop].tobytes() for i in range(0, narrow.size, hop)), audio.num_samples, audio.sample_rate)
 
     def decode(self, encoded: Encoded) -> Audio:
         assert isinstance(encoded, Bitstream)

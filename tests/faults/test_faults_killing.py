@@ -26,7 +26,9 @@ def command(root, folder, log):
 
 def start(root, folder, log):
     environment = {**os.environ, "PYTHONPATH": f"{STUBS}{os.pathsep}{Path(harness.__file__).parents[1]}"}
-    return subprocess.Popen(command(root, folder, log), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command(root, folder, log), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def finish(process):
@@ -39,6 +41,13 @@ def wait_for_predictions(process, log, count):
     while not log.exists() or len(log.read_text().split()) < count:
         assert process.poll() is None
         time.sleep(0.01)
+
+
+def is_worker(stat, parent):
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[1]) == parent and b"spawn_main" in stat.with_name("cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def records(folder):
@@ -103,8 +112,7 @@ def test_a_killed_worker_does_not_hang_the_run(undisturbed, tmp_path):
     root, expected, _ = undisturbed
     process = start(root, tmp_path / "runs", tmp_path / "encoded.log")
     wait_for_predictions(process, tmp_path / "encoded.log", 8)
-    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.splitlines()
-    workers = [int(line.split()[0]) for line in children if "spawn_main" in line]
+    workers = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if is_worker(path, process.pid)]
     assert len(workers) == 3  # one predicts, two score
     for pid in workers:
         os.kill(pid, signal.SIGKILL)

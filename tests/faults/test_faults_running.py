@@ -43,7 +43,13 @@ def test_a_clean_run(make_dataset, harness_run):
 def test_a_system_that_fails_on_one_item(make_dataset, harness_run, fault, status, reason):
     root = make_dataset(["a"] * 4)
     length = soundfile.info(root / "2.wav").frames
-    code, folder = harness_run(root, "systems=[stub_echo]", f"+systems.stub_echo.fault='{fault}'", f"+systems.stub_echo.at_samples={length}", "executor.timeout_s=2")
+    code, folder = harness_run(
+        root,
+        "systems=[stub_echo]",
+        f"+systems.stub_echo.fault='{fault}'",
+        f"+systems.stub_echo.at_samples={length}",
+        "executor.timeout_s=2",
+    )
     assert code == 1
     found = by_item(folder)
     assert len(found) == 4
@@ -54,7 +60,12 @@ def test_a_system_that_fails_on_one_item(make_dataset, harness_run, fault, statu
 
 @pytest.mark.parametrize(
     ("wish", "status", "reason"),
-    [("crash", "failed", "native_crash"), ("hang", "timeout", "no result after"), ("raise", "failed", "ZeroDivisionError"), ("memory", "failed", "oom")],
+    [
+        ("crash", "failed", "native_crash"),
+        ("hang", "timeout", "no result after"),
+        ("raise", "failed", "ZeroDivisionError"),
+        ("memory", "failed", "oom"),
+    ],
 )
 def test_a_metric_that_fails_on_one_item(make_dataset, harness_run, wish, status, reason):
     root = make_dataset(["fine", wish, "fine", "fine"])
@@ -171,7 +182,9 @@ def test_a_missing_metric_backend_is_said_before_anything_runs(make_dataset, har
     assert code == 2
     assert "wer" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "store" / "predictions").exists()
-    code, folder = harness_run(root, "systems=[stub_echo]", "asr=seedtts", "run.allow_missing=true", metrics="[stub_peak,wer]", name="other")
+    code, folder = harness_run(
+        root, "systems=[stub_echo]", "asr=seedtts", "run.allow_missing=true", metrics="[stub_peak,wer]", name="other"
+    )
     assert code == 0
     assert set(harness.load(folder)["metric"]) == {"stub_peak"}
     assert "wer" in json.loads((folder / "manifest.json").read_text())["absent_metrics"]

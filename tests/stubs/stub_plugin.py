@@ -30,7 +30,7 @@ class Echo:
         if self.log:
             with Path(self.log).open("a") as file:
                 file.write(f"{audio.digest()}\n")
-        return Bitstream((audio.samples.tobytes(),), audio.num_samples)
+        return Bitstream((audio.samples.tobytes(),), audio.num_samples, 16000)
 
     def decode(self, encoded):
         samples = np.frombuffer(encoded.packets[0], dtype=np.float32).copy()

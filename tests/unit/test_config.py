@@ -39,7 +39,7 @@ def test_a_parameter_of_one_system():
     ],
 )
 def test_what_cannot_be_is_refused_with_advice(words, error, message):
-    with pytest.raises(error, match=".*") as caught:
+    with pytest.raises(error) as caught:
         compose(words)
     assert message in str(caught.value)
 

@@ -72,7 +72,13 @@ def test_every_step_is_answered_once(pool):
 @pytest.mark.parametrize(("step", "kind"), [("crash", "crash"), ("hang", "timeout"), ("raise", "exception"), ("memory", "oom")])
 def test_a_bad_step_costs_only_itself(pool, step, kind):
     jobs = [Job("bad", None, ("a", step, "b")), Job("good", None, ("c", "d"))]
-    assert outcomes(pool.run(jobs)) == {("bad", "a"): "bad:a", ("bad", step): kind, ("bad", "b"): "bad:b", ("good", "c"): "good:c", ("good", "d"): "good:d"}
+    assert outcomes(pool.run(jobs)) == {
+        ("bad", "a"): "bad:a",
+        ("bad", step): kind,
+        ("bad", "b"): "bad:b",
+        ("good", "c"): "good:c",
+        ("good", "d"): "good:d",
+    }
 
 
 def test_the_crash_is_named(pool):

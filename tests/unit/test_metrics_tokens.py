@@ -31,6 +31,7 @@ from harness.api import (
 from harness.metrics import tokens
 from harness.metrics.speed import Rtf, RtfDecode, RtfEncode
 from harness.metrics.tokens import CodebookPerplexity, CodebookUse, EmittedBps, EntropyBps, NominalBps, SideBps, per_codebook
+from harness.testing import check_metric
 
 SPEC = CodecSpec(sample_rate=16000, hop_length=320, codebook_sizes=(1024, 256, 3), prefix_decodable=True)
 POOLED = (EntropyBps, CodebookUse, CodebookPerplexity)
@@ -72,6 +73,13 @@ def test_declarations(metric: Metric) -> None:
     assert isinstance(metric, PooledMetric) is (metric.info.aggregation == "pooled histogram")
 
 
+@pytest.mark.parametrize("kind", [NominalBps, EmittedBps, SideBps, *POOLED])
+def test_contract(kind: type[Metric]) -> None:
+    report = check_metric(kind(), probes=[lambda i=i: sample(codes(i, 20 + i)) for i in range(4)], factory=kind)
+    assert {"declaration", "determinism", "evidence", "equal instance"} <= set(report.checked)
+    assert ("pool" in report.checked) is (kind in POOLED)
+
+
 def test_bit_rates_are_counted() -> None:
     made = codes(0, 50)
     bits = math.log2(1024) + math.log2(256) + math.log2(3)
@@ -94,8 +102,8 @@ def test_pooled_rate_is_a_ratio_of_sums() -> None:
 
 
 def test_packets_have_a_rate_and_no_codebooks() -> None:
-    packets = Bitstream((b"abc", b"defgh"), 24000)
-    assert EmittedBps().measure(sample(packets, rate=48000)).value == pytest.approx(64 / 0.5)
+    packets = Bitstream((b"abc", b"defgh"), 24000, 24000)
+    assert EmittedBps().measure(sample(packets, rate=48000)).value == pytest.approx(64 / 1.0)
     assert SideBps().measure(sample(packets)).value == 0
     for metric in (NominalBps(), *(m() for m in POOLED)):
         with pytest.raises(NotApplicable, match="packets"):

@@ -64,7 +64,9 @@ def test_a_plugin_is_found_resolved_and_listed(distribution):
 
 
 def test_a_broken_plugin_is_named_with_its_reason_and_the_rest_works(distribution):
-    distribution("[harness.metrics]\nmy_metric = tp_bad:M\n[harness.systems]\nnoise = tp_bad:N\n", tp_bad="raise OSError('libfoo.so not found')\n")
+    distribution(
+        "[harness.metrics]\nmy_metric = tp_bad:M\n[harness.systems]\nnoise = tp_bad:N\n", tp_bad="raise OSError('libfoo.so not found')\n"
+    )
     with pytest.raises(MissingDependency, match=r"thirdparty-1.0.*libfoo"):
         registry.resolve("metrics", "my_metric")
     broken = {(e.group, e.name): reason for e, reason in registry.broken_plugins().items()}

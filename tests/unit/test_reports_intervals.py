@@ -79,7 +79,27 @@ def test_counts_are_the_same_resamples_as_the_interval() -> None:
     assert (sum(counts[:, members[0]] for members in by_speaker.values()) == 13).all()
     plain = interval(values, weights, labels, resamples=500, seed=9)
     pooled = pooled_interval(lambda c: (c @ (values * weights)) / (c @ weights), labels, resamples=500, seed=9)
-    assert (pooled.value, pooled.low, pooled.high) == pytest.approx((plain.value, plain.low, plain.high))
+    means = (counts @ (values * weights)) / (counts @ weights)
+    assert np.quantile(means, percentile_levels(13)) == pytest.approx([plain.low, plain.high])
+    # The pooled interval is the same one, moved to the value.
+    shift = plain.value - np.median(means)
+    assert plain.low is not None and plain.high is not None
+    assert (pooled.value, pooled.low, pooled.high) == pytest.approx((plain.value, plain.low + shift, plain.high + shift))
+
+
+def test_pooled_interval_holds_a_figure_that_every_resample_lowers() -> None:
+    rng = np.random.default_rng(2)
+    seen = (rng.uniform(size=(40, 200)) < 0.02).astype(float)  # 40 items, which of 200 entries each uses
+    labels = [f"i{i}" for i in range(40)]
+
+    def use(counts: Array) -> Array:
+        return ((counts @ seen) > 0).mean(axis=1)
+
+    plain = np.quantile(use(resample_counts(labels, 500, 0)), [0.025, 0.975])
+    found = pooled_interval(use, labels, resamples=500, bounds=(0.0, 1.0))
+    assert plain[1] < found.value  # what the moving is for
+    assert found.low is not None and found.high is not None and found.low < found.value < found.high <= 1
+    assert found.high - found.low == pytest.approx(plain[1] - plain[0], rel=0.3)
 
 
 def test_memory_is_bounded() -> None:

@@ -23,7 +23,11 @@ def prediction(seed=0, encoded=None):
 
 @pytest.mark.parametrize(
     "encoded",
-    [None, Bitstream((b"abc", b"", b"\x00\xff"), 1600), Codes(np.array([[1, 7, 0], [3, 3, 3]]), SPEC, 900, {"voice": np.arange(4, dtype=np.float32)})],
+    [
+        None,
+        Bitstream((b"abc", b"", b"\x00\xff"), 1600, 16000),
+        Codes(np.array([[1, 7, 0], [3, 3, 3]]), SPEC, 900, {"voice": np.arange(4, dtype=np.float32)}),
+    ],
 )
 def test_a_prediction_comes_back_bit_for_bit(tmp_path, encoded):
     store, original = Store(tmp_path), prediction(encoded=encoded)

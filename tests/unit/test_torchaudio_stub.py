@@ -42,12 +42,11 @@ def fake(folder: Path, extension: str, package: str = PACKAGE) -> Path:
 
 
 def run(folder: Path, code: str = PROBE) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]\n{code}"], capture_output=True, text=True, timeout=60
-    )
+    program = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]\n{code}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("failure", ["raise OSError('libcudart.so.13: not found')", "raise RuntimeError('different CUDA versions')", "None.x"])
+@pytest.mark.parametrize("failure", ["raise OSError('libcudart.so: not found')", "raise RuntimeError('other CUDA')", "None.x"])
 def test_stubs_a_broken_compiled_part(tmp_path: Path, failure: str) -> None:
     result = run(fake(tmp_path, failure))
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,139 @@
+"""What the training loop asks of a model family: its modules, its players, its losses, the data it wants.
+
+Shape letters: B batch, N samples. One step of training visits every player once, in the order of `Recipe.players`; the batches are drawn
+once a step and shared by the players. The loop does everything else: optimisers, schedules, averaging, checkpoints, devices, stopping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One batch of one stream of data, on the device.
+
+    Args:
+        audio: float32 [B, N] at the recipe's sample rate; random crops, or whole utterances, padded at the end with zeros.
+        lengths: int64 [B], valid samples.
+        texts: transcription where the row holds the WHOLE utterance, else "".
+        languages: "" where the manifest does not say.
+    """
+
+    audio: Tensor
+    lengths: Tensor
+    texts: tuple[str, ...]
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """A stream of data a recipe wants.
+
+    Args:
+        batch_size: rows per process.
+        crop_s: length of a random crop in seconds; of whole utterances, the longest that is taken (longer ones are left out).
+        whole: utterances from start to end, of similar length within a batch, padded to the longest; else crops, N = crop_s exactly.
+        with_text: only utterances whose manifest line has a text.
+        languages: only utterances in these languages, if any are named.
+    """
+
+    batch_size: int
+    crop_s: float
+    whole: bool = False
+    with_text: bool = False
+    languages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OptimiserSpec:
+    """How one player's parameters move; AdamW throughout.
+
+    Args:
+        learning_rate: at the peak, after the warm-up.
+        betas: of AdamW.
+        weight_decay: of AdamW.
+        warmup_steps: linear from zero.
+        schedule: "cosine" (to `final_ratio` at the last step), "exponential" (times `decay` a step) or "constant".
+        final_ratio: last learning rate over the peak, for "cosine".
+        decay: for "exponential".
+        clip_norm: largest gradient norm; 0 for no clipping.
+    """
+
+    learning_rate: float = 5e-4
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    schedule: str = "cosine"
+    final_ratio: float = 0.02
+    decay: float = 0.999996
+    clip_norm: float = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """Result of one player's forward pass.
+
+    Args:
+        total: scalar [], what this player minimises.
+        parts: detached scalars for the log; kept on the device, so that no step waits for them.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """A trainable model: built on the CPU from plain parameters, moved by the loop, trained by `losses`.
+
+    A recipe that keeps state outside its modules' parameters and buffers cannot be resumed: keep it in buffers, and draw random
+    numbers from the generator that is passed in (or from torch's own, which is saved too).
+    """
+
+    family: str
+    """Registry family of the system the exported weights are for."""
+    sample_rate: int
+    players: tuple[str, ...]
+    """Order of the updates within a step, ("discriminator", "generator") say."""
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Every trained module by name; the loop moves, saves, averages and (over several processes) keeps them equal."""
+        ...
+
+    def parameters(self, player: str) -> list[nn.Parameter]:
+        """What this player's optimiser moves."""
+        ...
+
+    def optimiser(self, player: str) -> OptimiserSpec: ...
+
+    def averaged(self) -> Sequence[str]:
+        """Names of the modules whose moving average is validated and exported; () for none."""
+        ...
+
+    def losses(self, player: str, batch: Mapping[str, Batch], step: int, generator: torch.Generator) -> Losses:
+        """One player's forward pass.
+
+        Args:
+            player: one of `players`.
+            batch: stream name to batch, as `wants` names them.
+            step: steps finished so far, from 0.
+            generator: on the CPU, seeded per process; its state is part of a checkpoint.
+        """
+        ...
+
+    def wants(self) -> Mapping[str, BatchSpec]: ...
+
+    def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
+        """A few cheap numbers on held-out utterances, float32 [N] each, on the device; averaged weights are in place."""
+        ...
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """safetensors tensors and metadata of the usable model; averaged weights are in place."""
+        ...

@@ -1,0 +1,188 @@
+"""The judges whose weights come with their wheels: PocketSphinx, the closed vocabulary, Resemblyzer, DNSMOS."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from harness.api import FloatArray, MosPredictor, Recogniser, SpeakerEncoder
+from harness.backends import FAMILIES
+from harness.backends.closed_vocabulary import ClosedVocabulary
+from harness.backends.dnsmos import DnsMos
+from harness.backends.factory import build, missing
+from harness.backends.pocketsphinx import PocketSphinx
+from harness.backends.resemblyzer import Resemblyzer
+from harness.errors import ConfigError, MissingDependency, UnknownName
+from harness.metrics.edits import Unit, align
+from harness.metrics.judged import NoSpeechError
+from harness.metrics.text import ClosedRecogniser
+
+VERSA = Path(__file__).resolve().parents[2] / "../shared/data/metric_vectors/versa/test2_gen.wav"
+SENTENCES = (
+    "the old lighthouse keeper climbed the stairs before the storm arrived",
+    "please close the window because the wind is getting cold",
+    "the engineer measured the width of the river with a long rope",
+)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, int], FloatArray]:
+    """Sentences by (voice, index), mono at 16 kHz."""
+    if shutil.which("flite") is None:
+        pytest.skip("needs Debian's flite for test speech")
+    folder = tmp_path_factory.mktemp("flite")
+    clips = {}
+    for voice in ("slt", "rms"):
+        for index, text in enumerate(SENTENCES):
+            path = folder / f"{voice}{index}.wav"
+            subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True)
+            samples, rate = soundfile.read(path, dtype="float32")
+            assert rate == 16000
+            clips[voice, index] = samples
+    return clips
+
+
+@pytest.fixture(scope="module")
+def sphinx() -> PocketSphinx:
+    return PocketSphinx()
+
+
+@pytest.fixture(scope="module")
+def closed() -> ClosedVocabulary:
+    return ClosedVocabulary([*SENTENCES, "zau the makan is not in any dictionary"])
+
+
+def with_noise(samples: FloatArray, snr_db: float) -> FloatArray:
+    noise = np.random.default_rng(0).standard_normal(len(samples)) * np.sqrt(np.mean(samples**2) / 10 ** (snr_db / 10))
+    return (samples + noise).astype(np.float32)
+
+
+def rate(text: str, heard: str) -> float:
+    return align(text, heard, Unit.WORD, "en").rate
+
+
+def test_sphinx_hears_clean_speech(sphinx: PocketSphinx, speech: Mapping[tuple[str, int], FloatArray]) -> None:
+    assert isinstance(sphinx, Recogniser)
+    rates = [rate(SENTENCES[index], sphinx.transcribe(samples, "en")) for (_, index), samples in speech.items()]
+    assert np.mean(rates) < 0.25
+    assert rate(SENTENCES[0], sphinx.transcribe(with_noise(speech["slt", 0], 0), "en")) > 0.5
+
+
+def test_sphinx_transcripts_do_not_depend_on_order(sphinx: PocketSphinx, speech: Mapping[tuple[str, int], FloatArray]) -> None:
+    clips = [*speech.values(), with_noise(speech["slt", 0], 10), with_noise(speech["rms", 1], 10)]
+    first = [sphinx.transcribe(samples, "en") for samples in clips]
+    order = list(range(len(clips)))
+    random.Random(1).shuffle(order)
+    second = {index: sphinx.transcribe(clips[index], "en") for index in order}
+    assert [second[index] for index in range(len(clips))] == first
+
+
+def test_sphinx_edge_cases(sphinx: PocketSphinx) -> None:
+    for samples in (np.zeros(0), np.zeros(16000), np.full(1, 1e-9)):
+        assert sphinx.transcribe(samples.astype(np.float32), "en") == ""
+    assert isinstance(sphinx.transcribe(np.full(50, 2.0, np.float32), "en"), str)
+    with pytest.raises(ValueError, match="English"):
+        sphinx.transcribe(np.zeros(10, np.float32), "zh")
+    with pytest.raises(ValueError, match="finite"):
+        sphinx.transcribe(np.full(16000, np.nan, np.float32), "en")
+
+
+def test_sphinx_settings_are_part_of_its_identity(sphinx: PocketSphinx) -> None:
+    other = PocketSphinx(max_active_hmms=500)
+    assert other.info.model != sphinx.info.model
+    assert other.info.digest == sphinx.info.digest
+    assert len(sphinx.info.digest) == 32
+
+
+def test_closed_vocabulary_hears_its_own_sentences(closed: ClosedVocabulary, speech: Mapping[tuple[str, int], FloatArray]) -> None:
+    assert isinstance(closed, ClosedRecogniser)
+    for (_, index), samples in speech.items():
+        assert rate(SENTENCES[index], closed.transcribe(samples, "en")) < 0.1
+    clean = closed.transcribe(speech["slt", 0], "en")
+    assert rate(SENTENCES[0], closed.transcribe(with_noise(speech["slt", 0], 0), "en")) > rate(SENTENCES[0], clean)
+
+
+def test_closed_vocabulary_leaves_out_what_it_cannot_pronounce(closed: ClosedVocabulary) -> None:
+    assert closed.left_out == 1
+    assert "of 3 texts (1 left out)" in closed.info.model
+    assert closed.out_of_vocabulary("Zau, the MAKAN 50!") == ("zau", "makan", "50")
+    assert closed.out_of_vocabulary(SENTENCES[0].title() + ".") == ()
+    with pytest.raises(MissingDependency, match="of 1 distinct texts there is none"):
+        ClosedVocabulary(["zau makan"])
+    with pytest.raises(MissingDependency, match="of 0 distinct texts"):
+        ClosedVocabulary([])
+
+
+def test_closed_vocabulary_digest_covers_the_texts_not_their_order(closed: ClosedVocabulary) -> None:
+    texts = [SENTENCES[1], "zau the makan is not in any dictionary", SENTENCES[2].upper() + "!", SENTENCES[0], SENTENCES[0]]
+    assert ClosedVocabulary(texts).info == closed.info
+    assert ClosedVocabulary(SENTENCES[:2]).info.digest != closed.info.digest
+
+
+def test_resemblyzer_tells_voices_apart(speech: Mapping[tuple[str, int], FloatArray]) -> None:
+    encoder = Resemblyzer()
+    assert isinstance(encoder, SpeakerEncoder)
+    vectors = {key: encoder.embed(samples) for key, samples in speech.items()}
+    assert all(v.shape == (256,) and np.linalg.norm(v) == pytest.approx(1) for v in vectors.values())
+    same = [vectors[voice, 0] @ vectors[voice, i] for voice in ("slt", "rms") for i in (1, 2)]
+    different = [vectors["slt", i] @ vectors["rms", j] for i in range(3) for j in range(3)]
+    assert min(same) > max(different)
+    assert np.array_equal(encoder.embed(speech["slt", 0]), vectors["slt", 0])
+    with pytest.raises(NoSpeechError):
+        encoder.embed(np.zeros(16000, np.float32))
+
+
+def test_resemblyzer_does_not_change_its_input(speech: Mapping[tuple[str, int], FloatArray]) -> None:
+    samples = speech["slt", 0] * 0.01  # quiet enough for its level normalisation to act
+    before = samples.copy()
+    Resemblyzer().embed(samples)
+    assert np.array_equal(samples, before)
+
+
+@pytest.mark.skipif(not VERSA.is_file(), reason="measured data (shared/data) is not beside the checkout")
+def test_dnsmos_agrees_with_versa() -> None:
+    samples, sample_rate = soundfile.read(VERSA, dtype="float32")
+    assert sample_rate == 16000
+    scores = DnsMos().predict(samples)
+    assert scores["overall"] == pytest.approx(1.4526055142443377, abs=1e-4)
+    assert scores["p808"] == pytest.approx(2.09430193901062, abs=1e-4)
+
+
+def test_dnsmos(speech: Mapping[tuple[str, int], FloatArray]) -> None:
+    predictor = DnsMos()
+    assert isinstance(predictor, MosPredictor)
+    clean = speech["slt", 0]
+    scores = predictor.predict(clean)
+    assert tuple(scores) == DnsMos.scores
+    assert predictor.predict(clean) == scores
+    assert scores["overall"] > predictor.predict(np.clip(with_noise(clean, 5), -1, 1))["overall"] + 0.3
+    for bad in (clean * 100, np.zeros(0, np.float32), np.full(16000, np.nan, np.float32)):
+        with pytest.raises(ValueError, match=r"within \+-1"):
+            predictor.predict(bad)
+
+
+def test_every_family_resolves_and_says_what_it_lacks() -> None:
+    for kind, families in FAMILIES.items():
+        for family in families:
+            reason = missing(kind, {"family": family})
+            assert reason is None or len(reason) > 20
+    for kind, family in (("asr", "pocketsphinx"), ("speaker", "resemblyzer"), ("mos", "dnsmos")):
+        assert missing(kind, {"family": family}) is None
+
+
+def test_factory_refuses_what_does_not_exist() -> None:
+    with pytest.raises(UnknownName, match="Did you mean resemblyzer"):
+        build("speaker", {"family": "resemblizer"})
+    with pytest.raises(UnknownName, match="asr, mos, speaker"):
+        build("vad", {"family": "silero"})
+    with pytest.raises(ConfigError, match="got \\['threads'\\]"):
+        build("mos", {"family": "dnsmos", "threads": 3})
+    with pytest.raises(MissingDependency, match="pip install faster-whisper"):
+        build("asr", {"family": "faster_whisper"})

@@ -1,0 +1,328 @@
+"""Normalisers, edit counts, presets and the intelligibility metrics, with a scripted recogniser."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from harness.api import Audio, BackendInfo, FloatArray, Item, Metric, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal
+from harness.errors import ConfigError, MissingDependency, UnknownName
+from harness.metrics import normalisers
+from harness.metrics.edits import ErrorRates, Unit, align, error_rates
+from harness.metrics.normalisers import normaliser
+from harness.metrics.presets import PRESETS, AsrProtocol, build_asr, language_code, missing_asr
+from harness.metrics.text import Cer, ClosedRecogniser, DWer, IntelligibilityProbe, Wer
+
+CONF = Path(__file__).resolve().parents[2] / "harness" / "conf" / "asr"
+
+
+class Scripted:
+    """A recogniser whose transcript is chosen by the length of the audio in tenths of a second; it counts its calls."""
+
+    def __init__(self, transcripts: Mapping[int, str], languages: tuple[str, ...] = ("en",), unknown: Sequence[str] = ()) -> None:
+        self.info = BackendInfo("scripted", "m", "d" * 16, "p==1", languages=languages)
+        self.transcripts, self.unknown, self.calls = transcripts, unknown, 0
+
+    def transcribe(self, samples: FloatArray, language: str) -> str:
+        self.calls += 1
+        return self.transcripts[round(len(samples) / 1600)]
+
+    def out_of_vocabulary(self, text: str) -> tuple[str, ...]:
+        return tuple(word for word in text.split() if word in self.unknown)
+
+
+def signal(tenths: int, value: float = 0.1) -> Signal:
+    return Signal(Audio.mono(np.full(1600 * tenths, value), 16000), lambda x, a, b: x)
+
+
+def sample(text: str, tenths: int = 10, language: str = "en", reference: Signal | None = None) -> Sample:
+    return Sample(Item("i", "d", text=text, language=language), signal(tenths), reference)
+
+
+def protocol(transcripts: Mapping[int, str], preset: str = "basic", language: str = "en") -> AsrProtocol:
+    return AsrProtocol(PRESETS[preset], {language: Scripted(transcripts, (language,))})
+
+
+# --- edit counts
+
+
+def slow_distance(a: Sequence[str], b: Sequence[str]) -> int:
+    """Levenshtein by its definition."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
+
+
+def test_counts_agree_with_the_definition() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        a, b = ([rng.choice("abcd") for _ in range(rng.randint(1, 9))], [rng.choice("abcd") for _ in range(rng.randint(0, 9))])
+        edits = align(" ".join(a), " ".join(b), Unit.WORD, "en")
+        assert edits.substitutions + edits.deletions + edits.insertions == slow_distance(a, b)
+        assert edits.reference_length == len(a)
+        assert edits.hits + edits.substitutions + edits.insertions == len(b)
+
+
+def test_empty_hypothesis_is_all_deletions() -> None:
+    for unit in Unit:
+        edits = align("one two", "", unit, "en")
+        assert (edits.hits, edits.insertions, edits.rate) == (0, 0, 1.0)
+
+
+def test_characters_count_spaces_only_where_words_have_them() -> None:
+    assert align("a b", "ab", Unit.CHARACTER, "en").deletions == 1
+    assert align("你 好", "你好", Unit.CHARACTER, "zh").rate == 0
+    assert align("你好", "你号", Unit.CHARACTER, "zh").rate == 0.5
+
+
+def test_error_rates() -> None:
+    counts = [
+        {"hits": 9, "substitutions": 1, "deletions": 0, "insertions": 0},  # .1 of 10
+        {"hits": 0, "substitutions": 1, "deletions": 0, "insertions": 6},  # one looping word: 7 of 1
+        {"hits": 3, "substitutions": 0, "deletions": 1, "insertions": 0},  # .25 of 4
+    ]
+    rates = error_rates(counts)
+    assert rates == ErrorRates(pytest.approx(7.35 / 3), pytest.approx(9 / 15), 0.25, pytest.approx(1 / 3), 3)
+    assert error_rates(counts[::-1]).corpus == rates.corpus
+    with pytest.raises(ValueError, match="no utterances"):
+        error_rates([])
+    with pytest.raises(ValueError, match="utterance 1 has an empty reference"):
+        error_rates([counts[0], {"hits": 0, "substitutions": 0, "deletions": 0, "insertions": 3}])
+
+
+# --- normalisers
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("seedtts-en", "Don't  PANIC, it’s - well-known!", "don't panic its wellknown"),
+        ("f5-en", "Don't  PANIC, it’s - well-known!", "dont panic its wellknown"),
+        ("seedtts-en", "“Quoted”（全角）。", "quoted全角"),
+        ("whisper-english", "I've got Fifty colours, uh, [noise]", "i have got 50 colors"),
+        ("whisper-english", "I have got 50 colors", "i have got 50 colors"),
+        ("whisper-basic", "Don't (aside) PANIC", "don t panic"),
+        ("whisper-basic", "今天，天气很好！", "今天 天气很好"),
+        ("spoken-words", "It’s a 'well-known' TRICK; o'clock.", "it's a well known trick o'clock"),
+    ],
+)
+def test_normalisers(name: str, text: str, expected: str) -> None:
+    assert normaliser(name)(text) == expected
+
+
+def test_normaliser_ids_carry_versions() -> None:
+    from importlib.metadata import version
+
+    assert normaliser("seedtts-en").id == f"seedtts-en zhon=={version('zhon')}"
+    assert normaliser("spoken-words").id == "spoken-words"
+
+
+def test_every_punctuation_mark_goes_but_the_straight_apostrophe() -> None:
+    from zhon.hanzi import punctuation
+
+    everything = punctuation + string.punctuation
+    assert normaliser("seedtts-en")(everything) == "'"
+    assert normaliser("f5-en")(everything) == ""
+
+
+def test_unknown_normaliser_is_suggested() -> None:
+    with pytest.raises(UnknownName, match="whisper-english"):
+        normaliser("whisper-englsh")
+
+
+def test_simplified_conversion() -> None:
+    pytest.importorskip("zhconv", reason="zhconv (GPL) is optional")
+    assert normaliser("seedtts-zh")("漢語，WORD！") == "汉语word"
+
+
+def test_without_zhconv_the_mandarin_normaliser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalisers, "installed", lambda module: module != "zhconv")
+    with pytest.raises(MissingDependency, match="pip install zhconv"):
+        normaliser("seedtts-zh")
+
+
+# --- presets
+
+
+def test_preset_facts() -> None:
+    seedtts, f5 = PRESETS["seedtts"], PRESETS["f5"]
+    assert seedtts.recognisers["en"] == {"family": "whisper", "checkpoint": "openai/whisper-large-v3"}
+    assert seedtts.recognisers["zh"] == {"family": "funasr", "checkpoint": "paraformer-zh"}
+    assert (seedtts.unit("en"), seedtts.unit("zh")) == (Unit.WORD, Unit.CHARACTER)
+    assert f5.recognisers["en"]["family"] == "faster_whisper"
+    assert f5.recognisers["en"]["beam_size"] == 5
+    assert set(PRESETS) == {"embedded", "seedtts", "f5", "whisper-en", "basic"}
+    assert {p.aggregation for p in PRESETS.values()} == {"macro mean over utterances"}
+    for preset in PRESETS.values():  # every id exists
+        for name in preset.normalisers.values():
+            normalisers.missing(name)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_yaml_says_what_the_preset_says(name: str) -> None:
+    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    config = yaml.safe_load(text)
+    assert config.pop("preset") == name
+    assert {k: v for k, v in config.items() if v is not None} == dict(PRESETS[name].recognisers)
+    missing_asr({"preset": name, **config})  # raises where a family or an argument is unknown
+
+
+def test_another_family_is_not_the_protocol() -> None:
+    with pytest.raises(ConfigError, match="prescribes whisper for 'en', got pocketsphinx"):
+        build_asr({"preset": "seedtts", "en": {"family": "pocketsphinx"}, "zh": None})
+    assert missing_asr({"preset": "basic", "en": {"family": "pocketsphinx"}, "zh": None}) is None
+
+
+def test_configuration_mistakes() -> None:
+    with pytest.raises(UnknownName, match="seedtts"):
+        build_asr({"preset": "seedtss"})
+    with pytest.raises(UnknownName, match="Did you mean pocketsphinx"):
+        build_asr({"preset": "basic", "en": {"family": "pocketsphynx"}})
+    with pytest.raises(ConfigError, match="takes"):
+        build_asr({"preset": "embedded", "en": {"family": "pocketsphinx", "beam": 3}})
+    with pytest.raises(ConfigError, match="needs a 'family'"):
+        build_asr({"preset": "basic", "en": {}})
+    with pytest.raises(ConfigError, match="mapping"):
+        build_asr({"preset": "basic", "en": "pocketsphinx"})
+
+
+def test_a_missing_checkpoint_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"preset": "basic", "en": {"family": "pocketsphinx"}, "zh": {"family": "funasr", "checkpoint": str(tmp_path)}}
+    with pytest.raises(MissingDependency, match=r"language 'zh'.*config\.yaml.*model\.pt"):
+        build_asr(config)
+
+
+def test_language_tags() -> None:
+    assert [language_code(tag) for tag in ("zh-CN", "en_GB", "EN", "")] == ["zh", "en", "en", ""]
+
+
+# --- metrics
+
+
+def test_wer_keeps_counts_and_transcripts() -> None:
+    evidence = Wer(protocol({10: "The CAT sat, on mat"})).measure(sample("the cat sat on the mat."))
+    assert evidence.value == pytest.approx(1 / 6)
+    assert evidence.counts == {"hits": 5, "substitutions": 0, "deletions": 1, "insertions": 0}
+    assert evidence.detail["transcript"] == "The CAT sat, on mat"
+    assert evidence.detail["transcript_normalised"] == "the cat sat on mat"
+    assert evidence.weight == 1
+
+
+def test_a_looping_transcript_exceeds_one() -> None:
+    assert Wer(protocol({10: "yes yes yes yes yes yes yes yes"})).measure(sample("yes")).value == 7
+
+
+def test_nothing_heard_is_all_wrong() -> None:
+    assert Wer(protocol({10: ""})).measure(sample("yes it is")).value == 1
+
+
+def test_numbers_follow_the_normaliser() -> None:
+    spoken, written = {10: "fifty people"}, sample("50 people")
+    assert Wer(protocol(spoken, "whisper-en")).measure(written).value == 0
+    assert Wer(protocol(spoken, "basic")).measure(written).value == 0.5
+
+
+def test_mandarin_is_per_character_and_without_punctuation() -> None:
+    asr = protocol({10: "今天天气很号。"}, "basic", "zh")
+    item = sample("今天，天气很好！", language="zh-CN")
+    assert Cer(asr).measure(item).value == pytest.approx(1 / 6)
+    with pytest.raises(NotApplicable, match="see cer"):
+        Wer(asr).measure(item)
+
+
+def test_no_recogniser_for_the_language_says_what_is_needed() -> None:
+    asr = protocol({10: "x"}, "embedded")
+    with pytest.raises(NotApplicable, match="Mandarin needs FunASR or Whisper weights"):
+        Cer(asr).measure(sample("你好", language="zh"))
+    with pytest.raises(NotApplicable, match="language is unknown"):
+        Wer(asr).measure(sample("hello", language=""))
+
+
+@pytest.mark.parametrize("text", ["", "  ", "?!", "[noise]"])
+def test_an_empty_reference_text_is_not_scorable(text: str) -> None:
+    for metric in (Wer(protocol({10: "x"})), Cer(protocol({10: "x"}))):
+        with pytest.raises(NotScorable) as caught:
+            metric.measure(sample(text))
+        assert caught.value.side is Side.REFERENCE
+
+
+def test_bad_output_is_the_output_s_fault() -> None:
+    metric = Wer(protocol({10: "x"}))
+    for samples, reason in ((np.zeros(0), "0 samples"), (np.array([0.1, np.nan, np.inf]), "2 samples are NaN or Inf")):
+        bad = Sample(Item("i", "d", text="hello", language="en"), Signal(Audio.mono(samples, 16000), lambda x, a, b: x))
+        with pytest.raises(NotScorable, match=reason) as caught:
+            metric.measure(bad)
+        assert caught.value.side is Side.OUTPUT
+
+
+def test_output_shorter_than_a_frame_is_heard_as_nothing() -> None:
+    short = Sample(Item("i", "d", text="hello", language="en"), Signal(Audio.mono(np.full(300, 0.1), 16000), lambda x, a, b: x))
+    asr = protocol({})
+    assert Wer(asr).measure(short).value == 1
+
+
+def test_one_decode_serves_every_metric() -> None:
+    asr = protocol({10: "a b c", 20: "a b d"})
+    reference = signal(20)
+    item = sample("a b d", reference=reference)
+    values = [metric.measure(item).value for metric in (Wer(asr), Cer(asr), DWer(asr))]
+    assert values == [pytest.approx(1 / 3), pytest.approx(1 / 5), pytest.approx(1 / 3)]
+    recogniser = asr.recognisers["en"]
+    assert isinstance(recogniser, Scripted)
+    assert recogniser.calls == 2  # the output once, the reference once
+    DWer(asr).measure(sample("", tenths=20, reference=reference))
+    assert recogniser.calls == 3  # the reference is shared between systems
+
+
+def test_dwer_needs_no_text_and_blames_a_mute_reference() -> None:
+    asr = protocol({10: "one two", 20: "one two three", 30: ""})
+    assert DWer(asr).measure(sample("", reference=signal(20))).value == pytest.approx(1 / 3)
+    with pytest.raises(NotScorable, match="heard nothing in the reference") as caught:
+        DWer(asr).measure(sample("", reference=signal(30)))
+    assert caught.value.side is Side.REFERENCE
+    with pytest.raises(NotApplicable):
+        DWer(asr).measure(sample(""))
+
+
+def test_probe() -> None:
+    probe = Scripted({10: "sphinx of quartz"}, unknown=("zau",))
+    assert isinstance(probe, ClosedRecogniser)
+    metric = IntelligibilityProbe(probe)
+    assert metric.measure(sample("Sphinx of black quartz!")).value == 0.25
+    with pytest.raises(NotApplicable, match="dictionary lacks zau"):
+        metric.measure(sample("sphinx zau"))
+    with pytest.raises(NotApplicable, match="probe knows en"):
+        metric.measure(sample("你好", language="zh"))
+    with pytest.raises(NotScorable):
+        metric.measure(sample(""))
+    assert "wer" not in metric.info.name
+
+
+def test_signatures_tell_protocols_apart() -> None:
+    one, other = protocol({}), protocol({}, "whisper-en")
+    assert Wer(one).info.signature() != Wer(other).info.signature()
+    assert Wer(one).info.signature() == Wer(protocol({})).info.signature()
+    changed = Scripted({})
+    changed.info = BackendInfo("scripted", "m", "e" * 16, "p==1", languages=("en",))
+    assert Wer(AsrProtocol(PRESETS["basic"], {"en": changed})).info.signature() != Wer(one).info.signature()
+    mandarin = AsrProtocol(PRESETS["basic"], {**one.recognisers, "zh": changed})
+    assert Wer(mandarin).info.signature() == Wer(one).info.signature()  # no word error rate depends on the Mandarin recogniser
+    assert Cer(mandarin).info.signature() != Cer(one).info.signature()
+
+
+def test_they_are_metrics() -> None:
+    asr = protocol({})
+    assert all(isinstance(m, Metric) for m in (Wer(asr), Cer(asr), DWer(asr), IntelligibilityProbe(Scripted({}))))
+    assert [m.info.name for m in (Wer(asr), Cer(asr), DWer(asr))] == ["wer", "cer", "dwer"]
+    assert isinstance(Scripted({}), Recogniser)
