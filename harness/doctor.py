@@ -114,14 +114,13 @@ def _backends() -> Iterator[Finding]:
     import yaml
 
     from harness.backends.factory import missing
+    from harness.metrics.presets import missing_asr
 
-    for kind in ("asr", "speaker", "mos"):
+    for kind, default in (("asr", "embedded"), ("speaker", "resemblyzer"), ("mos", "dnsmos")):
         for path in sorted((CONF_DIR / kind).glob("*.yaml")):
             section = yaml.safe_load(path.read_text(encoding="utf-8"))
-            parts = [section] if "family" in section else [v for v in section.values() if isinstance(v, dict) and "family" in v]
-            reasons = [r for part in parts if (r := missing(kind, part))]
-            default = path.stem in ("embedded", "resemblyzer", "dnsmos")
-            yield Finding("backend", f"{kind}={path.stem}", not reasons, not default, "; ".join(reasons))
+            reason = missing_asr(section) if kind == "asr" else missing(kind, section)
+            yield Finding("backend", f"{kind}={path.stem}", not reason, path.stem != default, reason or "")
 
 
 def _plugins() -> Iterator[Finding]:

@@ -21,34 +21,44 @@ HEADINGS = {
 
 
 def grouped_failures(frame: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> tuple[Failure, ...]:
-    """Groups of records without a value: same system, status and reason once item names and figures are taken out of it.
+    """Groups of records without a value: same status and reason once item names and figures are taken out of it.
+
+    A failure belongs to its system and is grouped by it; what a policy skipped, or an unscorable reference, is nobody's fault
+    and makes one group for all systems.
 
     Args:
         frame: columns `harness.frame.COLUMNS`, sorted.
-        labels: (system, settings) to the row's label.
+        labels: (system, settings) to the row's label, in the order of the rows.
     """
     groups: dict[tuple[str, ...], list[Any]] = {}
     columns = ["system", "settings", "status", "side", "reason", "name", "metric", "item"]
     bad = frame[frame["status"] != Status.OK.value]
     for system, settings, status, side, reason, name, metric, item in bad[columns].itertuples(index=False, name=None):
         kind = _kind(status, side)
-        # An unscorable reference is nobody's failure: one group for all systems.
-        label = "" if kind == "reference" else labels[system, settings]
+        label = labels[system, settings]
         pattern = re.sub(r"\d+(\.\d+)?", "#", reason.replace(item, "<item>") if item else reason)
-        groups.setdefault((kind, label, status, pattern), []).append((item, name or metric, reason))
+        groups.setdefault((kind, label if kind == "failure" else "", status, pattern), []).append((item, name or metric, reason, label))
+    order = {label: i for i, label in enumerate(labels.values())}
     failures = [
         Failure(
-            label=label,
             kind=kind,
+            labels=() if kind == "reference" else tuple(sorted({label for *_, label in members}, key=order.__getitem__)),
             status=status,
             reason=min(members)[2],
-            metrics=tuple(dict.fromkeys(name for _, name, _ in members)),
-            items=tuple(sorted({item for item, _, _ in members})),
+            metrics=tuple(dict.fromkeys(name for _, name, _, _ in members)),
+            items=tuple(sorted({item for item, *_ in members})),
             records=len(members),
         )
-        for (kind, label, status, _), members in groups.items()
+        for (kind, _, status, _), members in groups.items()
     ]
-    return tuple(sorted(failures, key=lambda f: (KINDS.index(f.kind), -f.records, f.label, f.reason)))
+    return tuple(sorted(failures, key=lambda f: (KINDS.index(f.kind), -f.records, f.labels, f.reason)))
+
+
+def whose(failure: Failure, everywhere: frozenset[str]) -> str:
+    """The systems of a group in words: a name, several, or "all 5 systems" where it is all under test and nothing else."""
+    if len(failure.labels) > 1 and frozenset(failure.labels) == everywhere:
+        return f"all {len(failure.labels)} systems"
+    return ", ".join(failure.labels)
 
 
 def _kind(status: str, side: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.api import Better
 from reports.summary import Column, Row, Summary
-from reports.wording import bounds, count, number, printable
+from reports.wording import count, printable
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -24,11 +24,11 @@ def escaped(text: str) -> str:
 
 def render(summary: Summary) -> str:
     """Two table environments, headline figures and systems; needs the package booktabs."""
-    warning = f" {escaped(summary.synthetic)}" if summary.synthetic else ""
-    partial = " Partial run." if not summary.complete else ""
+    # The label goes with each table, whichever of them a paper takes.
+    warnings = "".join(rf" \textbf{{{escaped(warning)}}}" for warning in summary.warnings)
     caption = (
-        rf"{escaped(summary.title)}, {summary.num_items} items of {escaped(summary.dataset.get('name', 'the dataset'))}.{partial}"
-        rf"\textbf{{{warning}}} Mean, {summary.confidence * 100:.0f}\,\% bootstrap interval, scored / wanted outputs."
+        rf"{escaped(summary.title)}: {escaped(summary.counted)}.{warnings} "
+        rf"Mean, {summary.confidence * 100:.0f}\,\% bootstrap interval, scored / wanted outputs."
     )
     comments = "\n".join(f"% {c.name}: {c.signature}" for c in summary.headline)
     return "\n".join(
@@ -36,7 +36,7 @@ def render(summary: Summary) -> str:
             r"% Needs \usepackage{booktabs}. Signatures of the figures:",
             printable_lines(comments),
             _table(_figures(summary, summary.headline), caption, "l" + "r" * len(summary.headline)),
-            _table(_systems(summary), f"The systems of the table above.{r' ' + warning if warning else ''}", "lllrrl"),
+            _table(_systems(summary), f"The systems of the table above.{warnings}", "lllrrl"),
             "",
         ]
     )
@@ -73,12 +73,13 @@ def _rows(row: Row, columns: Sequence[Column]) -> list[str]:
     values, spans, counts = [], [], []
     for column in columns:
         cell = row.cells[column.key]
-        text = f"${number(cell.value, column.decimals).replace(',', '{,}')}$" if cell.value is not None else "--"
+        text = f"${column.shown(cell.value).replace(',', '{,}')}$" if cell.value is not None else "--"
         values.append(rf"\textbf{{{text.strip('$')}}}" if column.key in row.best and column.better is not Better.NEITHER else text)
-        spans.append(_small(escaped(bounds(cell.low, cell.high, column.decimals)).replace("{-}", "$-$")))
+        spans.append(_small(escaped(column.span(cell)).replace("{-}", "$-$")))
         counts.append(_small(cell.counted))
     note = _small(r"\textbf{random weights}") if row.facts.random else ""
-    return [_row([label, *values]), _row([note, *spans]), _row(["", *counts])]
+    # A reference row has figures in few columns, and nothing below the dashes of the others.
+    return [_row(cells) for cells in ([label, *values], [note, *spans], ["", *counts]) if any(cells)]
 
 
 def _small(text: str) -> str:

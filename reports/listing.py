@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,12 @@ from reports.wording import shortened
 
 TEXT_LIMIT = 400
 """Characters of a transcript or a reason kept for the page; the records hold the whole."""
+UNREAD = ("unit", "device", "precision")
+"""Text in the details that says how something was measured, the same for every item; the signatures and the manifest hold it."""
+
+
+_Key = tuple[int, int]
+"""(row, seed) of an output."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,13 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
         withheld += bool(paths) and not taken
         about = described.get(item) or {}
         measured = records.get(item, {})
+        order = sorted({*measured, *((r, s) for r, s in paths if r >= 0)})
+        nothing = _Measured([None] * len(summary.columns))
         items.append(
             {
                 "id": item,
                 "text": str(about.get("text") or ""),
+                "language": str(about.get("language") or ""),
                 "about": [str(about[k]) for k in ("language", "speaker") if about.get(k)] + ["synthetic"] * bool(about.get("synthetic")),
                 "prompt": str(about.get("prompt_text") or ""),
                 "reference": budget.numbered(clips[-1, 0], taken) if (-1, 0) in clips else {},
@@ -106,41 +115,80 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
                     {
                         "row": row,
                         "seed": seed,
-                        **measured.get((row, seed), {"values": [None] * len(summary.columns)}),
+                        "values": measured.get((row, seed), nothing).values,
+                        "missing": {column: status for column, (status, _) in measured.get((row, seed), nothing).missing.items()},
                         "audio": budget.numbered(clips[row, seed], taken) if (row, seed) in clips else {},
                     }
-                    for row, seed in sorted({*measured, *((r, s) for r, s in paths if r >= 0)})
+                    for row, seed in order
                 ],
+                "words": _said(measured, order, summary, str(about.get("text") or "")),
+                "reasons": _reasons(measured, order, summary),
             }
         )
     return Listing(tuple(items), tuple(budget.clips), len(ids), players, withheld, budget.used)
 
 
-def _by_item(
-    run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int]
-) -> dict[str, dict[tuple[int, int], dict[str, Any]]]:
-    """By item: (row, seed) -> values by column, reasons by column, words by column."""
+@dataclass
+class _Measured:
+    """One output of an item: figures, statuses with reasons and texts, each by column number."""
+
+    values: list[float | None]
+    missing: dict[int, tuple[str, str]] = field(default_factory=dict)
+    words: dict[int, dict[str, str]] = field(default_factory=dict)
+
+
+def _by_item(run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int]) -> dict[str, dict[_Key, _Measured]]:
+    """By item: (row, seed) -> what was measured."""
     columns = {c.key: i for i, c in enumerate(summary.columns)}
-    found: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
+    found: dict[str, dict[_Key, _Measured]] = {}
     names = ["item", "system", "settings", "seed", "metric", "status", "reason", "value", "detail"]
     for item, system, settings, seed, metric, status, reason, value, detail in run.frame[names].itertuples(index=False, name=None):
         if item not in shown:
             continue
         key = rows[system, settings], int(seed)
-        output = found.setdefault(item, {}).setdefault(key, {"values": [None] * len(columns), "missing": {}, "words": {}})
+        output = found.setdefault(item, {}).setdefault(key, _Measured([None] * len(columns)))
         if status == Status.OK:
-            output["values"][columns[metric]] = float(value)
+            output.values[columns[metric]] = float(value)
         else:
-            output["missing"][columns[metric]] = shortened(f"{Status(status).value}: {reason}", TEXT_LIMIT)
+            output.missing[columns[metric]] = Status(status).value, shortened(str(reason), TEXT_LIMIT)
         # What a pooled metric keeps is its histograms, nothing to read.
         if summary.columns[columns[metric]].is_mean and (words := dict(_words(detail))):
-            output["words"][columns[metric]] = words
+            output.words[columns[metric]] = words
     return found
 
 
 def _words(detail: Any) -> Iterator[tuple[str, str]]:
-    """The texts among a record's details: transcripts, mostly."""
+    """The texts among a record's details, transcripts mostly; of a text and its normalised form the text."""
     if isinstance(detail, str) and detail:
-        for name, value in json.loads(detail).items():
-            if isinstance(value, str) and value:
+        texts = {name: value for name, value in json.loads(detail).items() if isinstance(value, str)}
+        for name, value in texts.items():
+            if value and name not in UNREAD and not (name.endswith("_normalised") and name.removesuffix("_normalised") in texts):
                 yield name, shortened(value, TEXT_LIMIT)
+
+
+def _said(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:
+    """Every text once, with the outputs (by position) and the metrics it belongs to; the item's own text is shown above them."""
+    together: dict[tuple[str, str], tuple[list[int], list[str]]] = {}
+    for position, key in enumerate(order):
+        for column, words in measured[key].words.items() if key in measured else ():
+            for name, words_said in words.items():
+                if words_said != shortened(text, TEXT_LIMIT):
+                    _noted(together, (name, words_said), position, summary.columns[column].name)
+    return [{"name": name, "text": said, "outputs": at, "metrics": metrics} for (name, said), (at, metrics) in together.items()]
+
+
+def _reasons(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary) -> list[Mapping[str, Any]]:
+    """Every reason for a missing figure once, with its outputs and metrics."""
+    together: dict[tuple[str, str], tuple[list[int], list[str]]] = {}
+    for position, key in enumerate(order):
+        for column, why in measured[key].missing.items() if key in measured else ():
+            _noted(together, why, position, summary.columns[column].name)
+    return [{"status": status, "text": why, "outputs": at, "metrics": metrics} for (status, why), (at, metrics) in together.items()]
+
+
+def _noted(together: dict[tuple[str, str], tuple[list[int], list[str]]], what: tuple[str, str], position: int, metric: str) -> None:
+    at, metrics = together.setdefault(what, ([], []))
+    if position not in at:
+        at.append(position)
+    if metric not in metrics:
+        metrics.append(metric)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.failures import HEADINGS
+from reports.failures import HEADINGS, whose
 from reports.summary import Column, Row, Summary
-from reports.wording import bounds, count, number, printable
+from reports.wording import count, printable
+
+DATASET = {"description": "The data", "licence": "Its licence"}
 
 
 def escaped(text: str) -> str:
@@ -18,15 +20,10 @@ def escaped(text: str) -> str:
 def render(summary: Summary) -> str:
     """The whole report in Markdown: headline table, all metrics, error rates, systems, failures, notes, signatures."""
     parts = [f"# {escaped(summary.title)}"]
-    about = [
-        f"{summary.num_items} items",
-        *(escaped(summary.dataset[k]) for k in ("name", "description", "licence") if k in summary.dataset),
-    ]
-    parts.append(", ".join(about) + (f". Made {escaped(summary.created)}." if summary.created else "."))
-    if summary.synthetic:
-        parts.append(f"> **{escaped(summary.synthetic)}**")
-    if not summary.complete:
-        parts.append("> **PARTIAL RUN**")
+    parts += [f"> **{escaped(warning)}**" for warning in summary.warnings]
+    made = f" Made {escaped(summary.created)}." if summary.created else ""
+    parts.append(f"{escaped(summary.counted)}.{made}")
+    parts += [f"{word}: {escaped(summary.dataset[key])}." for key, word in DATASET.items() if summary.dataset.get(key)]
     parts.append(_figures(summary, summary.headline))
     if len(summary.headline) < len(summary.columns):
         parts.append("## All metrics\n\n" + _figures(summary, summary.columns))
@@ -42,12 +39,12 @@ def render(summary: Summary) -> str:
     for kind, heading in HEADINGS.items():
         if found := [f for f in summary.failures if f.kind == kind]:
             lines = [
-                f"- {f.records} x {escaped(f.label + ': ' if f.label else '')}{escaped(f.status)}, {escaped(f.reason)} "
-                f"({escaped(', '.join(f.metrics))}; {len(f.items)} items, first {escaped(f.items[0])})"
+                f"- {f.records} x {escaped(whose(f, summary.everywhere) + ': ' if f.labels else '')}{escaped(f.status)}, "
+                f"{escaped(f.reason)} ({escaped(', '.join(f.metrics))}; {len(f.items)} items, first {escaped(f.items[0])})"
                 for f in found
             ]
             parts.append(f"## {heading}\n\n" + "\n".join(lines))
-    parts.append("## Notes\n\n" + "\n".join(f"- {escaped(note)}" for note in summary.notes))
+    parts.append("## Notes\n\n" + "\n".join(f"- {escaped(note.text)}" for note in summary.notes))
     parts.append("## Signatures\n\n" + "\n".join(f"- {escaped(c.name)}: {escaped(c.signature)}" for c in summary.columns))
     return "\n\n".join(parts) + "\n"
 
@@ -64,8 +61,8 @@ def _label(row: Row) -> str:
 
 def _cell(row: Row, column: Column) -> str:
     cell = row.cells[column.key]
-    value = number(cell.value, column.decimals)
-    parts = [f"**{value}**" if column.key in row.best else value, bounds(cell.low, cell.high, column.decimals), cell.counted]
+    value = column.shown(cell.value)
+    parts = [f"**{value}**" if column.key in row.best else value, column.span(cell), cell.counted]
     return "<br>".join(filter(None, parts))
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from harness.api import Better
 from harness.frame import Run
-from reports.failures import HEADINGS, KINDS
+from reports.failures import HEADINGS, KINDS, whose
 from reports.figures import Drawing
 from reports.listing import Listing, listed
-from reports.summary import Column, Failure, Row, Summary
-from reports.wording import ABSENT, ARROWS, WORDS, bounds, count, number, printable, shortened
+from reports.summary import Column, ErrorRates, Failure, Row, Summary, SystemFacts
+from reports.wording import ABSENT, ARROWS, WORDS, count, printable, shortened
 
 MACHINE = (("processor", "", ""), ("cores", "", " cores"), ("memory_gib", "", " GiB"), ("system", "", ""), ("python", "Python ", ""))
 """What of the manifest's machine is shown, with the words around it."""
@@ -38,7 +38,20 @@ def render(
     listing = listed(run, summary, audio_limit_mb, item_limit)
     script = _asset("page.js")
     data = {
-        "columns": [{"name": c.name, "heading": c.heading, "decimals": c.decimals, "better": c.better} for c in summary.columns],
+        "columns": [
+            {
+                "name": c.name,
+                "heading": f"{c.name} {ARROWS[c.better]}".rstrip(),
+                "unit": c.shown_unit,
+                "decimals": c.decimals,
+                "significant": c.significant,
+                "factor": c.factor,
+                "better": c.better,
+            }
+            for c in summary.columns
+        ],
+        # Inside an item the headline metrics come first.
+        "order": [summary.columns.index(c) for c in dict.fromkeys([*summary.headline, *summary.columns])],
         "rows": [{"label": r.label, "calibration": r.calibration} for r in summary.rows],
         "seeds": any(cell.seeds > 1 for r in summary.rows for cell in r.cells.values()),
         "items": listing.items,
@@ -52,7 +65,9 @@ def render(
         _provenance(run, summary),
     ]
     yield Template(_asset("page.html")).substitute(
-        title=escape(printable(f"{summary.title} · {summary.dataset.get('name', '')}".rstrip(" ·"))),
+        title=escape(
+            printable(f"{summary.title} · {summary.dataset.get('name', '')}".rstrip(" ·") + " · PARTIAL RUN" * bool(summary.partial))
+        ),
         css=_asset("page.css"),
         script_hash=f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'",
         header=_header(run, summary),
@@ -88,21 +103,19 @@ def _header(run: Run, summary: Summary) -> str:
     git = run.manifest.get("git") or {}
     facts = {
         "suite": summary.suite,
-        "dataset": summary.dataset.get("name", ""),
-        "items": f"{summary.num_items:,}",
-        "measured": summary.created.replace("T", " ").replace("+00:00", " UTC"),
-        "machine": ", ".join(f"{before}{machine[key]}{after}" for key, before, after in MACHINE if machine.get(key)),
+        "measured": summary.counted,
+        "on": summary.created.replace("T", " ").replace("+00:00", " UTC"),
         "code": str(git.get("commit", ""))[:12] + (" with changes" if git.get("changed") else ""),
+        "machine": ", ".join(f"{before}{machine[key]}{after}" for key, before, after in MACHINE if machine.get(key)),
         "licence of the data": summary.dataset.get("licence", ""),
     }
-    cells = "".join(f"<div><dt>{k}</dt><dd>{_shown(shortened(v, 160))}</dd></div>" for k, v in facts.items() if v.strip())
+    cells = "".join(f"<div><dt>{k}</dt><dd>{_shown(v)}</dd></div>" for k, v in facts.items() if v.strip())
     parts = [f"<h1>{_shown(summary.title)}</h1>"]
     if description := summary.dataset.get("description", ""):
         parts.append(f'<p class="soft">{_shown(description)}</p>')
-    if summary.synthetic:
-        parts.append(f'<strong class="banner warn" role="note">{_shown(summary.synthetic)}</strong>')
-    if not summary.complete:
-        parts.append('<strong class="banner bad" role="note">PARTIAL RUN: it was stopped before the end; nothing here is final.</strong>')
+    for warning in summary.warnings:
+        kind = "warn" if warning == summary.synthetic else "bad"
+        parts.append(f'<strong class="banner {kind}" role="note">{_shown(warning)}</strong>')
     return "\n".join([*parts, f'<dl class="facts">{cells}</dl>'])
 
 
@@ -118,25 +131,31 @@ def _results(summary: Summary) -> str:
         rest = _figure_table(summary, summary.columns, "All metrics")
         parts.append(f"<details><summary>All {len(summary.columns)} metrics</summary>{rest}</details>")
     if summary.error_rates:
-        rows = "".join(
-            f'<tr{" class=calibration" if e.calibration else ""}><th scope="row">{_shown(e.label)}</th>'
-            f'<td class="left">{_shown(e.metric)}</td>'
-            + "".join(f'<td data-v="{v!r}">{100 * v:.2f}</td>' for v in (e.macro, e.corpus, e.median, e.above_half))
-            + f'<td data-v="{e.n}">{e.n}</td></tr>'
-            for e in summary.error_rates
-        )
-        heads = (("system", "text"), ("metric", "text"), *((h, "number") for h in ("macro mean", "corpus", "median", "above 50 %", "n")))
-        parts += [
-            "<h3>Error rates, %</h3>",
-            _table(
-                "Error rates in per cent",
-                [_head(h, k, "ascending") for h, k in heads],
-                f"<tbody>{rows}</tbody>",
-                "macro: mean over utterances; corpus: all errors over all reference tokens; above 50 %: share of utterances.",
-            ),
-        ]
-    parts.append('<ul class="notes">' + "".join(f"<li>{_shown(note)}</li>" for note in summary.notes) + "</ul>")
+        short = {c.key for c in summary.headline}
+        first = [e for e in summary.error_rates if e.key in short] or list(summary.error_rates)
+        parts += ["<h3>Error rates, %</h3>", _rates_table(first)]
+        if rest := [e for e in summary.error_rates if e not in first]:
+            names = ", ".join(dict.fromkeys(e.metric for e in rest))
+            parts.append(f"<details><summary>Error rates of {_shown(names)}</summary>{_rates_table(rest)}</details>")
+    parts.append('<ul class="notes">' + "".join(f"<li>{_shown(note.text)}</li>" for note in summary.notes) + "</ul>")
     return "\n".join(parts)
+
+
+def _rates_table(rates: Iterable[ErrorRates]) -> str:
+    rows = "".join(
+        f'<tr{" class=calibration" if e.calibration else ""}><th scope="row">{_shown(e.label)}</th>'
+        f'<td class="left">{_shown(e.metric)}</td>'
+        + "".join(f'<td data-v="{v!r}">{100 * v:.2f}</td>' for v in (e.macro, e.corpus, e.median, e.above_half))
+        + f'<td data-v="{e.n}">{e.n}</td></tr>'
+        for e in rates
+    )
+    heads = (("system", "text"), ("metric", "text"), *((h, "number") for h in ("macro mean", "corpus", "median", "above 50 %", "n")))
+    return _table(
+        "Error rates in per cent",
+        [_head(h, k, "ascending") for h, k in heads],
+        f"<tbody>{rows}</tbody>",
+        "macro: mean over utterances; corpus: all errors over all reference tokens; above 50 %: share of utterances.",
+    )
 
 
 def _table(name: str, heads: Iterable[str], bodies: str, caption: str = "", classes: str = "sortable") -> str:
@@ -158,7 +177,7 @@ def _figure_table(summary: Summary, columns: Sequence[Column], name: str) -> str
     heads = [_head("system", "text", "ascending")]
     for c in columns:
         first = "descending" if c.better is Better.HIGHER else "ascending"
-        heads.append(_head(f"{c.name} {ARROWS[c.better]}".strip(), "number", first, c.unit, f"{c.description} ({WORDS[c.better]})"))
+        heads.append(_head(f"{c.name} {ARROWS[c.better]}".strip(), "number", first, c.shown_unit, f"{c.description} ({WORDS[c.better]})"))
     scales = {c.key: _scale(summary.rows, c) for c in columns}
     bodies = ["<tbody>" + "".join(_figure_row(r, columns, scales) for r in summary.systems) + "</tbody>"]
     if summary.calibrations:
@@ -179,7 +198,7 @@ def _figure_row(row: Row, columns: Sequence[Column], scales: dict[str, tuple[flo
     tag = '<span class="tag bad">random weights</span>' if facts.random else ""
     # A long name may break after an underscore.
     name = _shown(facts.label).replace("_", "_<wbr>")
-    label = f'{name}<span class="more">{_shown(" · ".join(filter(None, more)))}{tag}</span>'
+    label = f'<span class="name">{name}</span><span class="more">{_shown(" · ".join(filter(None, more)))}{tag}</span>'
     cells = "".join(_figure_cell(row, c, scales[c.key]) for c in columns)
     kind = ' class="calibration"' if row.calibration else ""
     return f'<tr{kind}><th scope="row" data-t="{_shown(row.label)}">{label}</th>{cells}</tr>'
@@ -190,10 +209,11 @@ def _figure_cell(row: Row, column: Column, scale: tuple[float, float]) -> str:
     short = " short" if cell.n_ok < cell.n_total else ""
     counted = f'<span class="n{short}">{cell.counted}</span>' if cell.counted else ""
     if cell.value is None:
-        why = _shown(shortened(cell.reason, 120))
+        # Reference rows are measured with few metrics by design: a dash is enough.
+        why = "" if row.calibration and not cell.statuses else _shown(shortened(cell.reason, 120))
         return f'<td data-v=""><span class="value">{ABSENT}</span>{counted}<span class="why">{why}</span></td>'
     best = ' class="best"' if column.key in row.best else ""
-    span = bounds(cell.low, cell.high, column.decimals)
+    span = column.span(cell)
     bar, worst = "", ""
     low, width = scale[0], scale[1] - scale[0]
     if cell.low is not None and cell.high is not None and width > 0:
@@ -201,9 +221,9 @@ def _figure_cell(row: Row, column: Column, scale: tuple[float, float]) -> str:
         line = f'<i style="left:{left:.1f}%;width:{right - left:.1f}%"></i><b style="left:{at:.1f}%"></b>'
         bar = f'<span class="range" aria-hidden="true">{line}</span>'
     if short and cell.pessimistic is not None:
-        worst = f'<span class="span worst">{number(cell.pessimistic, column.decimals)} with failures as worst</span>'
+        worst = f'<span class="span worst">{column.shown(cell.pessimistic)} with failures as worst</span>'
     interval = f'<span class="span">{span}</span>' if span else ""
-    value = f'<span class="value">{number(cell.value, column.decimals)}</span>'
+    value = f'<span class="value">{column.shown(cell.value)}</span>'
     return f'<td{best} data-v="{cell.value!r}">{value}{bar}{interval}{counted}{worst}</td>'
 
 
@@ -219,22 +239,37 @@ def _labelled(drawing: Drawing) -> str:
 
 
 def _systems(summary: Summary) -> str:
-    rows = []
-    for f in summary.facts:
-        rate = f"{f.sample_rate / 1000:g} kHz" if f.sample_rate else ABSENT
-        weights = '<span class="tag bad">random</span>' if f.random else _shown(f.weights)
-        about = f'<span class="more">{_shown(f.description)}</span>' if f.description else ""
-        size = count(f.num_parameters) or ABSENT
-        words = (f.size or ABSENT, f.training_data or ABSENT, f"{f.device} {f.precision}".strip() or ABSENT, f.tools or ABSENT)
-        rows.append(
-            f'<tr><th scope="row" data-t="{_shown(f.label)}">{_shown(f.label)}{about}</th><td class="left">{_shown(words[0])}</td>'
-            f'<td class="left">{weights}</td><td data-v="{f.num_parameters}">{size}</td><td data-v="{f.sample_rate}">{rate}</td>'
-            + "".join(f'<td class="left">{_shown(word)}</td>' for word in words[1:])
-            + "</tr>"
-        )
-    heads = [_head(h, "number" if h in ("parameters", "rate") else "text", "ascending") for h in
-             ("system", "size", "weights", "parameters", "rate", "trained on", "device", "tools")]  # fmt: skip
-    return "<h2>Systems</h2>" + _table("Systems", heads, f"<tbody>{''.join(rows)}</tbody>")
+    heads = ("size", "weights", "parameters", "rate", "device", "trained on", "tools", "description")
+    cells = [[_system_cell(f, head) for head in heads] for f in summary.facts]
+    # A column that is empty for every system says nothing.
+    kept = [i for i, _ in enumerate(heads) if any(row[i][1] for row in cells)]
+    rows = [
+        f'<tr><th scope="row" data-t="{_shown(f.label)}"><span class="name">{_shown(f.label)}</span></th>'
+        + "".join(f"<td{row[i][0]}>{row[i][1] or ABSENT}</td>" for i in kept)
+        + "</tr>"
+        for f, row in zip(summary.facts, cells, strict=True)
+    ]
+    shown = [_head(h, "number" if h in ("parameters", "rate") else "text", "ascending") for h in ("system", *(heads[i] for i in kept))]
+    return "<h2>Systems</h2>" + _table("Systems", shown, f"<tbody>{''.join(rows)}</tbody>", classes="sortable systems")
+
+
+def _system_cell(facts: SystemFacts, head: str) -> tuple[str, str]:
+    """Attributes and content of one cell of the systems table; no content where nothing is known."""
+    if head == "parameters":
+        return f' data-v="{facts.num_parameters}"', count(facts.num_parameters)
+    if head == "rate":
+        return f' data-v="{facts.sample_rate}"', f"{facts.sample_rate / 1000:g} kHz" if facts.sample_rate else ""
+    if head == "weights" and facts.random:
+        return ' class="left"', '<span class="tag bad">random</span>'
+    words = {
+        "size": facts.size,
+        "weights": facts.weights,
+        "device": f"{facts.device} {facts.precision}".strip(),
+        "trained on": facts.training_data,
+        "tools": facts.tools,
+        "description": facts.description,
+    }
+    return f' class="left{" wide" if head in ("trained on", "tools", "description") else ""}"', _shown(words[head])
 
 
 def _failures(summary: Summary) -> str:
@@ -245,7 +280,7 @@ def _failures(summary: Summary) -> str:
         found = [f for f in summary.failures if f.kind == kind]
         if not found:
             continue
-        body = "".join(_failure_row(f) for f in found)
+        body = "".join(_failure_row(f, whose(f, summary.everywhere)) for f in found)
         words = ("system", "status", "reason", "metrics", "items")
         heads = [_head("records", "number", "descending"), *(_head(word, "text", "ascending") for word in words)]
         records = sum(f.records for f in found)
@@ -255,10 +290,10 @@ def _failures(summary: Summary) -> str:
     return "".join(parts)
 
 
-def _failure_row(failure: Failure) -> str:
+def _failure_row(failure: Failure, systems: str) -> str:
     more = len(failure.items) - 4
     items = ", ".join(shortened(i, 40) for i in failure.items[:4]) + (f" and {more} more" if more > 0 else "")
-    words = (failure.label or "all", failure.status.replace("_", " "))
+    words = (systems or "all", failure.status.replace("_", " "))
     return (
         f'<tr><td data-v="{failure.records}">{failure.records}</td>'
         + "".join(f"<td>{_shown(word)}</td>" for word in words)
@@ -273,13 +308,15 @@ def _items(summary: Summary, listing: Listing, audio_limit_mb: float) -> str:
         lines.append(f"The page’s limit of {audio_limit_mb:g} MB is reached; {listing.withheld} listed items go without players.")
     if len(listing.items) < listing.num_items:
         lines.append(f"Listed: the first {len(listing.items)} of {listing.num_items} items.")
-    directed = [(i, c) for i, c in enumerate(summary.columns) if c.better is not Better.NEITHER]
-    options = "".join(f'<option value="{i}">worst {_shown(c.name)} first</option>' for i, c in directed)
+    ranked = [c for c in dict.fromkeys([*summary.headline, *summary.columns]) if c.better is not Better.NEITHER]
+    options = "".join(f'<option value="{summary.columns.index(c)}">worst {_shown(c.name)} first</option>' for c in ranked)
+    systems = "".join(f'<option value="{i}">{_shown(r.label)}</option>' for i, r in enumerate(summary.rows) if not r.calibration)
     return (
         f'<section id="items"><h2>Items</h2><p class="soft small" id="players">{" ".join(map(escape, lines))}</p>'
         '<div class="controls"><label>Find <input type="search" id="search" placeholder="id, text or speaker"></label>'
         '<label>Order <select id="order"><option value="">as in the dataset</option>'
-        f'<option value="failures">most failures first</option>{options}</select></label></div>'
+        f'<option value="failures">most failures first</option>{options}</select></label>'
+        f'<label>of <select id="whose"><option value="">all systems (mean)</option>{systems}</select></label></div>'
         "<noscript>The items need JavaScript.</noscript></section>"
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from harness.api import Better, Weights
-from reports.wording import heading
+from reports.wording import ABSENT, SHOWN_UNITS, heading, number, significant
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Column:
         description, aggregation: of the metric.
         headline: place in the short table, None where it is not in it.
         decimals: digits after the point.
+        significant: printed with three significant digits each, for rates that lie orders of magnitude apart.
         excluded: items whose reference this metric cannot score, left out for every system.
         unranked: why no cell is marked best, "" where one is.
     """
@@ -39,6 +40,7 @@ class Column:
     aggregation: str
     headline: int | None
     decimals: int = 3
+    significant: bool = False
     excluded: tuple[str, ...] = ()
     unranked: str = ""
 
@@ -49,7 +51,27 @@ class Column:
 
     @property
     def heading(self) -> str:
-        return heading(self.name, self.unit, self.better)
+        return heading(self.name, self.shown_unit, self.better)
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit that figures are printed in; the stored one is ``unit``."""
+        return SHOWN_UNITS.get(self.unit, (self.unit, 1.0))[0]
+
+    @property
+    def factor(self) -> float:
+        """From the stored unit to the printed one."""
+        return SHOWN_UNITS.get(self.unit, (self.unit, 1.0))[1]
+
+    def shown(self, value: float | None) -> str:
+        """A figure as printed, in ``shown_unit``; a dash where there is none."""
+        if value is None:
+            return ABSENT
+        return significant(value * self.factor) if self.significant else number(value * self.factor, self.decimals)
+
+    def span(self, cell: Cell) -> str:
+        """``[low, high]`` as printed, or "" where there is no interval."""
+        return "" if cell.low is None or cell.high is None else f"[{self.shown(cell.low)}, {self.shown(cell.high)}]"
 
 
 @dataclass(frozen=True)
@@ -154,19 +176,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Failure:
-    """Records without a value that share system, status and reason (up to the figures in it).
+    """Records without a value that share status and reason (up to the figures in it).
 
     Args:
-        label: of the row.
         kind: "failure" counts against the system; "reference" is left out for every system; "skipped" is neither.
+        labels: of the rows: one for a failure, all affected rows for what was skipped, none where the reference is to blame.
         status, reason: of the first of them, by item.
         metrics: names affected.
         items: affected, sorted.
         records: number of records.
     """
 
-    label: str
     kind: str
+    labels: tuple[str, ...]
     status: str
     reason: str
     metrics: tuple[str, ...]
@@ -175,12 +197,25 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something a reader must know to read the numbers.
+
+    Args:
+        text: a sentence.
+        metrics: keys of the metrics it is about; none for the whole run.
+    """
+
+    text: str
+    metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ErrorRates:
     """Four readings of one set of transcripts, as fractions (1 is as many errors as reference tokens).
 
     Args:
         label: of the row.
-        metric: shown name.
+        key, metric: of the metric, and its shown name.
         macro: mean over utterances of errors / reference length.
         corpus: all errors / all reference tokens.
         median: over utterances.
@@ -190,6 +225,7 @@ class ErrorRates:
     """
 
     label: str
+    key: str
     metric: str
     macro: float
     corpus: float
@@ -243,7 +279,40 @@ class Summary:
     failures: tuple[Failure, ...]
     error_rates: tuple[ErrorRates, ...]
     axes: tuple[Axes, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+    @cached_property
+    def counted(self) -> str:
+        """How much was measured: ``60 items of embedded, 5 systems``."""
+        name = self.dataset.get("name", "")
+        systems, rows, calibration = len(self.facts), len(self.systems), len(self.calibrations)
+        parts = [f"{_plural(self.num_items, 'item')}{f' of {name}' if name else ''}", _plural(systems, "system")]
+        if rows > systems:
+            parts[-1] += f" in {_plural(rows, 'variant')}"
+        if calibration:
+            parts.append(_plural(calibration, "calibration row"))
+        return ", ".join(parts)
+
+    @cached_property
+    def partial(self) -> str:
+        """A sentence that starts with PARTIAL RUN, "" for a finished one."""
+        return "" if self.complete else "PARTIAL RUN: it was stopped before the end; nothing here is final."
+
+    @cached_property
+    def random(self) -> str:
+        """A sentence that starts with RANDOM WEIGHTS and names the systems that have them, "" where none has."""
+        labels = [f.label for f in self.facts if f.random]
+        return f"RANDOM WEIGHTS: {', '.join(labels)}; untrained, so their figures say nothing about quality." if labels else ""
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What every format says before its first number, the gravest first."""
+        return tuple(filter(None, (self.partial, self.random, self.synthetic)))
+
+    @cached_property
+    def everywhere(self) -> frozenset[str]:
+        """Labels of all systems under test."""
+        return frozenset(r.label for r in self.systems)
 
     @cached_property
     def headline(self) -> tuple[Column, ...]:
@@ -266,6 +335,10 @@ class Summary:
     def column(self, key: str) -> Column | None:
         """The column of a registry key or shown name."""
         return next((c for c in self.columns if c.key == key), None) or next((c for c in self.columns if c.name == key), None)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def parsed_settings(text: str) -> dict[str, int | float | str | bool]:

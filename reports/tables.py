@@ -17,7 +17,8 @@ from harness.api import Better, Evidence, PooledMetric, Status
 from harness.errors import HarnessError, Incomparable, StoreError
 from harness.frame import COLUMNS, Run
 from reports.failures import grouped_failures
-from reports.intervals import METHOD, Interval, interval, pooled_interval
+from reports.intervals import Interval, interval, pooled_interval
+from reports.notes import notes_on
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
 from reports.wording import decimals
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 COVERAGE_TOLERANCE = 0.01
 """Systems whose coverage differs by more than this are not ranked against each other."""
+APART = 100
+"""Largest over smallest figure from which a column of ratios is printed in significant digits."""
 ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
@@ -68,7 +71,7 @@ def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[st
             group = groups.get((column.key, system, settings))
             cells[column.key] = Cell(reason="not measured") if group is None else _cell(group, column, cluster, expected, how, pooled or {})
         rows.append(Row(_facts(system, manifest), settings, system in calibration, cells))
-    columns = tuple(replace(c, decimals=decimals(v for r in rows if (v := r.cells[c.key].value) is not None)) for c in columns)
+    columns = tuple(_printed(c, [v for r in rows if (v := r.cells[c.key].value) is not None]) for c in columns)
     columns, marked = _ranked(columns, rows)
     described = manifest.get("suite") or {}
     labels = {(r.facts.label, r.settings): r.label for r in marked}
@@ -92,7 +95,7 @@ def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[st
         axes=tuple(
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
-        notes=(*_notes(columns, marked, how, complete, cluster), *_warnings(manifest)),
+        notes=notes_on(columns, marked, how, cluster, manifest),
     )
 
 
@@ -151,6 +154,15 @@ def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[Column, 
             )
         )
     return tuple(columns)
+
+
+def _printed(column: Column, values: Sequence[float]) -> Column:
+    """The column with the digits that its pooled figures are printed with."""
+    sizes = [abs(v) for v in values if v]
+    # Bit rates and real-time factors, the ratios of sums, span orders of magnitude: one number of decimals would leave 0.00 of some.
+    apart = column.aggregation.startswith("weighted mean") and bool(sizes) and max(sizes) >= APART * min(sizes)
+    shown = replace(column, decimals=decimals(v * column.factor for v in values))
+    return replace(shown, significant=apart or column.factor != 1.0)
 
 
 def _reference_fault(group: pd.DataFrame) -> pd.Series[bool]:
@@ -295,7 +307,7 @@ def _ranked(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[Colum
     for column in columns:
         rivals = [(i, c) for i, r in enumerate(rows) if not r.calibration and not r.facts.random and (c := r.cells[column.key]).n_total]
         coverages = [c.coverage for _, c in rivals]
-        scored = [(i, round(c.value, column.decimals)) for i, c in rivals if c.value is not None]
+        scored = [(i, c.value) for i, c in rivals if c.value is not None]
         unranked = ""
         if column.better is Better.NEITHER:
             unranked = "descriptive"
@@ -306,7 +318,8 @@ def _ranked(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[Colum
         else:
             top = (max if column.better is Better.HIGHER else min)(v for _, v in scored)
             for i, v in scored:
-                if v == top:
+                # Figures that read the same are equally good.
+                if column.shown(v) == column.shown(top):
                     best[i].add(column.key)
         out.append(replace(column, unranked=unranked))
     return tuple(out), [replace(r, best=frozenset(b)) for r, b in zip(rows, best, strict=True)]
@@ -332,6 +345,7 @@ def _error_rates(groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], 
             out.append(
                 ErrorRates(
                     label=row.label,
+                    key=column.key,
                     metric=column.name,
                     macro=float(rates.mean()),
                     corpus=float(errors.sum() / length.sum()),
@@ -354,46 +368,3 @@ def _synthetic(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
         return ""
     which = f"all {len(flags)} items are" if whole or made == len(flags) else f"{made} of {len(flags)} items are"
     return f"SYNTHETIC SPEECH: {which} machine-made recordings; figures on human speech will differ."
-
-
-def _notes(columns: Sequence[Column], rows: Sequence[Row], how: Statistics, complete: bool, cluster: Mapping[str, str]) -> tuple[str, ...]:
-    notes = []
-    if not complete:
-        notes.append("PARTIAL RUN: it was stopped before the end; nothing here is final.")
-    unit = "speaker" if any(name.startswith("speaker ") for name in cluster.values()) else "item"
-    notes.append(
-        f"{how.confidence:.0%} intervals: {METHOD} over {len(set(cluster.values()))} {unit}s, {how.resamples} resamples, seed {how.seed}; "
-        "no interval where fewer than 2 are left. Best means mark the best figure, not a significant difference."
-    )
-    for column in columns:
-        if column.excluded:
-            notes.append(f"{column.name}: left out for every system, the reference cannot be scored: {_few(column.excluded)}.")
-        if column.unranked.startswith("coverage"):
-            notes.append(f"{column.name}: not ranked, {column.unranked}.")
-        for row in rows:
-            cell = row.cells[column.key]
-            where = f"{column.name}, {row.label}:"
-            if cell.n_missing:
-                notes.append(f"{where} {cell.n_missing} measurements are missing.")
-            if cell.reason and cell.reason != "not measured":
-                notes.append(f"{where} no figure: {cell.reason}.")
-            elif cell.n_ok < cell.n_total:
-                floor = "has no bound" if cell.pessimistic is None else f"is {cell.pessimistic:.{column.decimals}f}"
-                notes.append(f"{where} {cell.n_total - cell.n_ok} of {cell.n_total} failed; with failures as the worst value it {floor}.")
-            if cell.seed_spread is not None:
-                notes.append(f"{where} standard deviation over {cell.seeds} seeds {cell.seed_spread:.{column.decimals + 1}f}.")
-    return tuple(notes)
-
-
-def _warnings(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the run itself wants said: metrics that could not be built, outputs with a flag."""
-    absent = manifest.get("absent_metrics") or {}
-    flags = manifest.get("warnings") or ()
-    return (
-        *(f"{key}: absent from this run, {reason}" for key, reason in sorted(absent.items())),
-        *(f"{w['system']}: {w['flag']} in {w['items']} outputs." for w in flags),
-    )
-
-
-def _few(items: Sequence[str]) -> str:
-    return f"{len(items)} item{'s' if len(items) != 1 else ''} ({', '.join(items[:3])}{' ...' if len(items) > 3 else ''})"

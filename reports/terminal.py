@@ -1,52 +1,69 @@
-"""The headline table on a terminal: value, interval and coverage of each cell, one under the other."""
+"""A run on a terminal: details first, then the headline table and the failures, so that a prompt comes back right below them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from reports.failures import HEADINGS
-from reports.summary import Cell, Column, Failure, Row, Summary
-from reports.wording import bounds, count, number, printable, shortened
+from reports.failures import HEADINGS, whose
+from reports.summary import Cell, Column, Failure, Note, Row, Summary
+from reports.wording import count, printable, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 LABEL_WIDTH = 22
-GROUPS_SHOWN = 12
+MIN_WIDTH = 100
+"""Of what is not a terminal: a file or a pipe has no width, and the 80 columns it is usually given split every table."""
+GROUPS_SHOWN = 6
+NOTES_SHOWN = 8
+NOTE_LIMIT = 240
+HEADING_WIDTH = 15
+"""About the width of an interval with three decimals, which most columns have anyway."""
 
 
 def print_summary(summary: Summary, console: Console, columns: Sequence[Column] | None = None) -> None:
     """Print the tables to a terminal, a pipe or a file, in UTF-8 or plain ASCII as its encoding allows.
+
+    What concerns only metrics that are not shown is left to the report's files.
 
     Args:
         summary: of the run.
         console: where to.
         columns: shown; the headline metrics unless told. What does not fit the width goes into a further table below.
     """
+    width = console.width
+    if not console.is_terminal:
+        console.width = max(width, MIN_WIDTH)
+    try:
+        _print(summary, console, columns or summary.headline)
+    finally:
+        console.width = width
+
+
+def _print(summary: Summary, console: Console, columns: Sequence[Column]) -> None:
     from rich.text import Text
 
     write = _writer(console)
-    write(summary.title, "bold")
-    dataset = summary.dataset.get("name", "")
-    write(f"{summary.num_items} items{f' of {dataset}' if dataset else ''}, {len(summary.systems)} rows", "dim")
-    if summary.synthetic:
-        console.print(Text(f" {_encodable(summary.synthetic, console)} ", style="bold black on yellow"))
-    if not summary.complete:
-        console.print(Text(" PARTIAL RUN ", style="bold white on red"))
-    for block in _blocks(summary, columns or summary.headline, console):
-        console.print(block)
-    if summary.error_rates:
-        console.print(_error_rates(summary, console))
+    keys = {c.key for c in columns}
     console.print(_systems(summary, console))
-    for kind, heading in HEADINGS.items():
-        _failures(heading, [f for f in summary.failures if f.kind == kind], console)
-    for note in summary.notes:
-        write(f"- {note}", "dim")
-    write("Signatures", "bold")
-    for column in columns or summary.headline:
-        write(f"  {column.signature or column.name}", "dim")
+    if any(e.key in keys for e in summary.error_rates):
+        console.print(_error_rates(summary, keys, console))
+    _groups("skipped", summary, console)
+    _notes([n for n in summary.notes if not n.metrics or keys.intersection(n.metrics)], console)
+    write("")
+    write(f"{summary.title}: {summary.counted}", "bold")
+    for warning, style in ((summary.partial, "white on red"), (summary.random, "white on red"), (summary.synthetic, "black on yellow")):
+        if warning:
+            console.print(Text(f" {_encodable(warning, console)} ", style=f"bold {style}"))
+    for block in _blocks(summary, columns, console):
+        console.print(block)
+    write("mean, scored/wanted outputs, interval below; a check mark: the best figure; signatures and all metrics: in the report", "dim")
+    _groups("reference", summary, console)
+    if not _groups("failure", summary, console):
+        write(f"{HEADINGS['failure']}: none", "bold")
 
 
 def _encodable(text: str, console: Console) -> str:
@@ -54,7 +71,7 @@ def _encodable(text: str, console: Console) -> str:
     text = printable(text)
     encoding = console.encoding or "ascii"
     if not encoding.lower().startswith("utf"):
-        for fancy, plain in (("↑", "^"), ("↓", "v"), ("–", "-"), ("…", "..."), ("✓", "*")):
+        for fancy, plain in (("↑", "^"), ("↓", "v"), ("–", "-"), ("…", "..."), ("✓", "*"), ("×", "x")):
             text = text.replace(fancy, plain)
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -66,63 +83,69 @@ def _writer(console: Console) -> Callable[..., None]:
     return lambda text, style="": console.print(Text(_encodable(text, console), style=style))
 
 
-def _cell_text(cell: Cell, column: Column, best: bool) -> tuple[str, str, str]:
-    """The three lines of a cell."""
-    value = number(cell.value, column.decimals) + (" ✓" if best else "")
-    return value, bounds(cell.low, cell.high, column.decimals), cell.counted
+def _cell_lines(cell: Cell, column: Column, best: bool, ranked: bool) -> tuple[str, str]:
+    """Figure and coverage, then the interval. In a column with a mark the others leave its place free, so that figures stay aligned."""
+    mark = " ✓" if best else "  " if ranked else ""
+    value = column.shown(cell.value)
+    return f"{value}{mark} {cell.counted}" if cell.counted else value, column.span(cell)
 
 
 def _blocks(summary: Summary, columns: Sequence[Column], console: Console) -> list[Table]:
-    """The table, cut into several where the console is too narrow for all its columns."""
+    """The table, cut into several of like width where the console is too narrow for all its columns."""
     widths = []
     for column in columns:
-        cells = [line for r in summary.rows for line in _cell_text(r.cells[column.key], column, column.key in r.best)]
-        widths.append(max(8, *(len(part) for part in _heading_lines(column)), *map(len, cells)))
+        ranked = any(column.key in r.best for r in summary.rows)
+        cells = [line for r in summary.rows for line in _cell_lines(r.cells[column.key], column, column.key in r.best, ranked)]
+        widths.append(max(8, *(len(part) for part in _heading_lines(column)), *map(len, cells)) + 2)
     label = min(LABEL_WIDTH, max(len(part) for r in summary.rows for part in _label_lines(r, console)))
-    blocks: list[list[int]] = [[]]
-    used = label + 3
-    for i, width in enumerate(widths):
-        if blocks[-1] and used + width + 2 > console.width:
-            blocks.append([])
-            used = label + 3
-        blocks[-1].append(i)
-        used += width + 2
-    return [_table(summary, [columns[i] for i in block], label, console) for block in blocks]
+    number, room = 1, console.width - label - 3
+    while number < len(columns) and not all(sum(widths[i] for i in part) <= room for part in _cut(len(columns), number)):
+        number += 1
+    return [_table(summary, [columns[i] for i in part], label, console) for part in _cut(len(columns), number)]
+
+
+def _cut(length: int, parts: int) -> list[range]:
+    """``length`` positions in ``parts`` runs of equal length, the last one shorter."""
+    each = math.ceil(length / parts)
+    return [range(start, min(start + each, length)) for start in range(0, length, each)]
 
 
 def _heading_lines(column: Column) -> list[str]:
-    """The heading broken after underscores and spaces, so that a long name does not widen its column."""
-    lines = [""]
-    for part in column.heading.replace("_", "_\n").replace(" ", " \n").split("\n"):
-        if len(lines[-1]) + len(part.rstrip()) > 11 and lines[-1]:
-            lines[-1] = lines[-1].rstrip()
-            lines.append("")
-        lines[-1] += part
+    """The heading broken after underscores and spaces, in as few lines as `HEADING_WIDTH` allows and those of like length."""
+    parts = column.heading.replace("_", "_\n").replace(" ", " \n").split("\n")
+    # The arrow stays with the word before it.
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [parts[-2] + parts[-1]]
+    lines = [parts[-1]]
+    for part in reversed(parts[:-1]):
+        if len((part + lines[0]).rstrip()) > HEADING_WIDTH:
+            lines.insert(0, part.rstrip())
+        else:
+            lines[0] = part + lines[0]
     return lines
 
 
 def _label_lines(row: Row, console: Console) -> list[str]:
     """Name, variant or size, warning; each within `LABEL_WIDTH` also where an ellipsis takes three characters."""
-    second = row.variant or ", ".join(filter(None, (row.facts.size, count(row.facts.num_parameters))))
+    second = "calibration" if row.calibration else row.variant or ", ".join(filter(None, (row.facts.size, count(row.facts.num_parameters))))
     third = "RANDOM WEIGHTS" if row.facts.random else ""
     parts = (_encodable(part, console) for part in (row.facts.label, second, third) if part)
     return [_encodable(shortened(part, LABEL_WIDTH - 2), console) for part in parts]
 
 
 def _table(summary: Summary, columns: Sequence[Column], label_width: int, console: Console) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = _plain_table()
     table.add_column(Text("system"), width=label_width, no_wrap=True, overflow="crop")
     for column in columns:
-        table.add_column(Text(_multiline(_heading_lines(column), console), style="bold"), justify="right", no_wrap=True, overflow="crop")
-    for i, row in enumerate(summary.rows):
-        first_calibration = row.calibration and i > 0 and not summary.rows[i - 1].calibration
-        if first_calibration:
-            table.add_section()
-            table.add_row(Text("calibration", style="italic dim"))
+        heading = "\n".join(_encodable(line, console) for line in _heading_lines(column))
+        table.add_column(Text(heading, style="bold"), justify="right", no_wrap=True, overflow="crop")
+    marked = {c.key for c in columns for r in summary.rows if c.key in r.best}
+    for row in summary.rows:
+        # The figures of a reference row are few: it stands only where it has one.
+        if row.calibration and not any(row.cells[c.key].n_total for c in columns):
+            continue
         name, *rest = _label_lines(row, console)
         label = Text(name, style="italic" if row.calibration else "")
         for part in rest:
@@ -130,61 +153,112 @@ def _table(summary: Summary, columns: Sequence[Column], label_width: int, consol
         cells = [label]
         for column in columns:
             cell, best = row.cells[column.key], column.key in row.best
-            value, span, counted = (_encodable(t, console) for t in _cell_text(cell, column, best))
-            text = Text(value, style="bold green" if best else "")
-            text.append(f"\n{span}", style="dim")
-            text.append(f"\n{counted}", style="yellow" if cell.n_ok < cell.n_total else "dim")
+            first, span = (_encodable(t, console) for t in _cell_lines(cell, column, best, column.key in marked))
+            figure, counted = first[: len(first) - len(cell.counted)], first[len(first) - len(cell.counted) :]
+            text = Text(figure, style="bold green" if best else "")
+            text.append(counted, style="bold yellow" if cell.n_ok < cell.n_total else "dim")
+            if span:
+                text.append(f"\n{span}", style="dim")
             cells.append(text)
         table.add_row(*cells)
     return table
 
 
-def _multiline(lines: Sequence[str], console: Console) -> str:
-    return "\n".join(_encodable(line, console) for line in lines)
-
-
-def _error_rates(summary: Summary, console: Console) -> Table:
+def _plain_table(title: str | None = None) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=title, title_justify="left", title_style="bold")
+
+
+def _error_rates(summary: Summary, keys: set[str], console: Console) -> Table:
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title="Error rates, %", title_justify="left")
+    table = _plain_table("Error rates, %")
     for heading in ("metric", "system"):
         table.add_column(heading, overflow="fold")
     for heading in ("macro", "corpus", "median", "above 50 %", "n"):
         table.add_column(heading, justify="right")
     for rates in summary.error_rates:
-        figures = [f"{100 * v:.2f}" for v in (rates.macro, rates.corpus, rates.median, rates.above_half)]
-        names = (Text(_encodable(t, console), style="italic" if rates.calibration else "") for t in (rates.metric, rates.label))
-        table.add_row(*names, *figures, str(rates.n))
+        if rates.key in keys:
+            figures = [f"{100 * v:.2f}" for v in (rates.macro, rates.corpus, rates.median, rates.above_half)]
+            names = (Text(_encodable(t, console), style="italic" if rates.calibration else "") for t in (rates.metric, rates.label))
+            table.add_row(*names, *figures, str(rates.n))
     return table
 
 
 def _systems(summary: Summary, console: Console) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title="Systems", title_justify="left")
-    for heading in ("system", "size", "weights", "parameters", "rate", "device", "trained on"):
+    rows = [
+        {
+            "system": f.label,
+            "size": f.size,
+            "weights": f.weights,
+            "parameters": count(f.num_parameters),
+            "rate": f"{f.sample_rate / 1000:g} kHz" if f.sample_rate else "",
+            "device": " ".join(filter(None, (f.device, f.precision))),
+            "trained on": f.training_data,
+        }
+        for f in summary.facts
+    ]
+    # A column that is empty for every system says nothing.
+    headings = [h for h in rows[0] if h == "weights" or any(r[h] for r in rows)] if rows else []
+    table = _plain_table("Systems")
+    for heading in headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("parameters", "rate") else "left")
-    for facts in summary.facts:
-        rate = f"{facts.sample_rate / 1000:g} kHz" if facts.sample_rate else ""
-        device = " ".join(filter(None, (facts.device, facts.precision)))
-        cells = (facts.label, facts.size, facts.weights, count(facts.num_parameters), rate, device, facts.training_data)
-        table.add_row(*(Text(_encodable(c, console), style="bold red" if c == "random" else "") for c in cells))
+    for row in rows:
+        table.add_row(*(Text(_encodable(row[h], console), style="bold red" if row[h] == "random" else "") for h in headings))
     return table
 
 
-def _failures(heading: str, failures: Sequence[Failure], console: Console) -> None:
-    if not failures:
-        return
+def _groups(kind: str, summary: Summary, console: Console) -> bool:
+    """One line a reason, with its metrics, systems and counts; whether there is any."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found = [f for f in summary.failures if f.kind == kind]
+    if not found:
+        return False
     write = _writer(console)
-    write(f"{heading}: {sum(f.records for f in failures)} measurements", "bold")
-    for failure in failures[:GROUPS_SHOWN]:
-        where = f"{failure.label}: " if failure.label else ""
-        items = ", ".join(shortened(printable(i), 32) for i in failure.items[:3]) + (" …" if len(failure.items) > 3 else "")
-        write(f"  {failure.records} x {where}{failure.status}, {shortened(failure.reason, 160)}")
-        write(f"      {', '.join(failure.metrics)}; items: {items}", "dim")
-    if hidden := failures[GROUPS_SHOWN:]:
-        write(f"  and {sum(f.records for f in hidden)} more in {len(hidden)} groups (see the report)")
+    write(f"{HEADINGS[kind]}: {sum(f.records for f in found):,} measurements", "bold")
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for failure in found[:GROUPS_SHOWN]:
+        text = Text(_encodable(_reason(failure, summary), console))
+        text.append(_encodable(f" ({_scope(failure, summary)})", console), style="dim")
+        table.add_row(Text(_encodable(f"{failure.records:,} ×", console)), text)
+    console.print(table)
+    if hidden := found[GROUPS_SHOWN:]:
+        write(f"and {sum(f.records for f in hidden):,} more in {len(hidden)} groups (see the report)", "dim")
+    return True
+
+
+def _reason(failure: Failure, summary: Summary) -> str:
+    status = "" if failure.kind == "skipped" else f"{failure.status.replace('_', ' ')}, "
+    where = f"{whose(failure, summary.everywhere)}: " if failure.kind == "failure" else ""
+    return f"{where}{status}{shortened(failure.reason, 160)}"
+
+
+def _scope(failure: Failure, summary: Summary) -> str:
+    """Metrics, systems and items of a group; the items by name where the group is somebody's fault."""
+    of = f"{len(failure.items):,} of {summary.num_items:,} items" if len(failure.items) < summary.num_items else "every item"
+    if failure.kind != "skipped":
+        of += ": " + ", ".join(shortened(printable(i), 32) for i in failure.items[:2]) + (" …" if len(failure.items) > 2 else "")
+    systems = shortened(whose(failure, summary.everywhere), 120) if failure.kind == "skipped" else ""
+    return "; ".join(filter(None, (shortened(", ".join(failure.metrics), 160), systems, of)))
+
+
+def _notes(notes: Sequence[Note], console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    write = _writer(console)
+    write("Notes", "bold")
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for note in notes[:NOTES_SHOWN]:
+        table.add_row("-", Text(_encodable(shortened(note.text, NOTE_LIMIT), console), style="dim"))
+    console.print(table)
+    if hidden := notes[NOTES_SHOWN:]:
+        write(f"and {len(hidden)} more (see the report)", "dim")

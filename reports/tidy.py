@@ -8,8 +8,8 @@ import io
 from reports.summary import Summary
 
 FIELDS = (
-    "suite", "dataset", "synthetic", "system", "settings", "calibration", "size", "weights", "num_parameters", "metric", "name",
-    "unit", "better", "value", "low", "high", "confidence", "n_ok", "n_total", "n_excluded", "n_skipped", "n_missing", "pessimistic",
+    "suite", "dataset", "synthetic", "partial", "num_systems", "system", "settings", "calibration", "size", "weights",
+    "num_parameters", "metric", "name", "unit", "better", "value", "low", "high", "confidence", "n_ok", "n_total", "n_excluded", "n_skipped", "n_missing", "pessimistic",
     "clusters", "method", "seeds", "seed_spread", "best", "reason", "signature",
 )  # fmt: skip
 
@@ -27,6 +27,8 @@ def render(summary: Summary) -> str:
                     "suite": summary.suite,
                     "dataset": summary.dataset.get("name", ""),
                     "synthetic": summary.synthetic,
+                    "partial": summary.partial,
+                    "num_systems": len(summary.facts),
                     "system": row.facts.label,
                     "settings": row.settings,
                     "calibration": row.calibration,

@@ -21,17 +21,25 @@ def decimals(values: Iterable[float]) -> int:
     return min(6, max(0, 3 - max(0, math.floor(math.log10(largest)))) if largest >= 0.1 else 3 - math.floor(math.log10(largest)) - 1)
 
 
+SHOWN_UNITS = {"bit/s": ("kbit/s", 1e-3)}
+"""Units that are stored as they are counted and printed as they are spoken of: the printed unit and the factor to it."""
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` with ``digits`` significant digits, whole numbers never rounded: 512, 5.93, 0.0280."""
+    if value == 0:
+        return "0"
+    # The exponent after rounding: 9.999 is 10.0, not 10.00.
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return number(value, min(9, max(0, digits - 1 - exponent)))
+
+
 def number(value: float | None, digits: int) -> str:
     """``value`` with ``digits`` after the point and thousands apart; a dash where there is none."""
     if value is None:
         return ABSENT
     text = f"{value:,.{digits}f}"
     return text[1:] if text.startswith("-") and not any(c in "123456789" for c in text) else text
-
-
-def bounds(low: float | None, high: float | None, digits: int) -> str:
-    """``[low, high]``, or "" where there is no interval."""
-    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def count(parameters: int) -> str:

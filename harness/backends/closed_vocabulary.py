@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.api import BackendInfo, FloatArray
 from harness.backends.checkpoints import content_digest, installed, package
-from harness.backends.pocketsphinx import acoustic_files, decode, decoder, model_folder
+from harness.backends.pocketsphinx import DITHER, acoustic_files, decode, decoder, model_folder
 from harness.errors import MissingDependency
 from harness.metrics.normalisers import spoken_words
 
@@ -51,7 +51,7 @@ class ClosedVocabulary:
             self._decoder = decoder(path, words, max_active_hmms, max_words_per_frame)
         self.info = BackendInfo(
             family="closed_vocabulary",
-            model=f"en-us closed trigram of {len(known)} texts ({self.left_out} left out), "
+            model=f"en-us closed trigram of {len(known)} texts ({self.left_out} left out), {DITHER}, "
             f"{max_active_hmms} HMMs, {max_words_per_frame} words a frame",
             digest=content_digest(acoustic_files(), extra=model),
             package=package("pocketsphinx"),

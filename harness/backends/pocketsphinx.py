@@ -12,6 +12,16 @@ from harness.backends.checkpoints import content_digest, installed, package
 from harness.errors import MissingDependency
 
 
+DITHER_LSB = 10.0
+DITHER = f"dither {DITHER_LSB:g} LSB"
+"""Noise added to every utterance, -70 dBFS, always the same.
+
+The acoustic model never saw digital silence, which synthetic speech has between its words and no codec's output keeps: without
+dither the probe missed 35 % of the words of clean espeak-ng speech and 2 % behind Opus; with it 8 % of the clean ones. Human speech
+(11 items) is unmoved: .67 without, .66 with.
+"""
+
+
 class PocketSphinx:
     """Open-vocabulary English with the packaged trigram model.
 
@@ -33,7 +43,7 @@ class PocketSphinx:
         self._decoder = decoder(folder / "en-us.lm.bin", folder / "cmudict-en-us.dict", max_active_hmms, max_words_per_frame)
         self.info = BackendInfo(
             family="pocketsphinx",
-            model=f"en-us open vocabulary, {max_active_hmms} HMMs, {max_words_per_frame} words a frame",
+            model=f"en-us open vocabulary, {max_active_hmms} HMMs, {max_words_per_frame} words a frame, {DITHER}",
             digest=content_digest([*acoustic_files(), folder / "en-us.lm.bin"]),
             package=package("pocketsphinx"),
             languages=("en",),
@@ -82,9 +92,11 @@ def decode(decoder: Any, samples: FloatArray, language: str) -> str:
         raise ValueError(f"PocketSphinx's packaged model knows English ('en') only, asked for '{language}'")
     if not np.isfinite(samples).all():
         raise ValueError("samples are not finite")
-    pcm = np.clip(np.round(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
-    if not pcm.any():
-        return ""  # digital silence, in which the open search "hears" a filler word; the binding also refuses an empty buffer
+    scaled = samples.astype(np.float64) * 32768
+    if not np.round(scaled).any():
+        return ""  # nothing but digital silence, in which the open search "hears" a filler word; the binding also refuses an empty buffer
+    dithered = scaled + np.random.default_rng(0).normal(0.0, DITHER_LSB, scaled.size)
+    pcm = np.clip(np.round(dithered), -32768, 32767).astype("<i2")
     # Without a fresh front end the transcript depends on the utterance before, whatever the normalisation settings.
     decoder.reinit_feat()
     decoder.start_utt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,12 @@ class Resemblyzer:
         if reason := self.missing(device):
             raise MissingDependency(reason)
         import torch
-        from resemblyzer import VoiceEncoder
+
+        with (
+            warnings.catch_warnings()
+        ):  # its dependency webrtcvad tells every user that pkg_resources will go: our pin of setuptools is the answer
+            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+            from resemblyzer import VoiceEncoder
 
         weights = _weights()
         self._encoder = VoiceEncoder(device, verbose=False, weights_fpath=weights)

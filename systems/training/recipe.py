@@ -95,6 +95,11 @@ class Recipe(Protocol):
 
     A recipe that keeps state outside its modules' parameters and buffers cannot be resumed: keep it in buffers, and draw random
     numbers from the generator that is passed in (or from torch's own, which is saved too).
+
+    While one player moves, the parameters of the players before it in the same step are frozen (no gradient is computed for them);
+    those of later players are not, so a recipe may keep the graph of a forward pass made for an early player and use it again for a
+    later one. A step whose loss or gradient is not finite moves no parameter; buffers that a forward pass writes (codebook averages)
+    are the recipe's own care. Over several processes gradients are averaged and buffers follow process 0.
     """
 
     family: str

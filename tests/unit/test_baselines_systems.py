@@ -121,7 +121,7 @@ def test_lost_packets_are_an_error_not_a_shorter_output() -> None:
     system = FFmpegCodec("g711")
     encoded = system.encode(speechlike(1.0, 8000))
     with pytest.raises(ValueError, match="were encoded"):
-        system.decode(type(encoded)(encoded.packets[:-2], encoded.num_samples))
+        system.decode(type(encoded)(encoded.packets[:-2], encoded.num_samples, encoded.sample_rate))
 
 
 def test_passthrough_is_exact_even_for_nan() -> None:

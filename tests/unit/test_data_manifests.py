@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +20,15 @@ from harness.errors import ConfigError, ManifestError, UnknownName
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 CONF = Path(__file__).resolve().parents[2] / "harness/conf/dataset"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_lazy_modules():
+    """Hypothesis looks at every loaded module for constants; those of speechbrain import more when looked at, which it takes for flakiness."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in sys.modules if n.partition(".")[0] == "speechbrain"]:
+            patch.delitem(sys.modules, name)
+        yield
 
 
 def sound(path, seed=0):

@@ -1,0 +1,102 @@
+"""The sentences under the tables: how intervals were made, what was left out, what has no figure and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reports.intervals import METHOD
+from reports.summary import Column, Note, Row
+
+if TYPE_CHECKING:
+    from reports.tables import Statistics
+
+
+def notes_on(
+    columns: Sequence[Column], rows: Sequence[Row], how: Statistics, cluster: Mapping[str, str], manifest: Mapping[str, Any]
+) -> tuple[Note, ...]:
+    """What a reader must know, the most general first.
+
+    Args:
+        columns, rows: of the tables, ranked.
+        how: the intervals were made.
+        cluster: item to the unit it is resampled with.
+        manifest: of the run: metrics that could not be built, outputs with a flag.
+    """
+    return (
+        Note(
+            f"{how.confidence:.0%} intervals: {METHOD} over {_units(cluster)}, {how.resamples} resamples, seed {how.seed}; "
+            "no interval where fewer than 2 are left. Best means mark the best figure, not a significant difference."
+        ),
+        *_absent(manifest),
+        *_missing(columns, rows),
+        *_left_out(columns, rows),
+        *_without_figure(columns, rows),
+    )
+
+
+def _units(cluster: Mapping[str, str]) -> str:
+    count = len(set(cluster.values()))
+    noun = "speaker" if any(name.startswith("speaker ") for name in cluster.values()) else "item"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _absent(manifest: Mapping[str, Any]) -> Iterator[Note]:
+    for key, reason in sorted((manifest.get("absent_metrics") or {}).items()):
+        yield Note(f"{key}: absent from this run, {reason}")
+    for flag in manifest.get("warnings") or ():
+        yield Note(f"{flag['system']}: {flag['flag']} in {flag['items']} outputs.")
+
+
+def _missing(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
+    """Measurements an unfinished run lacks, one note a system and number."""
+    for row in rows:
+        by_count: dict[int, list[Column]] = {}
+        for column in columns:
+            if lacking := row.cells[column.key].n_missing:
+                by_count.setdefault(lacking, []).append(column)
+        for lacking, found in by_count.items():
+            of = "every metric" if len(found) == len(columns) else ", ".join(c.name for c in found)
+            yield Note(f"{row.label}: {lacking} measurements are missing of {of}.", tuple(c.key for c in found))
+
+
+def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
+    """What stands behind a column's figures: excluded references, no ranking, failures, seeds."""
+    for column in columns:
+        key = (column.key,)
+        if column.excluded:
+            yield Note(f"{column.name}: left out for every system, the reference cannot be scored: {_few(column.excluded)}.", key)
+        if column.unranked.startswith("coverage"):
+            yield Note(f"{column.name}: not ranked, {column.unranked}.", key)
+        for row in rows:
+            cell = row.cells[column.key]
+            where = f"{column.name}, {row.label}:"
+            if not cell.reason and cell.n_ok < cell.n_total:
+                floor = "has no bound" if cell.pessimistic is None else f"is {column.shown(cell.pessimistic)}"
+                failed = f"{cell.n_total - cell.n_ok} of {cell.n_total} failed"
+                yield Note(f"{where} {failed}; with failures as the worst value it {floor}.", key)
+            if cell.seed_spread is not None:
+                spread = f"{cell.seed_spread * column.factor:.{column.decimals + 1}f} {column.shown_unit}".rstrip()
+                yield Note(f"{where} standard deviation over {cell.seeds} seeds {spread}.", key)
+
+
+def _without_figure(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
+    """Cells without a figure: metrics that lack it for one reason in the same systems share a note."""
+    systems = tuple(r.label for r in rows if not r.calibration)
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for column in columns:
+        for row in rows:
+            reason = row.cells[column.key].reason
+            if reason and reason != "not measured":
+                lacking.setdefault((column.key, reason), []).append(row.label)
+    together: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (key, reason), labels in lacking.items():
+        together.setdefault((reason, tuple(labels)), []).append(key)
+    names = {c.key: c.name for c in columns}
+    for (reason, whose), keys in together.items():
+        whom = "any system" if whose == systems and len(whose) > 1 else ", ".join(whose)
+        yield Note(f"{', '.join(names[k] for k in keys)}: no figure for {whom}: {reason}.", tuple(keys))
+
+
+def _few(items: Sequence[str]) -> str:
+    return f"{len(items)} item{'s' if len(items) != 1 else ''} ({', '.join(items[:3])}{' ...' if len(items) > 3 else ''})"

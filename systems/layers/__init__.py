@@ -1,0 +1,1 @@
+"""Building blocks shared by several systems: spectra, mel bands, convolution blocks."""

@@ -1,0 +1,77 @@
+"""Short-time spectra of whole frames: T frames for T x hop samples, and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Analysis(nn.Module):
+    """Complex spectra of ``[B, T x hop]``, frame t centred on the middle of samples t x hop .. (t + 1) x hop.
+
+    The edges are padded with zeros, so that any length, down to one frame, has a spectrum.
+
+    Args:
+        window: samples, at least ``hop`` and even with it.
+        hop: samples between frames.
+    """
+
+    taper: Tensor
+
+    def __init__(self, window: int, hop: int) -> None:
+        super().__init__()
+        if window < hop or (window - hop) % 2:
+            raise ValueError(f"a window of {window} samples cannot be centred on frames of {hop}")
+        self.window, self.hop = window, hop
+        self.register_buffer("taper", torch.hann_window(window), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Complex ``[B, T, window / 2 + 1]`` of ``audio [B, T x hop]``."""
+        side = (self.window - self.hop) // 2
+        frames = functional.pad(audio, (side, side)).unfold(-1, self.window, self.hop)
+        return torch.fft.rfft(frames * self.taper)
+
+
+class Synthesis(nn.Module):
+    """The inverse of `Analysis`: least-squares overlap-add, exact for spectra that `Analysis` made.
+
+    Args:
+        window: samples.
+        hop: samples between frames.
+    """
+
+    taper: Tensor
+
+    def __init__(self, window: int, hop: int) -> None:
+        super().__init__()
+        if window < hop or (window - hop) % 2:
+            raise ValueError(f"a window of {window} samples cannot be centred on frames of {hop}")
+        self.window, self.hop = window, hop
+        self.register_buffer("taper", torch.hann_window(window), persistent=False)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        """``[B, T x hop]`` of complex ``spectrum [B, T, window / 2 + 1]``."""
+        frames = torch.fft.irfft(spectrum, n=self.window) * self.taper
+        count, side = frames.shape[1], (self.window - self.hop) // 2
+        weight = self.taper.square().expand(1, count, self.window)
+        return self._overlap(frames, side) / self._overlap(weight, side)
+
+    def _overlap(self, frames: Tensor, side: int) -> Tensor:
+        count = frames.shape[1]
+        length = (count - 1) * self.hop + self.window
+        summed = functional.fold(frames.transpose(1, 2), (1, length), kernel_size=(1, self.window), stride=(1, self.hop))
+        return summed[:, 0, 0, side : side + count * self.hop]
+
+
+def compress(spectrum: Tensor, power: float = 0.3, floor: float = 1e-5) -> Tensor:
+    """Magnitudes raised to ``power``, phases kept; smooth at zero. Returns real ``[..., F, 2]`` of complex ``[..., F]``.
+
+    Args:
+        spectrum: complex.
+        power: 1 changes nothing; 0.3 is about what loudness does.
+        floor: magnitude under which the gain stops growing.
+    """
+    parts = torch.view_as_real(spectrum)
+    energy = parts.square().sum(dim=-1, keepdim=True) + floor**2
+    return parts * energy.pow((power - 1.0) / 2.0)

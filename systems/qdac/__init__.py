@@ -1,0 +1,1 @@
+"""QDAC: the residual-codebook codec of QTTS, with an autoregressive recogniser supervising codebook 1."""

@@ -1,0 +1,113 @@
+"""The shapes of QDAC: `paper`, after DAC's published defaults, and `small`, which trains on two CPU cores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class QdacConfig:
+    """Everything that fixes the codec's tensors.
+
+    Args:
+        sample_rate: in Hz.
+        hop: samples per frame.
+        num_codebooks: K.
+        codebook_size: entries V of each.
+        codebook_dim: of an entry.
+        latent_dim: D, what is quantized.
+        front: "waveform" (strided convolutions, DAC) or "spectral" (STFT, ConvNeXt blocks, inverse STFT).
+        strides: of the waveform encoder, the decoder takes them backwards; their product is ``hop``.
+        encoder_width: channels after the first convolution, doubled by each stride (waveform).
+        decoder_width: channels before the first transposed convolution, halved by each stride (waveform).
+        window: samples of the STFT (spectral).
+        width: channels of the ConvNeXt blocks (spectral).
+        hidden: width inside them (spectral).
+        encoder_depth: blocks (spectral).
+        decoder_depth: blocks (spectral).
+        update: of the codebooks, "ema" or "gradient".
+        dropout: quantizer dropout.
+    """
+
+    sample_rate: int = 16000
+    hop: int = 320
+    num_codebooks: int = 16
+    codebook_size: int = 2048
+    codebook_dim: int = 64
+    latent_dim: int = 64
+    front: Literal["waveform", "spectral"] = "spectral"
+    strides: tuple[int, ...] = ()
+    encoder_width: int = 64
+    decoder_width: int = 1536
+    window: int = 640
+    width: int = 384
+    hidden: int = 768
+    encoder_depth: int = 4
+    decoder_depth: int = 4
+    update: Literal["ema", "gradient"] = "ema"
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))
+        if self.front == "waveform" and math.prod(self.strides) != self.hop:
+            raise ValueError(f"strides {self.strides} multiply to {math.prod(self.strides)}, the hop is {self.hop}")
+        if self.front not in ("waveform", "spectral"):
+            raise ValueError(f'front is "waveform" or "spectral", got {self.front!r}')
+
+    @property
+    def frame_rate_hz(self) -> float:
+        return self.sample_rate / self.hop
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> QdacConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a name that is none of the fields.
+        """
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"a QDAC configuration has no {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+
+_PAPER_STRIDES = {50: (2, 5, 6, 8), 25: (4, 5, 6, 8)}
+
+
+def qdac_config(size: str = "small", num_codebooks: int = 16, frame_rate: int = 50) -> QdacConfig:
+    """The shape of a size.
+
+    Args:
+        size: "paper" (24 kHz, DAC's widths, 2048 x 1024-d codebooks) or "small" (16 kHz, 2048 x 64-d).
+        num_codebooks: 1..16.
+        frame_rate: 25 or 50 Hz.
+
+    Raises:
+        ValueError: another size, rate or number.
+    """
+    if frame_rate not in _PAPER_STRIDES:
+        raise ValueError(f"QDAC runs at 25 or 50 frames a second, got {frame_rate}")
+    if not 1 <= num_codebooks <= 16:
+        raise ValueError(f"QDAC has 1 to 16 codebooks, got {num_codebooks}")
+    if size == "paper":
+        strides = _PAPER_STRIDES[frame_rate]
+        return QdacConfig(
+            sample_rate=24000,
+            hop=24000 // frame_rate,
+            num_codebooks=num_codebooks,
+            codebook_dim=1024,
+            latent_dim=1024,
+            front="waveform",
+            strides=strides,
+            update="gradient",
+        )
+    if size == "small":
+        hop = 16000 // frame_rate
+        return QdacConfig(hop=hop, num_codebooks=num_codebooks, window=2 * hop)
+    raise ValueError(f'QDAC has the sizes "paper" and "small", got {size!r}')

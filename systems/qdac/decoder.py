@@ -1,0 +1,59 @@
+"""Latent frames to audio: DAC's transposed convolutions (paper) or ConvNeXt blocks and an inverse STFT (small)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from systems.layers.convnext import ConvNeXtStack
+from systems.layers.spectrum import Synthesis
+from systems.layers.strided import Snake, UpBlock
+from systems.qdac.config import QdacConfig
+
+
+class WaveformDecoder(nn.Module):
+    """DAC's decoder: convolution, an upsampling block per stride with halved width, Snake, convolution, tanh.
+
+    Args:
+        config: ``front`` must be "waveform".
+    """
+
+    def __init__(self, config: QdacConfig) -> None:
+        super().__init__()
+        width = config.decoder_width
+        layers: list[nn.Module] = [nn.utils.parametrizations.weight_norm(nn.Conv1d(config.latent_dim, width, 7, padding=3))]
+        for stride in reversed(config.strides):
+            layers.append(UpBlock(width, width // 2, stride))
+            width //= 2
+        layers += [Snake(width), nn.utils.parametrizations.weight_norm(nn.Conv1d(width, 1, 7, padding=3)), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
+        return self.layers(latent.transpose(1, 2))[:, 0]
+
+
+class SpectralDecoder(nn.Module):
+    """A linear map, ConvNeXt blocks, and a head of three numbers per bin: real part, imaginary part, and a log gain on both.
+
+    Args:
+        config: ``front`` must be "spectral".
+    """
+
+    def __init__(self, config: QdacConfig) -> None:
+        super().__init__()
+        self.enter = nn.Linear(config.latent_dim, config.width)
+        self.stack = ConvNeXtStack(config.width, config.hidden, config.decoder_depth)
+        self.head = nn.Linear(config.width, 3 * (config.window // 2 + 1))
+        self.synthesis = Synthesis(config.window, config.hop)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
+        real, imaginary, level = self.head(self.stack(self.enter(latent))).float().chunk(3, dim=-1)
+        gain = level.clamp(max=6.0).exp()  # a ceiling of 400, far above any bin of full-scale speech
+        return self.synthesis(torch.complex(real * gain, imaginary * gain))
+
+
+def build_decoder(config: QdacConfig) -> WaveformDecoder | SpectralDecoder:
+    """The decoder of a configuration."""
+    return WaveformDecoder(config) if config.front == "waveform" else SpectralDecoder(config)

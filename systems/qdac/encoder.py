@@ -1,0 +1,57 @@
+"""Audio to latent frames: DAC's strided convolutions (paper) or a short-time spectrum and ConvNeXt blocks (small)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from systems.layers.convnext import ConvNeXtStack
+from systems.layers.spectrum import Analysis, compress
+from systems.layers.strided import DownBlock, Snake
+from systems.qdac.config import QdacConfig
+
+
+class WaveformEncoder(nn.Module):
+    """DAC's encoder: convolution, a downsampling block per stride with doubled width, Snake, convolution to the latent.
+
+    Args:
+        config: ``front`` must be "waveform".
+    """
+
+    def __init__(self, config: QdacConfig) -> None:
+        super().__init__()
+        width = config.encoder_width
+        layers: list[nn.Module] = [nn.utils.parametrizations.weight_norm(nn.Conv1d(1, width, 7, padding=3))]
+        for stride in config.strides:
+            layers.append(DownBlock(width, 2 * width, stride))
+            width *= 2
+        layers += [Snake(width), nn.utils.parametrizations.weight_norm(nn.Conv1d(width, config.latent_dim, 3, padding=1))]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Latent ``[B, T, D]`` of ``audio [B, T x hop]``."""
+        return self.layers(audio[:, None]).transpose(1, 2)
+
+
+class SpectralEncoder(nn.Module):
+    """Compressed complex spectrum, a linear map, ConvNeXt blocks, a linear map to the latent.
+
+    Args:
+        config: ``front`` must be "spectral".
+    """
+
+    def __init__(self, config: QdacConfig) -> None:
+        super().__init__()
+        self.analysis = Analysis(config.window, config.hop)
+        self.enter = nn.Linear(2 * (config.window // 2 + 1), config.width)
+        self.stack = ConvNeXtStack(config.width, config.hidden, config.encoder_depth)
+        self.leave = nn.Linear(config.width, config.latent_dim)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Latent ``[B, T, D]`` of ``audio [B, T x hop]``."""
+        features = compress(self.analysis(audio), power=0.3).flatten(-2)
+        return self.leave(self.stack(self.enter(features)))
+
+
+def build_encoder(config: QdacConfig) -> WaveformEncoder | SpectralEncoder:
+    """The encoder of a configuration."""
+    return WaveformEncoder(config) if config.front == "waveform" else SpectralEncoder(config)

@@ -1,0 +1,154 @@
+"""Residual vector quantization: each codebook codes what the ones before it left over.
+
+The law of every quantizer here: ``decode(codes)`` equals the quantized latent, and decoding the first b codes gives the partial sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from systems.quantizers.codebook import Codebook, CodebookConfig
+
+
+@dataclass(frozen=True)
+class ResidualConfig:
+    """Shape of a residual quantizer.
+
+    Args:
+        num_codebooks: K.
+        latent_dim: D of what is quantized. Where the codebook's dim differs, a pair of linear maps stands around each codebook
+            (factorised codes, as in the Descript Audio Codec).
+        codebook: of all K; see ``first_supervised``.
+        first_supervised: codebook 1 takes gradients of a loss on its embeddings, whatever its update.
+        dropout: share of training items of which only the first b codebooks are kept, b uniform in 1..K.
+    """
+
+    num_codebooks: int = 16
+    latent_dim: int = 64
+    codebook: CodebookConfig = CodebookConfig(dim=64)
+    first_supervised: bool = False
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.num_codebooks < 1:
+            raise ValueError(f"a residual quantizer needs at least one codebook, got {self.num_codebooks}")
+        if not 0.0 <= self.dropout <= 1.0:
+            raise ValueError(f"quantizer dropout lies in 0..1, got {self.dropout}")
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A quantized latent.
+
+    Args:
+        latent: ``[B, T, D]``, the sum of the active codebooks; its gradient goes straight through to the input.
+        indices: int64 ``[B, K, T]``, of all codebooks, active or not.
+        first: ``[B, T, d]``, codebook 1's embeddings; their gradient reaches codebook 1 (where supervised) and the input, nothing else.
+        commitment: scalar, mean squared distance of the input of each active codebook to its entry, gradient to the input.
+        codebook: scalar, the same distance with the gradient to the entries; zero under moving averages.
+    """
+
+    latent: Tensor
+    indices: Tensor
+    first: Tensor
+    commitment: Tensor
+    codebook: Tensor
+
+
+class ResidualQuantizer(nn.Module):
+    """K codebooks in a row.
+
+    Args:
+        config: shape and learning.
+    """
+
+    def __init__(self, config: ResidualConfig) -> None:
+        super().__init__()
+        self.config = config
+        shapes = [config.codebook] * config.num_codebooks
+        if config.first_supervised:
+            shapes[0] = replace(config.codebook, supervised=True)
+        self.codebooks = nn.ModuleList(Codebook(shape) for shape in shapes)
+        self._factorised = config.codebook.dim != config.latent_dim
+        if self._factorised:
+            self.project_in = nn.ModuleList(nn.Linear(config.latent_dim, config.codebook.dim) for _ in shapes)
+            self.project_out = nn.ModuleList(nn.Linear(config.codebook.dim, config.latent_dim) for _ in shapes)
+
+    def draw_active(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        """How many codebooks each item of a training batch keeps, int64 ``[B]``: quantizer dropout."""
+        where = generator.device if generator else None
+        full = self.config.num_codebooks
+        drawn = torch.randint(1, full + 1, (batch_size,), generator=generator, device=where)
+        dropped = torch.rand(batch_size, generator=generator, device=where) < self.config.dropout
+        return torch.where(dropped, drawn, full)
+
+    def forward(self, latent: Tensor, active: Tensor | None = None, generator: torch.Generator | None = None) -> Quantized:
+        """Quantizes a batch.
+
+        Args:
+            latent: ``[B, T, D]``.
+            active: int64 ``[B]``, codebooks kept per item, all by default.
+            generator: of the random choices of learning codebooks.
+        """
+        residual, total = latent, torch.zeros_like(latent)
+        found, first, zero = [], latent, latent.new_zeros(())
+        commitment, codebook = zero, zero
+        for k in range(self.config.num_codebooks):
+            inner = self.project_in[k](residual) if self._factorised else residual
+            lookup = self.codebooks[k](inner, generator)
+            mask = None if active is None else (active.to(latent.device) > k)[:, None, None].to(latent.dtype)
+            entries = lookup.entries
+            commitment = commitment + _distance(inner, entries.detach(), mask)
+            if self.config.codebook.update == "gradient":
+                codebook = codebook + _distance(entries, inner.detach(), mask)
+            if k == 0:
+                # Forward the entry; backward both to the entry and, straight through, to the input.
+                first = entries + (inner - inner.detach())
+            if self._factorised:
+                step = self.project_out[k](inner + (entries - inner).detach())
+                residual = residual - step
+            else:
+                step = entries.detach()
+                residual = residual - step
+            total = total + (step if mask is None else step * mask)
+            found.append(lookup.indices)
+        if not self._factorised:
+            total = latent + (total - latent).detach()
+        return Quantized(total, torch.stack(found, dim=1), first, commitment / len(found), codebook / len(found))
+
+    def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """Indices int64 ``[B, K, T]`` of ``latent [B, T, D]``, of the first ``num_codebooks``; learns nothing."""
+        residual, found = latent, []
+        for k in range(self._count(num_codebooks)):
+            inner = self.project_in[k](residual) if self._factorised else residual
+            indices = self.codebooks[k].search(inner)
+            residual = residual - self._step(k, indices)
+            found.append(indices)
+        return torch.stack(found, dim=1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """The latent ``[B, T, D]`` of ``indices [B, b, T]``, the first b codebooks of any b in 1..K."""
+        total = self._step(0, indices[:, 0])
+        for k in range(1, self._count(indices.shape[1])):
+            total = total + self._step(k, indices[:, k])
+        return total
+
+    def _step(self, k: int, indices: Tensor) -> Tensor:
+        entries = self.codebooks[k].decode(indices)
+        return self.project_out[k](entries) if self._factorised else entries
+
+    def _count(self, asked: int | None) -> int:
+        full = self.config.num_codebooks
+        if asked is None:
+            return full
+        if not 1 <= asked <= full:
+            raise ValueError(f"asked for {asked} codebooks of a quantizer with {full}")
+        return asked
+
+
+def _distance(moved: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    squared = (moved - target).square()
+    return squared.mean() if mask is None else (squared * mask).mean()

@@ -1,0 +1,94 @@
+"""One player of a step: its optimiser, its learning rate, clipping, and the refusal of updates that are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from systems.training.processes import Processes
+from systems.training.recipe import Losses, OptimiserSpec
+from systems.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Meter:
+    """Means of scalars since the last reading, summed on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], Tensor] = {}
+
+    def add(self, values: Mapping[str, Tensor], usable: Tensor) -> None:
+        """Takes scalars in; nothing where ``usable`` (float [], 1 or 0) is 0."""
+        names = tuple(values)
+        row = torch.stack([*(v.detach().float().reshape(()) for v in values.values()), usable])
+        row = torch.where(usable > 0, row, 0.0)
+        if names in self._sums:
+            self._sums[names] += row
+        else:
+            self._sums[names] = row
+
+    def read(self) -> dict[str, float]:
+        """The means by name, NaN where nothing usable was seen; starts anew. Waits for the device."""
+        totals: dict[str, tuple[float, float]] = {}
+        for names, sums in self._sums.items():
+            *values, count = sums.tolist()
+            for name, value in zip(names, values, strict=True):
+                before = totals.get(name, (0.0, 0.0))
+                totals[name] = (before[0] + value, before[1] + count)
+        self._sums = {}
+        return {name: value / count if count else float("nan") for name, (value, count) in totals.items()}
+
+
+class Player:
+    """What moves one player's parameters.
+
+    A step whose loss or gradient norm is not finite changes neither weights nor moments. The decision stays on the device
+    (the fused AdamW takes it as ``found_inf``, as it does from a gradient scaler), so that it costs no synchronisation.
+
+    Args:
+        name: as in `Recipe.players`.
+        parameters: to move; those without gradient are left alone.
+        spec: of the optimiser.
+        total_steps: planned, for the schedule.
+        processes: to average gradients over.
+
+    Raises:
+        ValueError: no parameters.
+    """
+
+    def __init__(self, name: str, parameters: Sequence[nn.Parameter], spec: OptimiserSpec, total_steps: int, processes: Processes) -> None:
+        if not parameters:
+            raise ValueError(f"player '{name}' has no parameters to move")
+        self.name, self.parameters = name, list(parameters)
+        self._spec, self._total_steps, self._processes = spec, total_steps, processes
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
+        )
+        self.meter = Meter()
+        # skipped altogether, skipped in a row up to now, longest such row
+        self.skipped = torch.zeros(3, dtype=torch.float32, device=processes.device)
+
+    def update(self, losses: Losses, step: int) -> None:
+        """Backward pass and, if all is finite, one step of the optimiser."""
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        loss = self._processes.mean_gradients(self.parameters, losses.total.detach())
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._spec.clip_norm or float("inf"))
+        good = (torch.isfinite(norm) & torch.isfinite(loss)).float().reshape(())
+        bad = 1.0 - good
+        rate = learning_rate(self._spec, step, self._total_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.found_inf = bad  # type: ignore[attr-defined]
+        self.optimiser.step()
+        in_a_row = (self.skipped[1] + 1.0) * bad
+        self.skipped = torch.stack([self.skipped[0] + bad, in_a_row, torch.maximum(self.skipped[2], in_a_row)])
+        self.meter.add({"loss": losses.total, **losses.parts, "grad_norm": norm}, good)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step about to be made."""
+        return learning_rate(self._spec, step, self._total_steps)

@@ -1,0 +1,263 @@
+"""A recipe in training: one step at a time, and its whole state. When things happen is `systems.training.loop`'s matter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from systems.training.average import Averages
+from systems.training.data import Corpus, HostBatch, Split, Stream
+from systems.training.faults import Diverged, StateMismatch
+from systems.training.player import Player
+from systems.training.processes import Processes
+from systems.training.recipe import Batch, Recipe
+from systems.training.state import State, random_state, restore_random_state, undisturbed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PRECISIONS = ("float32", "bfloat16")
+_CHECK_STEPS = 50  # on a device, how often the count of skipped steps is waited for
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How a recipe is trained.
+
+    Args:
+        steps: planned altogether; schedules end there.
+        seed: of the data order and of every generator.
+        precision: "float32", or "bfloat16" for the forward pass under autocast (weights and moments stay float32).
+        average_decay: of the exported moving average.
+        max_skipped: steps without a finite loss and gradient in a row before the run is given up.
+        valid_s: held-out utterances are cut after so many seconds.
+        identity: what must agree for a checkpoint to be continued, by name (system, parameters, data ...).
+    """
+
+    steps: int
+    seed: int = 0
+    precision: str = "float32"
+    average_decay: float = 0.999
+    max_skipped: int = 20
+    valid_s: float = 8.0
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision} is unknown; there are: {', '.join(PRECISIONS)}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be positive, got {self.steps}")
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """A usable model.
+
+    Args:
+        tensors: for a safetensors file.
+        metadata: the recipe's own.
+    """
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+
+class Trainer:
+    """A recipe with optimisers, averages, streams of data and generators.
+
+    The global generators of torch, numpy and python are seeded here: a recipe may use them, and they are part of the state.
+
+    Args:
+        recipe: on the CPU; its modules are moved to the device of ``processes``.
+        data: training and held-out recordings at the recipe's rate.
+        config: see `TrainerConfig`.
+        processes: this process among others.
+
+    Raises:
+        BadRecordings: a stream finds nothing to draw.
+        ValueError: the corpus has another sample rate, or an averaged module does not exist.
+    """
+
+    def __init__(self, recipe: Recipe, data: Split, config: TrainerConfig, processes: Processes) -> None:
+        corpus = data.training
+        if corpus.sample_rate != recipe.sample_rate:
+            raise ValueError(f"the recipe wants {recipe.sample_rate} Hz, the corpus is at {corpus.sample_rate} Hz")
+        self.recipe, self.config, self.processes, self.finished, self.seconds = recipe, config, processes, 0, 0.0
+        self._device = processes.device
+        self._modules = dict(recipe.modules())
+        for module in self._modules.values():
+            module.to(self._device)
+            module.train()
+            processes.follow_first(t.data for t in (*module.parameters(), *module.buffers()))
+        unknown = set(recipe.averaged()) - set(self._modules)
+        if unknown:
+            raise ValueError(f"the recipe averages modules it has not: {', '.join(sorted(unknown))}")
+        self.averages = Averages({name: self._modules[name] for name in recipe.averaged()}, config.average_decay)
+        self._players = [Player(p, recipe.parameters(p), recipe.optimiser(p), config.steps, processes) for p in recipe.players]
+        self._frozen = _frozen_after(self._players)
+        self._streams = {
+            name: Stream(corpus, name, spec, config.seed, processes.rank, processes.count) for name, spec in recipe.wants().items()
+        }
+        self._held_out = [self._whole(data.held_out, i) for i in range(len(data.held_out.items))] if processes.rank == 0 else []
+        seed = config.seed * 1000 + processes.rank  # each process draws its own numbers
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        self._generator = torch.Generator().manual_seed(seed + 500)
+
+    def step(self) -> None:
+        """One update of every player.
+
+        Raises:
+            Diverged: too many steps in a row were not finite.
+        """
+        batch = {name: self._on_device(stream.draw(self.finished)) for name, stream in self._streams.items()}
+        narrow = self.config.precision == "bfloat16"
+        for player in self._players:
+            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=narrow):
+                losses = self.recipe.losses(player.name, batch, self.finished, self._generator)
+            player.update(losses, self.finished)
+            for parameter in self._frozen[player.name]:
+                parameter.requires_grad_(False)
+        for parameters in self._frozen.values():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+        if self.processes.count > 1:
+            self.processes.follow_first(b for module in self._modules.values() for b in module.buffers())
+        self.averages.update(self.finished)
+        self.finished += 1
+        if self._device.type == "cpu" or self.finished % _CHECK_STEPS == 0:
+            self._check()
+
+    def readings(self) -> dict[str, float]:
+        """Means since the last reading: "player/part", "player/lr"; "skipped" counts from the start of the run. Waits for the device."""
+        found = {}
+        for player in self._players:
+            found |= {f"{player.name}/{name}": value for name, value in player.meter.read().items()}
+            found[f"{player.name}/lr"] = player.learning_rate(self.finished - 1)
+        found["skipped"] = sum(float(p.skipped[0]) for p in self._players)
+        return found
+
+    def validate(self) -> dict[str, float]:
+        """The recipe's numbers on the held-out recordings, with averaged weights; nothing of the training is disturbed."""
+        if not self._held_out:
+            return {}
+        for module in self._modules.values():
+            module.eval()
+        try:
+            with undisturbed(self._device, self._generator), self.averages.in_place(), torch.no_grad():
+                return {f"valid/{name}": float(value) for name, value in self.recipe.validate(self._held_out).items()}
+        finally:
+            for module in self._modules.values():
+                module.train()
+
+    def export(self) -> Export:
+        """The usable model with averaged weights.
+
+        Raises:
+            Diverged: a weight is not finite.
+        """
+        with undisturbed(self._device, self._generator), self.averages.in_place(), torch.no_grad():
+            tensors, metadata = self.recipe.export()
+            # Copied before the averages leave their place again.
+            copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+        for name, tensor in copies.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise Diverged(f"weight '{name}' is not finite after {self.finished} steps; the last checkpoint and model are kept")
+        return Export(copies, metadata)
+
+    def state(self) -> State:
+        """Everything needed to go on. All processes must ask together; only process 0 need keep it."""
+        tensors: dict[str, Tensor] = {}
+        for name, module in self._modules.items():
+            tensors |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
+        tensors |= {f"average/{name}": value for name, value in self.averages.tensors().items()}
+        for player in self._players:
+            tensors[f"skipped/{player.name}"] = player.skipped
+            for index, moments in player.optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser/{player.name}/{index}/{key}": value for key, value in moments.items()}
+        everyone = self.processes.gather(random_state(self._device, self._generator))
+        for rank, drawn in enumerate(everyone):
+            tensors |= {f"rng/{rank}/{name}": value for name, value in drawn.tensors.items()}
+        facts = {
+            "step": self.finished,
+            "seconds": self.seconds,
+            "rng": [drawn.facts for drawn in everyone],
+            "identity": dict(self.config.identity),
+        }
+        return State(tensors, facts)
+
+    def restore(self, state: State) -> None:
+        """Goes on from a state, bit for bit with as many processes on the same kind of machine.
+
+        Raises:
+            StateMismatch: it belongs to another system, other parameters or other data; or weights are missing or do not fit.
+        """
+        theirs, ours = state.facts["identity"], dict(self.config.identity)
+        different = [f"{k}: {theirs.get(k)} there, {ours.get(k)} here" for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)]
+        if different:
+            raise StateMismatch(f"the checkpoint belongs to another run ({'; '.join(different)})")
+        for name, module in self._modules.items():
+            _load_module(name, module, _below(state.tensors, f"module/{name}/"))
+        averages = _below(state.tensors, "average/")
+        for name, tensor in self.averages.tensors().items():
+            if name not in averages or averages[name].shape != tensor.shape:
+                raise StateMismatch(f"the checkpoint has no fitting average of '{name}'")
+            tensor.copy_(averages[name])
+        for player in self._players:
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _below(state.tensors, f"optimiser/{player.name}/").items():
+                index, _, what = key.partition("/")
+                moments.setdefault(int(index), {})[what] = tensor
+            player.optimiser.load_state_dict({"state": moments, "param_groups": player.optimiser.state_dict()["param_groups"]})
+            player.skipped = state.tensors[f"skipped/{player.name}"].to(self._device)
+        self.finished, self.seconds = int(state.facts["step"]), float(state.facts["seconds"])
+        rank = self.processes.rank
+        if len(state.facts["rng"]) == self.processes.count:  # with another number of processes each keeps its fresh seed
+            drawn = State(_below(state.tensors, f"rng/{rank}/"), state.facts["rng"][rank])
+            restore_random_state(drawn, self._device, self._generator)
+
+    def _check(self) -> None:
+        for player in self._players:
+            if float(player.skipped[2]) >= self.config.max_skipped:
+                raise Diverged(
+                    f"{int(player.skipped[2])} steps of '{player.name}' in a row had no finite loss and gradient, up to step {self.finished}. "
+                    "Lower the learning rate, or train in float32; the checkpoint written before can be resumed."
+                )
+
+    def _on_device(self, batch: HostBatch) -> Batch:
+        # int16 travels at half the size; scaled on the device.
+        audio = torch.from_numpy(batch.audio).to(self._device, non_blocking=True).float().mul_(1.0 / 32768.0)
+        return Batch(audio, torch.from_numpy(batch.lengths).to(self._device, non_blocking=True), batch.texts, batch.languages)
+
+    def _whole(self, corpus: Corpus, index: int) -> Tensor:
+        samples = corpus.read(index, 0, round(self.config.valid_s * corpus.sample_rate))
+        return torch.from_numpy(samples.astype(np.float32) / 32768.0).to(self._device)
+
+
+def _frozen_after(players: Sequence[Player]) -> dict[str, list[torch.nn.Parameter]]:
+    """By player, the parameters that nobody moves any more in a step after it has moved them."""
+    frozen = {}
+    for place, player in enumerate(players):
+        later = {id(p) for other in players[place + 1 :] for p in other.parameters}
+        is_last = place == len(players) - 1
+        frozen[player.name] = [] if is_last else [p for p in player.parameters if p.requires_grad and id(p) not in later]
+    return frozen
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load_module(name: str, module: Any, tensors: Mapping[str, Tensor]) -> None:
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shapes = [f"{k} is {list(tensors[k].shape)}, wanted {list(v.shape)}" for k, v in own.items() if k in tensors and tensors[k].shape != v.shape]
+    if missing or extra or shapes:
+        raise StateMismatch(f"module '{name}' does not fit the checkpoint: missing {missing}, unknown {extra}, shapes {shapes}")
+    module.load_state_dict(tensors)
