@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from reports.summary import Axes, Cell, Row, Summary, parsed_settings
-from reports.wording import printable
+from harness.api import Better
+from reports.summary import Axes, Cell, Column, Row, Summary, parsed_settings
+from reports.wording import heading, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -70,7 +71,7 @@ def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:
     Returns:
         None where no row has both figures.
     """
-    panels = [(column, points) for y in axes.y if (column := summary.column(y)) and (points := _points(summary, axes.x, column.key))]
+    panels = [(column, points) for y in axes.y if (column := summary.column(y)) and (points := _points(summary, axes.x, column))]
     if not panels:
         return None
     from matplotlib import rc_context
@@ -100,6 +101,9 @@ def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:
             _dress(panel, axes.log_x and all(p.x > 0 for p in points))
         handles = {label: handle for panel in figure.axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
         figure.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
+        # A figure travels without its page, so it says itself what it was measured on.
+        told = " · ".join([*(warning.split(":")[0] for warning in summary.warnings), summary.counted])
+        figure.supxlabel(printable(told), x=0.01, ha="left", fontsize=8)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     # Only the element itself: the prologue and the metadata would bring outside addresses into the page.
@@ -108,14 +112,20 @@ def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:
     return Drawing(name, printable(axes.title), svg)
 
 
-def _points(summary: Summary, x: str, y: str) -> list[_Point]:
+def _points(summary: Summary, x: str, y: Column) -> list[_Point]:
+    """Points in the printed units."""
     points = []
     for row in summary.systems:
-        cell = row.cells[y]
+        cell = _printed(row.cells[y.key], y)
         where = _abscissa(summary, row, x)
         if cell.value is not None and where is not None:
             points.append(_Point(row, *where, cell))
     return points
+
+
+def _printed(cell: Cell, column: Column) -> Cell:
+    low, value, high = (None if v is None else v * column.factor for v in (cell.low, cell.value, cell.high))
+    return replace(cell, low=low, value=value, high=high)
 
 
 def _abscissa(summary: Summary, row: Row, x: str) -> tuple[float, float, float] | None:
@@ -124,7 +134,7 @@ def _abscissa(summary: Summary, row: Row, x: str) -> tuple[float, float, float] 
         value = parsed_settings(row.settings).get(x.removeprefix("settings."))
         return (float(value),) * 3 if isinstance(value, int | float) else None
     column = summary.column(x)
-    cell = row.cells[column.key] if column else None
+    cell = _printed(row.cells[column.key], column) if column else None
     if cell is None or cell.value is None:
         return None
     return cell.value, cell.value if cell.low is None else cell.low, cell.value if cell.high is None else cell.high
@@ -134,15 +144,17 @@ def _axis_label(summary: Summary, x: str) -> str:
     if x.startswith("settings."):
         return x.removeprefix("settings.").replace("_", " ")
     column = summary.column(x)
-    return "" if column is None else printable(f"{column.name} ({column.unit})" if column.unit else column.name)
+    return "" if column is None else printable(heading(column.name, column.shown_unit, Better.NEITHER))
 
 
 def _plot(panel: Panel, points: Sequence[_Point], labels: Sequence[str]) -> None:
-    families: dict[tuple[str, str], list[_Point]] = {}
+    families: dict[tuple[str, str, str], list[_Point]] = {}
     for p in points:
-        families.setdefault((p.row.facts.family or p.row.facts.label, p.row.facts.size), []).append(p)
+        # One adapter may hold many codecs: opus6 and opus16 are one of them at two rates, g722 beside them is another.
+        stem = re.sub(r"\d+$", "", p.row.facts.label)
+        families.setdefault((p.row.facts.family or p.row.facts.label, p.row.facts.size, stem), []).append(p)
     for family in families.values():
-        # One family at several rates (or one system under several settings) is a curve.
+        # One system at several rates (or under several settings) is a curve.
         if len(family) > 1:
             ordered = sorted(family, key=lambda p: p.x)
             colour = PALETTE[labels.index(ordered[0].row.facts.label) % len(PALETTE)]

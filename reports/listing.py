@@ -162,8 +162,9 @@ def _words(detail: Any) -> Iterator[tuple[str, str]]:
     if isinstance(detail, str) and detail:
         texts = {name: value for name, value in json.loads(detail).items() if isinstance(value, str)}
         for name, value in texts.items():
-            if value and name not in UNREAD and not (name.endswith("_normalised") and name.removesuffix("_normalised") in texts):
-                yield name, shortened(value, TEXT_LIMIT)
+            if name not in UNREAD and not (name.endswith("_normalised") and name.removesuffix("_normalised") in texts):
+                # That a recogniser heard nothing is a finding.
+                yield name, shortened(value, TEXT_LIMIT) or "(empty)"
 
 
 def _said(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:

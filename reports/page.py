@@ -134,9 +134,9 @@ def _results(summary: Summary) -> str:
         short = {c.key for c in summary.headline}
         first = [e for e in summary.error_rates if e.key in short] or list(summary.error_rates)
         parts += ["<h3>Error rates, %</h3>", _rates_table(first)]
-        if rest := [e for e in summary.error_rates if e not in first]:
-            names = ", ".join(dict.fromkeys(e.metric for e in rest))
-            parts.append(f"<details><summary>Error rates of {_shown(names)}</summary>{_rates_table(rest)}</details>")
+        if others := [e for e in summary.error_rates if e not in first]:
+            names = ", ".join(dict.fromkeys(e.metric for e in others))
+            parts.append(f"<details><summary>Error rates of {_shown(names)}</summary>{_rates_table(others)}</details>")
     parts.append('<ul class="notes">' + "".join(f"<li>{_shown(note.text)}</li>" for note in summary.notes) + "</ul>")
     return "\n".join(parts)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reports.failures import HEADINGS, whose
 from reports.summary import Cell, Column, Failure, Note, Row, Summary
-from reports.wording import count, printable, shortened
+from reports.wording import ARROWS, count, printable, shortened, unit_beside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,8 +20,9 @@ MIN_WIDTH = 100
 GROUPS_SHOWN = 6
 NOTES_SHOWN = 8
 NOTE_LIMIT = 240
-HEADING_WIDTH = 15
-"""About the width of an interval with three decimals, which most columns have anyway."""
+REASON_LIMIT = {"failure": 160, "reference": 120, "skipped": 90}
+HEADING_WIDTH = 16
+"""About that of an interval with three decimals, which most columns have anyway."""
 
 
 def print_summary(summary: Summary, console: Console, columns: Sequence[Column] | None = None) -> None:
@@ -60,7 +61,7 @@ def _print(summary: Summary, console: Console, columns: Sequence[Column]) -> Non
             console.print(Text(f" {_encodable(warning, console)} ", style=f"bold {style}"))
     for block in _blocks(summary, columns, console):
         console.print(block)
-    write("mean, scored/wanted outputs, interval below; a check mark: the best figure; signatures and all metrics: in the report", "dim")
+    write("mean, scored/wanted, interval below; ✓ best; signatures and the other metrics are in the report", "dim")
     _groups("reference", summary, console)
     if not _groups("failure", summary, console):
         write(f"{HEADINGS['failure']}: none", "bold")
@@ -111,18 +112,16 @@ def _cut(length: int, parts: int) -> list[range]:
 
 
 def _heading_lines(column: Column) -> list[str]:
-    """The heading broken after underscores and spaces, in as few lines as `HEADING_WIDTH` allows and those of like length."""
-    parts = column.heading.replace("_", "_\n").replace(" ", " \n").split("\n")
-    # The arrow stays with the word before it.
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [parts[-2] + parts[-1]]
+    """Name with its arrow, broken after underscores where it is longer than `HEADING_WIDTH`, and the unit below."""
+    parts = [part for part in (printable(column.name) + f" {ARROWS[column.better]}").rstrip().replace("_", "_\n").split("\n") if part]
+    # From the end, so that a short last part never stands alone.
     lines = [parts[-1]]
     for part in reversed(parts[:-1]):
-        if len((part + lines[0]).rstrip()) > HEADING_WIDTH:
-            lines.insert(0, part.rstrip())
+        if len(part) + len(lines[0]) > HEADING_WIDTH:
+            lines.insert(0, part)
         else:
             lines[0] = part + lines[0]
-    return lines
+    return [*lines, unit] if (unit := unit_beside(column.name, column.shown_unit)) else lines
 
 
 def _label_lines(row: Row, console: Console) -> list[str]:
@@ -238,7 +237,7 @@ def _groups(kind: str, summary: Summary, console: Console) -> bool:
 def _reason(failure: Failure, summary: Summary) -> str:
     status = "" if failure.kind == "skipped" else f"{failure.status.replace('_', ' ')}, "
     where = f"{whose(failure, summary.everywhere)}: " if failure.kind == "failure" else ""
-    return f"{where}{status}{shortened(failure.reason, 160)}"
+    return f"{where}{status}{shortened(failure.reason, REASON_LIMIT[failure.kind])}"
 
 
 def _scope(failure: Failure, summary: Summary) -> str:

@@ -52,9 +52,13 @@ def count(parameters: int) -> str:
 
 def heading(name: str, unit: str, better: Better) -> str:
     """``pesq_wb (MOS) ↑``; a unit that the name already ends in is not repeated."""
-    tail = name.rsplit("_", 1)[-1].lower()
-    shown = f" ({unit})" if unit and tail not in (unit.lower(), unit.lower().replace("bit/s", "bps")) else ""
+    shown = f" ({beside})" if (beside := unit_beside(name, unit)) else ""
     return f"{name}{shown} {ARROWS[better]}".rstrip()
+
+
+def unit_beside(name: str, unit: str) -> str:
+    """The unit, or "" where the name already ends in it."""
+    return "" if name.rsplit("_", 1)[-1].lower() in (unit.lower(), unit.lower().replace("bit/s", "bps")) else unit
 
 
 def printable(text: str) -> str:

@@ -63,6 +63,7 @@
     }
     const button = make("button", "act", `▶ ${audio.s.toFixed(2)} s`);
     button.type = "button";
+    button.append(make("span", "soft", ` · ${audio.rate / 1000} kHz`));
     button.setAttribute("aria-label", `Play ${name}, ${audio.s.toFixed(2)} seconds`);
     button.addEventListener("click", () => {
       const sound = document.createElement("audio");
@@ -75,74 +76,98 @@
       sound.focus();
       sound.play().catch(() => undefined); // A browser may refuse to start by itself; the controls are there.
     });
-    place.append(button, make("span", "small soft", ` ${audio.rate / 1000} kHz`));
+    place.append(button);
     if (audio.clipped) place.append(make("div", "small missing", `${audio.clipped} samples beyond ±1 are clipped in this player`));
     return place;
   };
 
-  const outputRow = (output) => {
+  // A figure as the tables above print it: in the printed unit, with the column's digits or, for rates, three significant ones.
+  const shown = (column, value) => {
+    const figure = value * column.factor;
+    let digits = column.decimals;
+    if (column.significant) digits = figure === 0 ? 0 : Math.min(9, Math.max(0, 2 - Number(figure.toExponential(2).split("e")[1])));
+    const text = figure.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+    return /[1-9]/.test(text) ? text : text.replace("-", "");
+  };
+  const nameOf = (output) => rows[output.row].label + (data.seeds ? `, seed ${output.seed}` : "");
+  const SHORT = { skipped_by_policy: "skipped", metric_undefined: "undefined", invalid_input: "invalid" };
+
+  const outputRow = (output, shownColumns) => {
     const row = rows[output.row];
     const line = make("tr", row.calibration ? "calibration" : "");
-    const name = make("th", "", row.label);
+    const name = make("th");
+    name.append(make("span", "name", row.label));
     name.scope = "row";
     if (data.seeds) name.append(make("span", "more", `seed ${output.seed}`));
     line.append(name);
     const cell = make("td", "player");
-    cell.append(player(output.audio, row.label));
+    cell.append(player(output.audio, nameOf(output)));
     line.append(cell);
-    columns.forEach((column, i) => {
+    for (const i of shownColumns) {
       const value = output.values[i];
-      const missing = output.missing?.[i];
+      const missing = output.missing[i];
       const td = make("td");
-      if (value !== null) td.append(make("span", "value", value.toLocaleString("en", { minimumFractionDigits: column.decimals, maximumFractionDigits: column.decimals })));
-      else if (missing) {
-        const mark = make("span", "why missing", missing.split(":")[0].replaceAll("_", " "));
-        mark.title = missing;
-        td.append(mark);
-      } else td.append("–");
+      if (value !== null) td.append(make("span", "value", shown(columns[i], value)));
+      else if (missing) td.append(make("span", missing === "skipped_by_policy" ? "why" : "why missing", SHORT[missing] ?? missing));
+      else td.append(make("span", "soft", "–"));
       line.append(td);
-    });
+    }
     return line;
+  };
+
+  // Whose text or reason it is: "all systems" where every output of the item has it.
+  const owners = (item, at) => {
+    const tested = item.outputs.filter((o) => !rows[o.row].calibration).length;
+    const mine = at.filter((i) => !rows[item.outputs[i].row].calibration).length;
+    return mine > 1 && mine === tested && at.length === mine ? "all systems" : at.map((i) => nameOf(item.outputs[i])).join(", ");
+  };
+  const lines = (title, entries) => {
+    if (!entries.length) return [];
+    const block = make("dl", "words small");
+    for (const [who, what, text, className] of entries) {
+      const value = make("dd", className);
+      value.append(make("span", "soft", `${what}: `), text);
+      block.append(make("dt", "", who), value);
+    }
+    return [make("h4", "small", title), block];
   };
 
   const inside = (item) => {
     const body = make("div", "inside");
     if (item.about.length || item.prompt) body.append(make("p", "small soft", [...item.about, item.prompt && `prompt: ${item.prompt}`].filter(Boolean).join(" · ")));
+    // A metric that no output of this item has a figure or a failure of would be an empty column.
+    const some = (i) => item.outputs.some((o) => o.values[i] !== null || (o.missing[i] && o.missing[i] !== "skipped_by_policy"));
+    const shownColumns = data.order.filter(some);
     const scroll = make("div", "scroll");
     scroll.tabIndex = 0;
     const table = make("table");
     const head = table.createTHead().insertRow();
-    for (const [text, left] of [["system", true], ["audio", true], ...columns.map((c) => [c.heading, false])]) {
+    for (const [text, left, unit] of [["system", true], ["audio", true], ...shownColumns.map((i) => [columns[i].heading, false, columns[i].unit])]) {
       const th = make("th", left ? "left" : "", text);
+      if (unit) th.append(make("span", "unit", unit));
       th.scope = "col";
       head.append(th);
     }
     const rowsHere = table.createTBody();
     if (Object.keys(item.reference).length) {
       const line = rowsHere.insertRow();
-      line.append(make("th", "", "reference"));
+      const name = make("th");
+      name.scope = "row";
+      name.append(make("span", "name", "reference"));
       const cell = make("td", "player");
       cell.append(player(item.reference, `the reference of ${item.id}`));
-      line.append(cell);
-      columns.forEach(() => line.append(make("td")));
+      line.append(name, cell);
+      for (const _ of shownColumns) line.append(make("td"));
     }
-    for (const output of item.outputs) rowsHere.append(outputRow(output));
+    for (const output of item.outputs) rowsHere.append(outputRow(output, shownColumns));
     scroll.append(table);
     body.append(scroll);
-    for (const output of item.outputs) {
-      for (const [i, words] of Object.entries(output.words ?? {})) {
-        for (const [key, text] of Object.entries(words)) {
-          const line = make("p", "words small");
-          line.append(make("b", "", rows[output.row].label), make("span", "soft", ` ${columns[i].name} ${key}: `), text);
-          body.append(line);
-        }
-      }
-      for (const reason of new Set(Object.values(output.missing ?? {}))) {
-        const line = make("p", "words small");
-        line.append(make("b", "", rows[output.row].label), make("span", "missing", ` ${reason}`));
-        body.append(line);
-      }
-    }
+    const failed = item.reasons.filter((r) => r.status !== "skipped_by_policy");
+    const skipped = item.reasons.filter((r) => r.status === "skipped_by_policy");
+    const reason = (r) => [owners(item, r.outputs), r.metrics.join(", "), r.text, r.status === "skipped_by_policy" ? "" : "missing"];
+    body.append(...lines("Without a figure", failed.map(reason)));
+    body.append(...lines("Texts", item.words.map((w) => [owners(item, w.outputs), `${w.metrics.join(", ")} ${w.name}`, w.text])));
+    body.append(...lines("Skipped", skipped.map(reason)));
     return body;
   };
 
@@ -153,18 +178,25 @@
   const PAGE = 25;
   let page = 0;
   const text = items.map((item) => `${item.id} ${item.text} ${item.about.join(" ")}`.toLowerCase());
-  // The mean over the systems under test orders the items of a metric.
+  // The chosen system, or the mean over all systems under test, orders the items.
+  const whose = document.getElementById("whose");
+  const counted = (item) => item.outputs.filter((o) => (whose.value === "" ? !rows[o.row].calibration : o.row === Number(whose.value)));
   const level = (item, column) => {
-    const values = item.outputs.filter((o) => !rows[o.row].calibration).map((o) => o.values[column]).filter((v) => v !== null);
+    const values = counted(item).map((o) => o.values[column]).filter((v) => v !== null);
     return values.length ? values.reduce((a, b) => a + b, 0) / values.length : NaN;
+  };
+  const failures = (item) => counted(item).reduce((n, o) => n + Object.values(o.missing).filter((m) => m !== "skipped_by_policy").length, 0);
+  const standing = (item) => {
+    if (order.value === "") return "";
+    if (order.value === "failures") return `${failures(item)} failed`;
+    const column = columns[Number(order.value)];
+    const value = level(item, Number(order.value));
+    return Number.isNaN(value) ? "–" : `${column.name} ${shown(column, value)}`;
   };
   const chosen = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = items.map((item, i) => i).filter((i) => words.every((word) => text[i].includes(word)));
-    if (order.value === "failures") {
-      const failures = (i) => items[i].outputs.reduce((n, o) => n + Object.keys(o.missing ?? {}).length, 0);
-      return found.sort((a, b) => failures(b) - failures(a));
-    }
+    if (order.value === "failures") return found.sort((a, b) => failures(items[b]) - failures(items[a]) || a - b);
     if (order.value !== "") {
       const column = Number(order.value);
       const sign = columns[column].better === "higher" ? 1 : -1;
@@ -188,7 +220,11 @@
     list.replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map((i) => {
       const box = make("details", "item");
       const line = make("summary");
-      line.append(make("span", "id", items[i].id), make("span", "text", items[i].text || "(no text)"));
+      const said = make("span", "text", items[i].text || "(no text)");
+      // Which of several shapes of a character is drawn, and how it is read aloud, follows the language.
+      if (items[i].language) said.lang = items[i].language;
+      line.append(make("span", "id", items[i].id), said);
+      if (standing(items[i])) line.append(make("span", "standing", standing(items[i])));
       box.append(line);
       box.addEventListener("toggle", () => { if (box.open && box.children.length === 1) box.append(inside(items[i])); });
       return box;
@@ -199,7 +235,7 @@
     next.disabled = page === pages - 1;
     pager.replaceChildren(back, make("span", "small soft", `${found.length} items, page ${page + 1} of ${pages}`), next);
   };
-  for (const control of [search, order]) control.addEventListener("input", () => { page = 0; show(); });
+  for (const control of [search, order, whose]) control.addEventListener("input", () => { page = 0; show(); });
   section.append(list, pager);
   show();
 })();

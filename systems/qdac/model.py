@@ -37,9 +37,7 @@ class QdacModel(nn.Module):
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()
         self.config = config
-        codebook = CodebookConfig(
-            size=config.codebook_size, dim=config.codebook_dim, update=config.update, normalise=config.codebook_dim < config.latent_dim
-        )
+        codebook = CodebookConfig(size=config.codebook_size, dim=config.codebook_dim, update=config.update)
         self.encoder = build_encoder(config)
         self.quantizer = ResidualQuantizer(
             ResidualConfig(config.num_codebooks, config.latent_dim, codebook, first_supervised=True, dropout=config.dropout)
@@ -48,7 +46,9 @@ class QdacModel(nn.Module):
 
     def forward(self, audio: Tensor, active: Tensor | None = None, generator: torch.Generator | None = None) -> Reconstruction:
         """Codes and decodes ``audio [B, N]``, N a whole number of frames, with the first ``active [B]`` codebooks of each item."""
-        quantized = self.quantizer(self.encoder(audio), active, generator)
+        latent = self.encoder(audio).float()
+        with torch.autocast(latent.device.type, enabled=False):  # nearest entries are looked for in full precision
+            quantized = self.quantizer(latent, active, generator)
         return Reconstruction(self.decoder(quantized.latent), quantized)
 
     def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:

@@ -88,7 +88,11 @@ class ReconstructionObjective(nn.Module):
         self.mels = nn.ModuleList(LogMel(sample_rate, window, bands) for window, bands in config.mel_scales)
 
     def forward(self, output: Tensor, reference: Tensor) -> ReconstructionLoss:
-        """Distances of ``output [B, N]`` to ``reference [B, N]``."""
+        """Distances of ``output [B, N]`` to ``reference [B, N]``, in full precision whatever surrounds the call."""
+        with torch.autocast(output.device.type, enabled=False):
+            return self._distances(output, reference)
+
+    def _distances(self, output: Tensor, reference: Tensor) -> ReconstructionLoss:
         mel = complex_distance = output.new_zeros(())
         for scale in self.mels:
             length = output.shape[1] // scale.analysis.hop * scale.analysis.hop

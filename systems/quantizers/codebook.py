@@ -20,7 +20,7 @@ class CodebookConfig:
         update: "ema" moves every entry towards the mean of what chose it; "gradient" leaves that to a codebook loss and the optimiser.
         supervised: entries also take gradients under "ema" (from a loss on the codebook's embeddings).
         decay: of the moving average, per call.
-        normalise: search on the unit sphere (the nearest direction instead of the nearest point).
+        normalise: search for the nearest direction instead of the nearest point (DAC); entries keep a length of their own.
         kmeans_iterations: Lloyd steps on the first batch; 0 keeps the random start.
         revival_share: an entry used less than this share of the mean is replaced by a vector of the batch; 0 never.
     """
@@ -134,8 +134,6 @@ class Codebook(nn.Module):
             self.usage[dead] = 1.0
 
     def _gather(self, flat: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        if self.config.normalise:
-            flat = functional.normalize(flat, dim=-1)
         sums = torch.zeros_like(self.entries).index_add_(0, indices, flat)
         counts = torch.bincount(indices, minlength=self.config.size).to(sums.dtype)
         return _over_ranks(sums), _over_ranks(counts)

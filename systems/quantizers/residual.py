@@ -119,6 +119,12 @@ class ResidualQuantizer(nn.Module):
             total = latent + (total - latent).detach()
         return Quantized(total, torch.stack(found, dim=1), first, commitment / len(found), codebook / len(found))
 
+    def first(self, latent: Tensor) -> Tensor:
+        """Codebook 1's embeddings ``[B, T, d]`` of ``latent [B, T, D]``, with the gradient of `Quantized.first`; learns nothing."""
+        inner = self.project_in[0](latent) if self._factorised else latent
+        book = self.codebooks[0]
+        return book.decode(book.search(inner)) + (inner - inner.detach())
+
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Indices int64 ``[B, K, T]`` of ``latent [B, T, D]``, of the first ``num_codebooks``; learns nothing."""
         residual, found = latent, []

@@ -89,7 +89,9 @@ def split(corpus: Corpus, held_out: int) -> Split:
         BadRecordings: nothing would be left to train on.
     """
     if held_out >= len(corpus.items):
-        raise BadRecordings(f"{held_out} recordings are to be held out, but there are only {len(corpus.items)}; give more data or held_out=0")
+        raise BadRecordings(
+            f"{held_out} recordings are to be held out, but there are only {len(corpus.items)}; give more data or held_out=0"
+        )
     ranked = sorted(range(len(corpus.items)), key=lambda i: hashlib.sha256(corpus.items[i].id.encode()).digest())
     return Split(corpus.subset(sorted(ranked[held_out:])), corpus.subset(sorted(ranked[:held_out])))
 

@@ -140,12 +140,15 @@ class _Loop:
         trainer = self._trainer
         state = trainer.state()  # every process takes part
         if self._leads and self._logbook is not None:
+            export = trainer.export()  # refuses weights that are not finite, before they overwrite a good checkpoint
             save_state(self._folder / CHECKPOINT, state)
             numbers = trainer.validate()
             if numbers:
                 self._logbook.write(trainer.finished, numbers)
-                self._say(f"step {trainer.finished}/{trainer.config.steps}  held out: " + "  ".join(f"{k[6:]} {v:.4g}" for k, v in numbers.items()))
-            export = trainer.export()
+                self._say(
+                    f"step {trainer.finished}/{trainer.config.steps}  held out: "
+                    + "  ".join(f"{k[6:]} {v:.4g}" for k, v in numbers.items())
+                )
             metadata = {
                 **self._config.metadata,
                 "steps": str(trainer.finished),
@@ -161,7 +164,7 @@ class _Loop:
 
 
 def _described(readings: Mapping[str, float]) -> str:
-    """ "generator 3.21 (mel 2.1, vq .4) lr 5e-04 norm 1.2" for every player; skipped steps if there were any."""
+    """For every player "generator 3.21 (mel 2.1, vq .4) lr 5e-04 norm 1.2"; skipped steps if there were any."""
     players = dict.fromkeys(name.partition("/")[0] for name in readings if "/" in name)
     words = []
     for player in players:

@@ -65,7 +65,7 @@ class ManyProcesses(Processes):
     """
 
     def __init__(self, cpu: bool) -> None:
-        from accelerate import PartialState
+        from accelerate import PartialState  # type: ignore[import-not-found,unused-ignore]
 
         self._state = PartialState(cpu=cpu)
         super().__init__(self._state.device)
@@ -73,15 +73,15 @@ class ManyProcesses(Processes):
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         import torch
-        from accelerate.utils import reduce
+        from accelerate.utils import reduce  # type: ignore[import-not-found,unused-ignore]
 
         for parameter in parameters:
             if parameter.grad is None:  # another process may have one: all must send the same message
                 parameter.grad = torch.zeros_like(parameter)
         grads = [p.grad for p in parameters if p.grad is not None]
         message = torch.cat([loss.reshape(1).float(), *(g.reshape(-1).float() for g in grads)])
-        mean = reduce(message, "mean")
-        pieces = mean[1:].split([g.numel() for g in grads])
+        mean: Tensor = reduce(message, "mean")
+        pieces = torch.split(mean[1:], [g.numel() for g in grads])
         for grad, piece in zip(grads, pieces, strict=True):
             grad.copy_(piece.view_as(grad))
         return mean[0]
@@ -118,7 +118,7 @@ class ManyProcesses(Processes):
 
 
 def join(device: str) -> Processes:
-    """This process, or its place among those a launcher started.
+    """A process by itself, or its place among those a launcher started.
 
     Args:
         device: "auto" (an accelerator where there is one), "cpu", "cuda", "cuda:1" ...

@@ -140,5 +140,5 @@ class Recipe(Protocol):
         ...
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """safetensors tensors and metadata of the usable model; averaged weights are in place."""
+        """Tensors (for safetensors) and metadata of the usable model; averaged weights are in place."""
         ...

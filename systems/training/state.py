@@ -97,7 +97,11 @@ def random_state(device: torch.device, generator: torch.Generator) -> State:
     """The states of every random number generator that a recipe may draw from: torch (CPU and device), numpy, python, the recipe's own."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, words, spare = random.getstate()
-    tensors = {"torch": torch.get_rng_state(), "generator": generator.get_state(), "numpy": torch.from_numpy(np.asarray(keys, dtype=np.int64))}
+    tensors = {
+        "torch": torch.get_rng_state(),
+        "generator": generator.get_state(),
+        "numpy": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+    }
     if device.type != "cpu":
         tensors["device"] = torch.get_device_module(device).get_rng_state(device)
     return State(tensors, {"numpy": [kind, int(position), int(has_gauss), float(gauss)], "python": [version, list(words), spare]})

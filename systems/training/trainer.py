@@ -136,7 +136,7 @@ class Trainer:
 
     def readings(self) -> dict[str, float]:
         """Means since the last reading: "player/part", "player/lr"; "skipped" counts from the start of the run. Waits for the device."""
-        found = {}
+        found: dict[str, float] = {}
         for player in self._players:
             found |= {f"{player.name}/{name}": value for name, value in player.meter.read().items()}
             found[f"{player.name}/lr"] = player.learning_rate(self.finished - 1)
@@ -257,7 +257,9 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _load_module(name: str, module: Any, tensors: Mapping[str, Tensor]) -> None:
     own = module.state_dict()
     missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    shapes = [f"{k} is {list(tensors[k].shape)}, wanted {list(v.shape)}" for k, v in own.items() if k in tensors and tensors[k].shape != v.shape]
+    shapes = [
+        f"{k} is {list(tensors[k].shape)}, wanted {list(v.shape)}" for k, v in own.items() if k in tensors and tensors[k].shape != v.shape
+    ]
     if missing or extra or shapes:
         raise StateMismatch(f"module '{name}' does not fit the checkpoint: missing {missing}, unknown {extra}, shapes {shapes}")
     module.load_state_dict(tensors)

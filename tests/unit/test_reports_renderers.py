@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,81 @@ def test_terminal_is_harmless_and_fits(run: Any) -> None:
     assert "↑" in printed(summary, 100) and "^" in printed(summary, 100, "ascii")
 
 
+def test_every_format_says_what_is_wrong_with_the_run(run: Any) -> None:
+    run.manifest["status"] = "partial"
+    summary = summarise(run, QUICK)
+    texts = {
+        "markdown": markdown.render(summary),
+        "latex": latex.render(summary),
+        "terminal": printed(summary, 100),
+        "page": "".join(page.render(run, summary)),
+    }
+    for name, text in texts.items():
+        first = re.search(r"12\.3|12,34", text)
+        assert first, name
+        for words in ("SYNTHETIC SPEECH", "PARTIAL RUN", "RANDOM WEIGHTS", "3 items of fake, 2 systems"):
+            # On a terminal the systems table and the notes come before; the label stands right above the figures.
+            assert 0 <= text.find(words) < first.start(), (name, words)
+    row = next(csv.DictReader(io.StringIO(tidy.render(summary))))
+    assert row["partial"].startswith("PARTIAL RUN") and row["num_systems"] == "2" and row["synthetic"].startswith("SYNTHETIC SPEECH")
+    assert latex.render(summary).count("SYNTHETIC SPEECH") == 2
+
+
+def test_terminal_ends_with_the_headline_and_the_failures(run: Any) -> None:
+    lacking = (run.frame["system"] == NASTY) & (run.frame["metric"] == "stoi") & (run.frame["item"] == "i0")
+    summary = summarise(replace(run, frame=run.frame[~lacking]), QUICK)
+    assert any(note.metrics == ("stoi",) for note in summary.notes)
+    columns = [c for c in summary.columns if c.key in ("emitted_bps", "pesq_wb")]
+    lines = printed(summary, 100, columns=columns).splitlines()
+    at = [next(i for i, line in enumerate(lines) if line.startswith(start)) for start in ("Systems", "Notes", "Resynthesis", "Failures")]
+    assert at == sorted(at) and len(lines) < 40
+    # What is said of a metric that is not shown is left to the files, and so are the signatures.
+    assert not any("stoi" in line for line in lines) and not any("|v1|" in line for line in lines)
+
+
+def test_calibration_rows_stand_where_they_have_figures(tmp_path: Path) -> None:
+    fake = fake_runs().FakeRun(tmp_path, {f"i{i}": "x" for i in range(3)}, systems={"a": {}, "b": {}}, calibration=["impostor"])
+    for i in range(3):
+        for system in "ab":
+            for key in ("pesq_wb", "stoi", "wer", "rtf"):
+                fake.add(system, key, f"i{i}", 1.0 + i)
+        fake.add("impostor", "stoi", f"i{i}", 0.5)
+    summary = summarise(fake.run(), QUICK)
+    chosen = {c.key: c for c in summary.columns}
+    with_it = printed(summary, 100, columns=[chosen["pesq_wb"], chosen["stoi"]])
+    assert with_it.count("impostor") == 1
+    assert "impostor" not in printed(summary, 100, columns=[chosen["wer"], chosen["rtf"]])
+    # No row is followed by an empty one.
+    table = with_it[with_it.index("pesq_wb") :].splitlines()
+    assert all(line.strip() for line in table)
+
+
+def test_output_that_is_no_terminal_is_100_wide(run: Any) -> None:
+    from rich.console import Console
+
+    summary = summarise(run, QUICK)
+    assert max(map(len, printed(summary, 40).splitlines())) in range(81, 101)
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
+    terminal.print_summary(summary, console)
+    assert max(map(len, console.file.getvalue().splitlines())) <= 60 and console.width == 60  # type: ignore[attr-defined]
+
+
+def test_texts_and_reasons_of_an_item_are_told_once(tmp_path: Path) -> None:
+    fake = fake_runs().FakeRun(tmp_path, {"i0": "Said."}, systems={"a": {}, "b": {}, "c": {}})
+    for system, heard in (("a", "set"), ("b", "set"), ("c", "")):
+        detail = {"reference": "Said.", "transcript": heard, "transcript_normalised": heard, "unit": "word"}
+        fake.add(system, "wer", "i0", 1.0, detail=detail)
+        fake.add(system, "stoi", "i0", status=Status.SKIPPED_BY_POLICY, reason="no figure of it here")
+        fake.add(system, "rtf", "i0", status=Status.SKIPPED_BY_POLICY, reason="no figure of it here")
+    run = fake.run()
+    (item,) = listed(run, summarise(run, QUICK), 1.0, 10).items
+    said = [(w["name"], w["text"], w["outputs"], w["metrics"]) for w in item["words"]]
+    assert said == [("transcript", "set", [0, 1], ["wer"]), ("transcript", "(empty)", [2], ["wer"])]
+    assert [(r["text"], r["outputs"], sorted(r["metrics"])) for r in item["reasons"]] == [
+        ("no figure of it here", [0, 1, 2], ["rtf", "stoi"])
+    ]
+
+
 def test_terminal_with_eight_by_eight(tmp_path: Path) -> None:
     tests = fake_runs()
     names = [f"measure_number_{i}" for i in range(8)]
@@ -184,7 +260,9 @@ def test_figures_are_xml_and_take_dollars_literally(run: Any) -> None:
     (drawing,) = figures.draw_all(summarise(run, QUICK))
     root = ElementTree.fromstring(drawing.standalone())
     words = "".join(root.itertext())
-    assert "emitted_bps (bit/s)" in words and "pesq_wb (MOS)" in words and "a|b_$100%" in words
+    # In the printed unit, and labelled: a figure is seen without its page.
+    assert "emitted_bps (kbit/s)" in words and "3 items of fake, 2 systems" in words and "SYNTHETIC SPEECH" in words
+    assert "pesq_wb (MOS)" in words and "a|b_$100%" in words
     assert drawing.name == "01_quality_rate" and figures.INK not in drawing.inline()
     assert figures.draw_all(summarise(run, QUICK)) == (drawing,)
 
@@ -261,6 +339,23 @@ def test_files_are_whole_or_untouched(run: Any, tmp_path: Path, monkeypatch: pyt
 )
 def test_numbers_have_about_four_digits(value: float, shown: str) -> None:
     assert wording.number(value, wording.decimals([value])) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (512.0, "512"),
+        (64.237, "64.2"),
+        (5.93, "5.93"),
+        (0.0278, "0.0278"),
+        (9.999, "10.0"),
+        (1234.5, "1,234"),
+        (0.0, "0"),
+        (-5.934, "-5.93"),
+    ],
+)
+def test_rates_have_three_significant_digits(value: float, shown: str) -> None:
+    assert wording.significant(value) == shown
 
 
 def test_no_minus_before_zero() -> None:

@@ -18,6 +18,7 @@ from harness.api import Audio, Better, CodecSpec, Codes, Evidence, Item, MetricI
 from harness.errors import Incomparable, StoreError
 from harness.frame import COLUMNS, Run
 from harness.registry import metric_class
+from reports.failures import whose
 from reports.summary import Summary
 from reports.tables import Statistics, summarise
 
@@ -157,8 +158,9 @@ def test_who_is_to_blame(fake: FakeRun) -> None:
     assert sum(b.statuses.values()) == b.n_total + b.n_excluded + b.n_skipped == 4
     # Coverage 100 % against 50 %: nobody is called best.
     assert not any(r.best for r in summary.rows)
-    assert any("not ranked, coverage differs (50% to 100%)" in note for note in summary.notes)
-    assert [(f.kind, f.label, f.records) for f in summary.failures] == [("failure", "b", 1), ("reference", "", 1), ("skipped", "b", 1)]
+    assert any("not ranked, coverage differs (50% to 100%)" in note.text for note in summary.notes)
+    groups = [(f.kind, f.labels, f.records) for f in summary.failures]
+    assert groups == [("failure", ("b",), 1), ("reference", (), 1), ("skipped", ("b",), 1)]
 
 
 def test_failure_is_never_a_number(fake: FakeRun) -> None:
@@ -313,7 +315,8 @@ def test_missing_measurements_are_told(fake: FakeRun) -> None:
     summary = summarise(fake.run(), QUICK)
     assert cell(summary, "a", "pesq_wb").n_missing == 3
     assert not any(r.best for r in summary.rows)
-    assert summary.notes[0].startswith("PARTIAL RUN") and any("3 measurements are missing" in n for n in summary.notes)
+    assert summary.partial.startswith("PARTIAL RUN") and summary.warnings == (summary.partial,)
+    assert [n.text for n in summary.notes if "missing" in n.text] == ["a: 3 measurements are missing of every metric."]
 
 
 def test_seed_spread_stands_beside_the_interval(fake: FakeRun) -> None:
@@ -337,6 +340,49 @@ def test_equal_failures_are_one_group(fake: FakeRun) -> None:
         fake.add("a", "pesq_wb", f"i{n}", status=Status.METRIC_UNDEFINED, side="output", reason=reason)
     (group,) = summarise(fake.run(), QUICK).failures
     assert (group.records, group.items, group.reason) == (4, ("i0", "i1", "i2", "i3"), "i0: 0.01 s, PESQ needs 0.25 s")
+
+
+def test_what_is_skipped_for_one_reason_is_one_group(fake: FakeRun) -> None:
+    for system in "ba":
+        for n in range(4):
+            fake.add(system, "stoi", f"i{n}", 0.9)
+            for key in ("wer", "perplexity"):
+                fake.add(system, key, f"i{n}", status=Status.SKIPPED_BY_POLICY, reason="no recogniser for zh")
+            fake.add(system, "pesq_wb", f"i{n}", status=Status.FAILED, side="output", reason="decoder raised")
+    summary = summarise(fake.run(), QUICK)
+    found = [(f.kind, f.labels, f.records, f.metrics) for f in summary.failures]
+    # A failure stays its system's own, what nobody is to blame for is told once.
+    assert found == [
+        ("failure", ("a",), 4, ("pesq_wb",)),
+        ("failure", ("b",), 4, ("pesq_wb",)),
+        ("skipped", ("a", "b"), 16, ("perplexity", "wer")),
+    ]
+    assert [whose(f, summary.everywhere) for f in summary.failures] == ["a", "b", "all 2 systems"]
+    (note,) = [n for n in summary.notes if "no recogniser" in n.text]
+    assert note.text == "wer, perplexity: no figure for any system: no recogniser for zh." and note.metrics == ("wer", "perplexity")
+
+
+def test_rates_are_printed_in_three_digits_each(fake: FakeRun) -> None:
+    for n in range(4):
+        for system, bps, rtf in (("a", 512_000.0, 0.00006), ("b", 28.0, 1.25)):
+            fake.add(system, "emitted_bps", f"i{n}", bps)
+            fake.add(system, "rtf", f"i{n}", rtf)
+    summary = summarise(fake.run(), QUICK)
+    bps, rtf = summary.column("emitted_bps"), summary.column("rtf")
+    assert bps and rtf and bps.heading == "emitted_bps (kbit/s)" and bps.unit == "bit/s"
+    assert [bps.shown(cell(summary, s, "emitted_bps").value) for s in "ab"] == ["512", "0.0280"]
+    assert [rtf.shown(cell(summary, s, "rtf").value) for s in "ab"] == ["0.0000600", "1.25"]
+    assert cell(summary, "a", "emitted_bps").value == 512_000.0
+
+
+def test_warnings_name_what_is_wrong_with_a_run(fake: FakeRun) -> None:
+    fake.synthetic, fake.status = True, "partial"
+    fake.systems["a"]["weights"] = "random"
+    for system in "ab":
+        fake.add(system, "pesq_wb", "i0", 2.0)
+    summary = summarise(fake.run(), QUICK)
+    assert [w.split(":")[0] for w in summary.warnings] == ["PARTIAL RUN", "RANDOM WEIGHTS", "SYNTHETIC SPEECH"]
+    assert summary.random.startswith("RANDOM WEIGHTS: a;") and summary.counted == "4 items of fake, 2 systems"
 
 
 @pytest.mark.parametrize(("synthetic", "start"), [(True, "SYNTHETIC SPEECH: all 4 items"), (False, "")])

@@ -1,0 +1,133 @@
+"""Two processes on the CPU (gloo, through accelerate): equal weights from different data, and one process's result from two halves."""
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+STUBS = ROOT / "tests" / "stubs"
+
+needs_accelerate = pytest.mark.skipif(
+    importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed: pip install 'speech-systems-harness[train]'"
+)
+
+# Trains, then every process writes what it ended with and what it saw.
+SCRIPT = """
+import json, os, sys
+import torch
+import stub_recipe
+from harness import training
+from safetensors.torch import save_file
+folder, words = sys.argv[1], sys.argv[2:]
+kept = []
+class Watched(stub_recipe.FramesRecipe):
+    def __init__(self, **parameters):
+        super().__init__(**parameters)
+        kept.append(self)
+stub_recipe.FramesRecipe = Watched
+torch.set_num_threads(1)
+training.main(words)
+recipe, rank = kept[0], os.environ["RANK"]
+tensors = {f"{m}/{k}": v.contiguous() for m, module in recipe.modules().items() for k, v in module.state_dict().items()}
+save_file({**tensors, "rows": torch.stack(recipe.first_rows)}, f"{folder}/rank{rank}.safetensors")
+"""
+
+
+def train_together(folder, words, processes=2):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder.mkdir()
+    started = []
+    for rank in range(processes):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(STUBS), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+        command = [sys.executable, "-c", SCRIPT, str(folder), *words, f"out={folder / 'out'}"]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=folder))
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    assert [p.returncode for p in started] == [0] * processes, "\n".join(errors)
+    return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)], errors
+
+
+@needs_accelerate
+def test_two_processes_see_different_data_and_end_with_equal_weights(make_dataset, tmp_path):
+    root = make_dataset([f"text {i}" for i in range(8)])
+    words = ["system=stub_frames", f"data={root}", "held_out=2", "device=cpu", "checkpoint_s=1000"]
+    (first, second), errors = train_together(tmp_path / "once", [*words, "steps=24"])
+    assert "cpu x 2" in errors[0]
+    assert "step 24/24" in errors[0]
+    assert "step" not in errors[1]  # one voice
+    assert first.keys() == second.keys()
+    for name in first:
+        if name != "rows":
+            assert torch.equal(first[name], second[name]), name
+    rows = [set(map(tuple, r["rows"].tolist())) for r in (first, second)]
+    assert len(rows[0]) == 24
+    assert rows[0].isdisjoint(rows[1])
+
+    # Stopped half-way (steps only sets the schedule's end, which this recipe's constant rate hides from nothing: compare the same plan).
+    plan = json.loads((tmp_path / "once" / "out" / "training.json").read_text())
+    assert plan["identity"]["system"] == "stub_frames"
+    (again, _), errors = train_together(tmp_path / "again", [*words, "steps=24"])
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@needs_accelerate
+def test_gradients_are_the_mean_over_processes(tmp_path):
+    """Against the mean computed by hand; a parameter without gradient on one side counts as zero there."""
+    script = """
+import sys, torch
+from systems.training.processes import join
+processes = join("cpu")
+torch.manual_seed(processes.rank)
+a, b = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 2))
+a.grad = torch.full((3,), float(processes.rank + 1))
+if processes.rank == 0:
+    b.grad = torch.ones(2, 2)
+loss = processes.mean_gradients([a, b], torch.tensor(float(processes.rank)))
+assert loss.item() == 0.5
+assert torch.equal(a.grad, torch.full((3,), 1.5)), a.grad
+assert torch.equal(b.grad, torch.full((2, 2), 0.5)), b.grad
+own = torch.full((2,), float(processes.rank)); count = torch.tensor(processes.rank + 5)
+processes.follow_first([own, count])
+assert own.tolist() == [0.0, 0.0] and count.item() == 5
+assert processes.agree([processes.rank, 7]) == [0, 7]
+assert processes.any(processes.rank == 1) and not processes.any(False)
+assert processes.gather(processes.rank) == [0, 1]
+processes.wait(); processes.close()
+"""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = []
+    for rank in range(2):
+        environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}  # fmt: skip
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        started.append(subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    assert [p.returncode for p in started] == [0, 0], "\n".join(errors)
+
+
+def test_without_accelerate_several_processes_are_refused(make_dataset, tmp_path, stubs, monkeypatch):
+    from harness.errors import MissingDependency
+    from harness.training import main
+
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    root = make_dataset(["a", "b", "c"])
+    with pytest.raises(MissingDependency, match=r"\[train\]"):
+        main(["system=stub_frames", f"data={root}", "held_out=1", f"out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
