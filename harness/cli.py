@@ -42,6 +42,25 @@ Every setting is key=value; `harness run --show-config` prints them all with the
   run.name=NAME  run.root=DIR  run.overwrite=true  run.keep_failed=true  run.max_failures=N  run.allow_missing=true
 """
 
+TRAIN_HELP = """\
+  harness train system=NAME data=MANIFEST [key=value ...]
+
+  system=NAME       what to train: a variant (`harness list systems`) whose family can be trained
+  data=PATH         manifest (CSV, JSONL) or corpus folder, as `harness run dataset.root=PATH` takes it
+  valid=PATH        held-out recordings; without it held_out=8 of the data are kept back
+  out=DIR           where everything goes (runs/train-SYSTEM-DIGEST); holds checkpoint.safetensors, model.safetensors, log.csv, curve.png
+  steps=N           planned length; the learning rate ends there (20000)
+  minutes=M         stop after so much time of this start, with a checkpoint
+  resume=false      refuse to continue a checkpoint found in out (default: continue it)
+  overwrite=true    begin anew in a folder that holds another training; what is there is moved aside
+  device=auto|cpu|cuda   precision=float32|bfloat16   seed=0   threads=N   average_decay=0.999
+  log_s=10  checkpoint_s=180  memory_gib=8  max_skipped=20  tensorboard=true
+  anything else     a parameter of the recipe, e.g. size=small batch_size=16; training.batch_size=16 says which group of them is meant
+
+The same command again continues where it stopped. Several processes: torchrun --nproc_per_node=2 -m harness.cli train ... (needs the
+[train] extra). Exit codes: 0 done or out of time, 1 diverged, 2 cannot be carried out, 130 stopped by a signal (resumable).
+"""
+
 LISTS = {
     "systems": "systems",
     "suites": "suite",
@@ -80,13 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Help as wide as the terminal; told here, because argparse would import shutil (2 ms) to find out, also when it prints nothing."""
+    try:
+        width = os.get_terminal_size().columns
+    except OSError:
+        width = 120
+    return argparse.RawDescriptionHelpFormatter(prog, width=width - 2)
+
+
 def _parser() -> argparse.ArgumentParser:
     from harness import __version__
 
-    raw = argparse.RawDescriptionHelpFormatter
+    raw = _formatter
     parser = argparse.ArgumentParser(prog="harness", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", prog="harness")
 
     run = verbs.add_parser("run", help="run a suite: predict, score, report", description=RUN_HELP, formatter_class=raw)
     run.add_argument("overrides", nargs="*", metavar="key=value")
@@ -97,17 +125,21 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--no-report", action="store_true", help="leave out the report files (the table is still printed)")
     run.set_defaults(call=_run)
 
-    show = verbs.add_parser("list", help="list systems, suites, metrics, datasets, judging models")
+    train = verbs.add_parser("train", help="train a system of our own", description=TRAIN_HELP, formatter_class=raw)
+    train.add_argument("overrides", nargs="*", metavar="key=value")
+    train.set_defaults(call=_train)
+
+    show = verbs.add_parser("list", help="list systems, suites, metrics, datasets, judging models", formatter_class=raw)
     show.add_argument("what", nargs="?", choices=sorted(LISTS))
     show.add_argument("--config-dir", type=_path, metavar="DIR", help="folder with YAML of your own, listed as well")
     show.set_defaults(call=_list)
 
-    report = verbs.add_parser("report", help="table, report.html, CSV, Markdown and LaTeX of a run")
+    report = verbs.add_parser("report", help="table, report.html, CSV, Markdown and LaTeX of a run", formatter_class=raw)
     report.add_argument("run", type=_path, metavar="RUN", help="run folder, e.g. runs/codec-1a2b3c4d")
     report.add_argument("--out", type=_path, metavar="DIR", help="where to write (the run folder)")
     report.set_defaults(call=_report)
 
-    doctor = verbs.add_parser("doctor", help="what works on this machine, and how to get what is missing")
+    doctor = verbs.add_parser("doctor", help="what works on this machine, and how to get what is missing", formatter_class=raw)
     doctor.set_defaults(call=_doctor)
     return parser
 
@@ -145,6 +177,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _train(options: argparse.Namespace) -> int:
+    from harness.training import main as train
+
+    return train(list(options.overrides))
+
+
 def _report(options: argparse.Namespace) -> int:
     _print_report(options.run, options.out or options.run, None)
     return 0
@@ -173,22 +211,26 @@ def _print_report(folder: Path, out: Path | None, section: object) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from harness.registry import config_choices, entries, variants
+    from harness.registry import config_choices, config_names, entries, variants
 
-    for what in [options.what] if options.what else list(LISTS):
-        if what == "systems":
-            rows = variants(options.config_dir)
-        elif what == "metrics":
-            rows = {name: entry.summary or f"plug-in from {entry.origin}" for name, entry in entries("metrics").items()}
-        else:
-            rows = config_choices(LISTS[what], options.config_dir)
-            if what == "suites":
-                rows |= {name: f"plug-in from {e.origin}" for name, e in entries("suites").items() if e.origin}
-        if options.what is None:
-            print(f"{what}:")
-        width = max(map(len, rows), default=0)
-        for name, summary in rows.items():
-            print(f"  {name:<{width}}  {summary}".rstrip())
+    if options.what is None:
+        for what, group in LISTS.items():
+            names = list(entries("metrics")) if what == "metrics" else config_names(group, options.config_dir)
+            plugins = [e.name for e in entries(what).values() if e.origin] if what in ("systems", "suites") else []
+            print(f"{what:<10}", *names, *plugins)
+        print("\n`harness list systems` and so on describe each.")
+        return 0
+    if options.what == "systems":
+        rows = variants(options.config_dir)
+    elif options.what == "metrics":
+        rows = {name: entry.summary or f"plug-in from {entry.origin}" for name, entry in entries("metrics").items()}
+    else:
+        rows = config_choices(LISTS[options.what], options.config_dir)
+        if options.what == "suites":
+            rows |= {name: f"plug-in from {e.origin}" for name, e in entries("suites").items() if e.origin}
+    width = max(map(len, rows), default=0)
+    for name, summary in rows.items():
+        print(f"{name:<{width}}  {summary}".rstrip())
     return 0
 
 

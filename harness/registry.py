@@ -156,13 +156,22 @@ def variants(extra_dir: Path | None = None) -> dict[str, str]:
 
 def config_choices(group: str, extra_dir: Path | None = None) -> dict[str, str]:
     """Options of a config group (``dataset``, ``asr``, ...) with the first descriptive comment line of each YAML."""
+    return {name: _description(path) for name, path in _yaml_files(group, extra_dir).items()}
+
+
+def config_names(group: str, extra_dir: Path | None = None) -> list[str]:
+    """Options of a config group, without opening their files."""
+    return list(_yaml_files(group, extra_dir))
+
+
+def _yaml_files(group: str, extra_dir: Path | None) -> dict[str, str]:
     found = {}
     for root in (CONF_DIR, extra_dir):
         folder = os.path.join(root, group) if root else ""
         if os.path.isdir(folder):
             for name in sorted(os.listdir(folder)):
                 if name.endswith(".yaml"):
-                    found[name.removesuffix(".yaml")] = _description(os.path.join(folder, name))
+                    found[name.removesuffix(".yaml")] = os.path.join(folder, name)
     return found
 
 
@@ -177,7 +186,17 @@ def _description(path: str) -> str:
     return ""
 
 
-def _plugins() -> Iterator[Entry]:
+_SCANNED: dict[tuple[str, ...], list[Entry]] = {}  # by search path: installing a plug-in while a process runs is not noticed by it
+
+
+def _plugins() -> list[Entry]:
+    path = tuple(sys.path)
+    if path not in _SCANNED:
+        _SCANNED[path] = list(_scan())
+    return _SCANNED[path]
+
+
+def _scan() -> Iterator[Entry]:
     """Entry points of the three groups in every installed distribution.
 
     Reads the files of the entry-points specification itself (2 ms for 140 distributions): importing importlib.metadata takes 20 ms,

@@ -2,14 +2,13 @@
 
 A *recipe* (what is trained, and its losses) belongs to a family of systems; the table is ``systems.training.TRAINERS``, and third
 parties join by entry points in the group ``harness.trainers``. ``system=NAME`` is a variant as ``harness run`` knows it: those of its
-YAML's parameters that the recipe has are taken over, and any further ``key=value`` is a parameter of the recipe.
+YAML's parameters that training is about are taken over, and any further ``key=value`` is a parameter of the recipe (`harness.recipes`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
 import json
 import os
 import shlex
@@ -23,32 +22,16 @@ from types import FrameType
 from typing import Any
 
 from harness.errors import CheckpointError, ConfigError, HarnessError, Interrupted, MissingDependency, RunConflict, StoreError, UnknownName
-
-TRAIN_HELP = """\
-  harness train system=NAME data=MANIFEST [key=value ...]
-
-  system=NAME       what to train: a variant (`harness list systems`) whose family can be trained
-  data=PATH         manifest (CSV, JSONL) or corpus folder, as `harness run dataset.root=PATH` takes it
-  valid=PATH        held-out recordings; without it held_out=8 of the data are kept back
-  out=DIR           where everything goes (runs/train-SYSTEM-DIGEST); holds checkpoint.safetensors, model.safetensors, log.csv, curve.png
-  steps=N           planned length; the learning rate ends there (20000)
-  minutes=M         stop after so much time of this start, with a checkpoint
-  resume=false      refuse to continue a checkpoint found in out (default: continue it)
-  overwrite=true    begin anew in a folder that holds another training; what is there is moved aside
-  device=auto|cpu|cuda   precision=float32|bfloat16   seed=0   threads=N   average_decay=0.999
-  log_s=10  checkpoint_s=180  memory_gib=8  max_skipped=20  tensorboard=true
-  anything else     a parameter of the recipe, e.g. size=small batch_size=16
-
-The same command again continues where it stopped. Several processes: torchrun --nproc_per_node=2 -m harness.cli train ... (needs the
-[train] extra). Exit codes: 0 done or out of time, 1 diverged, 2 cannot be carried out, 130 stopped by a signal (resumable).
-"""
+from harness.recipes import build_recipe, known_parameters
 
 NOTES = "training.json"
+USE_ONLY = ("checkpoint", "weights", "device", "precision")
+"""Parameters of a system's YAML that concern its use and say nothing about its training."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The part of the command line that is not the recipe's; see `TRAIN_HELP`.
+    """The part of the command line that is not the recipe's; see ``harness train --help``.
 
     Raises:
         ConfigError: a value of the wrong type or range.
@@ -115,7 +98,7 @@ def main(overrides: Sequence[str]) -> int:
     """Trains until done, out of time or stopped.
 
     Args:
-        overrides: ``key=value`` words, see `TRAIN_HELP`.
+        overrides: ``key=value`` words, see ``harness train --help``.
 
     Returns:
         0.
@@ -155,7 +138,7 @@ def planned(overrides: Sequence[str]) -> Plan:
     variant = _variant(settings.system)
     family = str(variant.pop("family", settings.system))
     recipe_class = _recipe_class(family, settings.system)
-    accepted = [p.name for p in inspect.signature(recipe_class).parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    accepted = known_parameters(recipe_class)
     words = {k: v for k, v in typed.items() if k not in own}
     if unknown := sorted(set(words) - set(accepted)):
         import difflib
@@ -164,7 +147,11 @@ def planned(overrides: Sequence[str]) -> Plan:
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ConfigError(
             f"'{unknown[0]}' is neither a key of `harness train` nor a parameter of the recipe of '{family}' "
-            f"(which has: {', '.join(accepted) or 'none'}).{hint}"
+            f"(which has: {_listed(accepted)}).{hint}"
+        )
+    for key in sorted(set(variant) - set(accepted) - set(USE_ONLY)):
+        raise ConfigError(
+            f"system={settings.system} says {key}: {variant[key]}, which the recipe of '{family}' cannot train (it has: {_listed(accepted)})"
         )
     parameters = {**{k: v for k, v in variant.items() if k in accepted}, **words}
     return Plan(settings, family, recipe_class, parameters, shlex.join(["harness", "train", *overrides]))
@@ -188,7 +175,7 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
     typed: dict[str, Any] = {}
     for word in overrides:
         key, eq, _ = word.partition("=")
-        if not eq or not key.isidentifier():
+        if not eq or not all(part.isidentifier() for part in key.split(".")):
             raise ConfigError(
                 f"'{word}' is not an override: write key=value, e.g. harness train system=qdac16 data=train/manifest.csv steps=5000"
             )
@@ -196,7 +183,8 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"'{key}' is given twice")
         try:
             # Not resolved: an interpolation could read the environment, and none is needed here.
-            typed[key] = OmegaConf.to_container(OmegaConf.from_dotlist([word]), resolve=False)[key]  # type: ignore[call-overload,index]
+            loaded: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value{word[len(key) :]}"]), resolve=False)
+            typed[key] = loaded["value"]
         except (OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(f"'{word}' cannot be read: {str(error).splitlines()[0]}") from error
     for key in ("system", "data", "valid", "out"):
@@ -252,7 +240,7 @@ def _run(plan: Plan) -> None:
         raise ConfigError(str(error)) from error
     torch.manual_seed(settings.seed)  # the recipe draws its first weights
     try:
-        recipe = plan.recipe_class(**plan.parameters)
+        recipe = build_recipe(plan.recipe_class, plan.parameters, settings.seed)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the recipe of '{plan.family}' refuses {_shown(plan.parameters)}: {error}") from error
     identity = {
@@ -422,6 +410,10 @@ def _move_aside(folder: Path) -> None:
         place.mkdir()
         for path in old:
             path.rename(place / path.name)
+
+
+def _listed(accepted: Sequence[str]) -> str:
+    return ", ".join(name for name in accepted if "." not in name) or "none"
 
 
 def _shown(parameters: Mapping[str, Any]) -> str:

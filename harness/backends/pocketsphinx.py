@@ -11,7 +11,6 @@ from harness.api import BackendInfo, FloatArray
 from harness.backends.checkpoints import content_digest, installed, package
 from harness.errors import MissingDependency
 
-
 DITHER_LSB = 10.0
 DITHER = f"dither {DITHER_LSB:g} LSB"
 """Noise added to every utterance, -70 dBFS, always the same.

@@ -31,11 +31,11 @@ class ConvNeXtBlock(nn.Module):
         # conv1d, which copies to channels first and back (0.4 ms against 3.2, forward and backward, 16 x 32 x 384).
         image = x.transpose(1, 2)[..., None]
         kernel = self.depthwise.weight[..., None]
-        branch = functional.conv2d(
-            image, kernel, self.depthwise.bias, padding=(kernel.shape[2] // 2, 0), groups=kernel.shape[0]
-        )[..., 0].transpose(1, 2)
-        branch = self.narrow(functional.gelu(self.widen(self.norm(branch)), approximate="tanh"))
-        return x + self.gain * branch
+        branch = functional.conv2d(image, kernel, self.depthwise.bias, padding=(kernel.shape[2] // 2, 0), groups=kernel.shape[0])[
+            ..., 0
+        ].transpose(1, 2)
+        made: Tensor = self.narrow(functional.gelu(self.widen(self.norm(branch)), approximate="tanh"))
+        return x + self.gain * made
 
 
 class ConvNeXtStack(nn.Module):
@@ -59,4 +59,5 @@ class ConvNeXtStack(nn.Module):
         x = self.enter(x)
         for block in self.blocks:
             x = block(x)
-        return self.leave(x)
+        left: Tensor = self.leave(x)
+        return left

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from systems.layers.spectrum import Analysis
+from systems.layers.spectrum import Analysis, energy
 
 _LINEAR_HZ_PER_MEL = 200.0 / 3.0
 _BREAK_HZ = 1000.0
@@ -64,5 +64,5 @@ class LogMel(nn.Module):
 
     def of(self, spectrum: Tensor) -> Tensor:
         """``[B, T, bands]`` of a complex spectrum ``[B, T, F]``."""
-        magnitude = (torch.view_as_real(spectrum).square().sum(dim=-1) + 1e-12).sqrt()
+        magnitude = (energy(spectrum) + 1e-12).sqrt()
         return (magnitude @ self.bands).clamp(min=1e-5).log10()

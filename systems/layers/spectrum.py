@@ -30,7 +30,8 @@ class Analysis(nn.Module):
         """Complex ``[B, T, window / 2 + 1]`` of ``audio [B, T x hop]``."""
         side = (self.window - self.hop) // 2
         frames = functional.pad(audio, (side, side)).unfold(-1, self.window, self.hop)
-        return torch.fft.rfft(frames * self.taper)
+        spectrum: Tensor = torch.fft.rfft(frames * self.taper)
+        return spectrum
 
 
 class Synthesis(nn.Module):
@@ -64,6 +65,11 @@ class Synthesis(nn.Module):
         return summed[:, 0, 0, side : side + count * self.hop]
 
 
+def energy(spectrum: Tensor) -> Tensor:
+    """Squared magnitudes, with a gradient everywhere. (A sum over the two innermost numbers would be several times slower.)"""
+    return spectrum.real.square() + spectrum.imag.square()
+
+
 def compress(spectrum: Tensor, power: float = 0.3, floor: float = 1e-5) -> Tensor:
     """Magnitudes raised to ``power``, phases kept; smooth at zero. Returns real ``[..., F, 2]`` of complex ``[..., F]``.
 
@@ -73,5 +79,5 @@ def compress(spectrum: Tensor, power: float = 0.3, floor: float = 1e-5) -> Tenso
         floor: magnitude under which the gain stops growing.
     """
     parts = torch.view_as_real(spectrum)
-    energy = parts.square().sum(dim=-1, keepdim=True) + floor**2
-    return parts * energy.pow((power - 1.0) / 2.0)
+    gain = (energy(spectrum) + floor**2).pow((power - 1.0) / 2.0)
+    return parts * gain[..., None]

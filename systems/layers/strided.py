@@ -44,7 +44,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, N]`` to the same."""
-        return x + self.branch(x)
+        made: Tensor = self.branch(x)
+        return x + made
 
 
 class DownBlock(nn.Sequential):

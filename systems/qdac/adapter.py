@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
 from systems.qdac.config import QdacConfig, qdac_config
+
+if TYPE_CHECKING:
+    from systems.qdac.model import QdacModel
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 
@@ -159,7 +163,7 @@ def _advice(size: str) -> str:
     )
 
 
-def _random(config: QdacConfig, seed: int):
+def _random(config: QdacConfig, seed: int) -> tuple[QdacModel, dict[str, str], str]:
     import torch
 
     from systems.qdac.checkpoint import digest, exported
@@ -185,9 +189,10 @@ def _check(found: QdacConfig, asked: QdacConfig, metadata: dict[str, str], size:
         raise ValueError(f"{source} says semantic={metadata['semantic']}, asked was semantic={str(semantic).lower()}")
 
 
-def _size_of(model, kept: int) -> int:
+def _size_of(model: QdacModel, kept: int) -> int:
     """Numbers in encoder, decoder and the codebooks that are used."""
     networks = sum(p.numel() for part in (model.encoder, model.decoder) for p in part.parameters())
     quantizer = model.quantizer
-    lists = [quantizer.codebooks] + [getattr(quantizer, name) for name in ("project_in", "project_out") if hasattr(quantizer, name)]
+    lists = [list(quantizer.codebooks)]
+    lists += [list(getattr(quantizer, name)) for name in ("project_in", "project_out") if hasattr(quantizer, name)]
     return networks + sum(p.numel() for modules in lists for module in modules[:kept] for p in module.parameters())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
+from systems.quantizers.codebook import Codebook
 
 _LEARNING_STATE = (".usage", ".started")
 
@@ -92,6 +93,7 @@ def _fill(model: QdacModel, tensors: Mapping[str, Tensor], source: str) -> None:
         raise ValueError(f"{source} holds numbers that are not finite in {_some(broken)}")
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
     for codebook in model.quantizer.codebooks:
+        assert isinstance(codebook, Codebook)
         codebook.started.fill_(True)
 
 

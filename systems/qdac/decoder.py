@@ -30,7 +30,8 @@ class WaveformDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
-        return self.layers(latent.transpose(1, 2))[:, 0]
+        audio: Tensor = self.layers(latent.transpose(1, 2))
+        return audio[:, 0]
 
 
 class SpectralDecoder(nn.Module):
@@ -51,7 +52,8 @@ class SpectralDecoder(nn.Module):
         """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
         real, imaginary, level = self.head(self.stack(self.enter(latent))).float().chunk(3, dim=-1)
         gain = level.clamp(max=6.0).exp()  # a ceiling of 400, far above any bin of full-scale speech
-        return self.synthesis(torch.complex(real * gain, imaginary * gain))
+        audio: Tensor = self.synthesis(torch.complex(real * gain, imaginary * gain))
+        return audio
 
 
 def build_decoder(config: QdacConfig) -> WaveformDecoder | SpectralDecoder:

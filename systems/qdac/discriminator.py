@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -89,7 +90,7 @@ class BandDiscriminator(nn.Module):
         self.window, width = window, config.channels
         bins = window // 2 + 1
         edges = [round(share * bins) for share in config.bands]
-        self.edges = tuple(zip(edges[:-1], edges[1:], strict=True))
+        self.edges = tuple(itertools.pairwise(edges))
         self.register_buffer("taper", torch.hann_window(window), persistent=False)
         self.bands = nn.ModuleList(
             nn.ModuleList(
@@ -110,6 +111,7 @@ class BandDiscriminator(nn.Module):
         features, ends = [], []
         for (low, high), layers in zip(self.edges, self.bands, strict=True):
             band = x[..., low:high]
+            assert isinstance(layers, nn.ModuleList)
             for layer in layers:
                 band = functional.leaky_relu(layer(band), 0.1)
                 features.append(band)

@@ -29,7 +29,8 @@ class WaveformEncoder(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Latent ``[B, T, D]`` of ``audio [B, T x hop]``."""
-        return self.layers(audio[:, None]).transpose(1, 2)
+        latent: Tensor = self.layers(audio[:, None])
+        return latent.transpose(1, 2)
 
 
 class SpectralEncoder(nn.Module):
@@ -49,7 +50,8 @@ class SpectralEncoder(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         """Latent ``[B, T, D]`` of ``audio [B, T x hop]``."""
         features = compress(self.analysis(audio), power=0.3).flatten(-2)
-        return self.leave(self.stack(self.enter(features)))
+        latent: Tensor = self.leave(self.stack(self.enter(features)))
+        return latent
 
 
 def build_encoder(config: QdacConfig) -> WaveformEncoder | SpectralEncoder:

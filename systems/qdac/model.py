@@ -57,4 +57,5 @@ class QdacModel(nn.Module):
 
     def decode(self, indices: Tensor) -> Tensor:
         """Audio ``[B, T x hop]`` of ``indices [B, b, T]``."""
-        return self.decoder(self.quantizer.decode(indices))
+        audio: Tensor = self.decoder(self.quantizer.decode(indices))
+        return audio

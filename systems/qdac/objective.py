@@ -95,6 +95,7 @@ class ReconstructionObjective(nn.Module):
     def _distances(self, output: Tensor, reference: Tensor) -> ReconstructionLoss:
         mel = complex_distance = output.new_zeros(())
         for scale in self.mels:
+            assert isinstance(scale, LogMel)
             length = output.shape[1] // scale.analysis.hop * scale.analysis.hop
             made, wanted = scale.analysis(output[:, :length]), scale.analysis(reference[:, :length])
             mel = mel + (scale.of(made) - scale.of(wanted)).abs().mean()
@@ -105,7 +106,8 @@ class ReconstructionObjective(nn.Module):
 
 def snr_db(output: Tensor, reference: Tensor, floor: float = 1e-6) -> Tensor:
     """Signal-to-noise ratio ``[B]`` in dB of ``output [B, N]``, both powers raised by ``floor`` (-60 dB of full scale), so that
-    silence neither dominates nor divides by zero."""
+    silence neither dominates nor divides by zero.
+    """
     noise = (output - reference).square().mean(dim=-1) + floor
     return 10.0 * torch.log10((reference.square().mean(dim=-1) + floor) / noise)
 
@@ -122,4 +124,6 @@ def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor
 
 def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
     """L1 distance of every inner feature of every discriminator, summed; the real side takes no gradient."""
-    return torch.stack([(f - r.detach()).abs().mean() for rs, fs in zip(real, fake, strict=True) for r, f in zip(rs, fs, strict=True)]).sum()
+    return torch.stack(
+        [(f - r.detach()).abs().mean() for rs, fs in zip(real, fake, strict=True) for r, f in zip(rs, fs, strict=True)]
+    ).sum()

@@ -175,7 +175,8 @@ class QdacRecipe:
         latent = self.model.encoder(audio).float()
         with torch.autocast(latent.device.type, enabled=False):
             first = self.model.quantizer.first(latent)
-        return self.semantic(first, -(-batch.lengths // hop), pad_tokens(batch.texts).to(audio.device))
+        entropy: Tensor = self.semantic(first, -(-batch.lengths // hop), pad_tokens(batch.texts).to(audio.device))
+        return entropy
 
     def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
         """Mel distance and signal-to-noise ratio of whole utterances with all codebooks."""

@@ -81,12 +81,16 @@ class SemanticSupervisor(nn.Module):
         self.enter = nn.Linear(config.input_dim, width)
         self.local = ConvNeXtStack(width, 2 * width, depth=2)
         self.join = nn.Linear(width * config.stride, width)
-        options = {"dim_feedforward": 3 * width, "dropout": config.dropout, "batch_first": True, "norm_first": True, "activation": "gelu"}
+        inner, drop = 3 * width, config.dropout
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(width, config.heads, **options), config.encoder_depth, enable_nested_tensor=False
+            nn.TransformerEncoderLayer(width, config.heads, inner, drop, "gelu", batch_first=True, norm_first=True),
+            config.encoder_depth,
+            enable_nested_tensor=False,
         )
         self.embedding = nn.Embedding(VOCABULARY, width)
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, config.heads, **options), config.decoder_depth)
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(width, config.heads, inner, drop, "gelu", batch_first=True, norm_first=True), config.decoder_depth
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, VOCABULARY)
 
@@ -131,7 +135,8 @@ class SemanticSupervisor(nn.Module):
         length = x.shape[1]
         future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         x = self.decoder(x + self._positions(x), memory, tgt_mask=future, memory_key_padding_mask=hidden, tgt_is_causal=True)
-        return self.head(self.norm(x))
+        logits: Tensor = self.head(self.norm(x))
+        return logits
 
     @staticmethod
     def _positions(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ The law of every quantizer here: ``decode(codes)`` equals the quantized latent, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class ResidualConfig:
 
     num_codebooks: int = 16
     latent_dim: int = 64
-    codebook: CodebookConfig = CodebookConfig(dim=64)
+    codebook: CodebookConfig = field(default_factory=lambda: CodebookConfig(dim=64))
     first_supervised: bool = False
     dropout: float = 0.5
 
@@ -97,8 +97,8 @@ class ResidualQuantizer(nn.Module):
         found, first, zero = [], latent, latent.new_zeros(())
         commitment, codebook = zero, zero
         for k in range(self.config.num_codebooks):
-            inner = self.project_in[k](residual) if self._factorised else residual
-            lookup = self.codebooks[k](inner, generator)
+            inner = self._inner(k, residual)
+            lookup = self._book(k)(inner, generator)
             mask = None if active is None else (active.to(latent.device) > k)[:, None, None].to(latent.dtype)
             entries = lookup.entries
             commitment = commitment + _distance(inner, entries.detach(), mask)
@@ -107,12 +107,8 @@ class ResidualQuantizer(nn.Module):
             if k == 0:
                 # Forward the entry; backward both to the entry and, straight through, to the input.
                 first = entries + (inner - inner.detach())
-            if self._factorised:
-                step = self.project_out[k](inner + (entries - inner).detach())
-                residual = residual - step
-            else:
-                step = entries.detach()
-                residual = residual - step
+            step = self._outer(k, inner + (entries - inner).detach()) if self._factorised else entries.detach()
+            residual = residual - step
             total = total + (step if mask is None else step * mask)
             found.append(lookup.indices)
         if not self._factorised:
@@ -121,16 +117,14 @@ class ResidualQuantizer(nn.Module):
 
     def first(self, latent: Tensor) -> Tensor:
         """Codebook 1's embeddings ``[B, T, d]`` of ``latent [B, T, D]``, with the gradient of `Quantized.first`; learns nothing."""
-        inner = self.project_in[0](latent) if self._factorised else latent
-        book = self.codebooks[0]
+        inner, book = self._inner(0, latent), self._book(0)
         return book.decode(book.search(inner)) + (inner - inner.detach())
 
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Indices int64 ``[B, K, T]`` of ``latent [B, T, D]``, of the first ``num_codebooks``; learns nothing."""
         residual, found = latent, []
         for k in range(self._count(num_codebooks)):
-            inner = self.project_in[k](residual) if self._factorised else residual
-            indices = self.codebooks[k].search(inner)
+            indices = self._book(k).search(self._inner(k, residual))
             residual = residual - self._step(k, indices)
             found.append(indices)
         return torch.stack(found, dim=1)
@@ -143,8 +137,21 @@ class ResidualQuantizer(nn.Module):
         return total
 
     def _step(self, k: int, indices: Tensor) -> Tensor:
-        entries = self.codebooks[k].decode(indices)
-        return self.project_out[k](entries) if self._factorised else entries
+        entries = self._book(k).decode(indices)
+        return self._outer(k, entries)
+
+    def _book(self, k: int) -> Codebook:
+        book = self.codebooks[k]
+        assert isinstance(book, Codebook)
+        return book
+
+    def _inner(self, k: int, residual: Tensor) -> Tensor:
+        inner: Tensor = self.project_in[k](residual) if self._factorised else residual
+        return inner
+
+    def _outer(self, k: int, entries: Tensor) -> Tensor:
+        outer: Tensor = self.project_out[k](entries) if self._factorised else entries
+        return outer
 
     def _count(self, asked: int | None) -> int:
         full = self.config.num_codebooks

@@ -47,7 +47,8 @@ class Player:
     """What moves one player's parameters.
 
     A step whose loss or gradient norm is not finite changes neither weights nor moments. The decision stays on the device
-    (the fused AdamW takes it as ``found_inf``, as it does from a gradient scaler), so that it costs no synchronisation.
+    (the fused AdamW takes it as ``found_inf``, and the clipping as ``grad_scale``, as it does from a gradient scaler), so that it costs
+    no synchronisation.
 
     Args:
         name: as in `Recipe.players`.
@@ -77,13 +78,15 @@ class Player:
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         loss = self._processes.mean_gradients(self.parameters, losses.total.detach())
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._spec.clip_norm or float("inf"))
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         good = (torch.isfinite(norm) & torch.isfinite(loss)).float().reshape(())
         bad = 1.0 - good
         rate = learning_rate(self._spec, step, self._total_steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.found_inf = bad  # type: ignore[attr-defined]
+        if self._spec.clip_norm:  # AdamW divides by it while it reads the gradients: clipping without a pass of its own
+            self.optimiser.grad_scale = (norm.float() / self._spec.clip_norm).clamp(min=1.0).reshape(())  # type: ignore[attr-defined]
         self.optimiser.step()
         in_a_row = (self.skipped[1] + 1.0) * bad
         self.skipped = torch.stack([self.skipped[0] + bad, in_a_row, torch.maximum(self.skipped[2], in_a_row)])

@@ -65,10 +65,11 @@ class ManyProcesses(Processes):
     """
 
     def __init__(self, cpu: bool) -> None:
+        import torch
         from accelerate import PartialState  # type: ignore[import-not-found,unused-ignore]
 
         self._state = PartialState(cpu=cpu)
-        super().__init__(self._state.device)
+        super().__init__(torch.device("cpu") if self._state.device.type == "cpu" else self._state.device)
         self.rank, self.count = self._state.process_index, self._state.num_processes
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:

@@ -93,6 +93,10 @@ class Losses:
 class Recipe(Protocol):
     """A trainable model: built on the CPU from plain parameters, moved by the loop, trained by `losses`.
 
+    Its constructor takes keyword parameters that can be typed: plain values, or frozen dataclasses (or None) of such; the fields of the
+    latter are reached by ``harness train`` under their own names, starting from what an attribute of that type holds by itself. A
+    parameter called ``seed`` is given the run's; first weights drawn from torch's global generator are seeded in any case.
+
     A recipe that keeps state outside its modules' parameters and buffers cannot be resumed: keep it in buffers, and draw random
     numbers from the generator that is passed in (or from torch's own, which is saved too).
 

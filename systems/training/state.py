@@ -45,18 +45,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Raises:
         OSError: the disk is full or read-only; what stood there before still stands.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Tied weights share memory, which the format refuses: each name gets a copy of its own.
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     try:
-        try:
-            save_file(own, temporary, metadata=dict(metadata))
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:  # the library's own file writer leaves files that only their owner can read
+            file.write(save(own, metadata=dict(metadata)))
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -80,7 +80,14 @@ def test_scoring_over_the_lower_bound(five_second_items, tmp_path, benchmark, ca
     if benchmark.disabled:
         pytest.skip("a timing: run it by pytest tests/benchmarks --benchmark-enable on a quiet machine")
     config = compose(
-        ["dataset=jsonl", f"dataset.root={five_second_items}", "systems=[opus16]", f"metrics=[{','.join(METRICS)}]", f"run.root={tmp_path}", "run.name=x"]
+        [
+            "dataset=jsonl",
+            f"dataset.root={five_second_items}",
+            "systems=[opus16]",
+            f"metrics=[{','.join(METRICS)}]",
+            f"run.root={tmp_path}",
+            "run.name=x",
+        ]
     )
     watch = Stopwatch()
     benchmark.pedantic(lambda: run(config, "benchmark", watch), rounds=1)
@@ -88,12 +95,16 @@ def test_scoring_over_the_lower_bound(five_second_items, tmp_path, benchmark, ca
     assert finished.frame["status"].eq("ok").all()
     pairs = [[str(finished.references[item]), str(path)] for (_, _, item, _), path in finished.outputs.items()]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    answer = subprocess.run([sys.executable, "-c", LIBRARY_CALLS], input=json.dumps(pairs), capture_output=True, text=True, env=one_thread, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", LIBRARY_CALLS], input=json.dumps(pairs), capture_output=True, text=True, env=one_thread, check=True
+    )
     spent = json.loads(answer.stdout)
     cores = len(os.sched_getaffinity(0))
     bound = sum(spent.values()) / cores
     ratio, whole = watch.seconds["scoring"] / bound, (watch.seconds["scoring"] + watch.seconds["loading systems and metrics"]) / bound
-    benchmark.extra_info.update(library_seconds=spent, cores=cores, bound_s=bound, scoring_s=watch.seconds["scoring"], ratio=ratio, ratio_with_loading=whole)
+    benchmark.extra_info.update(
+        library_seconds=spent, cores=cores, bound_s=bound, scoring_s=watch.seconds["scoring"], ratio=ratio, ratio_with_loading=whole
+    )
     with capsys.disabled():
         print(
             f"\n{ITEMS} items of {SECONDS} s, {', '.join(METRICS)}: scoring {watch.seconds['scoring']:.2f} s, library calls "

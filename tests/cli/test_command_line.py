@@ -41,7 +41,9 @@ def test_show_config_is_yaml_of_everything(capsys):
     assert list(config["systems"]) == ["noise"]
 
 
-@pytest.mark.parametrize("words", [["suite=codex"], ["systems=[opsu]"], ["dataset=folder", "dataset.root=/no/such/place"], ["metrics=[pesq]"]])
+@pytest.mark.parametrize(
+    "words", [["suite=codex"], ["systems=[opsu]"], ["dataset=folder", "dataset.root=/no/such/place"], ["metrics=[pesq]"]]
+)
 def test_a_request_that_cannot_be_carried_out_gives_2_and_advice(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["run", *words]) == 2
@@ -79,7 +81,9 @@ def test_report_of_what_is_no_run(capsys, tmp_path):
 
 def test_a_reader_that_goes_away_makes_no_traceback(tmp_path):
     code = "import sys; from harness.cli import main; sys.exit(main(['list']))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(harness.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(harness.__file__).parents[1]
+    )
     process.stdout.close()
     assert b"Traceback" not in process.stderr.read()
     process.wait(timeout=30)
@@ -98,7 +102,14 @@ def test_human_speech_by_the_seedtts_layout(capsys, tmp_path, monkeypatch):
     if not root.exists():
         pytest.skip("the human evaluation set (shared/data/eval beside the checkout) is not here")
     monkeypatch.chdir(tmp_path)
-    words = ["dataset=seedtts", f"dataset.root={root.resolve()}", "dataset.limit=4", "systems=[passthrough,opus6,opus24]", "metrics=[pesq_wb]", "run.name=x"]
+    words = [
+        "dataset=seedtts",
+        f"dataset.root={root.resolve()}",
+        "dataset.limit=4",
+        "systems=[passthrough,opus6,opus24]",
+        "metrics=[pesq_wb]",
+        "run.name=x",
+    ]
     assert main(["run", *words]) == 0
     assert "SYNTHETIC" not in capsys.readouterr().out
     mean = harness.load(tmp_path / "runs" / "x").groupby("system")["value"].mean()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pytest
 
-from harness.api import Need
+from harness.api import CodecSpec, Codes, Need, Sample, Timing
+from harness.config import compose
+from harness.data.audio import read_audio
+from harness.data.manifests import DatasetConfig, load_dataset
+from harness.judges import PanelRecipe
 from harness.registry import METRICS, SUITES, resolve
 from harness.testing import check_metric, check_suite
+from harness.testing.signals import noisy, signal
 
 _OF_AUDIO = [
     "pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr_db", "si_sdr_aligned_db", "lag_samples", "mcd_db", "mcd_dtw_db", "log_mel_distance_db",
@@ -25,3 +33,38 @@ def test_metrics_of_audio(name: str) -> None:
 @pytest.mark.parametrize("name", SUITES)
 def test_suites(name: str) -> None:
     check_suite(resolve("suites", name)())
+
+
+ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", language="en", limit=3)).items
+
+
+@pytest.fixture(scope="module")
+def panel():
+    """Every metric that needs more than audio, with the embedded judges."""
+    keys = [name for name in METRICS if name not in _OF_AUDIO]
+    return PanelRecipe(keys, compose([]), tuple(item.text for item in ITEMS)).build().metrics
+
+
+def full_sample(item, snr_db) -> Sample:
+    """Real words, codes, a prompt and a timing: whatever a metric may need."""
+    audio = read_audio(item.path)
+    spec = CodecSpec(16000, 320, (64, 64))
+    frames = -(-audio.num_samples // 320)
+    indices = np.random.default_rng(len(item.id)).integers(0, 64, (2, frames))
+    return Sample(
+        item=item,
+        output=signal(noisy(audio, snr_db)),
+        reference=signal(audio),
+        prompt=signal(read_audio(item.prompt_path)),
+        encoded=Codes(indices, spec, audio.num_samples, {"voice": np.zeros(8, np.float32)}),
+        timing=Timing(total_s=0.4, audio_s=audio.duration_s, encode_s=0.3, decode_s=0.1),
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name not in _OF_AUDIO])
+def test_metrics_of_words_voices_codes_and_time(name: str, panel) -> None:
+    audio = read_audio(ITEMS[0].path)
+    report = check_metric(
+        panel[name], probes=[partial(full_sample, item, snr) for item, snr in zip(ITEMS, (40, 20, 10), strict=True)], sides=(audio, audio)
+    )
+    assert {"declaration", "determinism", "evidence", "samples untouched"} <= set(report.checked)

@@ -13,7 +13,9 @@ from systems.qdac.config import qdac_config
 _LAWS = {"codes", "length", "determinism", "decode needs only the encoded", "edge lengths", "silence", "wrong sample rate", "prefix"}
 
 
-@pytest.mark.parametrize("parameters", [{"num_codebooks": 16}, {"num_codebooks": 4, "semantic": False}, {"num_codebooks": 8, "frame_rate": 25}])
+@pytest.mark.parametrize(
+    "parameters", [{"num_codebooks": 16}, {"num_codebooks": 4, "semantic": False}, {"num_codebooks": 8, "frame_rate": 25}]
+)
 def test_bundled_small_weights(parameters: dict[str, object]) -> None:
     if reason := QdacCodec.missing(**parameters):
         pytest.skip(reason)

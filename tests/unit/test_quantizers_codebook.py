@@ -11,10 +11,7 @@ from systems.quantizers.codebook import Codebook, CodebookConfig
 def _nearest(vectors, entries, normalise):
     found = []
     for v in vectors:
-        if normalise:
-            costs = [-float(v @ c / c.norm()) for c in entries]
-        else:
-            costs = [float(((v - c) ** 2).sum()) for c in entries]
+        costs = [-float(v @ c / c.norm()) if normalise else float(((v - c) ** 2).sum()) for c in entries]
         found.append(min(range(len(costs)), key=costs.__getitem__))
     return found
 
@@ -88,7 +85,10 @@ def test_dead_entries_come_back_as_vectors_of_the_batch():
 def test_evaluation_learns_nothing_and_gradient_training_moves_nothing_by_itself():
     torch.manual_seed(5)
     vectors = torch.randn(32, 4)
-    for config, training in ((CodebookConfig(size=8, dim=4), False), (CodebookConfig(8, 4, "gradient", kmeans_iterations=0, revival_share=0.0), True)):
+    for config, training in (
+        (CodebookConfig(size=8, dim=4), False),
+        (CodebookConfig(8, 4, "gradient", kmeans_iterations=0, revival_share=0.0), True),
+    ):
         book = Codebook(config).train(training)
         before = book.entries.detach().clone()
         book(vectors)
@@ -114,5 +114,5 @@ def test_a_supervised_entry_keeps_its_gradient_step_under_the_average():
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"dim": 0}, {"update": "adam"}, {"decay": 1.0}, {"revival_share": -0.1}])
 def test_impossible_shapes_are_refused(wrong):
-    with pytest.raises(ValueError, match="codebook|update|decay"):
+    with pytest.raises(ValueError, match=r"codebook|update|decay"):
         CodebookConfig(**wrong)

@@ -129,7 +129,9 @@ def test_first_is_codebook_one_with_both_gradients():
     first.square().sum().backward()
     assert float(latent.grad.abs().sum()) > 0
     assert float(quantizer.codebooks[0].entries.grad.abs().sum()) > 0
-    later = [p for modules in (quantizer.codebooks, quantizer.project_in, quantizer.project_out) for m in modules[1:] for p in m.parameters()]
+    later = [
+        p for modules in (quantizer.codebooks, quantizer.project_in, quantizer.project_out) for m in modules[1:] for p in m.parameters()
+    ]
     assert all(p.grad is None for p in later)
 
 

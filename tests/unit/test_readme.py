@@ -34,7 +34,20 @@ def test_the_example_codec_keeps_the_laws_and_runs(my_codec, tmp_path, capsys):
     from my_codec import MuLaw
 
     check_codec(MuLaw(), factory=MuLaw)
-    assert main(["run", "suite=codec", "systems=[mulaw,opus16]", "dataset.limit=2", "metrics=[pesq_wb,nominal_bps]", "run.name=x", "--no-report"]) == 0
+    assert (
+        main(
+            [
+                "run",
+                "suite=codec",
+                "systems=[mulaw,opus16]",
+                "dataset.limit=2",
+                "metrics=[pesq_wb,nominal_bps]",
+                "run.name=x",
+                "--no-report",
+            ]
+        )
+        == 0
+    )
     mean = harness.load(tmp_path / "runs" / "x").groupby(["system", "metric"])["value"].mean()
     assert mean["mulaw", "nominal_bps"] == 128000
     assert mean["mulaw", "pesq_wb"] > 3.0

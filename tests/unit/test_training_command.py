@@ -188,7 +188,9 @@ def test_a_variant_gives_the_recipe_the_parameters_it_has(stubs, tmp_path, monke
     import harness.registry
 
     (tmp_path / "systems").mkdir()
-    (tmp_path / "systems" / "frames4.yaml").write_text("# @package systems.frames4\nfamily: stub_frames\nwidth: 4\ncheckpoint: x.safetensors\n")
+    (tmp_path / "systems" / "frames4.yaml").write_text(
+        "# @package systems.frames4\nfamily: stub_frames\nwidth: 4\ncheckpoint: x.safetensors\n"
+    )
     monkeypatch.setattr(harness.registry, "CONF_DIR", str(tmp_path))
     plan = planned(["system=frames4", "data=x", "batch_size=3"])
     assert plan.parameters == {"width": 4, "batch_size": 3}
@@ -227,3 +229,13 @@ def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, num
     assert finished.returncode == 0, finished.stderr
     assert f"continuing stub_frames (stub_frames, 0.00 M weights) at step {stopped_at} of 120" in finished.stderr
     assert last_step(tmp_path / "out") == 120
+
+
+def test_a_variant_that_cannot_be_trained_as_it_says_is_refused(stubs, tmp_path, monkeypatch):
+    import harness.registry
+
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "systems" / "frames5.yaml").write_text("family: stub_frames\nsemantic: false\n")
+    monkeypatch.setattr(harness.registry, "CONF_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"system=frames5 says semantic: False, which the recipe .* \(it has: size, width"):
+        planned(["system=frames5", "data=x"])
