@@ -1,14 +1,23 @@
-"""Where a number comes from: code, packages, machine."""
+"""Where a number comes from: code, packages, machine, and the manifest of a run that says so."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import SuiteInfo
+    from harness.config import Config
+    from harness.data.manifests import Dataset
+    from harness.plan import Card
+    from harness.scoring import PanelCard
 
 PACKAGES = (
     "torch", "torchaudio", "numpy", "scipy", "soundfile", "soxr", "pesq", "pystoi", "jiwer", "pyworld-prebuilt", "pandas", "pyarrow", "hydra-core",
@@ -68,3 +77,68 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def describe_run(
+    config: Config, command: str, digest: str, suite: SuiteInfo, dataset: Dataset, cards: Mapping[str, Card], panel: PanelCard
+) -> dict[str, Any]:
+    """The manifest of a run that is about to start: everything its numbers depend on.
+
+    Args:
+        config: composed.
+        command: as typed.
+        digest: of the plan, by which a later run knows it is the same.
+        suite, dataset: what is asked, on what.
+        cards: of every entrant, built.
+        panel: of the metrics, built.
+    """
+    systems = {}
+    for label, card in cards.items():
+        if card.kind == "calibration":
+            continue
+        described = asdict(card.info)
+        if card.spec is not None:
+            described.update(asdict(card.spec), nominal_bps=_finite(card.spec.nominal_bps))
+        systems[label] = {**described, "kind": card.kind, "config": dict(config["systems"][label])}
+    return {
+        "schema": 1,
+        "status": "partial",
+        "plan_digest": digest,
+        "suite": {**asdict(suite), "task": str(suite.task)},
+        "created": now(),
+        "command": command,
+        "git": git(),
+        "packages": packages(),
+        "machine": machine(),
+        "config": config,
+        "dataset": {
+            "name": dataset.name,
+            "description": dataset.description,
+            "licence": dataset.licence,
+            "digest": dataset.digest,
+            "num_items": len(dataset.items),
+            "synthetic": dataset.synthetic,
+        },
+        "systems": systems,
+        "calibration": [label for label, card in cards.items() if card.kind == "calibration"],
+        "metrics": {
+            k: {**asdict(m), "needs": sorted(m.needs), "bounds": [_finite(b) for b in m.bounds], "signature": m.signature()}
+            for k, m in panel.metrics.items()
+        },
+        "absent_metrics": panel.absent,
+        "items": {
+            i.id: {
+                "text": i.text,
+                "language": i.language,
+                "speaker": i.speaker,
+                "synthetic": i.synthetic,
+                "prompt_text": i.prompt_text,
+                "path": str(i.path.resolve()) if i.path else None,
+            }
+            for i in dataset.items
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,14 +14,15 @@ from harness.api import Item, MetricInfo, Record, Status, Suite, Task
 from harness.config import Config
 from harness.data.digests import file_digest, item_digest
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
-from harness.errors import ConfigError, Incomplete, Interrupted, RunConflict, UsageError
+from harness.errors import ConfigError, Incomplete, Interrupted
 from harness.executors import Broken, Executor, Job, Stop, build, jobs_in_chunks
+from harness.folders import claimed
 from harness.judges import PanelRecipe
 from harness.plan import CALIBRATION_METRICS, Attempt, Card, Entrant, attempts, calibration_entrants, score_key
 from harness.predicting import Describe, Predicted, PredictWorker, default_threads
-from harness.provenance import git, machine, now, packages
+from harness.provenance import describe_run, now
 from harness.registry import resolve
-from harness.runfolder import MANIFEST, write_json, write_records
+from harness.runfolder import MANIFEST, read_manifest, write_json, write_records
 from harness.scoring import DescribePanel, Measure, PanelCard, ScoreWorker
 from harness.store import Outcome, OutcomeWriter, Store, key_of
 
@@ -116,7 +113,7 @@ def run(config: Config, command: str, progress: Progress) -> RunResult:
     folder = root / (config["run"]["name"] or f"{suite.info.name}-{digest[:8]}")
     store = Store(root / "store")
     stop = Stop()
-    with stop.install(), _claimed(folder, digest, bool(config["run"]["overwrite"])), ExitStack() as stack:
+    with stop.install(), _claimed_by(config, folder, digest), ExitStack() as stack:
         progress.note(
             f"{suite.info.title}: {len(names)} systems, {len(dataset.items)} items of '{dataset.name}', {len(keys)} metrics -> {folder}"
         )
@@ -125,7 +122,7 @@ def run(config: Config, command: str, progress: Progress) -> RunResult:
         session = _Session(config, suite, dataset, entrants, store, progress, stop, writer, {})
         with _executors(session, keys) as (predictors, scorers):
             panel, cards = _describe(session, predictors, scorers)
-            manifest = _manifest(session, command, cards, panel, digest)
+            manifest = describe_run(config, command, digest, suite.info, dataset, cards, panel)
             write_json(folder / MANIFEST, manifest)
             digests = _digests(dataset, entrants)
             plan = attempts(entrants, cards, dataset.items, digests, config["seeds"], suite.info)
@@ -155,7 +152,7 @@ def _finish(session: _Session, folder: Path, manifest: dict[str, Any], plan: Seq
     outputs = [{**asdict(a), "stored": session.store.has_prediction(a.key)} for a in plan]
     write_json(
         folder / MANIFEST,
-        {**manifest, "finished": now(), "counts": dict(counts), "outputs": outputs, "warnings": _warnings(session.store, plan)},
+        {**manifest, "finished": now(), "counts": dict(counts), "outputs": outputs, "warnings": _flags(session.store, plan)},
     )
     return counts
 
@@ -185,45 +182,20 @@ def _plan_digest(config: Config, dataset: Dataset, metrics: Sequence[str]) -> st
     return key_of("run", {**about, "dataset": dataset.digest, "metrics": list(metrics)})
 
 
-@contextmanager
-def _claimed(folder: Path, digest: str, overwrite: bool) -> Iterator[None]:
-    """The run folder, held by this process alone; a lock left by a dead process does not hold."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise UsageError(f"cannot write in {folder}: {error.strerror}; choose another with run.root=FOLDER") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise RunConflict(
-                f"{folder} is in use by process {lock.read().strip() or '?'}; wait for it, or choose another run.name=NAME"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        manifest = folder / MANIFEST
-        if manifest.exists():
-            before = json.loads(manifest.read_text(encoding="utf-8")).get("plan_digest")
-            if before != digest and not overwrite:
-                raise RunConflict(
-                    f"{folder} holds another run (other systems, metrics or data). Choose another run.name=NAME, or run.overwrite=true to move it aside."
-                )
-            if before != digest:
-                _move_aside(folder)
-        yield
+def _claimed_by(config: Config, folder: Path, digest: str) -> AbstractContextManager[None]:
+    return claimed(
+        folder,
+        lambda: _other_run(folder, digest),
+        overwrite=bool(config["run"]["overwrite"]),
+        advice="choose another run.name=NAME, or run.overwrite=true to move it aside",
+    )
 
 
-def _move_aside(folder: Path) -> None:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
-        number += 1
-    aside.mkdir()
-    for path in folder.iterdir():
-        if path.name != ".lock":
-            shutil.move(str(path), aside / path.name)
+def _other_run(folder: Path, digest: str) -> str:
+    """What the folder holds that is not this run, or ""."""
+    if not (folder / MANIFEST).exists() or read_manifest(folder).get("plan_digest") == digest:
+        return ""
+    return "another run (other systems, metrics or data)"
 
 
 @contextmanager
@@ -427,64 +399,11 @@ def _records(
             )
 
 
-def _warnings(store: Store, plan: Sequence[Attempt]) -> list[dict[str, Any]]:
+def _flags(store: Store, plan: Sequence[Attempt]) -> list[dict[str, Any]]:
+    """What was odd about outputs (clipped, dc ...), counted."""
     found: Counter[tuple[str, str]] = Counter()
     for attempt in plan:
         if store.has_prediction(attempt.key):
             for flag in store.describe_prediction(attempt.key).get("flags", []):
                 found[attempt.label, flag] += 1
     return [{"system": label, "flag": flag, "items": count} for (label, flag), count in sorted(found.items())]
-
-
-def _manifest(session: _Session, command: str, cards: Mapping[str, Card], panel: PanelCard, digest: str) -> dict[str, Any]:
-    info, dataset = session.suite.info, session.dataset
-    systems = {}
-    for label, card in cards.items():
-        if card.kind == "calibration":
-            continue
-        described = asdict(card.info)
-        if card.spec is not None:
-            described.update(asdict(card.spec), nominal_bps=_finite(card.spec.nominal_bps))
-        systems[label] = {**described, "kind": card.kind, "config": dict(session.entrants[label].config)}
-    return {
-        "schema": 1,
-        "status": "partial",
-        "plan_digest": digest,
-        "suite": {**asdict(info), "task": str(info.task)},
-        "created": now(),
-        "command": command,
-        "git": git(),
-        "packages": packages(),
-        "machine": machine(),
-        "config": session.config,
-        "dataset": {
-            "name": dataset.name,
-            "description": dataset.description,
-            "licence": dataset.licence,
-            "digest": dataset.digest,
-            "num_items": len(dataset.items),
-            "synthetic": dataset.synthetic,
-        },
-        "systems": systems,
-        "calibration": [label for label, card in cards.items() if card.kind == "calibration"],
-        "metrics": {
-            k: {**asdict(m), "needs": sorted(m.needs), "bounds": [_finite(b) for b in m.bounds], "signature": m.signature()}
-            for k, m in panel.metrics.items()
-        },
-        "absent_metrics": panel.absent,
-        "items": {
-            i.id: {
-                "text": i.text,
-                "language": i.language,
-                "speaker": i.speaker,
-                "synthetic": i.synthetic,
-                "prompt_text": i.prompt_text,
-                "path": str(i.path.resolve()) if i.path else None,
-            }
-            for i in dataset.items
-        },
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None

@@ -14,14 +14,15 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from harness.errors import CheckpointError, ConfigError, HarnessError, Interrupted, MissingDependency, RunConflict, StoreError, UnknownName
+from harness.folders import claimed
 from harness.recipes import build_recipe, known_parameters
 
 NOTES = "training.json"
@@ -255,7 +256,7 @@ def _run(plan: Plan) -> None:
     key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
     folder = Path(settings.out) if settings.out else Path("runs") / f"train-{settings.system}-{key}"
     leads = processes.rank == 0
-    with _claimed(folder, identity, settings) if leads else _unclaimed(), _Signals() as signals:
+    with _claim(folder, identity, settings.overwrite) if leads else nullcontext(), _Signals() as signals:
         processes.wait()
         workers = settings.threads or os.cpu_count() or 1
         corpus = corpora.load_corpus(dataset.items, recipe.sample_rate, settings.memory_gib, workers)
@@ -371,45 +372,19 @@ class _Signals:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-@contextmanager
-def _unclaimed() -> Iterator[None]:
-    yield
+def _claim(folder: Path, identity: Mapping[str, str], overwrite: bool) -> AbstractContextManager[None]:
+    """The folder for this training alone; another training in it is refused or moved aside."""
 
+    def conflict() -> str:
+        if not (folder / NOTES).exists():
+            return ""
+        if overwrite:
+            return "an earlier training"
+        before = json.loads((folder / NOTES).read_text(encoding="utf-8"))["identity"]
+        different = [f"{k} was {before.get(k)}, is {v}" for k, v in identity.items() if before.get(k) != v]
+        return f"another training ({'; '.join(different)})" if different else ""
 
-@contextmanager
-def _claimed(folder: Path, identity: Mapping[str, str], settings: Settings) -> Iterator[None]:
-    """The folder for this training alone, until the process ends; another training in it is refused or moved aside."""
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunConflict(f"{folder} is in use by another training; wait for it, or choose another out=DIR") from None
-        if settings.overwrite:
-            _move_aside(folder)
-        elif (folder / NOTES).exists():
-            before = json.loads((folder / NOTES).read_text(encoding="utf-8"))["identity"]
-            different = [f"{k} was {before.get(k)}, is {v}" for k, v in identity.items() if before.get(k) != v]
-            if different:
-                raise RunConflict(
-                    f"{folder} holds another training ({'; '.join(different)}). Choose another out=DIR, or overwrite=true to move it aside."
-                )
-        yield
-
-
-def _move_aside(folder: Path) -> None:
-    old = [path for path in folder.iterdir() if path.name != ".lock" and not path.name.startswith("before-")]
-    if old:
-        place = next(p for n in range(1, 10_000) if not (p := folder / f"before-{n}").exists())
-        place.mkdir()
-        for path in old:
-            path.rename(place / path.name)
+    return claimed(folder, conflict, overwrite=overwrite, advice="choose another out=DIR, or overwrite=true to move it aside")
 
 
 def _listed(accepted: Sequence[str]) -> str:

@@ -24,6 +24,15 @@ DRAWS_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """How intervals are made: confidence, number of resamples and seed of the draws."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Interval:
     """A figure and its confidence interval.
 

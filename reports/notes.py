@@ -9,7 +9,7 @@ from reports.intervals import METHOD
 from reports.summary import Column, Note, Row
 
 if TYPE_CHECKING:
-    from reports.tables import Statistics
+    from reports.intervals import Statistics
 
 
 def notes_on(

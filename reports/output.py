@@ -12,8 +12,9 @@ from harness.errors import StoreError
 from harness.frame import Run
 from reports import latex, markdown, page, tidy
 from reports.figures import draw_all
+from reports.intervals import Statistics
 from reports.summary import Summary
-from reports.tables import Statistics, summarise
+from reports.tables import summarise
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from harness.api import Better, Evidence, PooledMetric, Status
 from harness.errors import HarnessError, Incomparable, StoreError
 from harness.frame import COLUMNS, Run
 from reports.failures import grouped_failures
-from reports.intervals import Interval, interval, pooled_interval
+from reports.intervals import Interval, Statistics, interval, pooled_interval
 from reports.notes import notes_on
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
 from reports.wording import decimals
@@ -30,15 +30,6 @@ COVERAGE_TOLERANCE = 0.01
 APART = 100
 """Largest over smallest figure from which a column of ratios is printed in significant digits."""
 ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How intervals are made: confidence, number of resamples and seed of the draws."""
-
-    confidence: float = 0.95
-    resamples: int = 2000
-    seed: int = 0
 
 
 def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[str, PooledMetric] | None = None) -> Summary:

@@ -17,7 +17,7 @@ class ConvNeXtBlock(nn.Module):
         scale: initial gain of the branch, per channel.
     """
 
-    def __init__(self, dim: int, hidden: int, kernel: int = 7, scale: float = 0.2) -> None:
+    def __init__(self, dim: int, hidden: int, kernel: int = 7, scale: float = 0.05) -> None:
         super().__init__()
         self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
         self.norm = nn.LayerNorm(dim)
@@ -38,26 +38,16 @@ class ConvNeXtBlock(nn.Module):
         return x + self.gain * made
 
 
-class ConvNeXtStack(nn.Module):
-    """Norm, blocks, norm.
+class ConvNeXtStack(nn.Sequential):
+    """Blocks in a row, with no normalisation around them: level passes through, and weak blocks leave the input nearly as it is.
 
     Args:
         dim: channels.
         hidden: width inside the blocks.
         depth: number of blocks.
         kernel: frames of their depthwise convolutions.
+        scale: initial gain of each block's branch.
     """
 
-    def __init__(self, dim: int, hidden: int, depth: int, kernel: int = 7) -> None:
-        super().__init__()
-        self.enter = nn.LayerNorm(dim)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(dim, hidden, kernel) for _ in range(depth))
-        self.leave = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, dim]`` to the same."""
-        x = self.enter(x)
-        for block in self.blocks:
-            x = block(x)
-        left: Tensor = self.leave(x)
-        return left
+    def __init__(self, dim: int, hidden: int, depth: int, kernel: int = 7, scale: float = 0.05) -> None:
+        super().__init__(*(ConvNeXtBlock(dim, hidden, kernel, scale) for _ in range(depth)))

@@ -70,7 +70,7 @@ def energy(spectrum: Tensor) -> Tensor:
     return spectrum.real.square() + spectrum.imag.square()
 
 
-def compress(spectrum: Tensor, power: float = 0.3, floor: float = 1e-5) -> Tensor:
+def compress(spectrum: Tensor, power: float, floor: float = 1e-5) -> Tensor:
     """Magnitudes raised to ``power``, phases kept; smooth at zero. Returns real ``[..., F, 2]`` of complex ``[..., F]``.
 
     Args:
@@ -78,6 +78,11 @@ def compress(spectrum: Tensor, power: float = 0.3, floor: float = 1e-5) -> Tenso
         power: 1 changes nothing; 0.3 is about what loudness does.
         floor: magnitude under which the gain stops growing.
     """
-    parts = torch.view_as_real(spectrum)
     gain = (energy(spectrum) + floor**2).pow((power - 1.0) / 2.0)
-    return parts * gain[..., None]
+    return torch.view_as_real(spectrum) * gain[..., None]
+
+
+def expand(parts: Tensor, power: float, floor: float = 1e-5) -> Tensor:
+    """The inverse of `compress` (but for its floor): complex ``[..., F]`` of real ``[..., F, 2]``."""
+    squared = parts[..., 0].square() + parts[..., 1].square() + floor**2
+    return torch.view_as_complex((parts * squared.pow((1.0 / power - 1.0) / 2.0)[..., None]).contiguous())

@@ -23,6 +23,7 @@ class QdacConfig:
         encoder_width: channels after the first convolution, doubled by each stride (waveform).
         decoder_width: channels before the first transposed convolution, halved by each stride (waveform).
         window: samples of the STFT (spectral).
+        power: of the magnitudes that the network sees (spectral).
         width: channels of the ConvNeXt blocks (spectral).
         hidden: width inside them (spectral).
         encoder_depth: blocks (spectral).
@@ -42,6 +43,7 @@ class QdacConfig:
     encoder_width: int = 64
     decoder_width: int = 1536
     window: int = 640
+    power: float = 0.5
     width: int = 384
     hidden: int = 768
     encoder_depth: int = 4

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from systems.layers.convnext import ConvNeXtStack
-from systems.layers.spectrum import Synthesis
+from systems.layers.spectrum import Synthesis, expand
 from systems.layers.strided import Snake, UpBlock
 from systems.qdac.config import QdacConfig
 
@@ -35,7 +34,7 @@ class WaveformDecoder(nn.Module):
 
 
 class SpectralDecoder(nn.Module):
-    """A linear map, ConvNeXt blocks, and a head of three numbers per bin: real part, imaginary part, and a log gain on both.
+    """The encoder backwards: a linear map, ConvNeXt blocks, a linear map to the compressed spectrum, which is expanded and inverted.
 
     Args:
         config: ``front`` must be "spectral".
@@ -43,16 +42,16 @@ class SpectralDecoder(nn.Module):
 
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()
+        self.power = config.power
         self.enter = nn.Linear(config.latent_dim, config.width)
         self.stack = ConvNeXtStack(config.width, config.hidden, config.decoder_depth)
-        self.head = nn.Linear(config.width, 3 * (config.window // 2 + 1))
+        self.head = nn.Linear(config.width, 2 * (config.window // 2 + 1))
         self.synthesis = Synthesis(config.window, config.hop)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
-        real, imaginary, level = self.head(self.stack(self.enter(latent))).float().chunk(3, dim=-1)
-        gain = level.clamp(max=6.0).exp()  # a ceiling of 400, far above any bin of full-scale speech
-        audio: Tensor = self.synthesis(torch.complex(real * gain, imaginary * gain))
+        parts = self.head(self.stack(self.enter(latent))).float()
+        audio: Tensor = self.synthesis(expand(parts.unflatten(-1, (-1, 2)), self.power))
         return audio
 
 

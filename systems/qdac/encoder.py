@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from systems.layers.convnext import ConvNeXtStack
@@ -36,21 +37,31 @@ class WaveformEncoder(nn.Module):
 class SpectralEncoder(nn.Module):
     """Compressed complex spectrum, a linear map, ConvNeXt blocks, a linear map to the latent.
 
+    The linear maps start as a principal component analysis (`systems.qdac.start`), so the codec begins as a transform codec and the
+    blocks learn what is better.
+
     Args:
         config: ``front`` must be "spectral".
     """
 
+    started: Tensor
+
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()
+        self.power = config.power
         self.analysis = Analysis(config.window, config.hop)
         self.enter = nn.Linear(2 * (config.window // 2 + 1), config.width)
         self.stack = ConvNeXtStack(config.width, config.hidden, config.encoder_depth)
         self.leave = nn.Linear(config.width, config.latent_dim)
+        self.register_buffer("started", torch.tensor(False))
+
+    def features(self, audio: Tensor) -> Tensor:
+        """Real and imaginary parts by turns, ``[B, T, 2F]``, of ``audio [B, T x hop]``."""
+        return compress(self.analysis(audio), self.power).flatten(-2)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Latent ``[B, T, D]`` of ``audio [B, T x hop]``."""
-        features = compress(self.analysis(audio), power=0.3).flatten(-2)
-        latent: Tensor = self.leave(self.stack(self.enter(features)))
+        latent: Tensor = self.leave(self.stack(self.enter(self.features(audio))))
         return latent
 
 

@@ -24,6 +24,7 @@ from systems.qdac.objective import (
     snr_db,
 )
 from systems.qdac.semantic import SemanticConfig, SemanticSupervisor, pad_tokens
+from systems.qdac.start import start
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 
 
@@ -34,7 +35,7 @@ class QdacTraining:
     Args:
         semantic: supervise codebook 1 with the recogniser.
         semantic_every: steps between two of its updates.
-        adversarial: train against the discriminators.
+        adversarial: train against the discriminators; on two cores that more than doubles the price of a step, so the small size leaves it off.
         adversarial_from: first step that does.
         batch_size: crops a step.
         crop_frames: frames of a crop.
@@ -45,19 +46,26 @@ class QdacTraining:
     """
 
     semantic: bool = True
-    semantic_every: int = 3
-    adversarial: bool = True
+    semantic_every: int = 6
+    adversarial: bool = False
     adversarial_from: int = 0
     batch_size: int = 12
     crop_frames: int = 32
-    utterances: int = 6
+    utterances: int = 4
     utterance_s: float = 8.0
     gain_db: tuple[float, float] = (-10.0, 6.0)
     learning_rate: float = 1e-3
 
 
 PAPER_TRAINING = QdacTraining(
-    semantic_every=1, batch_size=72, crop_frames=19, utterances=16, utterance_s=15.0, gain_db=(0.0, 0.0), learning_rate=1e-4
+    semantic_every=1,
+    adversarial=True,
+    batch_size=72,
+    crop_frames=19,
+    utterances=16,
+    utterance_s=15.0,
+    gain_db=(0.0, 0.0),
+    learning_rate=1e-4,
 )
 
 
@@ -215,6 +223,7 @@ class QdacRecipe:
             room = 0.98 / audio.abs().amax(dim=-1, keepdim=True).clamp(min=1e-6)
             reference = audio * torch.minimum(gain.to(audio.device), room)
             active = self.model.quantizer.draw_active(audio.shape[0], generator)
+            start(self.model, reference)
             self._made = (step, reference, self.model(reference, active, generator))
         return self._made[1], self._made[2]
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from systems.quantizers.ranks import from_first_rank, over_ranks
+
 
 @dataclass(frozen=True)
 class CodebookConfig:
@@ -113,7 +115,7 @@ class Codebook(nn.Module):
             self.entries.copy_(centres)
             sums, counts = self._gather(flat, self.search(flat))
             centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1.0), centres)
-        self.entries.copy_(_from_first_rank(centres))
+        self.entries.copy_(from_first_rank(centres))
         self.usage.fill_(1.0)
         self.started.fill_(True)
 
@@ -130,26 +132,14 @@ class Codebook(nn.Module):
             self.entries.add_((sums * scale - counts[:, None] * self.entries) * (weight / self.usage.clamp(min=1e-6))[:, None])
         dead = (self.usage < self.config.revival_share).nonzero()[:, 0]
         if dead.numel():
-            self.entries[dead] = _from_first_rank(self._pick(flat, dead.numel(), generator))
+            self.entries[dead] = from_first_rank(self._pick(flat, dead.numel(), generator))
             self.usage[dead] = 1.0
 
     def _gather(self, flat: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         sums = torch.zeros_like(self.entries).index_add_(0, indices, flat)
         counts = torch.bincount(indices, minlength=self.config.size).to(sums.dtype)
-        return _over_ranks(sums), _over_ranks(counts)
+        return over_ranks(sums), over_ranks(counts)
 
     def _pick(self, flat: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
         where = torch.randint(flat.shape[0], (count,), generator=generator, device=generator.device if generator else None)
         return flat[where.to(flat.device)]
-
-
-def _over_ranks(total: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(total)
-    return total
-
-
-def _from_first_rank(table: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast(table.contiguous(), src=0)
-    return table

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from harness.api import Status
+from reports.intervals import Statistics
 from reports.output import ReportFiles, write_report
-from reports.tables import Statistics
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

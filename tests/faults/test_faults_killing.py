@@ -25,7 +25,7 @@ def command(root, folder, log):
 
 
 def start(root, folder, log):
-    environment = {**os.environ, "PYTHONPATH": f"{STUBS}{os.pathsep}{Path(harness.__file__).parents[1]}"}
+    environment = {**os.environ, "STUB_LOG": str(log.with_name("measured.log")), "PYTHONPATH": f"{STUBS}{os.pathsep}{Path(harness.__file__).parents[1]}"}
     return subprocess.Popen(
         command(root, folder, log), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -93,6 +93,9 @@ def test_kill_9_at_random_points(undisturbed, tmp_path):
     # one untimed warm-up call per start, and at most the one prediction in flight per kill
     assert len(encoded) <= ITEMS + 2 * (kills + 1)
     assert len(set(encoded)) == ITEMS
+    measured = log.with_name("measured.log").read_text().split()
+    assert len(set(measured)) == ITEMS  # two systems, both of which give the input back
+    assert 2 * ITEMS <= len(measured) <= 2 * ITEMS + 2 * kills  # at most the one in flight in each of the two workers, per kill
 
 
 def test_ctrl_c_leaves_a_resumable_run(undisturbed, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from systems.layers.convnext import ConvNeXtBlock
 from systems.layers.mel import LogMel, mel_bands
-from systems.layers.spectrum import Analysis, Synthesis, compress
+from systems.layers.spectrum import Analysis, Synthesis, compress, expand
 from systems.layers.strided import DownBlock, UpBlock
 
 
@@ -54,8 +54,9 @@ def test_compression_keeps_phases_and_has_a_finite_gradient_at_zero():
     made = torch.view_as_complex(compress(spectrum, 0.3))
     torch.testing.assert_close(made.abs(), spectrum.abs() ** 0.3, rtol=1e-3, atol=0)
     torch.testing.assert_close(made.angle(), spectrum.angle())
+    torch.testing.assert_close(expand(compress(spectrum, 0.5), 0.5), spectrum, rtol=1e-3, atol=0)
     zero = torch.zeros(3, dtype=torch.complex64, requires_grad=True)
-    compress(zero).sum().backward()
+    compress(zero, 0.3).sum().backward()
     assert bool(torch.isfinite(torch.view_as_real(zero.grad)).all())
 
 

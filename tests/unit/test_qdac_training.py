@@ -13,9 +13,11 @@ from systems.qdac.adapter import QdacCodec
 from systems.qdac.checkpoint import load
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.qdac.discriminator import Discriminator, DiscriminatorConfig
+from systems.qdac.model import QdacModel
 from systems.qdac.objective import ObjectiveConfig, ReconstructionObjective, snr_db
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.qdac.semantic import END, SemanticConfig, SemanticSupervisor, pad_tokens, to_text, to_tokens
+from systems.qdac.start import start
 from systems.training.recipe import Batch, Recipe
 
 TINY = QdacConfig(num_codebooks=3, codebook_size=16, codebook_dim=8, latent_dim=8, width=16, hidden=32, encoder_depth=1, decoder_depth=1)
@@ -35,7 +37,9 @@ def _batches(seed=0):
 
 
 def _recipe(config=TINY, **choices):
-    return QdacRecipe(config=config, training=QdacTraining(**{"batch_size": 2, "utterances": 2, **choices}))
+    return QdacRecipe(
+        config=config, training=QdacTraining(**{"batch_size": 2, "utterances": 2, "semantic_every": 3, "adversarial": True, **choices})
+    )
 
 
 def _reached(parameters):
@@ -265,3 +269,32 @@ def test_other_sizes_are_refused(wrong):
         qdac_config(**wrong)
     with pytest.raises(ValueError, match="strides"):
         QdacConfig(front="waveform", strides=(2, 2))
+
+
+def test_a_small_model_starts_as_a_transform_codec():
+    torch.manual_seed(0)
+    # As many components as the spectrum has numbers, and blocks switched off: the linear start alone must give the waveform back.
+    shape = QdacConfig(hop=16, window=32, width=34, hidden=16, latent_dim=34, codebook_dim=34, codebook_size=4, num_codebooks=1)
+    model, audio = QdacModel(shape), 0.1 * torch.randn(4, 64 * 16)
+    with torch.no_grad():
+        for block in [*model.encoder.stack, *model.decoder.stack]:
+            block.gain.zero_()
+        start(model, audio)
+        latent = model.encoder(audio)
+        assert float(snr_db(model.decoder(latent), audio).min()) > 35.0
+        torch.testing.assert_close(latent.flatten(0, 1).mean(dim=0), torch.zeros(34), rtol=0, atol=1e-3)
+        covariance = latent.flatten(0, 1).T.cov()
+        assert float((covariance - covariance.diag().diag()).abs().max()) < 1e-3
+        assert float(covariance.diag().mean()) == pytest.approx(1.0, rel=0.02)
+        # Of fewer components the first are the strongest: keeping half costs little more than its share.
+        assert covariance.diag().tolist() == sorted(covariance.diag().tolist(), reverse=True)
+        before = model.encoder.enter.weight.clone()
+        start(model, 0.5 * audio)
+        assert torch.equal(before, model.encoder.enter.weight), "a model starts once"
+
+
+def test_a_waveform_model_is_left_alone_by_the_start():
+    model = QdacModel(WAVEFORM)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start(model, torch.randn(1, 3200))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

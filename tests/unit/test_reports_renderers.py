@@ -22,8 +22,9 @@ import soundfile
 from harness.api import Better, Status
 from harness.errors import StoreError
 from reports import clips, figures, latex, markdown, output, page, terminal, tidy, wording
+from reports.intervals import Statistics
 from reports.listing import listed
-from reports.tables import Statistics, summarise
+from reports.tables import summarise
 
 QUICK = Statistics(resamples=100)
 NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b>\x1b[31m\u202e é"

@@ -19,8 +19,9 @@ from harness.errors import Incomparable, StoreError
 from harness.frame import COLUMNS, Run
 from harness.registry import metric_class
 from reports.failures import whose
+from reports.intervals import Statistics
 from reports.summary import Summary
-from reports.tables import Statistics, summarise
+from reports.tables import summarise
 
 QUICK = Statistics(resamples=200)
 

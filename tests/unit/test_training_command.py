@@ -91,7 +91,7 @@ def test_another_training_in_the_folder_is_refused_or_moved_aside(command):
     with pytest.raises(RunConflict, match="checkpoint at step 6 and resume=false"):
         command("resume=false")
     command("seed=1", "overwrite=true")
-    assert Path("out/before-1/model.safetensors").exists()
+    assert Path("out.old1/model.safetensors").exists()
     assert len(json.loads(Path("out/training.json").read_text())["starts"]) == 1
 
 
@@ -116,7 +116,7 @@ def test_two_trainings_do_not_share_a_folder(command):
     Path("out").mkdir()
     with Path("out/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunConflict, match="in use by another training"):
+        with pytest.raises(RunConflict, match="in use by process"):
             command()
     assert command() == 0
 
