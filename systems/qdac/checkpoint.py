@@ -15,7 +15,7 @@ from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.quantizers.codebook import Codebook
 
-_LEARNING_STATE = (".usage", ".started")
+_LEARNING_STATE = (".usage", ".started", ".calls")
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ class CodebookConfig:
         dim: of an entry, D.
         update: "ema" moves every entry towards the mean of what chose it; "gradient" leaves that to a codebook loss and the optimiser.
         supervised: entries also take gradients under "ema" (from a loss on the codebook's embeddings).
-        decay: of the moving average, per call.
+        decay: of the moving average, per call, in the long run; call n takes (90 + n) / (100 + n) while that is less, so that codebooks
+            follow a young encoder quickly and average long over an old one.
         normalise: search for the nearest direction instead of the nearest point (DAC); entries keep a length of their own.
         kmeans_iterations: Lloyd steps on the first batch; 0 keeps the random start.
         revival_share: an entry used less than this share of the mean is replaced by a vector of the batch; 0 never.
@@ -31,7 +32,7 @@ class CodebookConfig:
     dim: int = 8
     update: Literal["ema", "gradient"] = "ema"
     supervised: bool = False
-    decay: float = 0.99
+    decay: float = 0.997
     normalise: bool = False
     kmeans_iterations: int = 10
     revival_share: float = 0.1
@@ -71,6 +72,7 @@ class Codebook(nn.Module):
 
     started: Tensor
     usage: Tensor
+    calls: Tensor
 
     def __init__(self, config: CodebookConfig) -> None:
         super().__init__()
@@ -78,6 +80,7 @@ class Codebook(nn.Module):
         learns = config.update == "gradient" or config.supervised
         self.entries = nn.Parameter(torch.randn(config.size, config.dim) / config.dim**0.5, requires_grad=learns)
         self.register_buffer("usage", torch.ones(config.size))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.register_buffer("started", torch.tensor(config.kmeans_iterations == 0))
 
     def search(self, vectors: Tensor) -> Tensor:
@@ -126,8 +129,10 @@ class Codebook(nn.Module):
         sums, counts = self._gather(flat, indices)
         # In shares of a uniform use, so that thresholds mean the same at any batch size.
         counts, scale = counts * (self.config.size / counts.sum()), self.config.size / counts.sum()
-        weight = 1.0 - self.config.decay
-        self.usage.mul_(self.config.decay).add_(counts, alpha=weight)
+        calls = int(self.calls)
+        weight = 1.0 - min(self.config.decay, (90 + calls) / (100 + calls))
+        self.calls += 1
+        self.usage.mul_(1.0 - weight).add_(counts, alpha=weight)
         if self.config.update == "ema":
             self.entries.add_((sums * scale - counts[:, None] * self.entries) * (weight / self.usage.clamp(min=1e-6))[:, None])
         dead = (self.usage < self.config.revival_share).nonzero()[:, 0]

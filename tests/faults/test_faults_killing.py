@@ -25,7 +25,11 @@ def command(root, folder, log):
 
 
 def start(root, folder, log):
-    environment = {**os.environ, "STUB_LOG": str(log.with_name("measured.log")), "PYTHONPATH": f"{STUBS}{os.pathsep}{Path(harness.__file__).parents[1]}"}
+    environment = {
+        **os.environ,
+        "STUB_LOG": str(log.with_name("measured.log")),
+        "PYTHONPATH": f"{STUBS}{os.pathsep}{Path(harness.__file__).parents[1]}",
+    }
     return subprocess.Popen(
         command(root, folder, log), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

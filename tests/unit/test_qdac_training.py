@@ -198,7 +198,7 @@ def test_an_exported_model_is_read_back_within_half_precision(tmp_path):
     loaded = load(path)
     assert loaded.model.config == TINY and not loaded.model.training
     for name, tensor in recipe.model.state_dict().items():
-        if not name.endswith((".usage", ".started")):
+        if not name.endswith((".usage", ".started", ".calls")):
             torch.testing.assert_close(loaded.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
     codec = QdacCodec(checkpoint=path, num_codebooks=2)
     assert codec.info.training_data == "noise" and codec.info.weights == "trained" and codec.spec.num_codebooks == 2
