@@ -1,12 +1,14 @@
 """Faults injected into systems, metrics and input: every item ends with one record per metric, the rest is finished."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 
 import harness
+from harness.frame import open_run
 
 STATUSES = {"ok", "invalid_input", "metric_undefined", "failed", "timeout", "skipped_by_policy"}
 
@@ -188,3 +190,34 @@ def test_a_missing_metric_backend_is_said_before_anything_runs(make_dataset, har
     assert code == 0
     assert set(harness.load(folder)["metric"]) == {"stub_peak"}
     assert "wer" in json.loads((folder / "manifest.json").read_text())["absent_metrics"]
+
+
+def test_a_plugged_in_suite_asks_a_synthesizer_once_per_seed(make_dataset, harness_run):
+    root = make_dataset(["a", "abc"])
+    code, folder = harness_run(root, "suite=stub_speech", "systems=[stub_voice]", "seeds=[0,1,2]", metrics="[stub_peak,rtf,nominal_bps]")
+    assert code == 0
+    frame = harness.load(folder)
+    assert sorted(frame[frame["metric"] == "stub_peak"]["seed"]) == [0, 0, 1, 1, 2, 2]
+    assert frame[frame["metric"] == "rtf"]["value"].gt(0).all()
+    assert frame[frame["metric"] == "nominal_bps"]["status"].eq("skipped_by_policy").all()
+    outputs = open_run(folder).outputs
+    durations = {item: soundfile.info(path).frames for (_, _, item, _), path in outputs.items()}
+    assert durations == {"item0": 1600, "item1": 4800}
+
+
+def test_outputs_recorded_elsewhere_are_scored_and_missing_ones_counted(make_dataset, harness_run, tmp_path):
+    root = make_dataset(["a", "a", "a"])
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    shutil.copy(root / "0.wav", outputs / "item0.wav")
+    (outputs / "item1.wav").write_bytes(b"no audio")
+    code, folder = harness_run(root, "systems=[recorded]", f"systems.recorded.root={outputs}", metrics="[si_sdr_db]")
+    assert code == 1
+    found = by_item(folder, "si_sdr_db")
+    assert found["item0"][0] == "ok"
+    assert found["item1"][:2] == found["item2"][:2] == ("failed", "output")
+    assert "item2" in found["item2"][2]
+    # a file that appears later is found by the same command
+    shutil.copy(root / "2.wav", outputs / "item2.wav")
+    _, folder = harness_run(root, "systems=[recorded]", f"systems.recorded.root={outputs}", metrics="[si_sdr_db]")
+    assert by_item(folder, "si_sdr_db")["item2"][0] == "ok"

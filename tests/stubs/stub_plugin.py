@@ -7,7 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.api import Audio, Better, Bitstream, CodecSpec, Evidence, MetricInfo, Need, NotScorable, Side, Speech, SystemInfo
+from harness.api import (
+    Audio,
+    Better,
+    Bitstream,
+    CodecSpec,
+    Evidence,
+    MetricInfo,
+    Need,
+    NotScorable,
+    Side,
+    Speech,
+    SuiteInfo,
+    SystemInfo,
+    Task,
+)
 
 
 class Echo:
@@ -98,3 +112,12 @@ class Trouble:
         if wish == "memory":
             raise MemoryError
         return Evidence(1.0)
+
+
+class SpeechSuite:
+    """A synthesis task: every text is spoken, once per seed."""
+
+    info = SuiteInfo("stub_speech", "Stub synthesis", Task.SYNTHESIS, ("stub_voice",), ("stub_peak", "rtf"), ("stub_peak",))
+
+    def variants(self, spec):
+        return [{}]
