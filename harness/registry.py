@@ -31,6 +31,7 @@ SYSTEMS = {
     "gsm": "systems.baselines.gsm:Gsm",
     "codec2": "systems.baselines.codec2:Codec2",
     "recorded": "systems.baselines.recorded:RecordedFolder",
+    "qdac": "systems.qdac.adapter:QdacCodec",
 }
 
 SUITES = {

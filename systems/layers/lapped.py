@@ -53,3 +53,14 @@ class LappedTransform(nn.Module):
         tapers[0, : self.hop] = step
         tapers[-1, self.hop :] = step.flip(0)
         return tapers
+
+
+def compand(values: Tensor, power: float, floor: float = 1e-5) -> Tensor:
+    """Magnitudes raised to ``power``, signs kept, smooth at zero; ``1 / power`` undoes it but for the floor.
+
+    Args:
+        values: real, of any shape.
+        power: below 1 compresses.
+        floor: magnitude under which the gain stops growing.
+    """
+    return values * (values.square() + floor**2).pow((power - 1.0) / 2.0)

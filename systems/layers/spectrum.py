@@ -1,4 +1,4 @@
-"""Short-time spectra of whole frames: T frames for T x hop samples, and back."""
+"""Short-time spectra of whole frames: T frames for T x hop samples."""
 
 from __future__ import annotations
 
@@ -34,37 +34,6 @@ class Analysis(nn.Module):
         return spectrum
 
 
-class Synthesis(nn.Module):
-    """The inverse of `Analysis`: least-squares overlap-add, exact for spectra that `Analysis` made.
-
-    Args:
-        window: samples.
-        hop: samples between frames.
-    """
-
-    taper: Tensor
-
-    def __init__(self, window: int, hop: int) -> None:
-        super().__init__()
-        if window < hop or (window - hop) % 2:
-            raise ValueError(f"a window of {window} samples cannot be centred on frames of {hop}")
-        self.window, self.hop = window, hop
-        self.register_buffer("taper", torch.hann_window(window), persistent=False)
-
-    def forward(self, spectrum: Tensor) -> Tensor:
-        """``[B, T x hop]`` of complex ``spectrum [B, T, window / 2 + 1]``."""
-        frames = torch.fft.irfft(spectrum, n=self.window) * self.taper
-        count, side = frames.shape[1], (self.window - self.hop) // 2
-        weight = self.taper.square().expand(1, count, self.window)
-        return self._overlap(frames, side) / self._overlap(weight, side)
-
-    def _overlap(self, frames: Tensor, side: int) -> Tensor:
-        count = frames.shape[1]
-        length = (count - 1) * self.hop + self.window
-        summed = functional.fold(frames.transpose(1, 2), (1, length), kernel_size=(1, self.window), stride=(1, self.hop))
-        return summed[:, 0, 0, side : side + count * self.hop]
-
-
 def energy(spectrum: Tensor) -> Tensor:
     """Squared magnitudes, with a gradient everywhere. (A sum over the two innermost numbers would be several times slower.)"""
     return spectrum.real.square() + spectrum.imag.square()
@@ -80,9 +49,3 @@ def compress(spectrum: Tensor, power: float, floor: float = 1e-5) -> Tensor:
     """
     gain = (energy(spectrum) + floor**2).pow((power - 1.0) / 2.0)
     return torch.view_as_real(spectrum) * gain[..., None]
-
-
-def expand(parts: Tensor, power: float, floor: float = 1e-5) -> Tensor:
-    """The inverse of `compress` (but for its floor): complex ``[..., F]`` of real ``[..., F, 2]``."""
-    squared = parts[..., 0].square() + parts[..., 1].square() + floor**2
-    return torch.view_as_complex((parts * squared.pow((1.0 / power - 1.0) / 2.0)[..., None]).contiguous())

@@ -81,7 +81,7 @@ class QdacCodec:
             weights=Weights.TRAINED if weights == "trained" else Weights.RANDOM,
             weights_digest=digest,
             num_parameters=_size_of(model, kept),
-            training_data=metadata.get("training_data", ""),
+            training_data=_learnt_from(metadata),
             device=device,
         )
 
@@ -187,6 +187,12 @@ def _check(found: QdacConfig, asked: QdacConfig, metadata: dict[str, str], size:
         raise ValueError(f"{source} has {found.num_codebooks} codebooks, asked were {asked.num_codebooks}")
     if metadata.get("semantic") not in (None, "true" if semantic else "false"):
         raise ValueError(f"{source} says semantic={metadata['semantic']}, asked was semantic={str(semantic).lower()}")
+
+
+def _learnt_from(metadata: dict[str, str]) -> str:
+    if "num_items" in metadata and "data_hours" in metadata:  # as the training loop writes them
+        return f"{metadata['num_items']} recordings, {float(metadata['data_hours']):.2f} h"
+    return metadata.get("training_data", "")
 
 
 def _size_of(model: QdacModel, kept: int) -> int:

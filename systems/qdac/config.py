@@ -18,16 +18,16 @@ class QdacConfig:
         codebook_size: entries V of each.
         codebook_dim: of an entry.
         latent_dim: D, what is quantized.
-        front: "waveform" (strided convolutions, DAC) or "spectral" (STFT, ConvNeXt blocks, inverse STFT).
+        front: "waveform" (strided convolutions, DAC) or "lapped" (MDCT, ConvNeXt blocks, inverse MDCT).
         strides: of the waveform encoder, the decoder takes them backwards; their product is ``hop``.
         encoder_width: channels after the first convolution, doubled by each stride (waveform).
         decoder_width: channels before the first transposed convolution, halved by each stride (waveform).
-        window: samples of the STFT (spectral).
-        power: of the magnitudes that the network sees (spectral).
-        width: channels of the ConvNeXt blocks (spectral).
-        hidden: width inside them (spectral).
-        encoder_depth: blocks (spectral).
-        decoder_depth: blocks (spectral).
+        window: samples of the STFT whose magnitudes the encoder sees beside the MDCT (lapped).
+        power: to which MDCT coefficients are companded (lapped).
+        width: channels of the ConvNeXt blocks (lapped).
+        hidden: width inside them (lapped).
+        encoder_depth: blocks (lapped).
+        decoder_depth: blocks (lapped).
         update: of the codebooks, "ema" or "gradient".
         dropout: quantizer dropout.
     """
@@ -38,7 +38,7 @@ class QdacConfig:
     codebook_size: int = 2048
     codebook_dim: int = 64
     latent_dim: int = 64
-    front: Literal["waveform", "spectral"] = "spectral"
+    front: Literal["waveform", "lapped"] = "lapped"
     strides: tuple[int, ...] = ()
     encoder_width: int = 64
     decoder_width: int = 1536
@@ -55,8 +55,8 @@ class QdacConfig:
         object.__setattr__(self, "strides", tuple(self.strides))
         if self.front == "waveform" and math.prod(self.strides) != self.hop:
             raise ValueError(f"strides {self.strides} multiply to {math.prod(self.strides)}, the hop is {self.hop}")
-        if self.front not in ("waveform", "spectral"):
-            raise ValueError(f'front is "waveform" or "spectral", got {self.front!r}')
+        if self.front not in ("waveform", "lapped"):
+            raise ValueError(f'front is "waveform" or "lapped", got {self.front!r}')
 
     @property
     def frame_rate_hz(self) -> float:

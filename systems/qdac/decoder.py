@@ -1,11 +1,12 @@
-"""Latent frames to audio: DAC's transposed convolutions (paper) or ConvNeXt blocks and an inverse STFT (small)."""
+"""Latent frames to audio: DAC's transposed convolutions (paper) or ConvNeXt blocks and an inverse lapped transform (small)."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from systems.layers.convnext import ConvNeXtStack
-from systems.layers.spectrum import Synthesis, expand
+from systems.layers.lapped import LappedTransform, compand
 from systems.layers.strided import Snake, UpBlock
 from systems.qdac.config import QdacConfig
 
@@ -33,11 +34,11 @@ class WaveformDecoder(nn.Module):
         return audio[:, 0]
 
 
-class SpectralDecoder(nn.Module):
-    """The encoder backwards: a linear map, ConvNeXt blocks, a linear map to the compressed spectrum, which is expanded and inverted.
+class LappedDecoder(nn.Module):
+    """A linear map, ConvNeXt blocks, a linear map to companded MDCT coefficients, which are expanded and inverted.
 
     Args:
-        config: ``front`` must be "spectral".
+        config: ``front`` must be "lapped".
     """
 
     def __init__(self, config: QdacConfig) -> None:
@@ -45,16 +46,16 @@ class SpectralDecoder(nn.Module):
         self.power = config.power
         self.enter = nn.Linear(config.latent_dim, config.width)
         self.stack = ConvNeXtStack(config.width, config.hidden, config.decoder_depth)
-        self.head = nn.Linear(config.width, 2 * (config.window // 2 + 1))
-        self.synthesis = Synthesis(config.window, config.hop)
+        self.head = nn.Linear(config.width, config.hop)
+        self.transform = LappedTransform(config.hop)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
-        parts = self.head(self.stack(self.enter(latent))).float()
-        audio: Tensor = self.synthesis(expand(parts.unflatten(-1, (-1, 2)), self.power))
-        return audio
+        companded = self.head(self.stack(self.enter(latent))).float()
+        with torch.autocast(latent.device.type, enabled=False):
+            return self.transform.inverse(compand(companded, 1.0 / self.power))
 
 
-def build_decoder(config: QdacConfig) -> WaveformDecoder | SpectralDecoder:
+def build_decoder(config: QdacConfig) -> WaveformDecoder | LappedDecoder:
     """The decoder of a configuration."""
-    return WaveformDecoder(config) if config.front == "waveform" else SpectralDecoder(config)
+    return WaveformDecoder(config) if config.front == "waveform" else LappedDecoder(config)

@@ -1,4 +1,4 @@
-"""Audio to latent frames: DAC's strided convolutions (paper) or a short-time spectrum and ConvNeXt blocks (small)."""
+"""Audio to latent frames: DAC's strided convolutions (paper) or a lapped transform and ConvNeXt blocks (small)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from systems.layers.convnext import ConvNeXtStack
-from systems.layers.spectrum import Analysis, compress
+from systems.layers.lapped import LappedTransform, compand
+from systems.layers.spectrum import Analysis, energy
 from systems.layers.strided import DownBlock, Snake
 from systems.qdac.config import QdacConfig
 
@@ -34,14 +35,15 @@ class WaveformEncoder(nn.Module):
         return latent.transpose(1, 2)
 
 
-class SpectralEncoder(nn.Module):
-    """Compressed complex spectrum, a linear map, ConvNeXt blocks, a linear map to the latent.
+class LappedEncoder(nn.Module):
+    """Companded MDCT coefficients and log magnitudes, a linear map, ConvNeXt blocks, a linear map to the latent.
 
-    The linear maps start as a principal component analysis (`systems.qdac.start`), so the codec begins as a transform codec and the
-    blocks learn what is better.
+    The coefficients carry the waveform, half as many as a short-time spectrum has numbers; its magnitudes, which do not swing with the
+    phase as those do, show the blocks what is being said. The linear maps start as a principal component analysis of the coefficients
+    (`systems.qdac.start`), so the codec begins as a transform codec and the blocks learn what is better.
 
     Args:
-        config: ``front`` must be "spectral".
+        config: ``front`` must be "lapped".
     """
 
     started: Tensor
@@ -49,22 +51,27 @@ class SpectralEncoder(nn.Module):
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()
         self.power = config.power
+        self.transform = LappedTransform(config.hop)
         self.analysis = Analysis(config.window, config.hop)
-        self.enter = nn.Linear(2 * (config.window // 2 + 1), config.width)
+        self.enter = nn.Linear(config.hop + config.window // 2 + 1, config.width)
         self.stack = ConvNeXtStack(config.width, config.hidden, config.encoder_depth)
         self.leave = nn.Linear(config.width, config.latent_dim)
         self.register_buffer("started", torch.tensor(False))
 
     def features(self, audio: Tensor) -> Tensor:
-        """Real and imaginary parts by turns, ``[B, T, 2F]``, of ``audio [B, T x hop]``."""
-        return compress(self.analysis(audio), self.power).flatten(-2)
+        """Companded coefficients ``[B, T, hop]`` of ``audio [B, T x hop]``."""
+        return compand(self.transform(audio), self.power)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Latent ``[B, T, D]`` of ``audio [B, T x hop]``."""
-        latent: Tensor = self.leave(self.stack(self.enter(self.features(audio))))
+        with torch.autocast(audio.device.type, enabled=False):
+            # log10 of power from -70 dB up, brought to the size of the coefficients.
+            level = (torch.log10(energy(self.analysis(audio)) + 1e-7) + 3.0) / 10.0
+            features = torch.cat([self.features(audio), level], dim=-1)
+        latent: Tensor = self.leave(self.stack(self.enter(features)))
         return latent
 
 
-def build_encoder(config: QdacConfig) -> WaveformEncoder | SpectralEncoder:
+def build_encoder(config: QdacConfig) -> WaveformEncoder | LappedEncoder:
     """The encoder of a configuration."""
-    return WaveformEncoder(config) if config.front == "waveform" else SpectralEncoder(config)
+    return WaveformEncoder(config) if config.front == "waveform" else LappedEncoder(config)

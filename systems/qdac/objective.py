@@ -33,7 +33,7 @@ class ObjectiveConfig:
     mel_scales: tuple[tuple[int, int], ...] = ((128, 12), (256, 24), (512, 40), (1024, 80), (2048, 160))
     complex: float = 2.0
     complex_windows: tuple[int, ...] = (512, 1024)
-    waveform: float = 0.04
+    waveform: float = 0.05
     commitment: float = 0.25
     codebook: float = 1.0
     adversarial: float = 0.02
