@@ -32,6 +32,7 @@ class QdacCodec:
         config: shapes other than those of the size, for random weights.
         device: "cpu", "cuda", ...
         seed: of random weights.
+        search_width: paths that the encoder's search keeps from codebook to codebook; 1 is the plain residual quantizer.
 
     Raises:
         ValueError: impossible parameters, or a checkpoint that does not fit them.
@@ -49,6 +50,7 @@ class QdacCodec:
         config: QdacConfig | None = None,
         device: str = "cpu",
         seed: int = 0,
+        search_width: int = 1,
     ) -> None:
         asked = config or qdac_config(size, num_codebooks, frame_rate)
         if weights not in ("trained", "random"):
@@ -67,7 +69,9 @@ class QdacCodec:
             model, metadata, digest = loaded.model, dict(loaded.metadata), loaded.digest
             _check(model.config, asked, metadata, size, semantic, str(path))
         self._model = model.to(device)
-        self._device = device
+        self._device, self._search_width = device, search_width
+        if search_width < 1:
+            raise ValueError(f"search_width is at least 1, got {search_width}")
         kept, full = asked.num_codebooks, model.config
         self.spec = CodecSpec(
             sample_rate=full.sample_rate, hop_length=full.hop, codebook_sizes=(full.codebook_size,) * kept, prefix_decodable=True
@@ -76,7 +80,9 @@ class QdacCodec:
         self.info = SystemInfo(
             family="qdac",
             version="1",
-            description=f"QDAC {size}, {kept} x {full.codebook_size} at {full.frame_rate_hz:g} Hz" + (told if weights == "trained" else ""),
+            description=f"QDAC {size}, {kept} x {full.codebook_size} at {full.frame_rate_hz:g} Hz"
+            + (told if weights == "trained" else "")
+            + (f", {search_width} search paths" if search_width > 1 else ""),
             size=size,
             weights=Weights.TRAINED if weights == "trained" else Weights.RANDOM,
             weights_digest=digest,
@@ -123,7 +129,7 @@ class QdacCodec:
         padded = np.zeros((1, frames * spec.hop_length), dtype=np.float32)
         padded[:, : audio.num_samples] = audio.samples
         with torch.inference_mode():
-            indices = self._model.encode(torch.from_numpy(padded).to(self._device), spec.num_codebooks)
+            indices = self._model.encode(torch.from_numpy(padded).to(self._device), spec.num_codebooks, self._search_width)
         return Codes(indices[0].cpu().numpy(), spec, audio.num_samples)
 
     def decode(self, encoded: Encoded) -> Audio:

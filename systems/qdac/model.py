@@ -51,9 +51,9 @@ class QdacModel(nn.Module):
             quantized = self.quantizer(latent, active, generator)
         return Reconstruction(self.decoder(quantized.latent), quantized)
 
-    def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Indices int64 ``[B, K, T]`` of ``audio [B, T x hop]``."""
-        return self.quantizer.encode(self.encoder(audio), num_codebooks)
+    def encode(self, audio: Tensor, num_codebooks: int | None = None, search_width: int = 1) -> Tensor:
+        """Indices int64 ``[B, K, T]`` of ``audio [B, T x hop]``; see `ResidualQuantizer.encode`."""
+        return self.quantizer.encode(self.encoder(audio), num_codebooks, search_width)
 
     def decode(self, indices: Tensor) -> Tensor:
         """Audio ``[B, T x hop]`` of ``indices [B, b, T]``."""

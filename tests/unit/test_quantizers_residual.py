@@ -143,3 +143,33 @@ def test_asking_for_more_than_there_is():
         ResidualConfig(num_codebooks=0)
     with pytest.raises(ValueError, match="dropout"):
         ResidualConfig(dropout=1.5)
+
+
+@pytest.mark.parametrize("name", ["full", "factorised", "gradient"])
+def test_a_wider_search_comes_closer_and_one_path_is_the_plain_one(name):
+    quantizer, latent = _trained(SHAPES[name])
+    with torch.no_grad():
+        plain, wide = quantizer.encode(latent), quantizer.encode(latent, search_width=8)
+        assert wide.shape == plain.shape
+        errors = [float((latent - quantizer.decode(codes)).square().mean()) for codes in (plain, wide)]
+        if name != "factorised":  # there a path is judged in the codebook's space until the last choice
+            # Latents, not indices: revived entries may be twins.
+            single = quantizer._search_paths(latent, SHAPES[name].num_codebooks, 1)
+            torch.testing.assert_close(quantizer.decode(single), quantizer.decode(plain))
+            assert errors[1] < errors[0]
+        assert quantizer.encode(latent, 2, search_width=3).shape[1] == 2
+    with pytest.raises(ValueError, match="at least one path"):
+        quantizer.encode(latent, search_width=0)
+    with pytest.raises(ValueError, match="direction"):
+        _trained(SHAPES["cosine"])[0].encode(latent, search_width=2)
+
+
+def test_the_widest_search_finds_the_best_of_all_pairs():
+    quantizer, latent = _trained(ResidualConfig(num_codebooks=2, latent_dim=3, codebook=CodebookConfig(size=6, dim=3)))
+    first, second = (book.entries.detach() for book in quantizer.codebooks)
+    with torch.no_grad():
+        codes = quantizer.encode(latent, search_width=36)
+    for b in range(latent.shape[0]):
+        for t in range(latent.shape[1]):
+            errors = {(i, j): float((latent[b, t] - first[i] - second[j]).square().sum()) for i in range(6) for j in range(6)}
+            assert errors[tuple(codes[b, :, t].tolist())] == pytest.approx(min(errors.values()), abs=1e-5)
