@@ -157,11 +157,12 @@ def _run(options: argparse.Namespace) -> int:
     config_dir = options.config_dir
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {config_dir} is not a folder")
-    config = compose(overrides, config_dir)
     if not any(word.startswith("systems=") for word in overrides):
         from harness.runner import default_systems
 
-        config = compose([*overrides, f"systems=[{','.join(default_systems(config))}]"], config_dir)
+        suite = compose([word for word in overrides if not word.startswith("systems.")], config_dir)
+        overrides.append(f"systems=[{','.join(default_systems(suite))}]")
+    config = compose(overrides, config_dir)
     if options.show_config:
         import yaml
 
@@ -171,7 +172,7 @@ def _run(options: argparse.Namespace) -> int:
     from harness.runner import run
 
     with TerminalProgress() as progress:
-        result = run(config, f"harness run {' '.join(overrides)}".strip(), progress)
+        result = run(config, f"harness run {' '.join(options.overrides)}".strip(), progress)
     _print_report(result.folder, None if options.no_report else result.folder, config["report"])
     result.check()
     return 0

@@ -38,9 +38,12 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     """
     words = [_checked_word(word) for word in overrides]
     _check_names(words, config_dir)
-    config = _hydra([w.replace(" ", "") if w.startswith("systems=") else w for w in words], config_dir)
+    config = _hydra([_for_hydra(word) for word in words], config_dir)
     systems: Config = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
     config["systems"] = {name: systems[name] for name in _order(overrides, systems)}
+    for name, section in systems.items():
+        if "family" not in section:
+            raise ConfigError(f"systems.{name}: {section} has no 'family'; a parameter given to a system that is not in systems=[...]?")
     for path in _not_finite(config):
         raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
     for path in _targets(config):
@@ -59,6 +62,13 @@ def _checked_word(word: str) -> str:
     if key.lstrip("+~").startswith("hydra"):
         raise ConfigError(f"'{key}': Hydra's own settings are not used here; your own YAML goes into a folder given by --config-dir.")
     return word
+
+
+def _for_hydra(word: str) -> str:
+    """A system's parameters need not stand in its YAML: whether it takes them, its constructor knows."""
+    if word.startswith("systems="):
+        return word.replace(" ", "")
+    return f"++{word}" if word.startswith("systems.") else word
 
 
 def _check_names(words: Sequence[str], config_dir: Path | None) -> None:

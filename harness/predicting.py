@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -198,14 +199,15 @@ def build_system(entrant: Entrant) -> Any:
         raise ConfigError(f"system '{entrant.label}' names no registry family; its YAML wants 'family: NAME'")
     build = resolve("systems", family)
     missing = getattr(build, "missing", None)
-    if missing is not None and (reason := missing(**parameters)):
-        raise MissingDependency(f"system '{entrant.label}': {reason}")
     try:
+        if missing is not None and (reason := missing(**parameters)):
+            raise MissingDependency(f"system '{entrant.label}': {reason}")
         system = build(**parameters)
     except HarnessError:
         raise
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"system '{entrant.label}' ({family}) cannot be built from {parameters}: {error}") from error
+        accepted = ", ".join(inspect.signature(build).parameters)
+        raise ConfigError(f"system '{entrant.label}' ({family}) cannot be built from {parameters}: {error}. It takes: {accepted}") from error
     if not isinstance(system, (Codec, Synthesizer, Recorded)):
         raise ConfigError(f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer nor Recorded (see harness.api)")
     return system

@@ -58,6 +58,15 @@ def test_a_users_own_yaml_joins_the_built_in_ones(tmp_path):
     assert config["systems"]["quiet"] == {"family": "noise", "seed": 7}
 
 
+def test_a_parameter_that_the_yaml_does_not_state(tmp_path):
+    assert compose(["systems=[noise]", "systems.noise.extra=3"])["systems"]["noise"]["extra"] == 3
+
+
+def test_a_parameter_of_no_chosen_system_is_refused():
+    with pytest.raises(ConfigError, match="opus6"):
+        compose(["systems=[noise]", "systems.opus6.bitrate_bps=7000"])
+
+
 def test_names_in_a_list():
     assert system_names("[a, b ,c]") == ["a", "b", "c"]
     assert system_names("a") == ["a"]
