@@ -207,7 +207,9 @@ def build_system(entrant: Entrant) -> Any:
         raise
     except (TypeError, ValueError) as error:
         accepted = ", ".join(inspect.signature(build).parameters)
-        raise ConfigError(f"system '{entrant.label}' ({family}) cannot be built from {parameters}: {error}. It takes: {accepted}") from error
+        raise ConfigError(
+            f"system '{entrant.label}' ({family}) cannot be built from {parameters}: {error}. It takes: {accepted}"
+        ) from error
     if not isinstance(system, (Codec, Synthesizer, Recorded)):
         raise ConfigError(f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer nor Recorded (see harness.api)")
     return system
