@@ -15,11 +15,15 @@ class ConvNeXtBlock(nn.Module):
         hidden: width of the two-layer network.
         kernel: frames of the depthwise convolution, odd.
         scale: initial gain of the branch, per channel.
+        lookahead: frames after its own that a frame sees; half the kernel by default, 0 is causal.
     """
 
-    def __init__(self, dim: int, hidden: int, kernel: int = 7, scale: float = 0.05) -> None:
+    def __init__(self, dim: int, hidden: int, kernel: int = 7, scale: float = 0.05, lookahead: int | None = None) -> None:
         super().__init__()
-        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.ahead = kernel // 2 if lookahead is None else lookahead
+        if not 0 <= self.ahead < kernel:
+            raise ValueError(f"a kernel of {kernel} frames cannot look {self.ahead} ahead")
+        self.depthwise = nn.Conv1d(dim, dim, kernel, groups=dim)
         self.norm = nn.LayerNorm(dim)
         self.widen = nn.Linear(dim, hidden)
         self.narrow = nn.Linear(hidden, dim)
@@ -29,11 +33,10 @@ class ConvNeXtBlock(nn.Module):
         """``[B, T, dim]`` to the same."""
         # As a convolution over an image of width 1 whose channels lie innermost, which x is already: on a CPU 7 times faster than
         # conv1d, which copies to channels first and back (0.4 ms against 3.2, forward and backward, 16 x 32 x 384).
-        image = x.transpose(1, 2)[..., None]
         kernel = self.depthwise.weight[..., None]
-        branch = functional.conv2d(image, kernel, self.depthwise.bias, padding=(kernel.shape[2] // 2, 0), groups=kernel.shape[0])[
-            ..., 0
-        ].transpose(1, 2)
+        around = functional.pad(x, (0, 0, kernel.shape[2] - 1 - self.ahead, self.ahead))
+        image = around.transpose(1, 2)[..., None]
+        branch = functional.conv2d(image, kernel, self.depthwise.bias, groups=kernel.shape[0])[..., 0].transpose(1, 2)
         made: Tensor = self.narrow(functional.gelu(self.widen(self.norm(branch)), approximate="tanh"))
         return x + self.gain * made
 
@@ -47,7 +50,8 @@ class ConvNeXtStack(nn.Sequential):
         depth: number of blocks.
         kernel: frames of their depthwise convolutions.
         scale: initial gain of each block's branch.
+        lookahead: frames that each block sees after its own; half the kernel by default.
     """
 
-    def __init__(self, dim: int, hidden: int, depth: int, kernel: int = 7, scale: float = 0.05) -> None:
-        super().__init__(*(ConvNeXtBlock(dim, hidden, kernel, scale) for _ in range(depth)))
+    def __init__(self, dim: int, hidden: int, depth: int, kernel: int = 7, scale: float = 0.05, lookahead: int | None = None) -> None:
+        super().__init__(*(ConvNeXtBlock(dim, hidden, kernel, scale, lookahead) for _ in range(depth)))

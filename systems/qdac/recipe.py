@@ -12,15 +12,13 @@ from torch.nn import functional
 
 from systems.qdac.checkpoint import exported
 from systems.qdac.config import QdacConfig, qdac_config
-from systems.qdac.discriminator import SMALL_DISCRIMINATOR, Discriminator, DiscriminatorConfig
+from systems.layers.adversarial import discriminator_loss, feature_matching_loss, generator_loss
+from systems.layers.discriminator import SMALL_DISCRIMINATOR, Discriminator, DiscriminatorConfig
 from systems.qdac.model import QdacModel, Reconstruction
 from systems.qdac.objective import (
     PAPER_OBJECTIVE,
     ObjectiveConfig,
     ReconstructionObjective,
-    discriminator_loss,
-    feature_matching_loss,
-    generator_loss,
     snr_db,
 )
 from systems.qdac.semantic import SemanticConfig, SemanticSupervisor, pad_tokens

@@ -2,5 +2,7 @@
 
 TRAINERS = {
     "qdac": "systems.qdac.recipe:QdacRecipe",
+    "mel_vocoder": "systems.socodec.vocoder_recipe:WaveVocoderRecipe",
+    "speech_encoder": "systems.speech_encoder.recipe:SpeechEncoderRecipe",
 }
 """Registry family to "module:attr" of its recipe; third parties join by entry points in the group ``harness.trainers``."""

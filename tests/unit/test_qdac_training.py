@@ -12,7 +12,7 @@ import torch
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.checkpoint import load
 from systems.qdac.config import QdacConfig, qdac_config
-from systems.qdac.discriminator import Discriminator, DiscriminatorConfig
+from systems.layers.discriminator import Discriminator, DiscriminatorConfig
 from systems.qdac.model import QdacModel
 from systems.qdac.objective import ObjectiveConfig, ReconstructionObjective, snr_db
 from systems.qdac.recipe import QdacRecipe, QdacTraining

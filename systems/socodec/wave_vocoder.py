@@ -1,0 +1,222 @@
+"""The small size's vocoder: a harmonic and a noise source, shaped by filters that a network reads off the mel frames.
+
+The released vocoder is a BigVGAN (see `systems.socodec.bigvgan`): adversarial training and convolutions at the sample rate, out of
+reach of two CPU cores. This one takes what is known of speech as given (Wang et al. 2019, "Neural source-filter waveform models";
+Agrawal et al. 2024, "Ultra-lightweight neural differential DSP vocoder"): the network works at 100 frames a second and tells pitch,
+voicing and two spectral envelopes; a pulse train and noise are filtered by them in the short-time Fourier domain. It needs no adversary.
+
+Shape letters: B batch, T frames of 10 ms, N = 160 T samples, F = window / 2 + 1 frequencies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.layers.convnext import ConvNeXtStack
+from systems.socodec.mel import HOP, NUM_BANDS, SAMPLE_RATE
+
+_MEL_MEAN, _MEL_SCALE = -5.0, 2.5  # brings log-mel frames of speech to about zero mean and unit variance
+_NOISE_PERIOD = 1 << 16  # samples after which the noise source repeats: four seconds
+
+
+@dataclass(frozen=True)
+class WaveVocoderConfig:
+    """Shape of the vocoder.
+
+    Args:
+        width: channels of the ConvNeXt blocks.
+        hidden: width inside them.
+        depth: blocks of the filters' network.
+        pitch_depth: blocks of the pitch's network.
+        lookahead: frames that each block sees after its own.
+        window: samples of the filtering transform, four hops.
+        pitch_bins: classes of pitch, equal steps of log frequency.
+        lowest_hz: pitch of the first class.
+        highest_hz: pitch of the last class.
+    """
+
+    width: int = 256
+    hidden: int = 640
+    depth: int = 6
+    pitch_depth: int = 3
+    lookahead: int = 1
+    window: int = 4 * HOP
+    pitch_bins: int = 128
+    lowest_hz: float = 55.0
+    highest_hz: float = 520.0
+
+    def __post_init__(self) -> None:
+        if self.window != 4 * HOP:
+            raise ValueError(f"windows of the filtering transform overlap by three quarters: {4 * HOP} samples, got {self.window}")
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float]) -> WaveVocoderConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a name that is none of the fields.
+        """
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"a vocoder configuration has no {', '.join(sorted(unknown))}")
+        return cls(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Pitch:
+    """Pitch of every frame.
+
+    Args:
+        hz: ``[B, T]``, continued through unvoiced frames.
+        voiced: ``[B, T]``, 1 or 0.
+    """
+
+    hz: Tensor
+    voiced: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """What the network reads off mel frames.
+
+    Args:
+        pitch_logits: ``[B, T, 1 + pitch_bins]``, class 0 is unvoiced.
+        harmonic: ``[B, T, F]``, log gains of the harmonic source.
+        noise: ``[B, T, F]``, log gains of the noise.
+    """
+
+    pitch_logits: Tensor
+    harmonic: Tensor
+    noise: Tensor
+
+
+class WaveVocoder(nn.Module):
+    """Mel frames to audio.
+
+    Args:
+        config: shape.
+    """
+
+    taper: Tensor
+    noise: Tensor
+
+    def __init__(self, config: WaveVocoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        bins = config.window // 2 + 1
+        self.enter_pitch = nn.Linear(NUM_BANDS, config.width)
+        self.pitch = ConvNeXtStack(config.width, config.hidden, config.pitch_depth, lookahead=config.lookahead)
+        self.pitch_head = nn.Linear(config.width, 1 + config.pitch_bins)
+        self.enter = nn.Linear(NUM_BANDS, config.width)
+        self.filters = ConvNeXtStack(config.width, config.hidden, config.depth, lookahead=config.lookahead)
+        self.filter_head = nn.Linear(config.width, 2 * bins)
+        nn.init.normal_(self.filter_head.weight, std=0.01)
+        nn.init.constant_(self.filter_head.bias, -4.0)
+        self.register_buffer("taper", torch.hann_window(config.window), persistent=False)
+        noise = torch.randn(_NOISE_PERIOD, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("noise", noise, persistent=False)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Audio ``[B, 160 T]`` of log-mel frames ``[B, T, 80]``; the same for the same frames."""
+        controls = self.controls(mel)
+        return self.render(controls, self.read_pitch(controls.pitch_logits))
+
+    def controls(self, mel: Tensor) -> Controls:
+        """Pitch and filters of ``mel [B, T, 80]``."""
+        scaled = (mel - _MEL_MEAN) / _MEL_SCALE
+        logits = self.pitch_head(self.pitch(self.enter_pitch(scaled)))
+        gains = self.filter_head(self.filters(self.enter(scaled))).float()
+        harmonic, noise = gains.chunk(2, dim=-1)
+        return Controls(logits, harmonic, noise)
+
+    def read_pitch(self, logits: Tensor) -> Pitch:
+        """Pitch from ``logits [B, T, 1 + bins]``: the mean of log frequency around the best class, weighted by probability."""
+        inner = logits[..., 1:].float()
+        voiced = (inner.logsumexp(dim=-1) > logits[..., 0].float()).to(inner.dtype)
+        classes = torch.arange(self.config.pitch_bins, device=logits.device)
+        near = (classes - inner.argmax(dim=-1, keepdim=True)).abs() <= 3
+        weights = inner.masked_fill(~near, -torch.inf).softmax(dim=-1)
+        return Pitch(self._to_hz((weights * classes).sum(dim=-1)), voiced)
+
+    def pitch_targets(self, pitch: Pitch) -> Tensor:
+        """Probabilities ``[B, T, 1 + bins]`` that the logits are trained towards: a narrow bell around the true class."""
+        classes = torch.arange(self.config.pitch_bins, device=pitch.hz.device)
+        bell = torch.exp(-0.5 * (classes - self._to_class(pitch.hz)[..., None]).square())
+        bell = bell / bell.sum(dim=-1, keepdim=True).clamp(min=1e-8)
+        voiced = pitch.voiced[..., None]
+        return torch.cat([1.0 - voiced, voiced * bell], dim=-1)
+
+    def render(self, controls: Controls, pitch: Pitch) -> Tensor:
+        """Audio ``[B, 160 T]``: both sources through their filters, in full precision."""
+        count = pitch.hz.shape[1]
+        if not count:
+            return pitch.hz.new_zeros(pitch.hz.shape[0], 0)
+        with torch.autocast(pitch.hz.device.type, enabled=False):
+            repeats = -(-count * HOP // _NOISE_PERIOD)
+            noise = self.noise.repeat(repeats)[: count * HOP].expand(pitch.hz.shape[0], -1)
+            spectrum = self._spectrum(pulses(pitch)) * _minimum_phase(controls.harmonic.float(), self.config.window)
+            spectrum = spectrum + self._spectrum(noise) * controls.noise.float().exp()
+            return self._synthesis(spectrum)
+
+    def _spectrum(self, audio: Tensor) -> Tensor:
+        """Complex ``[B, T, F]``; frame t is centred like mel frame t."""
+        side = (self.config.window - HOP) // 2
+        frames = functional.pad(audio, (side, side)).unfold(-1, self.config.window, HOP)
+        spectrum: Tensor = torch.fft.rfft(frames * self.taper)
+        return spectrum
+
+    def _synthesis(self, spectrum: Tensor) -> Tensor:
+        """Overlap-add of ``[B, T, F]``; squared Hann windows at a quarter's hop sum to 1.5 but at the very edges."""
+        frames = torch.fft.irfft(spectrum, n=self.config.window) * (self.taper / 1.5)
+        count, side = frames.shape[1], (self.config.window - HOP) // 2
+        total = (count - 1) * HOP + self.config.window
+        audio = functional.fold(frames.transpose(1, 2), (1, total), (1, self.config.window), stride=(1, HOP))[:, 0, 0]
+        return audio[:, side : side + count * HOP]
+
+    def _to_hz(self, classes: Tensor) -> Tensor:
+        config = self.config
+        return config.lowest_hz * torch.exp(classes * (math.log(config.highest_hz / config.lowest_hz) / (config.pitch_bins - 1)))
+
+    def _to_class(self, hz: Tensor) -> Tensor:
+        config = self.config
+        step = math.log(config.highest_hz / config.lowest_hz) / (config.pitch_bins - 1)
+        return (torch.log(hz.clamp(min=config.lowest_hz) / config.lowest_hz) / step).clamp(max=config.pitch_bins - 1)
+
+
+def pulses(pitch: Pitch) -> Tensor:
+    """A band-limited pulse train of unit power ``[B, 160 T]``, silent where unvoiced: every harmonic up to half the sample rate.
+
+    The sum of H cosines has the closed form ``(sin((H + 1/2) p) / sin(p / 2) - 1) / 2``.
+    """
+    hz = _per_sample(pitch.hz.double().log()).exp()
+    turns = torch.cumsum(hz / SAMPLE_RATE, dim=-1)
+    phase = 2.0 * math.pi * (turns - turns.floor())
+    harmonics = torch.floor(0.5 * SAMPLE_RATE / hz)
+    half = torch.sin(0.5 * phase)
+    near = half.abs() < 1e-6
+    train = torch.where(near, harmonics, 0.5 * (torch.sin((harmonics + 0.5) * phase) / half.masked_fill(near, 1.0) - 1.0))
+    return (train * (2.0 / harmonics).sqrt()).float() * _per_sample(pitch.voiced)
+
+
+def _per_sample(frames: Tensor) -> Tensor:
+    """``[B, T]`` values at frame centres drawn out to ``[B, 160 T]`` by straight lines; constant before the first and after the last."""
+    drawn: Tensor = functional.interpolate(frames[:, None], scale_factor=float(HOP), mode="linear", align_corners=False)[:, 0]
+    return drawn
+
+
+def _minimum_phase(log_gain: Tensor, window: int) -> Tensor:
+    """Complex gains ``[..., F]`` of log magnitudes ``[..., F]``, with the phase of the causal filter (through the folded cepstrum)."""
+    cepstrum = torch.fft.irfft(log_gain, n=window)
+    half = window // 2
+    folded = torch.cat([cepstrum[..., :1], 2.0 * cepstrum[..., 1:half], cepstrum[..., half : half + 1]], dim=-1)
+    return torch.exp(torch.fft.rfft(folded, n=window))
