@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,6 +17,9 @@ NUM_BANDS = 80
 _TRANSFORM = 1024
 _WINDOW = 640
 _FLOOR = 1e-5
+LOWEST = math.log(_FLOOR)
+"""Of a log-mel value."""
+DB_PER_NEPER = 20.0 / math.log(10.0)
 
 
 class MelFrames(nn.Module):

@@ -9,6 +9,7 @@ Shape letters: B batch, N samples, I recordings.
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -144,6 +145,7 @@ class HostBatch:
         indices: int64 [B], recordings of the corpus.
         texts: transcription where the row is the whole recording, else "".
         languages: as in the manifest.
+        starts: int64 [B], first sample of each row in its recording.
     """
 
     audio: Int16Array
@@ -151,6 +153,7 @@ class HostBatch:
     indices: Int64Array
     texts: tuple[str, ...]
     languages: tuple[str, ...]
+    starts: Int64Array
 
 
 class Stream:
@@ -172,6 +175,7 @@ class Stream:
         self._corpus, self._spec, self._seed, self._rank, self._processes = corpus, spec, seed, rank, processes
         self._key = zlib.crc32(name.encode())
         self._crop = round(spec.crop_s * corpus.sample_rate)
+        self._step = math.lcm(*(derived.hop for derived in spec.derived))
         fits = [
             (not spec.with_text or bool(item.text))
             and (not spec.languages or item.language in spec.languages)
@@ -201,7 +205,7 @@ class Stream:
         corpus, size = self._corpus, self._spec.batch_size
         rng = np.random.default_rng([self._seed, self._key, number, self._rank])
         indices = self._eligible[np.searchsorted(self._ends, rng.integers(self._ends[-1], size=size), side="right")]
-        starts = rng.integers(np.maximum(corpus.lengths[indices] - self._crop, 0) + 1)
+        starts = rng.integers(np.maximum(corpus.lengths[indices] - self._crop, 0) // self._step + 1) * self._step
         return self._assembled(indices, starts, self._crop)
 
     def _utterances(self, number: int) -> HostBatch:
@@ -227,7 +231,7 @@ class Stream:
             audio[row, : piece.size], lengths[row] = piece, piece.size
         chosen = [corpus.items[i] for i in indices]
         texts = tuple(item.text if lengths[row] == corpus.lengths[indices[row]] else "" for row, item in enumerate(chosen))
-        return HostBatch(audio, lengths, indices, texts, tuple(item.language for item in chosen))
+        return HostBatch(audio, lengths, indices, texts, tuple(item.language for item in chosen), starts)
 
 
 def _attempt(call: Any, argument: Any) -> Any:

@@ -6,8 +6,8 @@ once a step and shared by the players. The loop does everything else: optimisers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -24,12 +24,30 @@ class Batch:
         lengths: int64 [B], valid samples.
         texts: transcription where the row holds the WHOLE utterance, else "".
         languages: "" where the manifest does not say.
+        derived: by name, float32 [B, T, D] of the rows of ``audio``, as `BatchSpec.derived` asks.
     """
 
     audio: Tensor
     lengths: Tensor
     texts: tuple[str, ...]
     languages: tuple[str, ...]
+    derived: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """Frames computed from a recording once, kept as float16, and cut like its audio: what would cost too much at every step.
+
+    Args:
+        name: key in `Batch.derived`.
+        hop: samples per frame.
+        compute: a deterministic function of float32 [N] (a whole recording at the recipe's rate, zero-padded to a crop at least, on the
+            device) to [N // hop, D].
+    """
+
+    name: str
+    hop: int
+    compute: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,7 @@ class BatchSpec:
         whole: utterances from start to end, of similar length within a batch, padded to the longest; else crops, N = crop_s exactly.
         with_text: only utterances whose manifest line has a text.
         languages: only utterances in these languages, if any are named.
+        derived: frames that travel with the audio; crops then start where a frame of each of them does.
     """
 
     batch_size: int
@@ -49,6 +68,7 @@ class BatchSpec:
     whole: bool = False
     with_text: bool = False
     languages: tuple[str, ...] = ()
+    derived: tuple[Derived, ...] = ()
 
 
 @dataclass(frozen=True)

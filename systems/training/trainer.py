@@ -13,6 +13,7 @@ import torch
 from systems.training.average import Averages
 from systems.training.data import Corpus, HostBatch, Split, Stream
 from systems.training.faults import Diverged, StateMismatch
+from systems.training.frames import DerivedFrames
 from systems.training.player import Player
 from systems.training.processes import Processes
 from systems.training.recipe import Batch, Recipe
@@ -103,6 +104,10 @@ class Trainer:
         self._streams = {
             name: Stream(corpus, name, spec, config.seed, processes.rank, processes.count) for name, spec in recipe.wants().items()
         }
+        self._derived = {
+            name: DerivedFrames(corpus, spec.derived, round(spec.crop_s * corpus.sample_rate), self._device)
+            for name, spec in recipe.wants().items()
+        }
         self._held_out = [self._whole(data.held_out, i) for i in range(len(data.held_out.items))] if processes.rank == 0 else []
         seed = config.seed * 1000 + processes.rank  # each process draws its own numbers
         torch.manual_seed(seed)
@@ -116,7 +121,7 @@ class Trainer:
         Raises:
             Diverged: too many steps in a row were not finite.
         """
-        batch = {name: self._on_device(stream.draw(self.finished)) for name, stream in self._streams.items()}
+        batch = {name: self._on_device(name, stream.draw(self.finished)) for name, stream in self._streams.items()}
         narrow = self.config.precision == "bfloat16"
         for player in self._players:
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=narrow):
@@ -230,10 +235,11 @@ class Trainer:
                     "Lower the learning rate, or train in float32; the checkpoint written before can be resumed."
                 )
 
-    def _on_device(self, batch: HostBatch) -> Batch:
+    def _on_device(self, stream: str, batch: HostBatch) -> Batch:
         # int16 travels at half the size; scaled on the device.
         audio = torch.from_numpy(batch.audio).to(self._device, non_blocking=True).float().mul_(1.0 / 32768.0)
-        return Batch(audio, torch.from_numpy(batch.lengths).to(self._device, non_blocking=True), batch.texts, batch.languages)
+        lengths = torch.from_numpy(batch.lengths).to(self._device, non_blocking=True)
+        return Batch(audio, lengths, batch.texts, batch.languages, self._derived[stream].of(batch))
 
     def _whole(self, corpus: Corpus, index: int) -> Tensor:
         samples = corpus.read(index, 0, round(self.config.valid_s * corpus.sample_rate))

@@ -282,7 +282,7 @@ def test_the_update_is_adamw_with_clipping(make_trainer):
     trainer, twin = make_trainer(), make_trainer()
     trainer.step()
     plain = torch.optim.AdamW(twin.recipe.critic.parameters(), lr=5e-3, betas=(0.8, 0.99), weight_decay=0.01)  # first of two warm-up steps
-    batch = {name: twin._on_device(stream.draw(0)) for name, stream in twin._streams.items()}
+    batch = {name: twin._on_device(name, stream.draw(0)) for name, stream in twin._streams.items()}
     torch.manual_seed(0)
     twin.recipe.losses("critic", batch, 0, torch.Generator().manual_seed(500)).total.backward()
     norm = torch.sqrt(sum(p.grad.square().sum() for p in twin.recipe.critic.parameters()))

@@ -1,0 +1,209 @@
+"""How SoCodec is trained: what the loop of `systems.training` asks, answered (Guo et al. 2024, section 2.4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.layers.adversarial import discriminator_loss, generator_loss
+from systems.socodec.config import FEATURE_HOP, QuantizerName, SocodecConfig, Source, socodec_config
+from systems.socodec.discriminator import SMALL_MEL_DISCRIMINATOR, MelDiscriminator, MelDiscriminatorConfig
+from systems.socodec.mel import DB_PER_NEPER, LOWEST, SAMPLE_RATE, MelFrames
+from systems.socodec.mel import HOP as MEL_HOP
+from systems.socodec.model import Reconstruction, SocodecModel
+from systems.socodec.utterance import clip_and_shuffle
+from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
+
+
+@dataclass(frozen=True)
+class SocodecTraining:
+    """Choices of a training run that leave the codec's shape alone.
+
+    Args:
+        batch_size: crops a step.
+        crop_frames: code frames of 240 ms in a crop, so that every frame length divides it.
+        gain_db: crops are louder or softer by a number drawn between these.
+        learning_rate: at the peak.
+        commitment: weight of the quantizer's loss.
+        ssl: weight of the squared error of features.
+        mel: weight of the squared error of mel frames.
+        adversarial: weight of the least-squares loss.
+        adversarial_from: first step with the adversaries.
+    """
+
+    batch_size: int = 8
+    crop_frames: int = 10
+    gain_db: tuple[float, float] = (-10.0, 6.0)
+    learning_rate: float = 1e-3
+    commitment: float = 1.0
+    ssl: float = 20.0
+    mel: float = 10.0
+    adversarial: float = 1.0
+    adversarial_from: int = 1000
+
+
+PAPER_TRAINING = SocodecTraining(batch_size=32, crop_frames=25, gain_db=(0.0, 0.0), learning_rate=1e-4, ssl=1000.0, adversarial_from=0)
+"""The paper's weights. Features of `systems.speech_encoder` have unit variance, some fifty times that of HuBERT's, hence the small size's."""
+
+
+class SocodecRecipe:
+    """Trains SoCodec of one variant; the features come from a frozen encoder.
+
+    Args:
+        size: "small" or "paper".
+        frame_ms: 40, 120 or 240.
+        quantizer: "opq", "pq", "rq" or "orq".
+        source: "ssl" or "mel".
+        semantic: decode the features too.
+        ssl: what computes them: a file of `systems.speech_encoder` (the bundled one by default), or for the paper size a HuBERT folder.
+        config: shapes other than those of the size.
+        training: choices other than the size's.
+        seed: of the initial weights.
+
+    Raises:
+        FileNotFoundError: no encoder.
+        ValueError: impossible parameters.
+    """
+
+    family = "socodec"
+
+    def __init__(
+        self,
+        size: str = "small",
+        frame_ms: int = 120,
+        quantizer: QuantizerName = "opq",
+        source: Source = "ssl",
+        semantic: bool = True,
+        ssl: str | Path | None = None,
+        config: SocodecConfig | None = None,
+        training: SocodecTraining | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.size = size
+        self.config = config or socodec_config(size, frame_ms, quantizer, source, semantic)
+        self.training = training or (PAPER_TRAINING if size == "paper" else SocodecTraining())
+        self.sample_rate = SAMPLE_RATE
+        self.players = ("discriminator", "generator")
+        self.features = self._features(ssl)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = SocodecModel(self.config)
+            self.discriminator = MelDiscriminator(MelDiscriminatorConfig() if size == "paper" else SMALL_MEL_DISCRIMINATOR)
+        self.mel = MelFrames()
+        self._made: tuple[int, Tensor, Tensor | None, Reconstruction, tuple[Tensor, ...]] | None = None
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The codec, its adversaries, and the mel frames (buffers only)."""
+        return {"model": self.model, "discriminator": self.discriminator, "mel": self.mel}
+
+    def parameters(self, player: str) -> list[nn.Parameter]:
+        """What a player moves."""
+        module = self.discriminator if player == "discriminator" else self.model
+        return [p for p in module.parameters() if p.requires_grad]
+
+    def optimiser(self, player: str) -> OptimiserSpec:
+        """A cosine over the run."""
+        rate = self.training.learning_rate * (0.3 if player == "discriminator" else 1.0)
+        # The features' loss has gradients of that weight; clipping only catches what is far outside.
+        return OptimiserSpec(rate, warmup_steps=200, schedule="cosine", clip_norm=100.0)
+
+    def averaged(self) -> Sequence[str]:
+        """None: codebooks follow the encoder as it is."""
+        return ()
+
+    def wants(self) -> Mapping[str, BatchSpec]:
+        """Crops of whole frames; the same number and length for every variant, so that all see the same data in the same order."""
+        frames = (Derived("mel", MEL_HOP, lambda audio: self.mel(audio[None])[0]),)
+        if self.features is not None:
+            frames += (Derived("ssl", FEATURE_HOP, lambda audio: self._heard(audio[None])[0]),)
+        return {"crops": BatchSpec(self.training.batch_size, 0.24 * self.training.crop_frames, derived=frames)}
+
+    def losses(self, player: str, batch: Mapping[str, Batch], step: int, generator: torch.Generator) -> Losses:
+        """The adversaries' loss, or the codec's four."""
+        choices = self.training
+        mel, features, made, starts = self._forward(batch["crops"], step, generator)
+        plays = step >= choices.adversarial_from
+        if player == "discriminator":
+            if not plays:
+                idle = 0.0 * sum(p.sum() for p in self.discriminator.parameters())
+                return Losses(torch.as_tensor(idle), {})
+            real, fake = self.discriminator(mel, starts), self.discriminator(made.mel.detach(), starts)
+            loss = discriminator_loss(real, fake)
+            return Losses(loss, {"discriminator": loss.detach()})
+        # Squares of log-mel differences are taken on the scale of the networks, where frames have about unit variance.
+        mel_error = functional.mse_loss(made.mel.float(), mel) / self.config.mel_scale**2
+        total = choices.commitment * made.quantized.commitment + choices.mel * mel_error
+        parts = {"mel": mel_error, "commitment": made.quantized.commitment}
+        if made.ssl is not None and features is not None:
+            ssl_error = functional.mse_loss(made.ssl.float(), features)
+            total = total + choices.ssl * ssl_error
+            parts["ssl"] = ssl_error
+        if plays:
+            adversarial = generator_loss(self.discriminator(made.mel, starts))
+            total = total + choices.adversarial * adversarial
+            parts["adversarial"] = adversarial
+        self._made = None
+        return Losses(total, {name: part.detach() for name, part in parts.items()})
+
+    def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
+        """Root-mean-square log-mel difference in dB of whole utterances, with all streams and with the first alone, and the squared error of features."""
+        found: dict[str, list[float]] = {"mel_db": [], "mel_db_first": []}
+        with torch.no_grad():
+            for audio in audios:
+                reference = audio[: audio.shape[0] // self.config.hop * self.config.hop][None]
+                mel = self.mel(reference)
+                features = None if self.features is None else self._heard(reference)
+                code = self.model.encode(features, mel)
+                for name, streams in (("mel_db", self.config.num_streams), ("mel_db_first", 1)):
+                    decoded = self.model.decode(code.indices[:, :streams], code.embedding)
+                    found[name].append(DB_PER_NEPER * float((decoded.mel - mel).square().mean().sqrt()))
+                    if decoded.ssl is not None and features is not None and streams == self.config.num_streams:
+                        found.setdefault("ssl", []).append(float((decoded.ssl - features).square().mean()))
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The codec alone, in float16 for the small size."""
+        from systems.socodec.checkpoint import exported
+
+        tensors = exported(self.model, torch.float16 if self.size == "small" else torch.float32)
+        metadata = {"family": self.family, "size": self.size, "config": json.dumps(self.config.to_dict()), "ssl": self._ssl_digest}
+        return tensors, metadata
+
+    def _features(self, ssl: str | Path | None) -> nn.Module | None:
+        """The frozen encoder, None where nothing needs features."""
+        self._ssl_digest = ""
+        if self.config.source == "mel" and not self.config.semantic:
+            return None
+        from systems.socodec.ssl import speech_features
+
+        found = speech_features(self.size, ssl)
+        self._ssl_digest = found.digest
+        return found
+
+    def _heard(self, audio: Tensor) -> Tensor:
+        """Features ``[B, T50, ssl_dim]`` of ``audio [B, N]``."""
+        assert self.features is not None
+        found: Tensor = self.features.to(audio.device)(audio)
+        return found
+
+    def _forward(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None, Reconstruction, tuple[Tensor, ...]]:
+        """One pass of the codec per step, shared by the players: a second would move the codebooks twice."""
+        if self._made is None or self._made[0] != step:
+            mel, features = batch.derived["mel"], batch.derived.get("ssl")
+            low, high = self.training.gain_db
+            gain_db = low + (high - low) * torch.rand(mel.shape[0], 1, 1, generator=generator)
+            # A louder recording has the same features, and its log-mel frames are higher by as much.
+            mel = (mel + (gain_db / DB_PER_NEPER).to(mel.device)).clamp(min=LOWEST)
+            starts = self.discriminator.draw(mel.shape[0], mel.shape[1], generator)
+            prompt = clip_and_shuffle(mel, generator)
+            active = self.model.quantizer.draw_active(mel.shape[0], generator)
+            self._made = (step, mel, features, self.model(features, mel, prompt, active, generator), starts)
+        return self._made[1:]
