@@ -207,7 +207,7 @@ def _print_report(folder: Path, out: Path | None, section: object) -> None:
         summary = files.summary
     print_summary(summary, Console())
     if files is not None:
-        others = [files.markdown, files.latex, files.csv, *files.figures]
+        others = [files.markdown, files.latex, files.csv, *([files.claims] if files.claims else []), *files.figures]
         print(f"report: {files.html}\nalso:   " + " ".join(str(path.relative_to(files.html.parent)) for path in others))
 
 

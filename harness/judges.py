@@ -1,7 +1,8 @@
 """Metrics built together with the models they judge by.
 
 A metric asks for a backend by the name of a constructor argument: ``asr`` (recognisers under the ``asr=`` preset), ``probe`` (the
-closed-vocabulary recogniser over the dataset's own texts), ``encoder`` (``speaker=``) or ``predictor`` (``mos=``).
+closed-vocabulary recogniser over the dataset's own texts), ``aligner`` (phones of a known text), ``encoder`` (``speaker=``) or
+``predictor`` (``mos=``).
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class PanelRecipe:
         makers: dict[str, Callable[[], Any]] = {
             "asr": self._asr,
             "probe": self._probe,
+            "aligner": self._aligner,
             "encoder": self._encoder,
             "predictor": self._predictor,
         }
@@ -95,6 +97,11 @@ class PanelRecipe:
         if not self.texts:
             raise MissingDependency("the intelligibility probe needs English texts in the dataset")
         return ClosedVocabulary(texts=self.texts)
+
+    def _aligner(self) -> Any:
+        from harness.backends.phone_alignment import PhoneAligner
+
+        return PhoneAligner()
 
     def _encoder(self) -> Any:
         return build("speaker", self.config["speaker"])

@@ -36,6 +36,7 @@ from harness.executors import Job
 from harness.plan import Attempt, Card, Entrant
 from harness.registry import resolve
 from harness.store import Outcome, OutcomeWriter, Store
+from harness.torchaudio import ensure_torchaudio
 
 CALIBRATION_INFO = SystemInfo(family="calibration", version="1", description="a recording of the dataset itself")
 
@@ -197,6 +198,7 @@ def build_system(entrant: Entrant) -> Any:
     family = parameters.pop("family", None)
     if family is None:
         raise ConfigError(f"system '{entrant.label}' names no registry family; its YAML wants 'family: NAME'")
+    ensure_torchaudio()  # a system's libraries may import it, and systems cannot ask for it themselves
     build = resolve("systems", family)
     missing = getattr(build, "missing", None)
     try:

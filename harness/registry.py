@@ -32,10 +32,16 @@ SYSTEMS = {
     "codec2": "systems.baselines.codec2:Codec2",
     "recorded": "systems.baselines.recorded:RecordedFolder",
     "qdac": "systems.qdac.adapter:QdacCodec",
+    "mel_vocoder": "systems.socodec.mel_vocoder:MelVocoder",
+    "socodec": "systems.socodec.adapter:SocodecCodec",
 }
 
 SUITES = {
     "codec": ("suites.codec:CodecSuite", "resynthesis: quality, intelligibility, voice and bit rate of codecs"),
+    "codebook_sweep": ("suites.codebook_sweep:CodebookSweepSuite", "resynthesis from the first b codebooks, for every b"),
+    "stream_prefix": ("suites.stream_prefix:StreamPrefixSuite", "SoCodec, Figure 4: the first b streams of ordered and other quantizers"),
+    "quantizer_ablation": ("suites.quantizer_ablation:QuantizerAblationSuite", "SoCodec, Figure 5: quantizers in analysis-synthesis"),
+    "semantic_ablation": ("suites.semantic_ablation:SemanticAblationSuite", "SoCodec, Table 2: semantic features and loss"),
 }
 
 METRICS = {
@@ -62,6 +68,10 @@ METRICS = {
     "side_bps": ("harness.metrics.tokens:SideBps", "side information (utterance embedding), per second"),
     "codebook_use": ("harness.metrics.tokens:CodebookUse", "share of codebook entries used"),
     "codebook_perplexity": ("harness.metrics.tokens:CodebookPerplexity", "perplexity of the codes, mean over codebooks"),
+    "last_codebook_use": ("harness.metrics.tokens:LastCodebookUse", "share of entries used of the last codebook decoded"),
+    "last_codebook_entropy_bits": ("harness.metrics.tokens:LastCodebookEntropy", "entropy per token of the last codebook decoded"),
+    "phone_accuracy": ("harness.metrics.phones:PhoneAccuracy", "phones that a linear probe tells from the last codebook's tokens"),
+    "phone_chance": ("harness.metrics.phones:PhoneChance", "phone_accuracy without tokens: the commonest phone"),
     "rtf": ("harness.metrics.speed:Rtf", "real-time factor, sum of wall time over sum of audio"),
     "rtf_encode": ("harness.metrics.speed:RtfEncode", "real-time factor of encoding"),
     "rtf_decode": ("harness.metrics.speed:RtfDecode", "real-time factor of decoding"),

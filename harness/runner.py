@@ -162,7 +162,7 @@ def _suite(config: Config) -> Suite:
     name = parameters.pop("name")
     try:
         suite = resolve("suites", name)(**parameters)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"suite '{name}' cannot be built from {parameters}: {error}") from error
     if not isinstance(suite, Suite):
         raise ConfigError(f"suite '{name}' does not follow harness.api.Suite")

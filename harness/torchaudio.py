@@ -3,8 +3,9 @@
 The torchaudio 2.11 wheel carries a compiled extension built against CUDA. Beside a CPU build of torch that extension cannot be
 loaded, and ``import torchaudio`` raises OSError as a whole, although resampling, spectra, filters and the Kaldi features are plain
 torch. Worse, transformers, funasr and speechbrain import torchaudio and fail with it. Here the extension, and nothing else, is
-replaced by a stub that declares "no compiled part"; torchaudio then takes its own fallbacks. This happens only after a real import
-has failed inside the extension: a fitting torchaudio is left untouched, and any other failure is raised as it is.
+replaced by a stub that declares "no compiled part"; torchaudio then takes its own fallbacks. `ensure_torchaudio` only puts a finder in
+front of Python's own: it imports nothing, and acts when, and if, somebody imports torchaudio and its extension fails. A fitting
+torchaudio is left untouched, and any other failure is raised as it is.
 
 What stays unavailable with the stub: ``forced_align``, ``rnnt_loss`` and the CUDA CTC decoder, which raise RuntimeError when called,
 and the fast loop of ``lfilter`` (the fallback steps through samples in Python: use ``scipy.signal.lfilter`` for long audio).
@@ -14,11 +15,19 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
-from types import ModuleType, TracebackType
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 _EXTENSION = "torchaudio._extension"
+
+
+def ensure_torchaudio() -> None:
+    """Makes every later ``import torchaudio`` of this process work, whoever does it; costs nothing until then, and nothing twice."""
+    if not any(isinstance(finder, _ExtensionFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _ExtensionFinder())
 
 
 def load_torchaudio() -> ModuleType:
@@ -27,29 +36,8 @@ def load_torchaudio() -> ModuleType:
     Raises:
         ImportError: torchaudio or torch is not installed, or fails to import for a reason outside its compiled part.
     """
-    try:
-        return importlib.import_module("torchaudio")
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        # OSError: a CUDA library is missing; RuntimeError: built for another CUDA; AttributeError: an operator was not registered.
-        if not _raised_in(error.__traceback__, _EXTENSION):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    for name in [name for name in sys.modules if name == "torchaudio" or name.startswith("torchaudio.")]:
-        del sys.modules[name]  # what the failed attempt left half imported
-    stub = _stub(reason)
-    sys.modules[_EXTENSION] = stub
-    try:
-        package = importlib.import_module("torchaudio")
-    except BaseException:
-        sys.modules.pop(_EXTENSION, None)
-        raise
-    package.__dict__["_extension"] = stub  # a submodule found in sys.modules is not bound to its package by the import system
-    return package
-
-
-def ensure_torchaudio() -> None:
-    """Makes a later ``import torchaudio`` work; call it before importing transformers, funasr or speechbrain. Costs nothing twice."""
-    load_torchaudio()
+    ensure_torchaudio()
+    return importlib.import_module("torchaudio")
 
 
 def is_stubbed() -> bool:
@@ -57,17 +45,41 @@ def is_stubbed() -> bool:
     return hasattr(sys.modules.get(_EXTENSION), "stubbed_because")
 
 
-def _raised_in(traceback: TracebackType | None, module: str) -> bool:
-    while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__") == module:
-            return True
-        traceback = traceback.tb_next
-    return False
+class _ExtensionFinder(MetaPathFinder):
+    """Finds torchaudio's extension where Python does, and lets it fail."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname != _EXTENSION:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ForgivingLoader(spec.loader)
+        return spec
 
 
-def _stub(reason: str) -> ModuleType:
-    """A stand-in for ``torchaudio._extension`` that says the compiled part is absent."""
-    stub = ModuleType(_EXTENSION, f"Stands in for torchaudio's compiled part, which failed to load: {reason}")
+class _ForgivingLoader(Loader):
+    """Runs a module; where that fails, the module becomes the stub.
+
+    Args:
+        loader: of the module.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        try:
+            self._loader.exec_module(module)
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            # OSError: a CUDA library is missing; RuntimeError: built for another CUDA; AttributeError: an operator was not registered.
+            module.__dict__.update(_stub(str(error).splitlines()[0] if str(error) else type(error).__name__))
+
+
+def _stub(reason: str) -> dict[str, Any]:
+    """What ``torchaudio._extension`` defines, saying that the compiled part is absent."""
 
     def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
         def refuse(*args: object, **kwargs: object) -> None:
@@ -78,12 +90,12 @@ def _stub(reason: str) -> ModuleType:
     def load_lib(library: str) -> bool:
         return False
 
-    stub.__dict__.update(
-        _IS_TORCHAUDIO_EXT_AVAILABLE=False,
-        _IS_ALIGN_AVAILABLE=False,
-        _check_cuda_version=lambda: None,
-        _load_lib=load_lib,
-        fail_if_no_align=fail_if_no_align,
-        stubbed_because=reason,
-    )
-    return stub
+    return {
+        "__doc__": f"Stands in for torchaudio's compiled part, which failed to load: {reason}",
+        "_IS_TORCHAUDIO_EXT_AVAILABLE": False,
+        "_IS_ALIGN_AVAILABLE": False,
+        "_check_cuda_version": lambda: None,
+        "_load_lib": load_lib,
+        "fail_if_no_align": fail_if_no_align,
+        "stubbed_because": reason,
+    }

@@ -3,6 +3,7 @@
 A *recipe* (what is trained, and its losses) belongs to a family of systems; the table is ``systems.training.TRAINERS``, and third
 parties join by entry points in the group ``harness.trainers``. ``system=NAME`` is a variant as ``harness run`` knows it: those of its
 YAML's parameters that training is about are taken over, and any further ``key=value`` is a parameter of the recipe (`harness.recipes`).
+What systems are built from and no run can name, a speech encoder say, is trained under its family's own name.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from typing import Any
 from harness.errors import CheckpointError, ConfigError, HarnessError, Interrupted, MissingDependency, RunConflict, StoreError, UnknownName
 from harness.folders import claimed
 from harness.recipes import build_recipe, known_parameters
+from harness.torchaudio import ensure_torchaudio
 
 NOTES = "training.json"
-USE_ONLY = ("checkpoint", "weights", "device", "precision")
+USE_ONLY = ("checkpoint", "vocoder", "weights", "device", "precision", "training_seed")
 """Parameters of a system's YAML that concern its use and say nothing about its training."""
 
 
@@ -239,6 +241,7 @@ def _run(plan: Plan) -> None:
         raise MissingDependency(f"several processes need accelerate (pip install 'speech-systems-harness[train]'): {error}") from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    ensure_torchaudio()
     torch.manual_seed(settings.seed)  # the recipe draws its first weights
     try:
         recipe = build_recipe(plan.recipe_class, plan.parameters, settings.seed)

@@ -150,8 +150,9 @@ def _axis_label(summary: Summary, x: str) -> str:
 def _plot(panel: Panel, points: Sequence[_Point], labels: Sequence[str]) -> None:
     families: dict[tuple[str, str, str], list[_Point]] = {}
     for p in points:
-        # One adapter may hold many codecs: opus6 and opus16 are one of them at two rates, g722 beside them is another.
-        stem = re.sub(r"\d+$", "", p.row.facts.label)
+        # One adapter may hold many codecs: opus6 and opus16 are one of them at two rates, g722 beside them is another. What is run under
+        # several settings is a curve of its own: qdac8 at 1 to 8 codebooks and qdac16 at 1 to 16.
+        stem = p.row.facts.label if p.row.variant else re.sub(r"\d+$", "", p.row.facts.label)
         families.setdefault((p.row.facts.family or p.row.facts.label, p.row.facts.size, stem), []).append(p)
     for family in families.values():
         # One system at several rates (or under several settings) is a curve.

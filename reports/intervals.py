@@ -151,6 +151,49 @@ def pooled_interval(
     return found if found.low is None else replace(found, method=POOLED_METHOD)
 
 
+def paired_interval(
+    terms: Sequence[tuple[float, Callable[[Array], Array]]],
+    clusters: Sequence[str],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    recentred: bool = False,
+) -> Interval:
+    """Interval of ``sum(c * figure)`` over figures of the same items, all of them taken under the same resamples.
+
+    With the coefficients 1 and -1 it is the paired difference of two systems: what makes an item hard for both cancels. Of two
+    plain means it equals `interval` of the items' differences.
+
+    Args:
+        terms: coefficients and figures, each ``[R, n] -> [R]`` as in `pooled_interval`, of the same n items in the same order.
+        clusters: ``[n]`` labels.
+        confidence, resamples, seed: as in `interval`.
+        recentred: the resamples are moved until their median is the value, as in `pooled_interval`; for figures that are no means.
+
+    Raises:
+        ValueError: no items, no terms, or a figure of the whole sample that is not finite.
+    """
+    n = len(clusters)
+    if not n or not terms:
+        raise ValueError(f"paired_interval wants at least one item and one term, got {n} and {len(terms)}")
+
+    def combined(counts: Array) -> Array:
+        total: Array = np.sum([coefficient * figure(counts) for coefficient, figure in terms], axis=0)
+        return total
+
+    value = float(combined(np.ones((1, n)))[0])
+    if not math.isfinite(value):
+        raise ValueError(f"the paired figure of {n} items is {value}")
+    count = len(set(clusters))
+    if count < 2:
+        return Interval(value, None, None, n, count, "no interval: fewer than 2 clusters")
+    figures = np.concatenate([combined(counts) for counts in resample_chunks(clusters, resamples, seed)])
+    finite = figures[np.isfinite(figures)]
+    moved = finite + (value - np.median(finite)) if recentred and finite.size else finite
+    found = _read(value, moved, n, count, confidence)
+    return replace(found, method=POOLED_METHOD) if recentred and found.low is not None else found
+
+
 def resample_chunks(clusters: Sequence[str], resamples: int, seed: int) -> Iterator[Array]:
     """How often each item counts in each resample, ``[r, n]`` at a time, ``resamples`` rows in all; memory is bounded."""
     labels, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)

@@ -35,6 +35,8 @@ def render(summary: Summary) -> str:
             for e in summary.error_rates
         ]  # fmt: skip
         parts.append("## Error rates, %\n\n" + _table(["metric", "system", "macro", "corpus", "median", "above 50 %", "n"], rows, left=2))
+    if summary.verdicts:
+        parts.append("## Claims of the papers\n\n" + _claims(summary))
     parts.append("## Systems\n\n" + _systems(summary))
     for kind, heading in HEADINGS.items():
         if found := [f for f in summary.failures if f.kind == kind]:
@@ -64,6 +66,17 @@ def _cell(row: Row, column: Column) -> str:
     value = column.shown(cell.value)
     parts = [f"**{value}**" if column.key in row.best else value, column.span(cell), cell.counted]
     return "<br>".join(filter(None, parts))
+
+
+def _claims(summary: Summary) -> str:
+    rows = []
+    for verdict in summary.verdicts:
+        found = [f"{f.metric}: {f.words}: {f.figure} ({f.counted or f.outcome})" for f in verdict.findings]
+        outcome = f"**{escaped(verdict.outcome)}**"
+        status = [outcome, *map(escaped, filter(None, (verdict.reason, *verdict.notes)))]
+        rows.append([escaped(verdict.claim.text), escaped(verdict.source), "<br>".join(status), "<br>".join(map(escaped, found))])
+    table = _table(["claim", "source", "status", "measured"], rows, left=4)
+    return f"{table}\n\nDifferences are left minus right, with {escaped(f'{summary.confidence:.0%}')} intervals over common items."
 
 
 def _systems(summary: Summary) -> str:

@@ -24,6 +24,7 @@ class ReportFiles:
     Args:
         html: the page.
         markdown, latex, csv: the tables.
+        claims: the papers' claims and what became of them (CSV), None where the suite measures none.
         figures: SVG files.
         summary: what they print.
     """
@@ -32,6 +33,7 @@ class ReportFiles:
     markdown: Path
     latex: Path
     csv: Path
+    claims: Path | None
     figures: tuple[Path, ...]
     summary: Summary
 
@@ -43,7 +45,7 @@ def write_report(
     item_limit: int = 1000,
     statistics: Statistics | None = None,
 ) -> ReportFiles:
-    """Write ``report.html``, ``.md``, ``.tex``, ``.csv`` and ``figures/*.svg``.
+    """Write ``report.html``, ``.md``, ``.tex``, ``.csv``, ``report_claims.csv`` where there are claims, and ``figures/*.svg``.
 
     Args:
         run: as read.
@@ -65,6 +67,7 @@ def write_report(
         markdown=_written(out / "report.md", [markdown.render(summary)]),
         latex=_written(out / "report.tex", [latex.render(summary)]),
         csv=_written(out / "report.csv", [tidy.render(summary)]),
+        claims=_written(out / "report_claims.csv", [tidy.render_claims(summary)]) if summary.verdicts else None,
         figures=drawn,
         summary=summary,
     )

@@ -15,12 +15,17 @@ from harness.api import Better
 from harness.frame import Run
 from reports.failures import HEADINGS, KINDS, whose
 from reports.figures import Drawing
+from reports.findings import Finding, Outcome
 from reports.listing import Listing, listed
 from reports.summary import Column, ErrorRates, Failure, Row, Summary, SystemFacts
 from reports.wording import ABSENT, ARROWS, WORDS, count, printable, shortened
 
 MACHINE = (("processor", "", ""), ("cores", "", " cores"), ("memory_gib", "", " GiB"), ("system", "", ""), ("python", "Python ", ""))
 """What of the manifest's machine is shown, with the words around it."""
+OUTCOME_TAGS = {
+    Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad", Outcome.NOT_COMPARABLE: "warn", Outcome.NOT_RUN: "",
+}  # fmt: skip
+"""Class of a claim's outcome in the page's style."""
 
 
 def render(
@@ -57,6 +62,7 @@ def render(
         "items": listing.items,
     }
     main = [
+        _claims(summary),
         _results(summary),
         _drawings(figures),
         _systems(summary),
@@ -225,6 +231,38 @@ def _figure_cell(row: Row, column: Column, scale: tuple[float, float]) -> str:
     interval = f'<span class="span">{span}</span>' if span else ""
     value = f'<span class="value">{column.shown(cell.value)}</span>'
     return f'<td{best} data-v="{cell.value!r}">{value}{bar}{interval}{counted}{worst}</td>'
+
+
+def _claims(summary: Summary) -> str:
+    if not summary.verdicts:
+        return ""
+    rows = []
+    for v in summary.verdicts:
+        tag = f'<span class="tag {OUTCOME_TAGS[v.outcome]}">{_shown(v.outcome)}</span>'
+        why = "".join(f'<span class="why">{_shown(line)}</span>' for line in (v.reason, *v.notes) if line)
+        found = _finding(v.deciding)
+        if len(v.findings) > 1:
+            every = "".join(f"<li>{_finding(f)}</li>" for f in v.findings)
+            found += f"<details><summary>All {len(v.findings)} comparisons</summary><ul>{every}</ul></details>"
+        rows.append(
+            f'<tr><th scope="row"><span class="name" title="{_shown(v.claim.id)}">{_shown(v.claim.text)}</span></th>'
+            f'<td>{_shown(v.source)}</td><td>{tag}{why}</td><td class="found">{found}</td></tr>'
+        )
+    heads = [_head(word, "text", "ascending") for word in ("claim", "source", "status", "measured")]
+    level = f"{summary.confidence:.0%}".replace("%", " %")
+    caption = f"Differences are left minus right, with {level} intervals over the items that all figures compared have."
+    return "<h2>Claims of the papers</h2>" + _table(
+        "Claims of the papers", heads, f"<tbody>{''.join(rows)}</tbody>", caption, classes="sortable claims"
+    )
+
+
+def _finding(finding: Finding) -> str:
+    """A comparison with its figure, counts and own outcome."""
+    words = ", ".join(filter(None, (finding.counted, finding.outcome)))
+    return (
+        f"{_shown(finding.metric)}: {_shown(finding.words)}<br><b>{_shown(finding.figure)}</b> "
+        f'<span class="soft" title="{_shown(finding.reason)}">{_shown(words)}</span>'
+    )
 
 
 def _drawings(figures: Sequence[Drawing]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from harness.api import Better, Weights
+from reports.findings import Verdict
 from reports.wording import ABSENT, SHOWN_UNITS, heading, number, significant
 
 
@@ -262,6 +263,7 @@ class Summary:
         error_rates: of metrics that count hits, substitutions, deletions and insertions.
         axes: figures asked for.
         notes: what a reader must know to read the numbers.
+        verdicts: on the papers' claims that this suite measures.
     """
 
     suite: str
@@ -280,6 +282,7 @@ class Summary:
     error_rates: tuple[ErrorRates, ...]
     axes: tuple[Axes, ...]
     notes: tuple[Note, ...]
+    verdicts: tuple[Verdict, ...] = ()
 
     @cached_property
     def counted(self) -> str:

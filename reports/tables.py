@@ -8,18 +8,20 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.api import Better, Evidence, PooledMetric, Status
-from harness.errors import HarnessError, Incomparable, StoreError
+from harness.api import Better, PooledMetric, Status
+from harness.errors import Incomparable, StoreError
 from harness.frame import COLUMNS, Run
+from reports.claims import load_claims
 from reports.failures import grouped_failures
 from reports.intervals import Interval, Statistics, interval, pooled_interval
 from reports.notes import notes_on
+from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
+from reports.verdicts import Measurements, verdicts_on
 from reports.wording import decimals
 
 if TYPE_CHECKING:
@@ -66,14 +68,18 @@ def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[st
     columns, marked = _ranked(columns, rows)
     described = manifest.get("suite") or {}
     labels = {(r.facts.label, r.settings): r.label for r in marked}
+    num_items = len(usual) or int(frame["item"].nunique())
     synthetic = _synthetic(frame, manifest)
     complete = manifest.get("status", "complete") == "complete"
+    facts = {r.facts.label: r.facts for r in marked if not r.calibration}
+    absent = manifest.get("absent_metrics") or {}
+    measured = Measurements(frame, columns, facts, cluster, num_items, how, pooled or {}, absent)
     return Summary(
         suite=str(described.get("name", "")),
         title=str(described.get("title") or described.get("name", "")),
         task=str(described.get("task", "")),
         dataset={k: str(v) for k, v in (manifest.get("dataset") or {}).items() if v not in (None, "")},
-        num_items=len(usual) or int(frame["item"].nunique()),
+        num_items=num_items,
         synthetic=synthetic,
         created=str(manifest.get("created", "")),
         command=str(manifest.get("command", "")),
@@ -87,6 +93,7 @@ def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[st
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
         notes=notes_on(columns, marked, how, cluster, manifest),
+        verdicts=verdicts_on(load_claims(str(described.get("name", ""))), measured),
     )
 
 
@@ -216,7 +223,7 @@ def _cell(
         return replace(cell, reason=_why_empty(cell, group, skipped), pessimistic=column.worst if len(wanted) else None)
     try:
         found = _figure(ok, column, cluster, how, pooled)
-    except _UnpoolableError as problem:
+    except UnpoolableError as problem:
         return replace(cell, reason=str(problem))
     spread = None
     if cell.seeds > 1:
@@ -253,42 +260,18 @@ def _pessimistic(value: float, weights: np.ndarray[Any, Any], failures: int, col
     return (value * weights.size + column.worst * failures) / (weights.size + failures)
 
 
-class _UnpoolableError(Exception):
-    """A figure that cannot be formed here; the message says why and is printed in the cell's place."""
-
-
 def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: Statistics, pooled: Mapping[str, PooledMetric]) -> Interval:
     labels = [cluster[item] for item in ok["item"]]
-    values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
     if column.is_mean:
+        values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
         if not weights.any():
-            raise _UnpoolableError("all scored items have weight 0")
+            raise UnpoolableError("all scored items have weight 0")
         return interval(values, weights, labels, how.confidence, how.resamples, how.seed)
-    metric = pooled.get(column.key) or _resolved(column)
-    evidence = [
-        Evidence(value=v, weight=w, counts=json.loads(c or "{}"), detail=json.loads(d or "{}"))
-        for v, w, c, d in zip(values.tolist(), weights.tolist(), ok["counts"], ok["detail"], strict=True)
-    ]
+    figure = figure_of(ok, column, pooled)
     try:
-        return pooled_interval(
-            lambda counts: metric.pool(evidence, counts), labels, how.confidence, how.resamples, how.seed, metric.info.bounds
-        )
+        return pooled_interval(figure, labels, how.confidence, how.resamples, how.seed, pooled_metric(column, pooled).info.bounds)
     except (ValueError, KeyError) as problem:
-        raise _UnpoolableError(f"{column.key} cannot be pooled from what is stored: {problem}") from problem
-
-
-def _resolved(column: Column) -> PooledMetric:
-    """The metric object that pools a column, from the registry."""
-    try:
-        metric = import_module("harness.registry").metric_class(column.key)()
-    except (ImportError, AttributeError, TypeError, HarnessError) as problem:
-        raise _UnpoolableError(f"the metric '{column.key}' that pools this figure cannot be built here: {problem}") from problem
-    if not isinstance(metric, PooledMetric):
-        raise _UnpoolableError(f"'{column.key}' is aggregated as '{column.aggregation}' but has no pool() here")
-    here, there = metric.info.signature().split("|")[:2], column.signature.split("|")[:2]
-    if here != there:
-        raise _UnpoolableError(f"recorded by {' '.join(there)}, installed is {' '.join(here)}")
-    return metric
+        raise UnpoolableError(f"{column.key} cannot be pooled from what is stored: {problem}") from problem
 
 
 def _ranked(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[Column, ...], list[Row]]:

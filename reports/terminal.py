@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from reports.failures import HEADINGS, whose
+from reports.findings import Outcome, Verdict
 from reports.summary import Cell, Column, Failure, Note, Row, Summary
 from reports.wording import ARROWS, count, printable, shortened, unit_beside
 
@@ -21,6 +22,12 @@ GROUPS_SHOWN = 6
 NOTES_SHOWN = 8
 NOTE_LIMIT = 240
 REASON_LIMIT = {"failure": 160, "reference": 120, "skipped": 90}
+OUTCOME_STYLES = {
+    Outcome.REPRODUCED: "bold green",
+    Outcome.NOT_REPRODUCED: "bold red",
+    Outcome.NOT_COMPARABLE: "bold yellow",
+    Outcome.NOT_RUN: "dim",
+}
 HEADING_WIDTH = 16
 """About that of an interval with three decimals, which most columns have anyway."""
 
@@ -62,6 +69,8 @@ def _print(summary: Summary, console: Console, columns: Sequence[Column]) -> Non
     for block in _blocks(summary, columns, console):
         console.print(block)
     write("mean, scored/wanted, interval below; ✓ best; signatures and the other metrics are in the report", "dim")
+    if summary.verdicts:
+        _claims(summary.verdicts, console)
     _groups("reference", summary, console)
     if not _groups("failure", summary, console):
         write(f"{HEADINGS['failure']}: none", "bold")
@@ -247,6 +256,44 @@ def _scope(failure: Failure, summary: Summary) -> str:
         of += ": " + ", ".join(shortened(printable(i), 32) for i in failure.items[:2]) + (" …" if len(failure.items) > 2 else "")
     systems = shortened(whose(failure, summary.everywhere), 120) if failure.kind == "skipped" else ""
     return "; ".join(filter(None, (shortened(", ".join(failure.metrics), 160), systems, of)))
+
+
+def _claims(verdicts: Sequence[Verdict], console: Console) -> None:
+    """Each claim with its outcome and the comparison that this rests on; claims that lack the same data share a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    _writer(console)("Claims of the papers", "bold")
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    lacking: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.outcome is Outcome.NOT_RUN:
+            lacking.setdefault(verdict.reason, []).append(verdict.claim.id)
+            continue
+        text = Text(_encodable(verdict.claim.text, console))
+        text.append(_encodable(f" ({verdict.source})", console), style="dim")
+        for line in _grounds(verdict):
+            text.append(f"\n{_encodable(line, console)}", style="dim")
+        table.add_row(Text(verdict.outcome, style=OUTCOME_STYLES[verdict.outcome]), text)
+    for reason, ids in lacking.items():
+        text = Text(_encodable(", ".join(ids), console))
+        text.append(f"\n{_encodable(reason, console)}", style="dim")
+        table.add_row(Text(Outcome.NOT_RUN, style=OUTCOME_STYLES[Outcome.NOT_RUN]), text)
+    console.print(table)
+
+
+def _grounds(verdict: Verdict) -> Iterator[str]:
+    """What an outcome rests on: the deciding comparison, the reason, the notes."""
+    found, others = verdict.deciding, len(verdict.findings) - 1
+    if found.value is not None:
+        yield f"{found.metric}: {found.words}: {found.figure}, {found.counted}"
+    if verdict.reason:
+        yield verdict.reason
+    more = f"{others} more comparison{'' if others == 1 else 's'} in the report" if others else ""
+    if notes := "; ".join(filter(None, (*verdict.notes, more))):
+        yield notes
 
 
 def _notes(notes: Sequence[Note], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The tables as tidy CSV: one line a system, setting and metric."""
+"""The tables as tidy CSV: one line a system, setting and metric; of the claims one line a comparison."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ FIELDS = (
     "suite", "dataset", "synthetic", "partial", "num_systems", "system", "settings", "calibration", "size", "weights",
     "num_parameters", "metric", "name", "unit", "better", "value", "low", "high", "confidence", "n_ok", "n_total", "n_excluded", "n_skipped", "n_missing", "pessimistic",
     "clusters", "method", "seeds", "seed_spread", "best", "reason", "signature",
+)  # fmt: skip
+
+
+CLAIM_FIELDS = (
+    "suite", "dataset", "synthetic", "partial", "claim", "text", "paper", "source", "standing", "outcome", "reason", "notes", "comparison", "metric",
+    "unit", "value", "low", "high", "confidence", "n", "n_wanted", "clusters", "seeds", "seed_spread", "comparison_outcome", "comparison_reason",
 )  # fmt: skip
 
 
@@ -43,6 +49,42 @@ def render(summary: Summary) -> str:
                     "best": column.key in row.best,
                     "signature": column.signature,
                     **{f: getattr(cell, f) for f in FIELDS if f in cell.__dataclass_fields__},
+                }
+            )
+    return stream.getvalue()
+
+
+def render_claims(summary: Summary) -> str:
+    """CSV with the header `CLAIM_FIELDS`: each comparison of each claim, with the claim's own outcome; figures as left minus right."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CLAIM_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for verdict in summary.verdicts:
+        claim = verdict.claim
+        for finding in verdict.findings:
+            writer.writerow(
+                {
+                    "suite": summary.suite,
+                    "dataset": summary.dataset.get("name", ""),
+                    "synthetic": summary.synthetic,
+                    "partial": summary.partial,
+                    "claim": claim.id,
+                    "text": claim.text,
+                    "paper": claim.paper,
+                    "source": claim.source,
+                    "standing": claim.standing,
+                    "outcome": verdict.outcome,
+                    "reason": verdict.reason,
+                    "notes": "; ".join(verdict.notes),
+                    "comparison": finding.words,
+                    "confidence": summary.confidence,
+                    "seeds": "/".join(map(str, finding.seeds)),
+                    "comparison_outcome": finding.outcome,
+                    "comparison_reason": finding.reason,
+                    **{
+                        f: getattr(finding, f)
+                        for f in ("metric", "unit", "value", "low", "high", "n", "n_wanted", "clusters", "seed_spread")
+                    },
                 }
             )
     return stream.getvalue()

@@ -34,6 +34,11 @@ def significant(value: float, digits: int = 3) -> str:
     return number(value, min(9, max(0, digits - 1 - exponent)))
 
 
+def signed(value: float) -> str:
+    """A difference: three significant digits, with its sign unless it is zero."""
+    return significant(value) if value <= 0 else f"+{significant(value)}"
+
+
 def number(value: float | None, digits: int) -> str:
     """``value`` with ``digits`` after the point and thousands apart; a dash where there is none."""
     if value is None:

@@ -10,7 +10,7 @@ import base64
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,42 @@ def _encoded(sample: Sample) -> Encoded:
     return sample.encoded
 
 
-def _codes(sample: Sample) -> Codes:
+def codes_of(sample: Sample) -> Codes:
+    """The tokens of an output.
+
+    Raises:
+        NotApplicable: it has none.
+    """
     encoded = _encoded(sample)
     if not isinstance(encoded, Codes):
         raise NotApplicable("packets have no codebooks")
     return encoded
+
+
+def last_codebook(codes: Codes) -> Codes:
+    """The last codebook alone: of a prefix ``codes.first(b)`` it is codebook b.
+
+    Raises:
+        NotApplicable: there is no codebook.
+    """
+    if not codes.num_codebooks:
+        raise NotApplicable("the codec emits no token codes")
+    return replace(codes, indices=codes.indices[-1:], spec=replace(codes.spec, codebook_sizes=codes.spec.codebook_sizes[-1:]))
+
+
+def packed(values: npt.NDArray[Any], dtype: str) -> str:
+    """An array as text for an item's evidence; `unpacked` with the same ``dtype`` gives it back, flat."""
+    return base64.b64encode(zlib.compress(values.astype(dtype).tobytes(), 6)).decode("ascii")
+
+
+def unpacked(text: str, dtype: str) -> npt.NDArray[Any]:
+    """The flat array that `packed` made a text of."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=dtype)
+
+
+def token_dtype(codebook_size: int) -> str:
+    """The little-endian type that holds every index of a codebook."""
+    return "<u2" if codebook_size <= 1 << 16 else "<u4"
 
 
 def _seconds(sample: Sample) -> float:
@@ -75,7 +106,7 @@ class NominalBps:
         return _rate_info("nominal_bps", Need.CODES, "frame rate times the sum of log2 of the codebook sizes, side information apart")
 
     def measure(self, sample: Sample) -> Evidence:
-        spec = _codes(sample).spec
+        spec = codes_of(sample).spec
         counts = {"frame_rate_hz": spec.frame_rate_hz, "codebooks": float(spec.num_codebooks)}
         return Evidence(spec.nominal_bps, weight=_seconds(sample), counts=counts)
 
@@ -155,10 +186,9 @@ class _Packed:
 def pack(codes: Codes) -> dict[str, Scalar]:
     """Tokens as they are kept in an item's evidence, sorted within each codebook: histograms need no order, and it packs smaller."""
     steps = np.diff(np.sort(codes.indices, axis=1), axis=1, prepend=0)
-    kind = "<u2" if max(codes.spec.codebook_sizes) <= 1 << 16 else "<u4"
-    text = base64.b64encode(zlib.compress(steps.astype(kind).tobytes(), 6)).decode("ascii")
+    kind = token_dtype(max(codes.spec.codebook_sizes))
     return {
-        "codes": text,
+        "codes": packed(steps, kind),
         "codes_dtype": kind,
         "sizes": ",".join(str(v) for v in codes.spec.codebook_sizes),
         "frame_rate_hz": codes.spec.frame_rate_hz,
@@ -169,7 +199,7 @@ def _unpack(evidence: Evidence) -> _Packed:
     detail: dict[str, Any] = dict(evidence.detail)
     try:
         sizes = tuple(int(v) for v in detail["sizes"].split(","))
-        steps = np.frombuffer(zlib.decompress(base64.b64decode(detail["codes"], validate=True)), dtype=detail["codes_dtype"])
+        steps = unpacked(detail["codes"], detail["codes_dtype"])
     except KeyError as error:
         raise ValueError(f"evidence without packed codes: no {error} among {sorted(detail)}") from error
     return _Packed(np.cumsum(steps.reshape(len(sizes), -1).astype(np.int64), axis=1), sizes, float(detail["frame_rate_hz"]))
@@ -217,7 +247,7 @@ def per_codebook(evidence: Sequence[Evidence]) -> CodebookTable:
     """The corpus figures codebook by codebook.
 
     Args:
-        evidence: of any of the three codebook metrics, one per item.
+        evidence: of any one of the codebook metrics, one per item.
 
     Raises:
         ValueError: no item, no packed codes, or items of different codebooks.
@@ -229,7 +259,11 @@ def per_codebook(evidence: Sequence[Evidence]) -> CodebookTable:
 
 @dataclass(frozen=True)
 class _CodebookMetric:
-    """What the three share: evidence of an item, and pooling over a corpus."""
+    """What they share: evidence of an item, and pooling over a corpus."""
+
+    def _counted(self, codes: Codes) -> Codes:
+        """The codebooks that the figure is about: all of them."""
+        return codes
 
     def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
         """From figures ``[R, K]`` to one value per resample ``[R]``."""
@@ -237,7 +271,7 @@ class _CodebookMetric:
 
     def measure(self, sample: Sample) -> Evidence:
         """The item's own figure; the corpus's is `pool`."""
-        codes = _codes(sample)
+        codes = self._counted(codes_of(sample))
         if codes.num_frames == 0:
             _seconds(sample)  # no audio: whose fault it is
             raise NotScorable(Side.OUTPUT, "no tokens")
@@ -306,4 +340,34 @@ class CodebookPerplexity(_CodebookMetric):
 
     def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
         value: Float64Array = np.exp2(usage.entropy_bits).mean(axis=1)
+        return value
+
+
+@dataclass(frozen=True)
+class LastCodebookUse(CodebookUse):
+    """`CodebookUse` of the last codebook alone: of the first b codebooks it is what codebook b adds."""
+
+    @property
+    def info(self) -> MetricInfo:
+        description = "share of entries used of the last codebook decoded; histograms over all items"
+        return _codebook_info("last_codebook_use", "", Better.HIGHER, (0.0, 1.0), description)
+
+    def _counted(self, codes: Codes) -> Codes:
+        return last_codebook(codes)
+
+
+@dataclass(frozen=True)
+class LastCodebookEntropy(_CodebookMetric):
+    """First-order entropy per token of the last codebook alone, in bits: at most log2 of its size."""
+
+    @property
+    def info(self) -> MetricInfo:
+        description = "first-order entropy per token of the last codebook decoded; histograms over all items"
+        return _codebook_info("last_codebook_entropy_bits", "bits", Better.NEITHER, (0.0, math.inf), description)
+
+    def _counted(self, codes: Codes) -> Codes:
+        return last_codebook(codes)
+
+    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
+        value: Float64Array = usage.entropy_bits[:, -1]
         return value

@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from systems.quantizers.ranks import from_first_rank, over_ranks
 
+LEARNING_STATE = (".usage", ".started", ".calls")
+"""Endings of the names of a codebook's buffers that only learning needs; a checkpoint leaves them out."""
+
 
 @dataclass(frozen=True)
 class CodebookConfig:
@@ -110,7 +113,8 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def _start(self, flat: Tensor, generator: torch.Generator | None) -> None:
-        centres = self._pick(flat, self.config.size, generator)
+        # A twin is never the nearest; where nothing revives it, it would stay dead for ever.
+        centres = self._pick(flat, self.config.size, generator, distinct=self.config.revival_share == 0.0)
         if flat.shape[0] < self.config.size:  # picked twice, two entries would stay equal for ever
             noise = torch.randn(centres.shape, generator=generator, device=generator.device if generator else None)
             centres = centres + 0.05 * flat.std() * noise.to(centres.device)
@@ -145,6 +149,11 @@ class Codebook(nn.Module):
         counts = torch.bincount(indices, minlength=self.config.size).to(sums.dtype)
         return over_ranks(sums), over_ranks(counts)
 
-    def _pick(self, flat: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-        where = torch.randint(flat.shape[0], (count,), generator=generator, device=generator.device if generator else None)
+    def _pick(self, flat: Tensor, count: int, generator: torch.Generator | None, distinct: bool = False) -> Tensor:
+        """``[count, D]`` rows of ``flat [N, D]``; with ``distinct`` none twice, as long as there are enough."""
+        device = generator.device if generator else None
+        if distinct and flat.shape[0] >= count:
+            where = torch.randperm(flat.shape[0], generator=generator, device=device)[:count]
+        else:
+            where = torch.randint(flat.shape[0], (count,), generator=generator, device=device)
         return flat[where.to(flat.device)]

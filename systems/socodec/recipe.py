@@ -119,7 +119,7 @@ class SocodecRecipe:
 
     def wants(self) -> Mapping[str, BatchSpec]:
         """Crops of whole frames; the same number and length for every variant, so that all see the same data in the same order."""
-        frames = (Derived("mel", MEL_HOP, lambda audio: self.mel(audio[None])[0]),)
+        frames: tuple[Derived, ...] = (Derived("mel", MEL_HOP, lambda audio: self.mel(audio[None])[0]),)
         if self.features is not None:
             frames += (Derived("ssl", FEATURE_HOP, lambda audio: self._heard(audio[None])[0]),)
         return {"crops": BatchSpec(self.training.batch_size, 0.24 * self.training.crop_frames, derived=frames)}

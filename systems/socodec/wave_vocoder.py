@@ -128,6 +128,8 @@ class WaveVocoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Audio ``[B, 160 T]`` of log-mel frames ``[B, T, 80]``; the same for the same frames."""
+        if not mel.shape[1]:
+            return mel.new_zeros(mel.shape[0], 0)
         controls = self.controls(mel)
         return self.render(controls, self.read_pitch(controls.pitch_logits))
 
@@ -159,8 +161,6 @@ class WaveVocoder(nn.Module):
     def render(self, controls: Controls, pitch: Pitch) -> Tensor:
         """Audio ``[B, 160 T]``: both sources through their filters, in full precision."""
         count = pitch.hz.shape[1]
-        if not count:
-            return pitch.hz.new_zeros(pitch.hz.shape[0], 0)
         with torch.autocast(pitch.hz.device.type, enabled=False):
             repeats = -(-count * HOP // _NOISE_PERIOD)
             noise = self.noise.repeat(repeats)[: count * HOP].expand(pitch.hz.shape[0], -1)

@@ -2,6 +2,7 @@
 
 TRAINERS = {
     "qdac": "systems.qdac.recipe:QdacRecipe",
+    "socodec": "systems.socodec.recipe:SocodecRecipe",
     "mel_vocoder": "systems.socodec.vocoder_recipe:WaveVocoderRecipe",
     "speech_encoder": "systems.speech_encoder.recipe:SpeechEncoderRecipe",
 }

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from systems.layers.discriminator import Discriminator, DiscriminatorConfig
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.checkpoint import load
 from systems.qdac.config import QdacConfig, qdac_config
-from systems.layers.discriminator import Discriminator, DiscriminatorConfig
 from systems.qdac.model import QdacModel
 from systems.qdac.objective import ObjectiveConfig, ReconstructionObjective, snr_db
 from systems.qdac.recipe import QdacRecipe, QdacTraining

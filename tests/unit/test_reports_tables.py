@@ -275,12 +275,12 @@ def test_pooled_metric_of_the_registry(fake: FakeRun) -> None:
 
 
 def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    import reports.tables
+    import reports.pooling
 
     def unavailable(name: str) -> Any:
         raise ImportError(f"no module named {name}")
 
-    monkeypatch.setattr(reports.tables, "import_module", unavailable)
+    monkeypatch.setattr(reports.pooling, "import_module", unavailable)
     fake.add("a", "perplexity", "i0", 7.0)
     found = cell(summarise(fake.run(), QUICK), "a", "perplexity")
     assert found.value is None and "no module named harness.registry" in found.reason and found.n_ok == 1

@@ -87,3 +87,15 @@ def test_the_installed_one_computes_features() -> None:
     noise = torch.randn(1, 1600, generator=torch.Generator().manual_seed(0))
     assert torchaudio.functional.resample(noise, 16000, 8000).shape == (1, 800)
     assert torchaudio.transforms.MelSpectrogram(16000)(noise).isfinite().all()
+
+
+def test_ensuring_imports_nothing_and_serves_whoever_imports_later(tmp_path: Path) -> None:
+    code = """
+from harness.torchaudio import ensure_torchaudio, is_stubbed
+ensure_torchaudio(); ensure_torchaudio()
+print('torchaudio' in sys.modules, is_stubbed(), sum(type(f).__name__ == '_ExtensionFinder' for f in sys.meta_path))
+import torchaudio.functional
+print(is_stubbed())
+"""
+    result = run(fake(tmp_path, "raise OSError('no cuda')"), code)
+    assert result.stdout.splitlines() == ["False False 1", "True"], result.stderr

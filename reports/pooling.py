@@ -1,0 +1,74 @@
+"""The corpus figure of a set of records, as a function of how often each of them counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.api import Evidence, PooledMetric
+from harness.errors import HarnessError
+from reports.intervals import Array
+from reports.summary import Column
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Figure = Callable[[Array], Array]
+"""``[R, n] -> [R]``: the figure of n items when item i counts ``[r, i]`` times."""
+
+
+class UnpoolableError(Exception):
+    """A figure that cannot be formed here; the message says why and is printed in its place."""
+
+
+def figure_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetric]) -> Figure:
+    """The figure of scored records.
+
+    Args:
+        ok: records of one system, setting and metric that have a value.
+        column: of the metric.
+        pooled: metric objects by registry key; what is not given is built by the registry.
+
+    Raises:
+        UnpoolableError: the metric object cannot be built here, is another version, or the records weigh nothing.
+    """
+    values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
+    if column.is_mean:
+        if not weights.any():
+            raise UnpoolableError("all scored items have weight 0")
+
+        def mean(counts: Array) -> Array:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.asarray((counts @ (weights * values)) / (counts @ weights), dtype=np.float64)
+
+        return mean
+    metric = pooled_metric(column, pooled)
+    evidence = [
+        Evidence(value=v, weight=w, counts=json.loads(c or "{}"), detail=json.loads(d or "{}"))
+        for v, w, c, d in zip(values.tolist(), weights.tolist(), ok["counts"], ok["detail"], strict=True)
+    ]
+    return lambda counts: metric.pool(evidence, counts)
+
+
+def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledMetric:
+    """The metric object that pools a column: the one given, else the registry's.
+
+    Raises:
+        UnpoolableError: it cannot be built here, has no ``pool``, or is another version than the one that was recorded.
+    """
+    if column.key in pooled:
+        return pooled[column.key]
+    try:
+        metric = import_module("harness.registry").metric_class(column.key)()
+    except (ImportError, AttributeError, TypeError, HarnessError) as problem:
+        raise UnpoolableError(f"the metric '{column.key}' that pools this figure cannot be built here: {problem}") from problem
+    if not isinstance(metric, PooledMetric):
+        raise UnpoolableError(f"'{column.key}' is aggregated as '{column.aggregation}' but has no pool() here")
+    here, there = metric.info.signature().split("|")[:2], column.signature.split("|")[:2]
+    if here != there:
+        raise UnpoolableError(f"recorded by {' '.join(there)}, installed is {' '.join(here)}")
+    return metric

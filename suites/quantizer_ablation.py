@@ -1,0 +1,48 @@
+"""Which quantizer reconstructs best: ordered, plain product and residual, all streams decoded (SoCodec, Figure 5, analysis-synthesis)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.api import CodecSpec, Curve, Settings, SuiteInfo, Task
+
+
+class QuantizerAblationSuite:
+    """One prediction per codec and recording, of codecs that differ in nothing but the quantizer.
+
+    The figure also holds frames of 240 ms; those codecs join by name: ``systems=[socodec120,...,socodec240,...]``. Its other half,
+    the same codecs under a language model, is a question of synthesis.
+    """
+
+    @property
+    def info(self) -> SuiteInfo:
+        return SuiteInfo(
+            name="quantizer_ablation",
+            title="Quantizers in analysis-synthesis",
+            task=Task.RESYNTHESIS,
+            systems=("socodec120", "socodec120_pq", "socodec120_rq"),
+            metrics=(
+                "mcd_db",
+                "log_mel_distance_db",
+                "stoi",
+                "f0_rmse_cents",
+                "cer",
+                "wer",
+                "dwer",
+                "intelligibility_probe",
+                "sim_o",
+                "mos",
+                "emitted_bps",
+                "entropy_bps",
+                "codebook_use",
+                "codebook_perplexity",
+            ),
+            headline=("mcd_db", "cer", "dwer", "sim_o", "mos", "codebook_use", "emitted_bps"),
+            curves=(
+                Curve("Distortion and words against bit rate", x="emitted_bps", y=("mcd_db", "cer")),
+                Curve("Distortion against the entropy of the codes", x="entropy_bps", y=("mcd_db", "cer")),
+            ),
+        )
+
+    def variants(self, spec: CodecSpec | None) -> Sequence[Settings]:
+        return [{}]

@@ -1,0 +1,45 @@
+"""What semantic features bring: mel input, HuBERT input, HuBERT input and target (SoCodec, Table 2, analysis-synthesis)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.api import CodecSpec, Curve, Settings, SuiteInfo, Task
+
+
+class SemanticAblationSuite:
+    """One prediction per codec and recording, of codecs that differ in input features and semantic loss.
+
+    Codec-1 takes the mel spectrogram and Codec-2 the semantic features, neither with the semantic loss; SoCodec has both. The
+    table's other half, the same codecs under a language model, is a question of synthesis.
+    """
+
+    @property
+    def info(self) -> SuiteInfo:
+        return SuiteInfo(
+            name="semantic_ablation",
+            title="Semantic features and loss in analysis-synthesis",
+            task=Task.RESYNTHESIS,
+            systems=("socodec120_codec1", "socodec120_codec2", "socodec120"),
+            metrics=(
+                "mcd_db",
+                "log_mel_distance_db",
+                "stoi",
+                "f0_rmse_cents",
+                "cer",
+                "wer",
+                "dwer",
+                "intelligibility_probe",
+                "sim_o",
+                "mos",
+                "emitted_bps",
+                "codebook_use",
+                "codebook_perplexity",
+            ),
+            headline=("mcd_db", "cer", "sim_o", "dwer", "mos", "codebook_use", "emitted_bps"),
+            curves=(Curve("Words against voice", x="sim_o", y=("cer", "mcd_db")),),
+            calibration=("same_speaker", "impostor"),
+        )
+
+    def variants(self, spec: CodecSpec | None) -> Sequence[Settings]:
+        return [{}]

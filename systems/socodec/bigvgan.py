@@ -1,0 +1,176 @@
+"""The released SoCodec's vocoder: a BigVGAN generator (Lee et al. 2023) from mel frames to audio, 160 samples a frame.
+
+Transposed convolutions climb to the sample rate; behind each, three residual blocks of different kernels are averaged. Their activations
+are periodic (Snake with a magnitude of its own) and run at twice the rate between two low-pass filters, so that the harmonics they make
+do not fold back. Modules that hold weights sit where the release has them, so that names of tensors are those of the release.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+_TAPS = 12
+_CUTOFF, _HALF_WIDTH = 0.25, 0.3  # of the doubled rate
+
+
+@dataclass(frozen=True)
+class BigVganConfig:
+    """Shape of the generator; the defaults are those of ``mel_vocoder_80dim_10ms_16khz``.
+
+    Args:
+        num_mels: bands.
+        channels: before the first upsampling; each halves them.
+        rates: of upsampling; their product is the hop.
+        kernels: of the transposed convolutions.
+        block_kernels: of the residual blocks behind each upsampling.
+        dilations: of the convolutions in every block. The release's configuration lists 1, 3, 5, but selects the kind of block that has
+            only the first two.
+    """
+
+    num_mels: int = 80
+    channels: int = 512
+    rates: tuple[int, ...] = (5, 4, 2, 2, 2)
+    kernels: tuple[int, ...] = (11, 8, 4, 4, 4)
+    block_kernels: tuple[int, ...] = (3, 7, 11)
+    dilations: tuple[int, ...] = (1, 3)
+
+    def __post_init__(self) -> None:
+        if len(self.rates) != len(self.kernels):
+            raise ValueError(f"every upsampling has a rate and a kernel, got {len(self.rates)} rates and {len(self.kernels)} kernels")
+        if any((kernel - rate) % 2 for rate, kernel in zip(self.rates, self.kernels, strict=True)):
+            raise ValueError(f"kernels {self.kernels} and rates {self.rates} must differ by even numbers, or lengths do not fit")
+        if self.channels % 2 ** len(self.rates):
+            raise ValueError(f"{self.channels} channels cannot be halved {len(self.rates)} times")
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        return math.prod(self.rates)
+
+
+class SnakeBeta(nn.Module):
+    """x + sin^2(a x) / b with a frequency and a magnitude per channel, kept as logarithms.
+
+    Args:
+        channels: of the input.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, N]`` to the same."""
+        frequency, magnitude = (weight.exp()[:, None] for weight in (self.alpha, self.beta))
+        return x + (frequency * x).sin().square() / (magnitude + 1e-9)
+
+
+class DoubledActivation(nn.Module):
+    """An activation at twice the rate: up, `SnakeBeta`, down, edges repeated; both filters are `low_pass`.
+
+    Args:
+        channels: of the input.
+    """
+
+    taps: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.act = SnakeBeta(channels)
+        self.register_buffer("taps", low_pass(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, N]`` to the same."""
+        channels = x.shape[1]
+        taps = self.taps.expand(channels, 1, -1)
+        # Repeated edges reach as far as the filter does; what they and its delay add is cut off again.
+        around = functional.pad(x, (5, 5), mode="replicate")
+        doubled = 2.0 * functional.conv_transpose1d(around, taps, stride=2, groups=channels)[..., 15:-15]
+        active = functional.pad(self.act(doubled), (5, 6), mode="replicate")
+        return functional.conv1d(active, taps, stride=2, groups=channels)
+
+
+def low_pass() -> Tensor:
+    """The twelve taps ``[12]`` of both filters: a sinc under a Kaiser window, which sum to one."""
+    attenuation = 2.285 * (_TAPS // 2 - 1) * math.pi * 4.0 * _HALF_WIDTH + 7.95
+    window = torch.kaiser_window(_TAPS, periodic=False, beta=0.1102 * (attenuation - 8.7))  # Kaiser's rule above 50 dB
+    taps = window * torch.sinc(2.0 * _CUTOFF * (torch.arange(_TAPS) - (_TAPS - 1) / 2.0))
+    return taps / taps.sum()
+
+
+class PeriodicBlock(nn.Module):
+    """Dilated convolutions in a row, each behind an activation and added to its input.
+
+    Args:
+        channels: of input and output.
+        kernel: of the convolutions, odd.
+        dilations: of each.
+    """
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            weight_norm(nn.Conv1d(channels, channels, kernel, dilation=d, padding=d * (kernel - 1) // 2)) for d in dilations
+        )
+        self.activations = nn.ModuleList(DoubledActivation(channels) for _ in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, N]`` to the same."""
+        for conv, activation in zip(self.convs, self.activations, strict=True):
+            x = x + conv(activation(x))
+        return x
+
+
+class BigVgan(nn.Module):
+    """The generator.
+
+    Args:
+        config: shape.
+    """
+
+    def __init__(self, config: BigVganConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or BigVganConfig()
+        widths = [config.channels // 2**i for i in range(len(config.rates) + 1)]
+        self.conv_pre = weight_norm(nn.Conv1d(config.num_mels, config.channels, 7, padding=3))
+        shapes = zip(pairwise(widths), config.rates, config.kernels, strict=True)
+        # A list in a list: the release could put several in one place.
+        self.ups = nn.ModuleList(
+            nn.ModuleList([weight_norm(nn.ConvTranspose1d(wide, narrow, kernel, rate, padding=(kernel - rate) // 2))])
+            for (wide, narrow), rate, kernel in shapes
+        )
+        self.resblocks = nn.ModuleList(
+            PeriodicBlock(width, kernel, config.dilations) for width in widths[1:] for kernel in config.block_kernels
+        )
+        self.activation_post = DoubledActivation(widths[-1])
+        self.conv_post = weight_norm(nn.Conv1d(widths[-1], 1, 7, padding=3))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Audio ``[B, T x hop]`` in -1..1 of log-mel frames ``[B, T, bands]``."""
+        if not mel.shape[1]:
+            return mel.new_zeros(mel.shape[0], 0)
+        x = self.conv_pre(mel.transpose(1, 2))
+        side_by_side = len(self.config.block_kernels)
+        for i, up in enumerate(self.ups):
+            assert isinstance(up, nn.ModuleList)
+            x = up[0](x)
+            blocks = list(self.resblocks)[i * side_by_side : (i + 1) * side_by_side]
+            x = torch.stack([block(x) for block in blocks]).sum(dim=0) / side_by_side
+        audio: Tensor = self.conv_post(self.activation_post(x)).tanh()[:, 0]
+        return audio
+
+    def fold(self) -> BigVgan:
+        """Multiplies the weight norms in, for use without training; returns itself."""
+        for module in self.modules():
+            if is_parametrized(module, "weight"):
+                remove_parametrizations(module, "weight")
+        return self

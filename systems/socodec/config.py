@@ -1,0 +1,190 @@
+"""The shapes of SoCodec: `paper`, those of the released weights, and `small`, which trains on two CPU cores.
+
+Frames are of three kinds: mel frames (100 a second), feature frames (50) and code frames (50 over the product of the strides).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from systems.quantizers.shape import IndexOrder, StreamsConfig
+
+SAMPLE_RATE = 16000
+FEATURE_HOP = 320
+MEL_PER_FEATURE = 2
+
+QuantizerName = Literal["opq", "pq", "rq", "orq"]
+Source = Literal["ssl", "mel"]
+
+
+@dataclass(frozen=True)
+class UtteranceConfig:
+    """Shape of the utterance encoder, an ECAPA-TDNN without batch normalisation.
+
+    Args:
+        channels: of the first layer and the three SE-Res2Net blocks.
+        pooled_channels: of the layer that joins them.
+        attention_channels: of the attentive statistics.
+        squeeze_channels: of squeeze-and-excitation.
+        res2net_scale: slices of a Res2Net block.
+    """
+
+    channels: int = 256
+    pooled_channels: int = 768
+    attention_channels: int = 64
+    squeeze_channels: int = 64
+    res2net_scale: int = 2
+
+
+@dataclass(frozen=True)
+class SocodecConfig:
+    """Everything that fixes the codec's tensors and what they mean.
+
+    Args:
+        source: what the encoder sees: "ssl" features, or "mel" frames, two side by side (Codec-1 of the paper).
+        semantic: decode the features too. Without, decoder_1 is only the trunk of the mel decoder (Codec-1 and Codec-2).
+        ssl_dim: of the features.
+        num_mels: bands.
+        width: channels of encoder, decoders and utterance embedding, D.
+        strides: of the encoder, from feature frames to code frames; decoder_1 takes them backwards.
+        groups: of the residual units' convolutions.
+        whole_frames: a strided convolution sees the whole span that its output stands for. In the release it sees up to the first frame of
+            that span and no further, and the decoder has to guess the rest (its features look ahead by themselves). Causal either way.
+        num_streams: K.
+        quantizer: "opq" (ordered product), "pq" (product), "rq" (residual) or "orq" (residual, with the same nested dropout).
+        sizes: entries of the codebooks of one stream.
+        codebook_dim: of an entry.
+        index_order: of a pair, see `PairedCodebook`.
+        revival_share: see `CodebookConfig`.
+        mel_mean: taken off mel frames before the networks, and put back behind them.
+        mel_scale: by which they are divided, and multiplied.
+        utterance: of the utterance encoder.
+    """
+
+    source: Source = "ssl"
+    semantic: bool = True
+    ssl_dim: int = 1024
+    num_mels: int = 80
+    width: int = 1024
+    strides: tuple[int, ...] = (2, 3)
+    groups: int = 32
+    whole_frames: bool = False
+    num_streams: int = 4
+    quantizer: QuantizerName = "opq"
+    sizes: tuple[int, ...] = (128, 128)
+    codebook_dim: int = 128
+    index_order: IndexOrder = "first_fastest"
+    revival_share: float = 0.0
+    mel_mean: float = 0.0
+    mel_scale: float = 1.0
+    utterance: UtteranceConfig = field(default_factory=UtteranceConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        for name, value, known in (("source", self.source, Source), ("quantizer", self.quantizer, QuantizerName)):
+            if value not in get_args(known):
+                raise ValueError(f"{name} is one of {', '.join(get_args(known))}; got {value!r}")
+        if not self.strides or min(self.strides) < 1:
+            raise ValueError(f"SoCodec needs strides of at least 1, got {self.strides}")
+        if self.width % self.groups:
+            raise ValueError(f"{self.groups} groups do not divide a width of {self.width}")
+
+    @property
+    def stride(self) -> int:
+        """Feature frames per code frame."""
+        return math.prod(self.strides)
+
+    @property
+    def hop(self) -> int:
+        """Samples per code frame."""
+        return FEATURE_HOP * self.stride
+
+    @property
+    def frame_ms(self) -> float:
+        return 1000.0 * self.hop / SAMPLE_RATE
+
+    @property
+    def stream_size(self) -> int:
+        """Vocabulary of a stream."""
+        return math.prod(self.sizes)
+
+    @property
+    def input_dim(self) -> int:
+        """Of what the encoder sees, at 50 frames a second."""
+        return self.ssl_dim if self.source == "ssl" else MEL_PER_FEATURE * self.num_mels
+
+    @property
+    def streams(self) -> StreamsConfig:
+        """The quantizer's part."""
+        return StreamsConfig(
+            num_streams=self.num_streams,
+            latent_dim=self.width,
+            sizes=self.sizes,
+            codebook_dim=self.codebook_dim,
+            order="ordered" if self.quantizer in ("opq", "orq") else "none",
+            index_order=self.index_order,
+            revival_share=self.revival_share,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SocodecConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a name that is none of the fields.
+        """
+        values = dict(values)
+        utterance = dict(values.pop("utterance", {}))
+        for whose, known, given in (("SoCodec", cls, values), ("utterance encoder", UtteranceConfig, utterance)):
+            unknown = set(given) - {f.name for f in fields(known)}
+            if unknown:
+                raise ValueError(f"a configuration of the {whose} has no {', '.join(sorted(unknown))}")
+        return cls(**values, utterance=UtteranceConfig(**utterance))
+
+
+_FRAMES: dict[int, tuple[tuple[int, ...], int]] = {40: ((2,), 1), 120: ((2, 3), 4), 240: ((2, 3, 2), 8)}
+"""Milliseconds to strides and streams. The paper gives 40 and 120 ms; of 240 ms it gives the product, 12."""
+
+
+def socodec_config(
+    size: str = "small", frame_ms: int = 120, quantizer: QuantizerName = "opq", source: Source = "ssl", semantic: bool = True
+) -> SocodecConfig:
+    """The shape of a size.
+
+    Args:
+        size: "paper" (1024 wide, HuBERT's 1024-d features, entries of 128 numbers) or "small" (192 wide, 192-d features, entries of 32).
+        frame_ms: 40 (1 stream), 120 (4) or 240 (8); every stream has 128 x 128 entries.
+        quantizer: see `SocodecConfig`.
+        source: see `SocodecConfig`.
+        semantic: see `SocodecConfig`.
+
+    Raises:
+        ValueError: another size, frame or name.
+    """
+    if frame_ms not in _FRAMES:
+        raise ValueError(f"SoCodec has frames of {', '.join(map(str, _FRAMES))} ms, got {frame_ms}")
+    strides, streams = _FRAMES[frame_ms]
+    paper = SocodecConfig(source=source, semantic=semantic, strides=strides, num_streams=streams, quantizer=quantizer)
+    if size == "paper":
+        return paper
+    if size == "small":
+        return replace(
+            paper,
+            ssl_dim=192,
+            width=192,
+            groups=6,  # 32 channels in a group, as at paper size
+            whole_frames=True,
+            codebook_dim=32,
+            mel_mean=-5.0,
+            mel_scale=2.5,
+            utterance=UtteranceConfig(channels=96, pooled_channels=288, attention_channels=32, squeeze_channels=32),
+        )
+    raise ValueError(f'SoCodec has the sizes "paper" and "small", got {size!r}')

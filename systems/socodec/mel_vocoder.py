@@ -1,0 +1,103 @@
+"""The vocoder by itself as the harness sees a codec: the ceiling of whatever decodes to its mel frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo, Weights
+
+SAMPLE_RATE, HOP, NUM_BANDS = 16000, 160, 80
+_BUNDLED = Path(__file__).resolve().parents[1] / "weights" / "mel_vocoder_small.safetensors"
+
+
+class MelVocoder:
+    """Log-mel frames of the recording, sent as float16, and audio made of them by a vocoder.
+
+    Nothing is quantized but the float16 (128 kbps): what is lost here, a codec that decodes to mel frames loses too.
+
+    Args:
+        size: "small" (bundled) or "paper" (needs ``vocoder``, a BigVGAN in the released layout, or ``weights="random"`` for timing).
+        vocoder: a safetensors file; the bundled one by default.
+        weights: "trained" or "random".
+        device: "cpu", "cuda", ...
+        seed: of random weights.
+
+    Raises:
+        ValueError: impossible parameters, or a file that holds no vocoder.
+        FileNotFoundError: no such file.
+    """
+
+    def __init__(
+        self, size: str = "small", vocoder: str | Path | None = None, weights: str = "trained", device: str = "cpu", seed: int = 0
+    ) -> None:
+        from systems.socodec.mel import MelFrames
+        from systems.socodec.vocoder import load_vocoder, random_vocoder
+
+        if reason := self.missing(size, vocoder, weights):
+            raise (FileNotFoundError if reason.startswith("no ") else ValueError)(reason)
+        made = random_vocoder(size, seed) if weights == "random" else load_vocoder(vocoder or _BUNDLED)
+        self._model, self._mel, self._device = made.model.to(device), MelFrames().to(device), device
+        self.spec = CodecSpec(sample_rate=SAMPLE_RATE, hop_length=HOP)
+        self.info = SystemInfo(
+            family="mel_vocoder",
+            version="1",
+            description=f"mel frames to audio, no codec: {made.name}",
+            size=size,
+            weights=Weights.RANDOM if weights == "random" else Weights.TRAINED,
+            weights_digest=made.digest,
+            num_parameters=sum(p.numel() for p in made.model.parameters()),
+            device=device,
+        )
+
+    @classmethod
+    def missing(cls, size: str = "small", vocoder: str | Path | None = None, weights: str = "trained", **rest: object) -> str | None:
+        """Why this variant cannot be built here, or None."""
+        if size not in ("small", "paper"):
+            return f'a mel vocoder has the sizes "small" and "paper", got {size!r}'
+        if weights not in ("trained", "random"):
+            return f'weights is "trained" or "random", got {weights!r}'
+        if weights == "random":
+            return None
+        if vocoder is None and size == "paper":
+            return 'the vocoder of size "paper" is not bundled: give vocoder=FILE.safetensors (BigVGAN), or weights=random for timing'
+        path = Path(vocoder or _BUNDLED)
+        return None if path.is_file() else f"no mel vocoder at {path}; train one with: harness train system=mel_vocoder data=MANIFEST"
+
+    def encode(self, audio: Audio) -> Bitstream:
+        """One packet of 80 float16 numbers per 10 ms.
+
+        Raises:
+            ValueError: another sample rate, or more than one channel.
+        """
+        import torch
+
+        if audio.sample_rate != SAMPLE_RATE:
+            raise ValueError(f"the mel vocoder takes {SAMPLE_RATE} Hz, got audio at {audio.sample_rate} Hz")
+        if audio.num_channels != 1:
+            raise ValueError(f"the mel vocoder takes one channel, got {audio.num_channels}")
+        frames = -(-audio.num_samples // HOP)
+        padded = np.zeros((1, frames * HOP), dtype=np.float32)
+        padded[:, : audio.num_samples] = audio.samples
+        with torch.inference_mode():
+            mel = self._mel(torch.from_numpy(padded).to(self._device))[0].cpu().numpy()
+        return Bitstream(tuple(row.tobytes() for row in mel.astype("<f2")), audio.num_samples, SAMPLE_RATE)
+
+    def decode(self, encoded: Encoded) -> Audio:
+        """The audio of mel frames.
+
+        Raises:
+            ValueError: not what `encode` returns.
+        """
+        import torch
+
+        if not isinstance(encoded, Bitstream) or encoded.sample_rate != SAMPLE_RATE:
+            raise ValueError(f"the mel vocoder decodes its own packets, got {type(encoded).__name__}")
+        frames = -(-encoded.num_samples // HOP)
+        if len(encoded.packets) != frames or any(len(packet) != 2 * NUM_BANDS for packet in encoded.packets):
+            raise ValueError(f"{encoded.num_samples} samples are {frames} packets of {2 * NUM_BANDS} bytes, got {len(encoded.packets)}")
+        mel = np.frombuffer(b"".join(encoded.packets), dtype="<f2").reshape(1, frames, NUM_BANDS).astype(np.float32)
+        with torch.inference_mode():
+            audio = self._model(torch.from_numpy(mel).to(self._device))[0].float().cpu().numpy()
+        return Audio.mono(audio[: encoded.num_samples], SAMPLE_RATE)

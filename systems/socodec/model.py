@@ -1,0 +1,141 @@
+"""The codec's network: encoder, quantizer, utterance encoder, two decoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from systems.quantizers.paired_residual import PairedResidualQuantizer
+from systems.quantizers.product import ProductQuantizer
+from systems.quantizers.streams import QuantizedStreams, StreamQuantizer
+from systems.socodec.config import MEL_PER_FEATURE, SocodecConfig
+from systems.socodec.decoder import SocodecDecoder
+from systems.socodec.encoder import SocodecEncoder
+from systems.socodec.utterance import UtteranceEncoder
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechCode:
+    """What the codec sends.
+
+    Args:
+        indices: int64 ``[B, K, T]``.
+        embedding: ``[B, D]``, of the utterance.
+    """
+
+    indices: Tensor
+    embedding: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the codec makes of codes.
+
+    Args:
+        mel: ``[B, T100, bands]``, log-mel frames.
+        ssl: ``[B, T50, ssl_dim]``, or None of a codec that is not semantic.
+    """
+
+    mel: Tensor
+    ssl: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What a training pass gives.
+
+    Args:
+        mel: ``[B, T100, bands]``, log-mel frames.
+        ssl: ``[B, T50, ssl_dim]``, or None of a codec that is not semantic.
+        quantized: latent, indices and commitment.
+        embedding: ``[B, D]``.
+    """
+
+    mel: Tensor
+    ssl: Tensor | None
+    quantized: QuantizedStreams
+    embedding: Tensor
+
+
+class SocodecModel(nn.Module):
+    """SoCodec of one configuration (Guo et al. 2024, section 2), from features and mel frames to features and mel frames.
+
+    Args:
+        config: shapes.
+    """
+
+    def __init__(self, config: SocodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, groups = config.width, config.groups
+        self.speaker_encoder = UtteranceEncoder(config.num_mels, width, config.utterance)
+        self.encoder = SocodecEncoder(config)
+        self.quantizer: StreamQuantizer = (
+            ProductQuantizer(config.streams) if config.quantizer in ("opq", "pq") else PairedResidualQuantizer(config.streams)
+        )
+        self.decoder_1 = SocodecDecoder(width, tuple(reversed(config.strides)), groups, config.ssl_dim if config.semantic else 0)
+        self.decoder_2 = SocodecDecoder(width, (MEL_PER_FEATURE,), groups, config.num_mels)
+
+    def forward(
+        self,
+        features: Tensor | None,
+        mel: Tensor,
+        prompt: Tensor | None = None,
+        active: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Reconstruction:
+        """One training pass.
+
+        Args:
+            features: ``[B, T50, ssl_dim]``, T50 a whole number of code frames; not used, and may be None, where the source is "mel".
+            mel: log-mel frames ``[B, 2 T50, bands]``.
+            prompt: mel frames for the utterance embedding, such as `clip_and_shuffle` makes; ``mel`` itself by default.
+            active: int64 ``[B]``, streams kept per item (nested dropout), all by default; see `StreamQuantizer.draw_active`.
+            generator: of the random choices of learning codebooks.
+
+        Raises:
+            ValueError: frames that do not fit one another.
+        """
+        latent = self.encoder(self._input(features, mel)).float()
+        with torch.autocast(latent.device.type, enabled=False):  # nearest entries are looked for in full precision
+            quantized = self.quantizer(latent, active, generator)
+        embedding = self.embed(mel if prompt is None else prompt)
+        decoded = self._decode(quantized.latent, embedding)
+        return Reconstruction(decoded.mel, decoded.ssl, quantized, embedding)
+
+    def embed(self, mel: Tensor) -> Tensor:
+        """Utterance embeddings ``[B, D]`` of log-mel frames ``[B, T, bands]``."""
+        embedding: Tensor = self.speaker_encoder(self._centred(mel))
+        return embedding
+
+    def encode(self, features: Tensor | None, mel: Tensor, num_streams: int | None = None) -> SpeechCode:
+        """Codes and utterance embedding; see `forward` for the shapes and what is wrong with others."""
+        latent = self.encoder(self._input(features, mel))
+        return SpeechCode(self.quantizer.encode(latent, num_streams), self.embed(mel))
+
+    def decode(self, indices: Tensor, embedding: Tensor) -> Decoded:
+        """Frames of ``indices [B, b, T]``, the first b streams, spoken by ``embedding [B, D]``."""
+        return self._decode(self.quantizer.decode(indices), embedding)
+
+    def _decode(self, latent: Tensor, embedding: Tensor) -> Decoded:
+        first = self.decoder_1(latent, embedding)
+        second = self.decoder_2(first.hidden, embedding)
+        assert second.output is not None  # it always has a head
+        return Decoded(second.output * self.config.mel_scale + self.config.mel_mean, first.output)
+
+    def _input(self, features: Tensor | None, mel: Tensor) -> Tensor:
+        config = self.config
+        frames = mel.shape[1] // MEL_PER_FEATURE
+        if mel.shape[1] % (MEL_PER_FEATURE * config.stride) or not frames:
+            raise ValueError(f"{mel.shape[1]} mel frames are no whole number of code frames of {MEL_PER_FEATURE * config.stride}")
+        if config.source == "mel":
+            return self._centred(mel).reshape(mel.shape[0], frames, config.input_dim)
+        if features is None or features.shape[1:] != (frames, config.ssl_dim):
+            found = None if features is None else tuple(features.shape)
+            raise ValueError(f"{mel.shape[1]} mel frames go with features [B, {frames}, {config.ssl_dim}], got {found}")
+        return features
+
+    def _centred(self, mel: Tensor) -> Tensor:
+        return (mel - self.config.mel_mean) / self.config.mel_scale

@@ -1,0 +1,125 @@
+"""The speech encoder: log-mel spectra, ConvNeXt blocks, and features of 20-ms frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.layers.convnext import ConvNeXtStack
+from systems.layers.mel import mel_bands
+from systems.layers.spectrum import Analysis, energy
+from systems.speech_encoder.config import SpeechEncoderConfig
+
+_FLOOR = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """Frames that the encoder shall not see.
+
+    Args:
+        frames: bool ``[B, T]``.
+        substitute: ``[width]``, what it sees in their place.
+    """
+
+    frames: Tensor
+    substitute: Tensor
+
+
+class SpeechEncoder(nn.Module):
+    """Audio to features of unit variance, one vector per whole 20-ms frame.
+
+    Frame t stands for samples ``hop t .. hop (t + 1) - 1``, with as much context after as before. The features are the last hidden
+    layer, the one the training's linear heads read, normalised to zero mean and unit variance over their D numbers: a squared error
+    between two of them is twice one minus their correlation.
+
+    Args:
+        config: shape.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    observed: Tensor
+    bands: Tensor
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = Analysis(config.window, config.spectrum_hop)
+        self.register_buffer("bands", mel_bands(config.sample_rate, config.window, config.num_bands), persistent=False)
+        self.register_buffer("mean", torch.full((config.num_bands,), -5.0))
+        self.register_buffer("variance", torch.full((config.num_bands,), 4.0))
+        self.register_buffer("observed", torch.zeros((), dtype=torch.int64))
+        self.enter = nn.Linear(config.num_bands * config.hop // config.spectrum_hop, config.width)
+        self.stack = ConvNeXtStack(config.width, config.hidden, config.depth, config.kernel, scale=0.3)
+        self.norm = nn.LayerNorm(config.width)
+        self.leave = nn.Linear(config.width, config.dim)
+
+    @property
+    def dim(self) -> int:
+        """D of the features."""
+        return self.config.dim
+
+    def forward(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Features ``[B, N // hop, D]`` of ``audio [B, N]``; a last partial frame is left out.
+
+        Args:
+            audio: at the configuration's sample rate.
+            lengths: int64 ``[B]``, valid samples of rows padded at the end; their features are then those that the row alone would have,
+                and zero behind its last whole frame. None where every row is valid throughout.
+        """
+        return self.encode(self.spectra(audio, lengths), self.valid(audio, lengths))
+
+    def valid(self, audio: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """Whole frames inside ``lengths``, bool ``[B, N // hop]``."""
+        if lengths is None:
+            return None
+        return torch.arange(audio.shape[1] // self.config.hop, device=audio.device) < (lengths // self.config.hop)[:, None]
+
+    def spectra(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Natural logarithm of mel magnitudes, ``[B, T hop / spectrum_hop, bands]`` of the T whole frames of ``audio [B, N]``."""
+        with torch.autocast(audio.device.type, enabled=False):
+            count = audio.shape[1] // self.config.hop * self.config.hop
+            audio = audio[:, :count].float()
+            if lengths is not None:
+                whole = lengths // self.config.hop * self.config.hop
+                audio = audio * (torch.arange(count, device=audio.device) < whole[:, None])
+            if not count:
+                return audio.new_zeros(audio.shape[0], 0, self.config.num_bands)
+            magnitude = (energy(self.analysis(audio)) + 1e-12).sqrt()
+            return (magnitude @ self.bands).clamp(min=_FLOOR).log()
+
+    @torch.no_grad()
+    def observe(self, spectra: Tensor) -> None:
+        """Takes spectra ``[n, bands]`` into the mean and variance of each band; every call counts the same."""
+        calls = int(self.observed) + 1
+        mean, variance = spectra.mean(dim=0), spectra.var(dim=0, correction=0)
+        apart = mean - self.mean
+        self.variance.lerp_(variance, 1.0 / calls).add_(apart.square() * ((calls - 1) / calls**2))
+        self.mean.add_(apart / calls)
+        self.observed += 1
+
+    def encode(self, spectra: Tensor, valid: Tensor | None = None, hidden: Hidden | None = None) -> Tensor:
+        """Features ``[B, T, D]`` of ``spectra [B, T hop / spectrum_hop, bands]``.
+
+        Args:
+            spectra: as `spectra` returns them.
+            valid: bool ``[B, T]``; None for all.
+            hidden: frames to be kept from the encoder.
+        """
+        config = self.config
+        if not spectra.shape[1]:
+            return spectra.new_zeros(spectra.shape[0], 0, config.dim)
+        level = (spectra - self.mean) * (self.variance + 1e-5).rsqrt()
+        x = self.enter(level.reshape(level.shape[0], -1, config.num_bands * config.hop // config.spectrum_hop))
+        if hidden is not None:
+            x = torch.where(hidden.frames[..., None], hidden.substitute.to(x.dtype), x)
+        keep = None if valid is None else valid[..., None]
+        for block in self.stack:
+            # A convolution must see zeros behind the end, as it does behind the end of the tensor.
+            x = block(x if keep is None else x * keep)
+        features = functional.layer_norm(self.leave(self.norm(x)).float(), (config.dim,))
+        return features if keep is None else features * keep

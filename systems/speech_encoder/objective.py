@@ -1,0 +1,93 @@
+"""Masked prediction: what the encoder says about frames it may not see, and about those it may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.speech_encoder.alignment import PHONES, UNKNOWN
+from systems.speech_encoder.config import SpeechEncoderConfig
+from systems.speech_encoder.targets import AcousticUnits
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Losses and hits of a batch.
+
+    Args:
+        units: cross-entropy of the masked frames' clusters, in nats, scalar.
+        unit_accuracy: share of them predicted, scalar.
+        phones: cross-entropy of the labelled frames' phones, in nats; zero where none is labelled.
+        phone_accuracy: share of the labelled frames that were not masked whose phone is predicted; zero where there is none.
+    """
+
+    units: Tensor
+    unit_accuracy: Tensor
+    phones: Tensor
+    phone_accuracy: Tensor
+
+
+class MaskedPrediction(nn.Module):
+    """The substitute of masked frames, the clusters, and two linear heads over the features.
+
+    Args:
+        config: of the encoder.
+        num_units: clusters.
+    """
+
+    def __init__(self, config: SpeechEncoderConfig, num_units: int) -> None:
+        super().__init__()
+        self.substitute = nn.Parameter(torch.zeros(config.width))
+        self.acoustic = AcousticUnits(num_units, config.num_bands, config.hop // config.spectrum_hop)
+        self.unit_head = nn.Linear(config.dim, num_units)
+        self.phone_head = nn.Linear(config.dim, len(PHONES))
+
+    def forward(self, features: Tensor, units: Tensor, masked: Tensor, phones: Tensor) -> Prediction:
+        """Compares.
+
+        Args:
+            features: ``[B, T, D]``.
+            units: int64 ``[B, T]``, clusters.
+            masked: bool ``[B, T]``, frames that count for the clusters.
+            phones: int64 ``[B, T]``, places in `PHONES` or UNKNOWN.
+        """
+        said, target = self.unit_head(features[masked]).float(), units[masked]
+        labelled = phones != UNKNOWN
+        spoken, phone = self.phone_head(features[labelled]).float(), phones[labelled]
+        heard = ~masked[labelled]
+        return Prediction(
+            # Sums, so that an empty choice costs zero and not NaN, which would void the step.
+            functional.cross_entropy(said, target, reduction="sum") / max(1, target.numel()),
+            (said.argmax(dim=-1) == target).float().sum() / max(1, target.numel()),
+            functional.cross_entropy(spoken, phone, reduction="sum") / max(1, phone.numel()),
+            ((spoken.argmax(dim=-1) == phone) & heard).float().sum() / heard.sum().clamp(min=1),
+        )
+
+
+def draw_mask(shape: tuple[int, int], start: float, span: int, generator: torch.Generator) -> Tensor:
+    """Frames to mask, bool ``[B, T]`` on the CPU: spans of equal length that begin anywhere and may overlap (Baevski et al. 2020).
+
+    Args:
+        shape: B and T.
+        start: probability that a span begins at a frame; a share of ``1 - (1 - start) ** span`` is masked.
+        span: frames.
+        generator: on the CPU.
+    """
+    begins = (torch.rand(shape, generator=generator) < start).float()
+    before = functional.pad(begins[:, None], (span - 1, 0))
+    return functional.max_pool1d(before, span, stride=1)[:, 0] > 0
+
+
+def warped(spectra: Tensor, factors: Tensor) -> Tensor:
+    """Log-mel spectra ``[B, T, bands]`` with the band axis of row b stretched by ``factors [B]``, as another vocal tract does.
+
+    Band k takes what was at k times the factor, interpolated (Jaitly & Hinton 2013, there as a resampling of the frequency axis).
+    """
+    last = spectra.shape[2] - 1
+    wanted = (torch.arange(last + 1, device=spectra.device) * factors[:, None]).clamp(max=last)
+    # Hat functions: row k of the matrix weighs the two bands next to the wanted place.
+    weights = (1.0 - (wanted[:, None, :] - torch.arange(last + 1, device=spectra.device)[None, :, None]).abs()).clamp(min=0.0)
+    return spectra @ weights

@@ -1,0 +1,581 @@
+"""Claims against figures whose answer is known: they hold, fail, stay open, or cannot be judged."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from harness.api import Better, Evidence, MetricInfo, Need, Sample
+from harness.errors import ConfigError, UnknownName
+from harness.frame import COLUMNS, Run
+from harness.registry import METRICS, SUITES, resolve, variants
+from reports import markdown, page, tables, tidy
+from reports.claims import load_claims, parse_claims
+from reports.findings import Finding, Outcome, Verdict
+from reports.intervals import Statistics, interval, paired_interval, resample_counts
+from reports.output import write_report
+from reports.verdicts import system_of
+
+QUICK = Statistics(resamples=400)
+AGGREGATIONS = {"phone_accuracy": "pooled over frames"}
+
+
+@dataclass
+class Story:
+    """A run made of arrays: values of each system, setting and metric over the items.
+
+    Args:
+        speakers: of the items, as many as there are items; "" for none.
+        systems: what the manifest says of each, trained and small unless told.
+        complete: the run went to its end.
+    """
+
+    speakers: Sequence[str]
+    systems: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def add(self, system: str, values: npt.ArrayLike, metric: str = "mcd_db", **settings: Any) -> None:
+        """One value an item; a NaN is a failure of the output, an infinity was skipped by policy."""
+        self.systems.setdefault(system, {"weights": "trained", "size": "small", "config": {}})
+        for n, value in enumerate(np.atleast_1d(np.asarray(values, dtype=float)).tolist()):
+            status = "ok" if math.isfinite(value) else "failed" if math.isnan(value) else "skipped_by_policy"
+            ok = status == "ok"
+            self.rows.append(
+                dict.fromkeys(COLUMNS, "") | {
+                    "suite": "stream_prefix", "system": system, "settings": json.dumps(settings), "item": f"i{n:03d}", "seed": 0,
+                    "metric": metric, "name": metric, "better": "lower", "signature": f"{metric}|v1|-|{AGGREGATIONS.get(metric, 'mean')}|{{}}",
+                    "status": status, "side": "" if ok else "output", "reason": "" if ok else f"{status} here",
+                    "value": value if ok else math.nan, "weight": 1.0 if ok else math.nan, "speaker": self.speakers[n], "synthetic": False,
+                    "counts": json.dumps({"frames": 1.0}), "detail": "{}",
+                }
+            )  # fmt: skip
+
+    def run(self, path: Path = Path(), suite: str = "stream_prefix") -> Run:
+        items = {f"i{n:03d}": {"text": "", "speaker": s} for n, s in enumerate(self.speakers)}
+        about = {"name": suite, "title": "Streams", "task": "resynthesis", "headline": [], "metrics": [], "curves": []}
+        manifest = {"suite": about, "systems": self.systems, "items": items, "dataset": {"name": "fake"}, "absent_metrics": self.absent}
+        return Run(path, manifest, pd.DataFrame(self.rows, columns=list(COLUMNS)), {}, {})
+
+
+def claims_file(test: Any, **fields: Any) -> str:
+    entry = {"id": "one", "text": "It is so.", "source": "Figure 1", "status": "published", "suite": "stream_prefix", "test": test}
+    return json.dumps({"paper": "A paper", "claims": [entry | fields]})  # JSON is YAML
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The verdict on one test of a claim."""
+
+    def judged(test: Any, story: Story, how: Statistics = QUICK, pooled: Any = None, **fields: Any) -> Verdict:
+        monkeypatch.setattr(tables, "load_claims", lambda suite: parse_claims(claims_file(test, **fields), "here.yaml"))
+        (verdict,) = tables.summarise(story.run(), how, pooled).verdicts
+        return verdict
+
+    return judged
+
+
+def less(left: str, right: str, metric: str = "mcd_db", **more: Any) -> dict[str, Any]:
+    return {"less": {"metric": metric, "left": {"system": left}, "right": {"system": right}, **more}}
+
+
+def pair(difference: float, spread: float, n: int = 30, speakers: Sequence[str] | None = None) -> Story:
+    """Systems a and b whose items differ a lot, and from each other by ``difference`` give or take ``spread``."""
+    rng = np.random.default_rng(3)
+    story, hard = Story(speakers or [""] * n), rng.normal(6, 2, n)
+    noise = rng.normal(0, spread, n)
+    story.add("a", hard)
+    story.add("b", hard - difference + noise - noise.mean())
+    return story
+
+
+# ---- the four outcomes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_that_holds_is_reproduced_though_the_items_differ_more_than_the_systems(judge: Any) -> None:
+    story = pair(-0.3, 0.2)
+    verdict = judge(less("a", "b"), story)
+    assert (verdict.outcome, verdict.reason) == (Outcome.REPRODUCED, "")
+    (found,) = verdict.findings
+    values = {s: np.array([r["value"] for r in story.rows if r["system"] == s]) for s in "ab"}
+    items = [f"item i{n:03d}" for n in range(30)]
+    theirs = interval(values["a"] - values["b"], np.ones(30), items, resamples=400)
+    assert (found.value, found.low, found.high) == pytest.approx((theirs.value, theirs.low, theirs.high))
+    assert found.value == pytest.approx(-0.3) and (found.n, found.n_wanted, found.clusters) == (30, 30, 30)
+    # Unpaired, the two intervals overlap by far: the pairing is what decides.
+    apart = [interval(v, np.ones(30), items, resamples=400) for v in values.values()]
+    assert apart[0].high > apart[1].low
+
+
+def test_a_claim_that_fails_is_contradicted(judge: Any) -> None:
+    verdict = judge(less("a", "b"), pair(0.3, 0.2))
+    assert verdict.outcome is Outcome.NOT_REPRODUCED and verdict.reason == "contradicted: the interval lies on the other side of zero"
+    assert verdict.findings[0].low > 0
+
+
+@pytest.mark.parametrize("difference", [-0.02, 0.02, 0.0])
+def test_a_claim_that_the_items_do_not_decide_is_undecided(judge: Any, difference: float) -> None:
+    verdict = judge(less("a", "b"), pair(difference, 0.5))
+    assert verdict.outcome is Outcome.NOT_REPRODUCED and verdict.reason == "undecided: the interval spans zero"
+
+
+def test_equal_systems_decide_nothing(judge: Any) -> None:
+    assert judge(less("a", "b"), pair(0.0, 0.0)).reason.startswith("undecided")
+
+
+def test_speakers_are_resampled_together(judge: Any) -> None:
+    # Twenty items a speaker and three speakers of whom one disagrees: sixty independent items would decide it.
+    story = Story([f"s{n % 3}" for n in range(60)])
+    story.add("a", np.full(60, 5.0))
+    story.add("b", 5.0 + np.tile([1.0, 1.2, -0.2], 20))
+    assert judge(less("a", "b"), story).reason.startswith("undecided")
+    story.speakers, story.rows = [""] * 60, [r | {"speaker": ""} for r in story.rows]
+    assert judge(less("a", "b"), story).outcome is Outcome.REPRODUCED
+
+
+def test_greater_and_margins_and_alike(judge: Any) -> None:
+    story = pair(0.3, 0.1)  # a is 0.3 above b
+
+    def outcome(kind: str, margin: float, left: str = "a", right: str = "b") -> str:
+        test = {kind: {"metric": "mcd_db", "left": {"system": left}, "right": {"system": right}, "margin": margin}}
+        verdict = judge(test, story)
+        return verdict.reason.split(":")[0] or str(verdict.outcome)
+
+    assert [outcome("greater", m) for m in (0, 0.1, 0.3, 0.5)] == ["reproduced", "reproduced", "undecided", "contradicted"]
+    assert [outcome("less", m, "b", "a") for m in (0, 0.3, 0.5)] == ["reproduced", "undecided", "contradicted"]
+    # A negative margin: a may be above b, by less than so much.
+    assert [outcome("less", m) for m in (-0.5, -0.3, -0.1)] == ["reproduced", "undecided", "contradicted"]
+    assert [outcome("alike", m) for m in (0.5, 0.3, 0.1)] == ["reproduced", "undecided", "contradicted"]
+    assert "the margin of 0.5" in judge(less("b", "a", margin=0.5), story).reason
+
+
+# ---- what cannot be judged ---------------------------------------------------------------------------------------------------
+
+
+def test_without_its_data_a_claim_is_not_run_and_says_what_to_run(judge: Any) -> None:
+    story = Story([""] * 4)
+    story.add("opus6", np.ones(4), codebooks=1)
+    verdict = judge(less("opus16", "opus6"), story)
+    assert verdict.outcome is Outcome.NOT_RUN and "harness run suite=stream_prefix systems=[opus16,opus6]" in verdict.reason
+    assert verdict.findings[0].value is None and verdict.notes == ()
+    unknown = judge(less("nobody", "opus6"), story).reason
+    assert "nobody" in unknown and "trained" in unknown and "harness run" not in unknown
+    story.add("opus16", np.ones(4))
+    assert judge(less("opus16", "opus6"), story).reason == "opus6 was not run with all of its codebooks"
+    test = less("opus16", "opus16")
+    test["less"]["right"]["codebooks"] = 2
+    assert judge(test, story).reason == "opus16 was not run with codebooks=2"
+    assert "cer was not measured" in judge(less("opus16", "opus16", "cer"), story).reason
+    story.absent = {"cer": "no recogniser here"}
+    assert judge(less("opus16", "opus16", "cer"), story).reason == "cer is absent from this run: no recogniser here"
+
+
+def test_an_unfinished_run_decides_nothing(judge: Any) -> None:
+    story = pair(-1.0, 0.1)
+    story.rows = [r for r in story.rows if r["system"] == "a" or r["item"] < "i020"]
+    verdict = judge(less("a", "b"), story)
+    assert verdict.outcome is Outcome.NOT_RUN and "10 of 30 items of b" in verdict.reason and "finish" in verdict.reason
+
+
+def test_what_must_not_be_compared(judge: Any) -> None:
+    def reason(story: Story) -> str:
+        verdict = judge(less("a", "b"), story)
+        assert verdict.outcome is Outcome.NOT_COMPARABLE
+        return str(verdict.reason)
+
+    story = pair(-1.0, 0.1)
+    story.systems["b"]["weights"] = "random"
+    assert "b has random weights" in reason(story)
+    story = pair(-1.0, 0.1)
+    story.systems["b"]["size"] = "paper"
+    assert "paper and small" in reason(story)
+    failing = Story([""] * 30)
+    failing.add("a", np.ones(30))
+    failing.add("b", [math.nan] * 3 + [2.0] * 27)
+    assert "3 of 30 outputs of b have no mcd_db" in reason(failing)
+    skipped = Story([""] * 3)
+    skipped.add("a", [math.inf] * 3)
+    skipped.add("b", [math.inf] * 3)
+    assert "does not apply to this data: skipped_by_policy here" in reason(skipped)
+    assert "fewer than 2 clusters" in reason(pair(-1.0, 0.1, n=1))
+
+
+def test_an_item_that_one_metric_skips_leaves_the_others(judge: Any) -> None:
+    story = Story([""] * 4)
+    story.add("a", [1.0, 1.1, 1.2, math.inf])
+    story.add("b", [2.0, 2.1, 2.3, 900.0])
+    (found,) = judge(less("a", "b"), story).findings
+    assert (found.n, found.n_wanted) == (3, 4) and found.value == pytest.approx(-1.0333, abs=1e-3)
+
+
+# ---- training seeds ----------------------------------------------------------------------------------------------------------
+
+
+def test_training_seeds_are_repeats_of_one_system(judge: Any) -> None:
+    assert [system_of(s) for s in ("x_seed1", "x", "x_seed12", "seed1", "x_seeds")] == ["x", "x", "x", "seed1", "x_seeds"]
+    rng = np.random.default_rng(0)
+    hard = rng.normal(6, 2, 40)
+    story = Story([""] * 40)
+    offsets = {"a": 0.0, "a_seed1": 0.3, "a_seed2": -0.3, "b": 1.0, "b_seed1": 1.4}
+    for system, offset in offsets.items():
+        story.add(system, hard + offset)
+    verdict = judge(less("a", "b"), story)
+    (found,) = verdict.findings
+    assert verdict.outcome is Outcome.REPRODUCED and found.seeds == (3, 2)
+    assert found.value == pytest.approx(0.0 - 1.2)
+    # Of one training of a against one of b: the variances add.
+    assert found.seed_spread == pytest.approx(np.hypot(0.3, np.std([1.0, 1.4], ddof=1)))
+    assert "3/2 seeds, SD over seeds 0.412" in found.counted and "one training seed" not in verdict.notes
+
+
+def test_figures_of_one_training_share_its_luck(judge: Any) -> None:
+    story = Story([""] * 30)
+    for system, offset in {"a": 0.0, "a_seed1": 0.5, "a_seed2": 1.0}.items():
+        for codebooks, gain in ((1, 0.0), (2, -0.2 - 0.01 * offset)):
+            story.add(system, np.linspace(3, 9, 30) + offset + gain, codebooks=codebooks)
+    (found,) = judge(monotone(2), story).findings
+    assert found.seeds == (3,) and found.value == pytest.approx(-0.205) and found.seed_spread == pytest.approx(0.005)
+
+
+def test_one_seed_is_said_and_a_difference_within_the_seeds_is_said(judge: Any) -> None:
+    assert "one training seed" in judge(less("a", "b"), pair(-0.3, 0.1)).notes
+    story = Story([""] * 40)
+    for system, offset in {"a": 0.0, "a_seed1": 0.9, "b": 0.1, "b_seed1": 1.0}.items():
+        story.add(system, np.linspace(3, 9, 40) + offset)
+    verdict = judge(less("a", "b"), story)
+    # The items agree to the last one, the trainings do not: the claim stands on items and the reader is told.
+    assert verdict.outcome is Outcome.REPRODUCED
+    assert "1 of 1 differences are no larger than their spread over seeds" in verdict.notes
+
+
+def test_a_seed_that_lacks_a_setting_is_not_left_out_silently(judge: Any) -> None:
+    story = pair(-1.0, 0.1)
+    story.add("b_seed1", np.ones(30), metric="cer")
+    verdict = judge(less("a", "b"), story)
+    assert verdict.outcome is Outcome.NOT_RUN and "mcd_db was not measured of b_seed1" in verdict.reason
+
+
+# ---- several comparisons -----------------------------------------------------------------------------------------------------
+
+
+def sweep(*means: float, system: str = "a", story: Story | None = None) -> Story:
+    """One system at 1, 2, 3 ... codebooks."""
+    rng = np.random.default_rng(1)
+    hard = rng.normal(0, 2, 30)
+    story = story or Story([""] * 30)
+    for n, mean in enumerate(means):
+        noise = rng.normal(0, 0.05, 30)
+        story.add(system, mean + hard + noise - noise.mean(), codebooks=n + 1)
+    return story
+
+
+def monotone(last: int, **more: Any) -> dict[str, Any]:
+    usual = {"metric": "mcd_db", "direction": "decreasing", "system": "a", "over": "codebooks", "from": 1, "to": last}
+    return {"monotone": usual | more}
+
+
+def test_monotone_looks_at_every_step_that_was_measured(judge: Any) -> None:
+    verdict = judge(monotone(4), sweep(5.0, 4.0, 3.5, 3.2))
+    assert verdict.outcome is Outcome.REPRODUCED
+    assert [f.words for f in verdict.findings] == [f"a codebooks={b + 1} < a codebooks={b}" for b in (1, 2, 3)]
+    assert [f.value for f in verdict.findings] == pytest.approx([-1.0, -0.5, -0.3])
+    assert "codebooks measured: 1, 2, 3, 4" in verdict.notes
+    dip = judge(monotone(4), sweep(5.0, 4.0, 4.2, 3.2))
+    assert dip.reason.startswith("contradicted") and dip.deciding.words == "a codebooks=3 < a codebooks=2"
+    flat = judge(monotone(4), sweep(5.0, 4.0, 4.0, 3.2))
+    assert flat.reason.startswith("undecided") and flat.deciding.words == "a codebooks=3 < a codebooks=2"
+    assert judge(monotone(4, margin=-0.1), sweep(5.0, 4.0, 4.0, 3.2)).outcome is Outcome.REPRODUCED
+    assert judge(monotone(4, direction="increasing"), sweep(1.0, 2.0, 3.0, 4.0)).outcome is Outcome.REPRODUCED
+
+
+def test_monotone_needs_its_ends_and_only_its_range(judge: Any) -> None:
+    assert judge(monotone(8), sweep(5.0, 4.0, 3.0)).reason == "a was not run with codebooks=8"
+    story = sweep(5.0, 4.0, 9.0)
+    assert judge(monotone(2), story).outcome is Outcome.REPRODUCED
+    story.rows = [r for r in story.rows if json.loads(r["settings"]) != {"codebooks": 2}]
+    assert [f.words for f in judge(monotone(3), story).findings] == ["a codebooks=3 < a codebooks=1"]
+
+
+def test_the_gain_of_one_system_against_the_gain_of_another(judge: Any) -> None:
+    story = sweep(9.0, 5.0)
+    sweep(6.0, 5.5, system="b", story=story)
+
+    def gain(system: str) -> dict[str, Any]:
+        return {"system": system, "codebooks": 1, "minus": {"system": system, "codebooks": 2}}
+
+    verdict = judge({"greater": {"metric": "mcd_db", "left": gain("a"), "right": gain("b")}}, story)
+    (found,) = verdict.findings
+    assert verdict.outcome is Outcome.REPRODUCED and found.value == pytest.approx(4.0 - 0.5)
+    assert found.words == "(a codebooks=1 minus a codebooks=2) > (b codebooks=1 minus b codebooks=2)"
+    assert found.low < 3.5 < found.high and found.high - found.low < 0.2  # what makes an item hard cancels
+
+
+def test_all_holds_only_as_a_whole(judge: Any) -> None:
+    story = pair(-0.3, 0.1)
+    story.add("c", [r["value"] + 0.01 for r in story.rows if r["system"] == "b"])
+
+    def outcome(*parts: Any) -> tuple[Any, str]:
+        verdict = judge({"all": list(parts)}, story)
+        return verdict.outcome, verdict.deciding.words
+
+    good, bad, lacking = less("a", "b"), less("c", "b"), less("a", "z")
+    assert outcome(good, {"all": [good, less("a", "c")]})[0] is Outcome.REPRODUCED
+    assert outcome(good, bad) == (Outcome.NOT_REPRODUCED, "c < b")
+    assert outcome(good, lacking) == (Outcome.NOT_RUN, "a < z")
+    # One part is enough to contradict the whole, whatever the others would say.
+    assert outcome(lacking, bad) == (Outcome.NOT_REPRODUCED, "c < b")
+
+
+def test_a_long_claim_is_not_contradicted_by_chance(judge: Any) -> None:
+    # The interval of a - b excludes zero at 95 %, not at 99.75 %.
+    story = Story([""] * 30)
+    noise = np.random.default_rng(5).normal(0, 1, 30)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    story.add("a", 5 + noise + 2.35 / math.sqrt(30))
+    story.add("b", np.full(30, 5.0))
+    how = Statistics(resamples=4000)
+    assert judge(less("a", "b"), story, how).reason.startswith("contradicted")
+    long = judge({"all": [less("a", "b")] * 20}, story, how)
+    assert long.outcome is Outcome.NOT_REPRODUCED and long.reason.startswith("undecided") and "several comparisons" in long.reason
+
+
+class FrameShare:
+    """A share of frames, pooled: 100 * sum(value) / sum(frames)."""
+
+    info = MetricInfo(
+        "phone_accuracy", "1", "", Better.NEITHER, frozenset({Need.CODES}), None, (0.0, 1.0), "for tests", {}, "pooled over frames"
+    )
+
+    def measure(self, sample: Sample) -> Evidence:
+        raise AssertionError("records are pooled here, not measured")
+
+    def pool(self, evidence: Sequence[Evidence], resamples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        values, frames = np.array([e.value for e in evidence]), np.array([e.counts["frames"] for e in evidence])
+        return np.asarray((resamples @ values) / (resamples @ frames))
+
+
+def test_a_pooled_metric_is_pooled_under_the_same_resamples(judge: Any) -> None:
+    story = Story([""] * 20)
+    rng = np.random.default_rng(2)
+    hard = rng.uniform(0, 1, 20)
+    story.add("a", hard, metric="phone_accuracy")
+    story.add("b", hard + 0.1 + rng.normal(0, 0.01, 20), metric="phone_accuracy")
+    verdict = judge(less("a", "b", "phone_accuracy"), story, pooled={"phone_accuracy": FrameShare()})
+    (found,) = verdict.findings
+    assert verdict.outcome is Outcome.REPRODUCED and found.high - found.low < 0.02 and found.value == pytest.approx(-0.1, abs=0.01)
+
+
+# ---- the paired interval -----------------------------------------------------------------------------------------------------
+
+
+def test_paired_interval_against_a_loop() -> None:
+    rng = np.random.default_rng(4)
+    n = 12
+    left, right, weights = rng.normal(3, 1, n), rng.normal(2, 1, n), rng.uniform(1, 3, n)
+    clusters = [f"s{i % 5}" for i in range(n)]
+
+    def mean(values: npt.NDArray[np.float64], w: npt.NDArray[np.float64]) -> Any:
+        return lambda counts: (counts @ (w * values)) / (counts @ w)
+
+    found = paired_interval([(1.0, mean(left, weights)), (-1.0, mean(right, weights))], clusters, resamples=500, seed=7)
+    figures = []
+    for counts in resample_counts(clusters, 500, 7):
+        sums = [0.0, 0.0, 0.0]
+        for i in range(n):
+            for _ in range(int(counts[i])):
+                sums = [sums[0] + weights[i] * left[i], sums[1] + weights[i] * right[i], sums[2] + weights[i]]
+        figures.append((sums[0] - sums[1]) / sums[2])
+    from reports.intervals import percentile_levels
+
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(figures, percentile_levels(5))))
+    assert found.value == pytest.approx(np.average(left - right, weights=weights)) and found.n == 12 and found.clusters == 5
+    moved = paired_interval([(1.0, mean(left, weights))], clusters, resamples=500, seed=7, recentred=True)
+    assert moved.method.endswith("re-centred") and moved.low is not None and moved.low < moved.value
+    assert paired_interval([(1.0, mean(left, weights))], ["s"] * n).low is None
+    for bad in ([], [(1.0, lambda counts: counts[:, 0] * math.nan)]):
+        with pytest.raises(ValueError):
+            paired_interval(bad, clusters)
+
+
+# ---- the grammar -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ({"lesser": {}}, "no test 'lesser'; there are less, greater, alike, monotone, all"),
+        ({}, "one of the keys"),
+        ({"less": {}, "greater": {}}, "one of the keys"),
+        ({"all": []}, "at least one"),
+        ({"less": {"metric": "mcd_db", "left": {"system": "a"}}}, "lacks right"),
+        (less("a", "b", tolerance=1), "unknown keys tolerance; there are metric, left, right, margin"),
+        (less("a", "b", margin="much"), "margin: a number, got 'much'"),
+        (less("", "b"), "left, system: words"),
+        ({"less": {"metric": "mcd_db", "left": {"system": "a", "codebook": 1}, "right": {"system": "b"}}}, "unknown keys codebook"),
+        ({"less": {"metric": "mcd_db", "left": {"system": "a", "codebooks": [1]}, "right": {"system": "b"}}}, "plain value"),
+        ({"less": {"metric": "mcd_db", "left": {"system": "a", "minus": {}}, "right": {"system": "b"}}}, "minus: lacks system"),
+        ({"alike": {"metric": "mcd_db", "left": {"system": "a"}, "right": {"system": "b"}}}, "lacks margin"),
+        ({"alike": less("a", "b", margin=-1)["less"]}, "must be above 0"),
+        (monotone(4, direction="up"), "increasing and decreasing"),
+        (monotone(4, over="speed"), "over is 'speed'"),
+        (monotone(4, codebooks=2), "not fixed beside it"),
+        (monotone(1), "no range"),
+    ],
+)
+def test_a_test_that_is_none_is_refused(test: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=r"here\.yaml, claim 1.*'one'") as caught:
+        parse_claims(claims_file(test), "here.yaml")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- [", "not YAML"),
+        ("just words", "keys paper, claims"),
+        ("paper: P\nclaims: {}", "must be a list"),
+        ("paper: P\nclaims: [{id: x}]", "lacks text, source, status, suite, test"),
+        (claims_file(less("a", "b"), status="rumoured"), "there are published and claimed"),
+        (claims_file(less("a", "b"), colour="red"), "unknown keys colour"),
+        ("!!python/object/apply:os.getcwd []", "not YAML"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_claims(text, "here.yaml")
+    assert "here.yaml" in str(caught.value) and words in str(caught.value)
+
+
+def test_unknown_suites_and_metrics_are_answered_with_near_ones() -> None:
+    with pytest.raises(UnknownName, match=r"no suite named 'stream_prefixes'.*stream_prefix"):
+        parse_claims(claims_file(less("a", "b"), suite="stream_prefixes"), "here.yaml")
+    with pytest.raises(UnknownName, match=r"no metric named 'mcd'.*mcd_db.*here\.yaml"):
+        parse_claims(claims_file(less("a", "b", "mcd")), "here.yaml")
+
+
+def test_one_id_is_one_claim() -> None:
+    data = json.loads(claims_file(less("a", "b")))
+    with pytest.raises(ConfigError, match="one id"):
+        parse_claims(json.dumps(data | {"claims": data["claims"] * 2}), "here.yaml")
+
+
+# ---- the papers' own -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_claims_are_measured_by_their_suites() -> None:
+    found = {suite: load_claims(suite) for suite in SUITES}
+    assert {s for s, claims in found.items() if claims} >= {"stream_prefix", "quantizer_ablation", "semantic_ablation", "codebook_sweep"}
+    for suite, claims in found.items():
+        info = resolve("suites", suite)().info
+        for claim in claims:
+            assert set(claim.metrics) <= set(info.metrics) <= set(METRICS), claim.id
+            # What a suite runs by itself answers all claims but those of variants named beside it.
+            assert set(claim.systems) <= set(info.systems) or claim.id in {"qdac_50hz", "socodec_pq_best_240"}, claim.id
+    assert {s for claim in found["codebook_sweep"] for s in claim.systems} <= set(variants())
+
+
+def pilot() -> Story:
+    """A pilot's MCD of the first b streams, with the orderings that the paper's figure shows and one that it does not."""
+    story = Story([f"s{n % 6}" for n in range(30)])
+    curves = {
+        "socodec120_pq": (11.76, 8.17, 5.60, 4.67),
+        "socodec120_rq": (4.79, 4.44, 4.39, 4.38),
+        "socodec120": (5.09, 4.94, 4.88, 4.88),
+    }
+    for system, means in curves.items():
+        sweep(*means, system=system, story=story)
+    return story
+
+
+def test_figure_4_of_a_small_pilot(tmp_path: Path) -> None:
+    verdicts = {v.claim.id: v for v in tables.summarise(pilot().run(tmp_path), QUICK).verdicts}
+    assert verdicts["socodec_pq_unordered"].outcome is Outcome.REPRODUCED
+    assert verdicts["socodec_opq_rq_ordered"].outcome is Outcome.REPRODUCED
+    assert verdicts["socodec_opq_below_rq_mcd"].reason.startswith("contradicted")
+    assert verdicts["socodec_opq_below_rq_cer"].outcome is Outcome.NOT_RUN
+    alike = verdicts["socodec_opq_rq_alike"]
+    assert alike.reason.startswith("contradicted") and alike.deciding.value == pytest.approx(0.5)
+    assert {"small models, own data", "one training seed"} < set(alike.notes) and "FunASR" in alike.notes[-1]
+
+
+# ---- how it is printed ---------------------------------------------------------------------------------------------------------
+
+
+def printed(summary: Any, encoding: str, width: int = 100) -> str:
+    from rich.console import Console
+
+    from reports import terminal
+
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    terminal.print_summary(summary, Console(file=stream, width=width, color_system=None))
+    stream.flush()
+    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
+def test_every_format_shows_the_claims(tmp_path: Path) -> None:
+    run = pilot().run(tmp_path)
+    files = write_report(run, tmp_path, statistics=QUICK)
+    summary = files.summary
+    verdict = next(v for v in summary.verdicts if v.claim.id == "socodec_opq_below_rq_mcd")
+    shown = " ".join(printed(summary, "utf-8").split())
+    texts = (shown, markdown.render(summary).replace("\\", ""), "".join(page.render(run, summary)).replace("&lt;", "<"))
+    for text in texts:
+        assert "Claims of the papers" in text and verdict.claim.text in text and "Figure 4, published" in text
+        assert "not reproduced" in text and "reproduced" in text and "not run" in text and "small models, own data" in text
+        for part in (verdict.deciding.words, "+0.300", verdict.deciding.figure, "n 30/30", "contradicted: the interval lies on the other"):
+            assert part in text, part
+    lines = printed(summary, "ascii").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert files.claims is not None
+    rows = list(csv.DictReader(files.claims.open(encoding="utf-8")))
+    assert {r["claim"] for r in rows} == {v.claim.id for v in summary.verdicts}
+    mine = [r for r in rows if r["claim"] == verdict.claim.id]
+    assert [float(r["value"]) for r in mine] == [f.value for f in verdict.findings]
+    assert {r["outcome"] for r in mine} == {"not reproduced"} and mine[0]["n"] == "30" and mine[0]["seeds"] == "1/1"
+
+
+def test_hostile_names_stay_text(judge: Any, tmp_path: Path) -> None:
+    nasty = "a|b</script><b>`[x](y)"
+    story = pair(-0.3, 0.1)
+    story.rows = [r | {"system": {"a": nasty}.get(r["system"], r["system"])} for r in story.rows]
+    story.systems[nasty] = story.systems.pop("a")
+    verdict = judge(less(nasty, "b"), story)
+    assert verdict.outcome is Outcome.REPRODUCED
+    summary = tables.summarise(story.run(tmp_path), QUICK)
+    assert "<b>`" not in "".join(page.render(story.run(tmp_path), summary)) and "<b>" not in markdown.render(summary).replace("\\<", "")
+
+
+def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
+    story = pair(-0.3, 0.1)
+    run = story.run(tmp_path, suite="codec")
+    files = write_report(run, tmp_path, statistics=QUICK)
+    assert files.summary.verdicts == () and files.claims is None and not (tmp_path / "report_claims.csv").exists()
+    for text in (markdown.render(files.summary), files.html.read_text(encoding="utf-8"), printed(files.summary, "utf-8")):
+        assert "Claims of the papers" not in text
+    assert tidy.render_claims(files.summary).count("\n") == 1
+
+
+def test_figures_are_signed() -> None:
+    def figure(**fields: Any) -> str:
+        return Finding("a < b", "m", Outcome.REPRODUCED, **fields).figure
+
+    assert figure(value=-0.3104, low=-0.42, high=0.02, unit="dB") == "-0.310 dB [-0.420, +0.0200]"
+    assert figure(value=0.0) == "0" and figure() == "–"
+
+
+def test_data_are_what_the_mapping_says() -> None:
+    kinds: Mapping[str, int] = {"less": 1, "greater": 1, "alike": 1}
+    for kind, count in kinds.items():
+        (claim,) = parse_claims(claims_file({kind: less("a", "b", margin=0.5)["less"]}, protocol="by  ear"), "here.yaml")
+        assert len(claim.test) == count and claim.systems == ("a", "b") and claim.metrics == ("mcd_db",) and claim.protocol == "by ear"
