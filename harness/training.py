@@ -316,7 +316,7 @@ def _train(
         "family": plan.family,
         "system": settings.system,
         "parameters": json.dumps(plan.parameters, sort_keys=True),
-        "size": str(plan.parameters.get("size", "")),
+        **({"size": str(plan.parameters["size"])} if "size" in plan.parameters else {}),
         "data": dataset.description,
         "data_digest": data.training.digest,
         "data_licence": dataset.licence,

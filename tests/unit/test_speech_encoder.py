@@ -261,6 +261,7 @@ def test_without_phones_any_recordings_do():
     assert set(losses.parts) == {"units", "unit_accuracy"}
 
 
+@torch.no_grad()
 def test_validation_is_deterministic_and_outlives_short_recordings():
     recipe = _recipe()
     recipe.losses("encoder", _batches(), 0, torch.Generator().manual_seed(0))
