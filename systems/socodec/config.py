@@ -183,6 +183,7 @@ def socodec_config(
             groups=6,  # 32 channels in a group, as at paper size
             whole_frames=True,
             codebook_dim=32,
+            revival_share=0.1,
             mel_mean=-5.0,
             mel_scale=2.5,
             utterance=UtteranceConfig(channels=96, pooled_channels=288, attention_channels=32, squeeze_channels=32),

@@ -40,16 +40,16 @@ class SocodecTraining:
     batch_size: int = 8
     crop_frames: int = 10
     gain_db: tuple[float, float] = (-10.0, 6.0)
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     commitment: float = 1.0
-    ssl: float = 20.0
+    ssl: float = 50.0
     mel: float = 10.0
     adversarial: float = 1.0
     adversarial_from: int = 1000
 
 
 PAPER_TRAINING = SocodecTraining(batch_size=32, crop_frames=25, gain_db=(0.0, 0.0), learning_rate=1e-4, ssl=1000.0, adversarial_from=0)
-"""The paper's weights. Features of `systems.speech_encoder` have unit variance, some fifty times that of HuBERT's, hence the small size's."""
+"""The paper's weights. Features of `systems.speech_encoder` have unit variance, HuBERT's far less: hence another weight for the small size."""
 
 
 class SocodecRecipe:
@@ -136,8 +136,7 @@ class SocodecRecipe:
             real, fake = self.discriminator(mel, starts), self.discriminator(made.mel.detach(), starts)
             loss = discriminator_loss(real, fake)
             return Losses(loss, {"discriminator": loss.detach()})
-        # Squares of log-mel differences are taken on the scale of the networks, where frames have about unit variance.
-        mel_error = functional.mse_loss(made.mel.float(), mel) / self.config.mel_scale**2
+        mel_error = functional.mse_loss(made.mel.float(), mel)
         total = choices.commitment * made.quantized.commitment + choices.mel * mel_error
         parts = {"mel": mel_error, "commitment": made.quantized.commitment}
         if made.ssl is not None and features is not None:
