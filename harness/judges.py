@@ -2,7 +2,8 @@
 
 A metric asks for a backend by the name of a constructor argument: ``asr`` (recognisers under the ``asr=`` preset), ``probe`` (the
 closed-vocabulary recogniser over the dataset's own texts), ``aligner`` (phones of a known text), ``encoder`` (``speaker=``) or
-``predictor`` (``mos=``).
+``predictor`` (``mos=``). One that can compare with two recordings asks by ``against``: it is told "reference" where recordings are
+resynthesised and "prompt" where a voice is followed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.api import Metric
+from harness.api import Metric, Task
 from harness.backends.factory import build
 from harness.errors import MissingDependency
 from harness.registry import metric_class
+
+
+class NothingToJudge(Exception):
+    """No item of the dataset can be measured with this metric: it is left out with that reason, and nothing is missing."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,14 @@ class PanelRecipe:
         config: the sections ``asr``, ``speaker`` and ``mos``.
         texts: of the dataset's English items, the vocabulary of the probe.
         allow_missing: leave out what cannot be built instead of raising.
+        task: of the suite.
     """
 
     keys: Sequence[str]
     config: Mapping[str, Any]
     texts: tuple[str, ...]
     allow_missing: bool = False
+    task: Task = Task.RESYNTHESIS
     _built: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def build(self) -> Panel:
@@ -60,6 +67,8 @@ class PanelRecipe:
         for key in self.keys:
             try:
                 metrics[key] = self._metric(key)
+            except NothingToJudge as reason:
+                absent[key] = str(reason)
             except MissingDependency as error:
                 if not self.allow_missing:
                     raise MissingDependency(
@@ -77,8 +86,11 @@ class PanelRecipe:
             "encoder": self._encoder,
             "predictor": self._predictor,
         }
-        wanted = [name for name in inspect.signature(make).parameters if name in makers]
-        metric: Metric = make(**{name: self._once(name, makers[name]) for name in wanted})
+        wanted = inspect.signature(make).parameters
+        arguments = {name: self._once(name, makers[name]) for name in wanted if name in makers}
+        if "against" in wanted:
+            arguments["against"] = "prompt" if self.task is Task.SYNTHESIS else "reference"
+        metric: Metric = make(**arguments)
         return metric
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
@@ -95,7 +107,7 @@ class PanelRecipe:
         from harness.backends.closed_vocabulary import ClosedVocabulary
 
         if not self.texts:
-            raise MissingDependency("the intelligibility probe needs English texts in the dataset")
+            raise NothingToJudge("the intelligibility probe knows English only, and the dataset has no English texts")
         return ClosedVocabulary(texts=self.texts)
 
     def _aligner(self) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.api import CodecSpec, Item, MetricInfo, Settings, SuiteInfo, SystemInfo, Task
+from harness.api import CodecSpec, Item, MetricInfo, Need, Settings, SuiteInfo, SystemInfo, Task
 from harness.store import key_of
 
 
@@ -19,7 +19,7 @@ class Entrant:
     Args:
         label: its name in the run.
         config: registry family and parameters; empty for a calibration row.
-        calibration: "" for a system, else "same_speaker" or "impostor".
+        calibration: "" for a system, else "same_speaker", "impostor" or "ground_truth".
         recordings: of a calibration row, by item id.
     """
 
@@ -65,29 +65,45 @@ class Attempt:
     key: str
 
 
-CALIBRATION_METRICS = ("sim_o",)
+VOICE_METRICS = ("sim_o",)
+"""All that a recording of another sentence can be measured with."""
+LISTENING = frozenset({Need.OUTPUT, Need.TEXT, Need.PROMPT})
+"""What a metric may need to say something about a recording that is nobody's output."""
 
 
-def calibration_entrants(names: Sequence[str], items: Sequence[Item]) -> list[Entrant]:
-    """The reference rows of a suite that this dataset allows (items with prompts; at least two speakers).
+def calibration_entrants(names: Sequence[str], items: Sequence[Item], task: Task) -> list[Entrant]:
+    """The reference rows of a suite that this dataset allows (items with recordings, prompts, at least two speakers).
 
-    "same_speaker" is the item's prompt; "impostor" the recording of the next item by somebody else, cyclically, so that
-    every item has one and the choice is the same in every run.
+    "ground_truth" is the item's own recording. "same_speaker" is the same voice beside what speaker similarity compares with: the
+    prompt in resynthesis, the item's recording in synthesis. "impostor" is the recording of the next item by somebody else in the
+    same language (its prompt where it has no recording), cyclically, so that every item has one and the choice is the same in every run.
     """
     found = []
     for name in names:
-        recordings: dict[str, Path] = {}
-        for i, item in enumerate(items):
-            if name == "same_speaker" and item.prompt_path:
-                recordings[item.id] = item.prompt_path
-            elif name == "impostor":
-                others = (o for o in (*items[i + 1 :], *items[:i]) if o.speaker != item.speaker and o.language == item.language and o.path)
-                other = next(others, None)
-                if item.speaker and other and other.path:
-                    recordings[item.id] = other.path
+        chosen = {item.id: _calibration_recording(name, i, items, task) for i, item in enumerate(items)}
+        recordings = {item: path for item, path in chosen.items() if path is not None}
         if recordings:
             found.append(Entrant(name, {}, name, recordings))
     return found
+
+
+def _calibration_recording(name: str, i: int, items: Sequence[Item], task: Task) -> Path | None:
+    item = items[i]
+    if name == "ground_truth":
+        return item.path
+    if name == "same_speaker":
+        return item.prompt_path if task is Task.RESYNTHESIS else item.path
+    if name == "impostor" and item.speaker:
+        others = (o for o in (*items[i + 1 :], *items[:i]) if o.speaker != item.speaker and o.language == item.language)
+        return next((path for o in others if (path := o.path or o.prompt_path)), None)
+    return None
+
+
+def calibration_metrics(row: str, metrics: Mapping[str, MetricInfo]) -> list[str]:
+    """Registry keys of the metrics that a reference row is measured with; none where all of them need codes, timings or the like."""
+    if row == "ground_truth":
+        return [key for key, info in metrics.items() if info.needs <= LISTENING]
+    return [key for key in metrics if key in VOICE_METRICS]
 
 
 def settings_text(settings: Settings) -> str:

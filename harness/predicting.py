@@ -15,6 +15,7 @@ import numpy as np
 from harness.api import (
     Audio,
     Codec,
+    CodecSynthesizer,
     Codes,
     Encoded,
     Item,
@@ -61,6 +62,10 @@ class Predicted:
     warmup_s: float | None = None
 
 
+class NothingAsked(Exception):
+    """The item lacks what the task is about: a recording to encode, a text to speak."""
+
+
 @dataclass
 class PredictWorker:
     """Builds the entrant of the current job and predicts attempt by attempt.
@@ -77,13 +82,14 @@ class PredictWorker:
     _system: Any = field(default=None, repr=False)
     _entrant: Entrant | None = None
     _warm: bool = False
+    _prompt_heard: tuple[str, Audio] | None = field(default=None, repr=False)
     _writer: OutcomeWriter | None = field(default=None, repr=False)
 
     def begin(self, job: Job) -> None:
         if self._entrant == job.payload:
             return
         self._system = None  # freed before the next one is built
-        self._entrant, self._warm = job.payload, False
+        self._entrant, self._warm, self._prompt_heard = job.payload, False, None
         self._system = build_system(job.payload)
 
     def step(self, step: Attempt | Describe) -> Any:
@@ -112,27 +118,31 @@ class PredictWorker:
                 call = self._resynthesis(item, attempt.settings)
             else:
                 call = self._lookup(item)
-        except UnreadableAudio as error:
-            return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"{item.path}: {error}"))
+        except (UnreadableAudio, NothingAsked) as error:
+            return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=str(error)))
         warmup_s = None
-        if not self._warm and isinstance(self._system, (Codec, Synthesizer)):
-            warmup_s = timed(call, self._system.info.device).wall_s
-            self._warm = True
         try:
+            if not self._warm and isinstance(self._system, (Codec, Synthesizer)):
+                warmup_s = timed(call, self._system.info.device).wall_s
+                self._warm = True
             prediction = call()
         except MissingOutput as error:
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"no output: {error}"))
         except UnreadableAudio as error:
+            if self._system is None:  # a reference row: the recording is the dataset's
+                return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=str(error)))
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {error}"))
         if reason := _unusable(prediction.audio):
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {reason}"), warmup_s)
+        if prediction.prompt_resynthesis and (reason := _unusable(prediction.prompt_resynthesis)):
+            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"resynthesis of the prompt: {reason}"), warmup_s)
         Store(self.store_root).save_prediction(attempt.key, prediction, flags(prediction.audio))
         return Predicted(None, warmup_s)
 
     def _resynthesis(self, item: Item, settings: str) -> Any:
         codec: Codec = self._system
         if item.path is None:
-            raise UnreadableAudio("", "the item has no recording to encode")
+            raise NothingAsked("the item has no recording to encode")
         recording = read_audio(item.path)
         mono = recording.samples.mean(axis=0) if recording.num_channels > 1 else recording.samples[0]
         audio = Audio.mono(resample(mono, recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
@@ -161,6 +171,8 @@ class PredictWorker:
 
     def _synthesis(self, item: Item, seed: int) -> Any:
         synthesizer: Synthesizer = self._system
+        if not item.text.strip():
+            raise NothingAsked("the item has no text to speak")
         prompt = read_audio(item.prompt_path) if item.prompt_path else None
         utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
 
@@ -174,9 +186,24 @@ class PredictWorker:
                 device=synthesizer.info.device,
                 precision=synthesizer.info.precision,
             )
-            return Prediction(speech.audio, speech.codes, timing if speech.audio.num_samples else None, speech.stop_reason)
+            return Prediction(
+                audio=speech.audio,
+                encoded=speech.codes,
+                timing=timing if speech.audio.num_samples else None,
+                stop_reason=speech.stop_reason,
+                prompt_resynthesis=self._resynthesized(prompt),
+            )
 
         return call
+
+    def _resynthesized(self, prompt: Audio | None) -> Audio | None:
+        """The prompt through the synthesizer's codec, once for the seeds of an item; None without a codec or a prompt."""
+        if prompt is None or not isinstance(self._system, CodecSynthesizer):
+            return None
+        digest = prompt.digest()
+        if self._prompt_heard is None or self._prompt_heard[0] != digest:
+            self._prompt_heard = digest, self._system.resynthesize(prompt)
+        return self._prompt_heard[1]
 
     def _lookup(self, item: Item) -> Any:
         assert self._entrant is not None

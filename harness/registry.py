@@ -31,6 +31,8 @@ SYSTEMS = {
     "gsm": "systems.baselines.gsm:Gsm",
     "codec2": "systems.baselines.codec2:Codec2",
     "recorded": "systems.baselines.recorded:RecordedFolder",
+    "espeak": "systems.baselines.espeak:Espeak",
+    "flite": "systems.baselines.flite:Flite",
     "qdac": "systems.qdac.adapter:QdacCodec",
     "mel_vocoder": "systems.socodec.mel_vocoder:MelVocoder",
     "socodec": "systems.socodec.adapter:SocodecCodec",
@@ -41,6 +43,7 @@ SUITES = {
     "codebook_sweep": ("suites.codebook_sweep:CodebookSweepSuite", "resynthesis from the first b codebooks, for every b"),
     "stream_prefix": ("suites.stream_prefix:StreamPrefixSuite", "SoCodec, Figure 4: the first b streams of ordered and other quantizers"),
     "quantizer_ablation": ("suites.quantizer_ablation:QuantizerAblationSuite", "SoCodec, Figure 5: quantizers in analysis-synthesis"),
+    "zero_shot": ("suites.zero_shot:ZeroShotSuite", "synthesis: words, voice, opinion and speed of text-to-speech with voice prompts"),
     "semantic_ablation": ("suites.semantic_ablation:SemanticAblationSuite", "SoCodec, Table 2: semantic features and loss"),
 }
 
@@ -79,7 +82,9 @@ METRICS = {
     "cer": ("harness.metrics.text:Cer", "character error rate under the asr= preset"),
     "dwer": ("harness.metrics.text:DWer", "word error rate against the transcript of the reference audio"),
     "intelligibility_probe": ("harness.metrics.text:IntelligibilityProbe", "closed-vocabulary recogniser's word errors; not a WER"),
-    "sim_o": ("harness.metrics.speaker:SpeakerSimilarity", "speaker similarity to the original recording (speaker= backend)"),
+    "sim_o": ("harness.metrics.speaker:SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= backend)"),
+    "sim_r": ("harness.metrics.speaker:ResynthesisSimilarity", "speaker similarity to the codec's resynthesis of the prompt"),
+    "stopped_by_itself": ("harness.metrics.stopping:StoppedByItself", "share of syntheses that ended by themselves, no runaways"),
     "mos": ("harness.metrics.mos:PredictedMos", "predicted MOS (mos= backend)"),
 }
 

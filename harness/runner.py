@@ -18,7 +18,7 @@ from harness.errors import ConfigError, Incomplete, Interrupted
 from harness.executors import Broken, Executor, Job, Stop, build, jobs_in_chunks
 from harness.folders import claimed
 from harness.judges import PanelRecipe
-from harness.plan import CALIBRATION_METRICS, Attempt, Card, Entrant, attempts, calibration_entrants, score_key
+from harness.plan import Attempt, Card, Entrant, attempts, calibration_entrants, calibration_metrics, score_key
 from harness.predicting import Describe, Predicted, PredictWorker, default_threads
 from harness.provenance import describe_run, now
 from harness.registry import resolve
@@ -103,9 +103,8 @@ def run(config: Config, command: str, progress: Progress) -> RunResult:
         raise ConfigError(f"no systems: write systems=[{','.join(suite.info.systems)}]; `harness list systems` shows all")
     entrants = {name: Entrant(name, config["systems"][name]) for name in names}
     keys = list(config["metrics"] or suite.info.metrics)
-    if set(keys) & set(CALIBRATION_METRICS):
-        for row in calibration_entrants(suite.info.calibration, dataset.items):
-            entrants.setdefault(row.label, row)
+    for row in calibration_entrants(suite.info.calibration, dataset.items, suite.info.task):
+        entrants.setdefault(row.label, row)
     for key in keys:
         resolve("metrics", key)
     root = Path(config["run"]["root"])
@@ -149,12 +148,20 @@ def _finish(session: _Session, folder: Path, manifest: dict[str, Any], plan: Seq
     write_records(folder, records)
     for label, seconds in session.warmups_s.items():
         manifest["systems"][label]["warmup_s"] = round(seconds, 4)
-    outputs = [{**asdict(a), "stored": session.store.has_prediction(a.key)} for a in plan]
+    outputs = [{**asdict(a), **_stored(session.store, a)} for a in plan]
     write_json(
         folder / MANIFEST,
         {**manifest, "finished": now(), "counts": dict(counts), "outputs": outputs, "warnings": _flags(session.store, plan)},
     )
     return counts
+
+
+def _stored(store: Store, attempt: Attempt) -> dict[str, Any]:
+    """What the manifest says of an output: whether it is there, and of a synthesizer how it ended."""
+    if not store.has_prediction(attempt.key):
+        return {"stored": False}
+    reason = store.describe_prediction(attempt.key)["stop_reason"]
+    return {"stored": True, **({"stop_reason": reason} if reason else {})}
 
 
 def _suite(config: Config) -> Suite:
@@ -204,9 +211,8 @@ def _executors(session: _Session, keys: Sequence[str]) -> Iterator[tuple[Executo
     items = {item.id: item for item in session.dataset.items}
     threads = section["threads"] or default_threads()
     texts = tuple(item.text for item in session.dataset.items if item.language == "en" and item.text)
-    recipe = PanelRecipe(
-        keys, {k: session.config[k] for k in ("asr", "speaker", "mos")}, texts, bool(session.config["run"]["allow_missing"])
-    )
+    judges = {k: session.config[k] for k in ("asr", "speaker", "mos")}
+    recipe = PanelRecipe(keys, judges, texts, bool(session.config["run"]["allow_missing"]), session.suite.info.task)
     root = session.store.root
     kind = section["kind"]
     if kind not in ("local", "serial"):
@@ -243,7 +249,8 @@ def _describe(session: _Session, predictors: Executor, scorers: Executor) -> tup
     session.progress.done()
     for key, reason in panel.absent.items():
         session.progress.note(f"metric '{key}' is left out: {reason}")
-    return panel, {label: cards[label] for label in session.entrants}
+    measured = [label for label, entrant in session.entrants.items() if not entrant.calibration or _metrics_of(entrant, panel)]
+    return panel, {label: cards[label] for label in measured}
 
 
 def _digests(dataset: Dataset, entrants: Mapping[str, Entrant]) -> dict[str, str]:
@@ -312,7 +319,7 @@ def _score(
     for attempt in plan:
         if store.has_prediction(attempt.key):
             prediction = store.describe_prediction(attempt.key)
-            for name in _metrics_of(session, attempt, panel):
+            for name in _metrics_of(session.entrants[attempt.label], panel):
                 keys[attempt.key, name] = score_key(prediction, digests[attempt.item], panel.metrics[name])
     known, dropped = store.outcomes(keys.values())
     if dropped:
@@ -351,10 +358,8 @@ def _score(
     return total
 
 
-def _metrics_of(session: _Session, attempt: Attempt, panel: PanelCard) -> list[str]:
-    if session.entrants[attempt.label].calibration:
-        return [name for name in panel.metrics if name in CALIBRATION_METRICS]
-    return list(panel.metrics)
+def _metrics_of(entrant: Entrant, panel: PanelCard) -> list[str]:
+    return calibration_metrics(entrant.calibration, panel.metrics) if entrant.calibration else list(panel.metrics)
 
 
 def _size(item: Item) -> int:
@@ -369,7 +374,7 @@ def _records(
     items = {item.id: item for item in session.dataset.items}
     for attempt in plan:
         item = items[attempt.item]
-        for name in _metrics_of(session, attempt, panel):
+        for name in _metrics_of(session.entrants[attempt.label], panel):
             info: MetricInfo = panel.metrics[name]
             key = keys.get((attempt.key, name))
             outcome = known.get(key if key is not None else attempt.key)

@@ -55,7 +55,7 @@ class ScoreWorker:
     _panel: Panel | None = field(default=None, repr=False)
     _item: Item | None = None
     _reference: Signal | Outcome | None = field(default=None, repr=False)
-    _prompt: Signal | None = field(default=None, repr=False)
+    _prompt: Signal | Outcome | None = field(default=None, repr=False)
     _output: tuple[str, Sample] | None = field(default=None, repr=False)
     _writer: OutcomeWriter | None = field(default=None, repr=False)
 
@@ -87,6 +87,8 @@ class ScoreWorker:
         sample = self._sample(step.prediction)
         if isinstance(sample, Outcome):
             return sample
+        if isinstance(self._prompt, Outcome) and Need.PROMPT in metric.info.needs:
+            return self._prompt
         if lacking := _lacking(metric.info, sample):
             return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
         try:
@@ -109,10 +111,22 @@ class ScoreWorker:
         if isinstance(self._reference, Outcome):
             return self._reference
         if self._prompt is None and item.prompt_path is not None and item.prompt_path.exists():
-            self._prompt = Signal(read_audio(item.prompt_path), resample)
+            try:
+                self._prompt = Signal(read_audio(item.prompt_path), resample)
+            except UnreadableAudio as error:
+                self._prompt = Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"prompt: {error}")
         if self._output is None or self._output[0] != prediction_key:
             prediction = Store(self.store_root).load_prediction(prediction_key)
-            sample = Sample(item, Signal(prediction.audio, resample), self._reference, self._prompt, prediction.encoded, prediction.timing)
+            sample = Sample(
+                item=item,
+                output=Signal(prediction.audio, resample),
+                reference=self._reference,
+                prompt=self._prompt if isinstance(self._prompt, Signal) else None,
+                encoded=prediction.encoded,
+                timing=prediction.timing,
+                stop_reason=prediction.stop_reason,
+                prompt_resynthesis=Signal(prediction.prompt_resynthesis, resample) if prediction.prompt_resynthesis else None,
+            )
             self._output = (prediction_key, sample)
         return self._output[1]
 
@@ -127,6 +141,8 @@ def _lacking(info: MetricInfo, sample: Sample) -> str:
         Need.ENCODED: sample.encoded is not None,
         Need.CODES: isinstance(sample.encoded, Codes),
         Need.TIMING: sample.timing is not None,
+        Need.STOP_REASON: bool(sample.stop_reason),
+        Need.PROMPT_RESYNTHESIS: sample.prompt_resynthesis is not None,
     }
     words = {
         Need.REFERENCE: "the item has no reference recording",
@@ -135,5 +151,7 @@ def _lacking(info: MetricInfo, sample: Sample) -> str:
         Need.ENCODED: "the system gives no codes or packets",
         Need.CODES: "the system emits no token codes",
         Need.TIMING: "no timing was taken",
+        Need.STOP_REASON: "the system gives no stop reason",
+        Need.PROMPT_RESYNTHESIS: "the system has no codec to resynthesise the prompt with",
     }
     return "; ".join(words[need] for need in sorted(info.needs) if not have[need])

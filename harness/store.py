@@ -2,7 +2,7 @@
 
 Layout below the root::
 
-    predictions/ab/<key>/   audio.wav (float32), codes.npz, prediction.json: appears whole, by one rename
+    predictions/ab/<key>/   audio.wav, prompt.wav (float32), codes.npz, prediction.json: appears whole, by one rename
     outcomes/*.seg          what was measured or failed, by key (`harness.segments`)
     outcomes/*.parquet      the same, compacted
 
@@ -82,7 +82,7 @@ class Store:
         """Stores a prediction whole or not at all, with ``flags`` worth a warning ("clipped", "dc" ...).
 
         Returns:
-            Its digest: of audio, codes and stop reason.
+            Its digest: of audio, codes, stop reason and resynthesised prompt.
 
         Raises:
             StoreError: the disk is full or not writable.
@@ -93,6 +93,8 @@ class Store:
         try:
             temporary.mkdir(parents=True)
             write_audio(temporary / "audio.wav", prediction.audio)
+            if prediction.prompt_resynthesis is not None:
+                write_audio(temporary / "prompt.wav", prediction.prompt_resynthesis)
             description: dict[str, Any] = {
                 "digest": digest,
                 "timing": asdict(prediction.timing) if prediction.timing else None,
@@ -138,6 +140,7 @@ class Store:
                 encoded=_load_encoded(folder / "codes.npz", description["encoded"]),
                 timing=Timing(**description["timing"]) if description["timing"] else None,
                 stop_reason=description["stop_reason"],
+                prompt_resynthesis=read_audio(folder / "prompt.wav") if (folder / "prompt.wav").exists() else None,
             )
         except Exception as error:
             raise StoreError(f"stored prediction {folder} cannot be read ({error}); delete that folder and run again") from error
@@ -254,7 +257,10 @@ def _outcome(data: Mapping[str, Any]) -> Outcome:
 
 def _digest(prediction: Prediction) -> str:
     encoded = prediction.encoded.digest() if prediction.encoded else ""
-    return key_of("prediction content", {"audio": prediction.audio.digest(), "encoded": encoded, "stop": prediction.stop_reason})
+    parts = {"audio": prediction.audio.digest(), "encoded": encoded, "stop": prediction.stop_reason}
+    if prediction.prompt_resynthesis is not None:  # only then, so that what was stored without one keeps its digest
+        parts["prompt_resynthesis"] = prediction.prompt_resynthesis.digest()
+    return key_of("prediction content", parts)
 
 
 def _save_encoded(path: Path, encoded: Encoded | None) -> dict[str, Any] | None:

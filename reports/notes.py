@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ def notes_on(
         columns, rows: of the tables, ranked.
         how: the intervals were made.
         cluster: item to the unit it is resampled with.
-        manifest: of the run: metrics that could not be built, outputs with a flag.
+        manifest: of the run: metrics that could not be built, outputs with a flag, how synthesis ended.
     """
     return (
         Note(
@@ -29,6 +30,7 @@ def notes_on(
             "no interval where fewer than 2 are left. Best means mark the best figure, not a significant difference."
         ),
         *_absent(manifest),
+        *_stopped(manifest),
         *_missing(columns, rows),
         *_left_out(columns, rows),
         *_without_figure(columns, rows),
@@ -46,6 +48,17 @@ def _absent(manifest: Mapping[str, Any]) -> Iterator[Note]:
         yield Note(f"{key}: absent from this run, {reason}")
     for flag in manifest.get("warnings") or ():
         yield Note(f"{flag['system']}: {flag['flag']} in {flag['items']} outputs.")
+
+
+def _stopped(manifest: Mapping[str, Any]) -> Iterator[Note]:
+    """Outputs of each synthesizer by stop reason; "length" is a runaway."""
+    counts: dict[str, Counter[str]] = {}
+    for output in manifest.get("outputs") or ():
+        if reason := output.get("stop_reason"):
+            counts.setdefault(str(output["label"]), Counter())[str(reason)] += 1
+    told = [f"{label} {', '.join(f'{reason} {n}' for reason, n in sorted(found.items()))}" for label, found in counts.items()]
+    if told:
+        yield Note(f"Outputs by stop reason (length: a runaway, cut at the limit): {'; '.join(told)}.")
 
 
 def _missing(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:

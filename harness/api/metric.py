@@ -35,6 +35,8 @@ class Need(StrEnum):
     ENCODED = "encoded"
     CODES = "codes"
     TIMING = "timing"
+    STOP_REASON = "stop_reason"
+    PROMPT_RESYNTHESIS = "prompt_resynthesis"
 
 
 class Side(StrEnum):
@@ -140,6 +142,8 @@ class Sample:
         prompt: the voice prompt, or None.
         encoded: tokens or packets, or None.
         timing: or None.
+        stop_reason: of a synthesizer, else "".
+        prompt_resynthesis: the prompt through the system's own codec, or None.
     """
 
     item: Item
@@ -148,6 +152,8 @@ class Sample:
     prompt: Signal | None = None
     encoded: Encoded | None = None
     timing: Timing | None = None
+    stop_reason: str = ""
+    prompt_resynthesis: Signal | None = None
 
     def require_reference(self) -> Signal:
         """The reference; a metric that declares the need is never called without."""

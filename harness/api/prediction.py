@@ -40,9 +40,11 @@ class Prediction:
         encoded: tokens or packets, or None where there are none.
         timing: or None where none was taken (recorded outputs).
         stop_reason: of a synthesizer, else "".
+        prompt_resynthesis: the voice prompt through the synthesizer's own codec, or None where it has none.
     """
 
     audio: Audio
     encoded: Encoded | None = None
     timing: Timing | None = None
     stop_reason: str = ""
+    prompt_resynthesis: Audio | None = None

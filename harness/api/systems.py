@@ -90,7 +90,7 @@ class Speech:
     Args:
         audio: at the system's own rate.
         codes: the tokens it was decoded from, or None.
-        stop_reason: "end" (the model ended itself), "length" (cut at the limit), or another word of the system's own.
+        stop_reason: "end" (the model ended itself), "length" (a runaway, cut at the limit), or another word of the system's own.
     """
 
     audio: Audio
@@ -106,9 +106,29 @@ class Synthesizer(Protocol):
     def info(self) -> SystemInfo: ...
     @property
     def sample_rate(self) -> int: ...
-    def synthesize(self, utterance: Utterance, seed: int) -> Speech: ...
+    def synthesize(self, utterance: Utterance, seed: int) -> Speech:
+        """The speech.
+
+        Raises:
+            MissingOutput: it does not speak this (another language); a prompt it cannot follow is simply not followed.
+        """
+        ...
+
     def stream(self, utterance: Utterance, seed: int) -> Iterator[Audio]:
         """The same speech in chunks, each as soon as it can be heard; joined they equal `synthesize`."""
+        ...
+
+
+@runtime_checkable
+class CodecSynthesizer(Synthesizer, Protocol):
+    """A synthesizer that speaks through a codec, which can be heard alone.
+
+    What the codec leaves of a voice is the most that the model over its codes can follow: SIM-r compares with it, SIM-o with the
+    original prompt. The harness asks for it outside the timed call.
+    """
+
+    def resynthesize(self, prompt: Audio) -> Audio:
+        """The prompt, at its own rate, encoded and decoded; at the system's ``sample_rate``."""
         ...
 
 
@@ -128,7 +148,7 @@ class Recorded(Protocol):
 
 
 class MissingOutput(LookupError):
-    """A recorded system has no output for an item; counted as that system's failure."""
+    """No output for an item, counted as that system's failure: a recorded system lacks the file, a synthesizer does not speak the language."""
 
 
 System = Codec | Synthesizer | Recorded

@@ -128,7 +128,7 @@ def _evidence(found: Evidence, info: MetricInfo) -> None:
 
 
 def _digests(sample: Sample) -> tuple[str, ...]:
-    return tuple(s.audio.digest() for s in (sample.output, sample.reference, sample.prompt) if s is not None)
+    return tuple(s.audio.digest() for s in (sample.output, sample.reference, sample.prompt, sample.prompt_resynthesis) if s is not None)
 
 
 def _values(evidence: Sequence[Evidence]) -> list[float]:

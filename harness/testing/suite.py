@@ -61,8 +61,8 @@ def _declaration(info: SuiteInfo) -> None:
         expect(isinstance(names, tuple), f"{what} should be a tuple, got {type(names).__name__}")
         twice = sorted({n for n in names if names.count(n) > 1})
         expect(not twice, f"{what} names {twice} twice")
-    unknown = set(info.calibration) - {"same_speaker", "impostor"}
-    expect(not unknown, f"calibration rows {sorted(unknown)} are unknown; there are same_speaker and impostor")
+    unknown = set(info.calibration) - {"same_speaker", "impostor", "ground_truth"}
+    expect(not unknown, f"calibration rows {sorted(unknown)} are unknown; there are same_speaker, impostor and ground_truth")
 
 
 def _variants(suite: Suite, spec: CodecSpec | None) -> Sequence[Settings]:

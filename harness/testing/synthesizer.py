@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from harness.api import Audio, Codes, Speech, Synthesizer, Utterance
+from harness.api import Audio, CodecSynthesizer, Codes, Speech, Synthesizer, Utterance
 from harness.testing.laws import ContractReport, Laws, difference, expect, expect_audio, expect_info
 from harness.testing.signals import speechlike
 
@@ -57,6 +57,10 @@ def check_synthesizer(
     with laws.law("stream"):
         for i, request in enumerate(requests):
             _stream(synthesizer, request, first[i].audio, tolerance)
+    if isinstance(synthesizer, CodecSynthesizer):
+        with laws.law("resynthesis"):
+            for prompt in (request.prompt for request in requests if request.prompt is not None):
+                _resynthesis(synthesizer, prompt, tolerance)
     return laws.report()
 
 
@@ -75,6 +79,16 @@ def _speech(synthesizer: Synthesizer, request: Utterance) -> Speech:
     expect(isinstance(speech.stop_reason, str) and speech.stop_reason, f"stop_reason should be a word, got {speech.stop_reason!r}")
     expect(speech.codes is None or isinstance(speech.codes, Codes), f"codes should be Codes or None, got {type(speech.codes).__name__}")
     return speech
+
+
+def _resynthesis(synthesizer: CodecSynthesizer, prompt: Audio, tolerance: float) -> None:
+    before = prompt.digest()
+    heard = expect_audio(synthesizer.resynthesize(prompt), synthesizer.sample_rate, "the resynthesised prompt")
+    expect(prompt.digest() == before, "resynthesize changed the prompt's samples")
+    wanted = round(prompt.duration_s * synthesizer.sample_rate)
+    expect(abs(heard.num_samples - wanted) <= 1, f"a prompt of {prompt.duration_s:.3f} s came back as {heard.duration_s:.3f} s")
+    worst = difference(heard, synthesizer.resynthesize(prompt))
+    expect(worst <= tolerance, f"the same prompt resynthesised again differs by {worst:.3g} (allowed {tolerance:g})")
 
 
 def _stream(synthesizer: Synthesizer, request: Utterance, whole: Audio, tolerance: float) -> None:

@@ -1,4 +1,4 @@
-"""Every baseline variant that can be built here keeps every law of its protocol."""
+"""Every codec among the baselines that can be built here keeps every law of its protocol, and so do recorded outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAMILIES = {name for name, target in SYSTEMS.items() if target.startswith("syste
 
 def _configs() -> dict[str, dict[str, Any]]:
     found = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONF.glob("*.yaml"))}
-    return {name: config for name, config in found.items() if config["family"] in FAMILIES - {"recorded"}}
+    return {name: config for name, config in found.items() if config["family"] in FAMILIES - {"recorded", "espeak", "flite"}}
 
 
 @pytest.mark.parametrize("name", _configs())

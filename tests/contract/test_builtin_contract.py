@@ -46,7 +46,7 @@ def panel():
 
 
 def full_sample(item, snr_db) -> Sample:
-    """Real words, codes, a prompt and a timing: whatever a metric may need."""
+    """Real words, codes, a prompt, as recorded and resynthesised, a timing and a stop reason: whatever a metric may need."""
     audio = read_audio(item.path)
     spec = CodecSpec(16000, 320, (64, 64))
     frames = -(-audio.num_samples // 320)
@@ -58,6 +58,8 @@ def full_sample(item, snr_db) -> Sample:
         prompt=signal(read_audio(item.prompt_path)),
         encoded=Codes(indices, spec, audio.num_samples, {"voice": np.zeros(8, np.float32)}),
         timing=Timing(total_s=0.4, audio_s=audio.duration_s, encode_s=0.3, decode_s=0.1),
+        stop_reason="end" if snr_db > 15 else "length",
+        prompt_resynthesis=signal(noisy(read_audio(item.prompt_path), 25)),
     )
 
 

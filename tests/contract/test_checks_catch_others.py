@@ -95,9 +95,30 @@ class StreamsOtherSpeech(SoundSynthesizer):
         yield self.synthesize(utterance, seed + 1).audio
 
 
+class SpeaksThroughCodec(SoundSynthesizer):
+    """Its codec drops every other sample."""
+
+    def resynthesize(self, prompt: Audio) -> Audio:
+        wanted = round(prompt.duration_s * self.sample_rate)
+        at = np.linspace(0, prompt.num_samples - 1, wanted).astype(int)
+        return Audio(prompt.samples[:, at], self.sample_rate)
+
+
+class ResynthesizesHalf(SpeaksThroughCodec):
+    def resynthesize(self, prompt: Audio) -> Audio:
+        return super().resynthesize(Audio(prompt.samples[:, : prompt.num_samples // 2], prompt.sample_rate))
+
+
+class ResynthesizesAtTheWrongRate(SpeaksThroughCodec):
+    def resynthesize(self, prompt: Audio) -> Audio:
+        return prompt
+
+
 @pytest.mark.parametrize(
     ("broken", "law"),
     [
+        (ResynthesizesHalf, "resynthesis"),
+        (ResynthesizesAtTheWrongRate, "resynthesis"),
         (SilentAboutStopping, "speech"),
         (SaysNothing, "speech"),
         (ScalesThePrompt, "prompt untouched"),
@@ -115,6 +136,7 @@ def test_a_broken_synthesizer_is_caught(broken: Callable[[], SoundSynthesizer], 
 
 def test_a_sound_synthesizer_passes() -> None:
     assert check_synthesizer(SoundSynthesizer(), factory=SoundSynthesizer).skipped == ()
+    assert "resynthesis" in check_synthesizer(SpeaksThroughCodec(), factory=SpeaksThroughCodec).checked
 
 
 # --- metrics ------------------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from harness.api import Audio, BackendInfo, FloatArray, Item, Metric, NotApplica
 from harness.errors import UnknownName
 from harness.metrics.judged import NoSpeechError
 from harness.metrics.mos import PredictedMos
-from harness.metrics.speaker import SpeakerSimilarity
+from harness.metrics.speaker import ResynthesisSimilarity, SpeakerSimilarity
+from harness.metrics.stopping import StoppedByItself
 
 
 class Tilt:
@@ -104,6 +106,28 @@ def test_without_an_original_it_does_not_apply() -> None:
         SpeakerSimilarity(Tilt(), "prompt").measure(sample(DC, DC))
     with pytest.raises(ValueError, match="against"):
         SpeakerSimilarity(Tilt(), "resynthesis")  # type: ignore[arg-type]
+
+
+def test_similarity_to_the_resynthesised_prompt() -> None:
+    metric = ResynthesisSimilarity(Tilt())
+    heard = replace(sample(DC, None, WAVE), prompt_resynthesis=signal(DC))
+    assert metric.measure(heard).value == pytest.approx(1)
+    assert metric.info.name == "sim_tilt_r" and isinstance(metric, Metric)
+    assert metric.info.signature() != SpeakerSimilarity(Tilt(), "prompt").info.signature()
+    with pytest.raises(NotApplicable, match="no codec"):
+        metric.measure(sample(DC, DC, DC))
+    with pytest.raises(NotScorable, match="silent") as caught:
+        metric.measure(replace(heard, prompt_resynthesis=signal(np.zeros(16000))))
+    assert caught.value.side is Side.OUTPUT  # the codec is the system's
+
+
+def test_how_it_stopped() -> None:
+    metric = StoppedByItself()
+    ended, cut = (metric.measure(replace(sample(DC), stop_reason=reason)) for reason in ("end", "length"))
+    assert (ended.value, ended.counts, ended.detail) == (100.0, {"stop_end": 1.0}, {})
+    assert (cut.value, cut.counts, cut.detail) == (0.0, {"stop_length": 1.0}, {"stop_reason": "length"})
+    with pytest.raises(NotApplicable, match="no stop reason"):
+        metric.measure(sample(DC))
 
 
 def test_scores_of_a_predictor_share_one_inference() -> None:

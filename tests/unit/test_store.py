@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,18 @@ def test_a_prediction_comes_back_bit_for_bit(tmp_path, encoded):
     assert back.stop_reason == "end"
     assert (back.encoded.digest() if back.encoded else None) == (encoded.digest() if encoded else None)
     assert store.describe_prediction("ab12")["flags"] == ["clipped"]
+
+
+def test_a_resynthesised_prompt_travels_with_its_prediction(tmp_path):
+    store, plain = Store(tmp_path), prediction()
+    with_prompt = replace(plain, prompt_resynthesis=Audio.mono(np.linspace(-1, 1, 500), 8000))
+    digests = [store.save_prediction("ab12", plain), store.save_prediction("ab13", with_prompt)]
+    assert digests[0] != digests[1]
+    assert store.load_prediction("ab12").prompt_resynthesis is None
+    assert store.load_prediction("ab13").prompt_resynthesis.digest() == with_prompt.prompt_resynthesis.digest()
+    (tmp_path / "predictions/ab/ab13/prompt.wav").unlink()
+    with pytest.raises(StoreError, match="altered"):
+        store.load_prediction("ab13")
 
 
 def test_saving_twice_keeps_the_first_and_leaves_no_rubbish(tmp_path):
