@@ -21,7 +21,7 @@ class DerivedFrames:
     Args:
         corpus: the recordings.
         wanted: what to compute.
-        crop: samples that a recording is padded to at least.
+        crop: samples that a recording is padded to at least, where `Derived.padded` says so.
         device: where it is computed.
         memory_gib: of frames to keep; what does not fit is computed each time.
     """
@@ -48,7 +48,7 @@ class DerivedFrames:
         if key in self._kept:
             return self._kept[key]
         samples = self._corpus.read(index, 0, int(self._corpus.lengths[index])).astype(np.float32) / 32768.0
-        padded = np.pad(samples, (0, max(0, self._crop - samples.size)))
+        padded = np.pad(samples, (0, max(0, self._crop - samples.size if derived.padded else 0)))
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
             frames = derived.compute(torch.from_numpy(padded).to(self._device)).cpu().numpy().astype(np.float16)
         if frames.nbytes <= self._room:

@@ -41,13 +41,15 @@ class Derived:
     Args:
         name: key in `Batch.derived`.
         hop: samples per frame.
-        compute: a deterministic function of float32 [N] (a whole recording at the recipe's rate, zero-padded to a crop at least, on the
-            device) to [N // hop, D].
+        compute: a deterministic function of float32 [N] (a whole recording at the recipe's rate, on the device) to [N // hop, D], all of
+            them numbers that float16 holds.
+        padded: recordings shorter than a crop are zero-padded to one before; false for whole utterances, which are taken as they are.
     """
 
     name: str
     hop: int
     compute: Callable[[Tensor], Tensor]
+    padded: bool = True
 
 
 @dataclass(frozen=True)

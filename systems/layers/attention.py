@@ -1,0 +1,96 @@
+"""Causal self-attention, with or without a cache, with or without rotary positions.
+
+Shape letters: B batch, S sequence, W width, H heads, D numbers a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.layers.cache import Window
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """Rotary position embedding (Su et al. 2021) of some positions; number i of a head turns together with number i + D / 2.
+
+    Args:
+        cosine: ``[B, 1, S, D / 2]``.
+        sine: the same.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    @classmethod
+    def at(cls, positions: Tensor, head_dim: int, dtype: torch.dtype, base: float = 10000.0) -> Rotation:
+        """Of int64 positions ``[B, S]``; angles are computed in float32 whatever ``dtype`` is: bfloat16 cannot count beyond 256."""
+        half = torch.arange(head_dim // 2, device=positions.device, dtype=torch.float32)
+        angles = positions[:, None, :, None].float() * base ** (-2.0 * half / head_dim)
+        return cls(angles.cos().to(dtype), angles.sin().to(dtype))
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Queries or keys ``[B, H, S, D]``, turned."""
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([first * self.cosine - second * self.sine, second * self.cosine + first * self.sine], dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMemory:
+    """One layer's part of a cache, and the window of this call.
+
+    Args:
+        keys: ``[B, H, C, D]``, written in place.
+        values: the same.
+        window: where, and what is read.
+    """
+
+    keys: Tensor
+    values: Tensor
+    window: Window
+
+
+class CausalAttention(nn.Module):
+    """Multi-head self-attention in which a position sees itself and what came before.
+
+    Args:
+        width: W.
+        heads: H, a divisor of W.
+        bias: of the projections.
+        dropout: of the attention weights, in training.
+    """
+
+    def __init__(self, width: int, heads: int, bias: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads, self.dropout = heads, dropout
+        self.enter = nn.Linear(width, 3 * width, bias=bias)
+        self.leave = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None, memory: LayerMemory | None = None) -> Tensor:
+        """``[B, S, W]`` to the same; with a memory, x stands in the window's columns and sees what is remembered too."""
+        batch, length, width = x.shape
+        query, key, value = self.enter(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if rotation is not None:
+            query, key = rotation.turn(query), rotation.turn(key)
+        mask = None
+        if memory is not None:
+            window = memory.window
+            memory.keys.index_copy_(2, window.columns, key)
+            memory.values.index_copy_(2, window.columns, value)
+            key, value, mask = memory.keys[:, :, : window.seen], memory.values[:, :, : window.seen], window.mask
+        seen = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask is None and length > 1,
+        )
+        out: Tensor = self.leave(seen.transpose(1, 2).reshape(batch, length, width))
+        return out

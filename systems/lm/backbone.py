@@ -1,0 +1,241 @@
+"""What the three language models share: the sequence they read, the transformer over time, prefill and step.
+
+A sequence is [utterance embedding, where the model takes one][text tokens][BOS step][speech steps ...]. Speech inputs are the tokens of the
+step before, all codebooks summed; the hidden state at a speech input predicts that step's tokens.
+
+Shape letters: B batch, K codebooks, T frames, S speech steps (inputs: one more, BOS first), P columns of the sequence, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.layers.cache import KvCache, Window, aligned_mask
+from systems.layers.transformer import Transformer
+from systems.lm.config import LmConfig
+from systems.lm.objective import LmLoss
+from systems.lm.patterns import lay
+from systems.lm.tokens import Choose, PairedTokens, WholeTokens
+
+
+@dataclass(frozen=True, eq=False)
+class LmBatch:
+    """Utterances of different lengths, padded at the end with anything valid.
+
+    Args:
+        text: int64 ``[B, N]``.
+        text_lengths: int64 ``[B]``.
+        codes: int64 ``[B, K, T]``.
+        frames: int64 ``[B]``, valid frames.
+        voice: ``[B, voice_dim]``, utterance embeddings; None for models that take none.
+    """
+
+    text: Tensor
+    text_lengths: Tensor
+    codes: Tensor
+    frames: Tensor
+    voice: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What a batch of generations begins with, aligned at its end.
+
+    Args:
+        batch: text, voice and prompt codes; ``frames`` are those of the prompts (0 for none).
+        inputs: int64 ``[B]``, speech inputs that are known: BOS and the prompt's steps.
+        tokens: int64 ``[B, K, S]``, the steps of the prompts.
+    """
+
+    batch: LmBatch
+    inputs: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prefilled:
+    """A batch that has been read, ready for steps; the cache is written in place.
+
+    Args:
+        cache: of the backbone.
+        padding: int64 ``[B]``, empty columns before each item.
+        speech_from: int64 ``[B]``, column of each item's BOS.
+        hidden: ``[B, W]``, the states that predict the next step.
+        length: columns written.
+        padded: any item has empty columns.
+    """
+
+    cache: KvCache
+    padding: Tensor
+    speech_from: Tensor
+    hidden: Tensor
+    length: int
+    padded: bool
+
+
+class LanguageModel(nn.Module):
+    """The part below the predictions; a kind of model adds `emit` and `loss`.
+
+    Args:
+        config: shape.
+    """
+
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.backbone.width
+        self.text = nn.Embedding(config.text_size, width)
+        self.tokens: WholeTokens | PairedTokens = WholeTokens(config) if len(config.parts) == 1 else PairedTokens(config)
+        self.voice = nn.Linear(config.voice_dim, width) if config.voice_dim else None
+        tables = [self.text]
+        self.positioned = config.backbone.kind == "gpt2"
+        if self.positioned:
+            self.text_positions, self.speech_positions = nn.Embedding(config.max_text, width), nn.Embedding(config.max_steps, width)
+            tables += [self.text_positions, self.speech_positions]
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.02)
+        self.dropout = nn.Dropout(config.backbone.dropout)
+        self.transformer = Transformer(config.backbone)
+
+    def emit(self, hidden: Tensor, choose: Choose) -> Tensor:
+        """Tokens int64 ``[B, K]`` of the next step from ``hidden [B, W]``; ``choose`` draws from logits, once per group of tokens."""
+        raise NotImplementedError(f"{type(self).__name__} predicts nothing; use one of its kinds")
+
+    def loss(self, batch: LmBatch, generator: torch.Generator | None = None) -> LmLoss:
+        """Teacher-forced loss of utterances; ``generator`` (on the CPU) for models that draw a part of the frames."""
+        raise NotImplementedError(f"{type(self).__name__} predicts nothing; use one of its kinds")
+
+    def prefix(self, batch: LmBatch) -> Prefix:
+        """What a generation begins with: ``batch`` with prompts as its codes."""
+        pattern, config = self.config.pattern, self.config
+        known = torch.tensor([pattern.begun(config.num_codebooks, int(frames)) for frames in batch.frames.tolist()])
+        laid = lay(pattern, batch.codes, batch.frames, config.codebook_size)
+        return Prefix(batch, known.to(batch.frames.device) + 1, laid.tokens[:, :, : int(known.max())])
+
+    def hidden(self, batch: LmBatch, tokens: Tensor) -> Tensor:
+        """States ``[B, S, W]`` that predict the steps of ``tokens [B, K, S]``, teacher-forced."""
+        inputs = tokens.shape[2]
+        pieces = self._pieces(batch, tokens[:, :, : inputs - 1])
+        lead, text = self._lead, batch.text.shape[1]
+        speech_from = lead + batch.text_lengths
+        index = torch.arange(lead + text + inputs, device=tokens.device).expand(tokens.shape[0], -1)
+        gap = text - batch.text_lengths
+        # Without a gap between text and speech a plain causal mask will do: what is padded lies behind, where nobody looks back from.
+        source = torch.where(index < speech_from[:, None], index, index + gap[:, None]).clamp(max=pieces.shape[1] - 1)
+        states = self.transformer(self.dropout(_taken(pieces, source)), index)
+        return _taken(states, speech_from[:, None] + torch.arange(inputs, device=tokens.device))
+
+    def prefill(self, prefix: Prefix, capacity: int) -> Prefilled:
+        """Reads text, voice and prompts.
+
+        Args:
+            prefix: from `prefix`.
+            capacity: columns of the cache, for the prefix and the steps to come.
+
+        Raises:
+            ValueError: text or prompts are too long for the model or the capacity.
+        """
+        cache = self.transformer.new_cache(prefix.inputs.shape[0], capacity)
+        return self.prefill_into(cache, prefix)
+
+    def prefill_into(self, cache: KvCache, prefix: Prefix) -> Prefilled:
+        """`prefill` into a cache of this model that may have been used before."""
+        batch = prefix.batch
+        lengths = self._lead + batch.text_lengths + prefix.inputs
+        total = int(lengths.max())
+        if total > cache.capacity:
+            raise ValueError(f"text and prompt take {total} positions, the cache has {cache.capacity}")
+        pieces = self._pieces(batch, prefix.tokens)
+        padding = total - lengths
+        columns = torch.arange(total, device=lengths.device)
+        index = columns - padding[:, None]
+        gap = batch.text.shape[1] - batch.text_lengths
+        in_speech = index >= (self._lead + batch.text_lengths)[:, None]
+        source = torch.where(in_speech, index + gap[:, None], index).clamp(0, pieces.shape[1] - 1)
+        padded = bool(padding.any())
+        mask = aligned_mask(padding, columns, total) if padded else None
+        states = self.transformer(_taken(pieces, source), index.clamp(min=0), cache, Window(columns, total, mask))
+        return Prefilled(cache, padding, total - prefix.inputs, states[:, -1], total, padded)
+
+    def step(self, state: Prefilled, tokens: Tensor, column: Tensor, seen: int | None = None) -> Tensor:
+        """States ``[B, W]`` that predict the step after ``tokens``.
+
+        Args:
+            state: its cache is written.
+            tokens: int64 ``[B, K]``, of the step before.
+            column: int64 ``[1]``, on the device: where these go.
+            seen: column + 1, where the caller knows it; None to look at the whole cache and mask, as a captured graph must.
+        """
+        x = self.tokens.embed(tokens[:, :, None])
+        if self.positioned:
+            # An item that is over may still be stepped, beside longer ones; where, is of no consequence.
+            place = (column - state.speech_from).clamp(max=self.config.max_steps - 1)
+            x = x + self.speech_positions(place)[:, None]
+        if seen is None:
+            mask = aligned_mask(state.padding, column, state.cache.capacity)
+            window = Window(column, state.cache.capacity, mask)
+        else:
+            window = Window(column, seen, aligned_mask(state.padding, column, seen) if state.padded else None)
+        hidden: Tensor = self.transformer(x, (column - state.padding)[:, None], state.cache, window)
+        return hidden[:, 0]
+
+    def check(self, text: int, steps: int) -> None:
+        """That so many text tokens and speech steps have positions.
+
+        Raises:
+            ValueError: they have not.
+        """
+        config = self.config
+        if self.positioned and text > config.max_text:
+            raise ValueError(f"the text has {text} tokens, this model was made for {config.max_text}; split it")
+        if self.positioned and steps > config.max_steps:
+            raise ValueError(f"prompt and speech take {steps} steps, this model was made for {config.max_steps}; ask for fewer frames")
+
+    @property
+    def _lead(self) -> int:
+        return 0 if self.voice is None else 1
+
+    def _pieces(self, batch: LmBatch, tokens: Tensor) -> Tensor:
+        """``[B, lead + N + 1 + S, W]``: embedded voice, text, BOS and ``tokens [B, K, S]``, each as long as the longest."""
+        self.check(batch.text.shape[1], tokens.shape[2] + 1)
+        text = self.text(batch.text)
+        speech = self.tokens.embed(functional.pad(tokens, (1, 0), value=self.config.bos))
+        if self.positioned:
+            text = text + self.text_positions.weight[: text.shape[1]]
+            speech = speech + self.speech_positions.weight[: speech.shape[1]]
+        pieces = [text, speech]
+        if self.voice is not None:
+            if batch.voice is None:
+                raise ValueError("this model speaks in the voice of an utterance embedding, and none was given")
+            pieces = [self.voice(batch.voice.to(text.dtype))[:, None], *pieces]
+        return torch.cat(pieces, dim=1)
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """``[B, M, W]``: rows ``index [B, M]`` of ``x [B, P, W]``."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+
+
+def joined(batches: Sequence[LmBatch]) -> LmBatch:
+    """Batches of any lengths as one.
+
+    Raises:
+        ValueError: some have a voice and others have none.
+    """
+    texts = max(b.text.shape[1] for b in batches)
+    frames = max(b.codes.shape[2] for b in batches)
+    voices = [b.voice for b in batches if b.voice is not None]
+    if voices and len(voices) != len(batches):
+        raise ValueError("some of these utterances have a voice and others have none")
+    return LmBatch(
+        torch.cat([functional.pad(b.text, (0, texts - b.text.shape[1])) for b in batches]),
+        torch.cat([b.text_lengths for b in batches]),
+        torch.cat([functional.pad(b.codes, (0, frames - b.codes.shape[2])) for b in batches]),
+        torch.cat([b.frames for b in batches]),
+        torch.cat(voices) if voices else None,
+    )

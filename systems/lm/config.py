@@ -1,0 +1,151 @@
+"""The shapes of the language models: `paper`, and `small`, which trains on two CPU cores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from systems.layers.transformer import TransformerConfig
+from systems.lm.patterns import PARALLEL, Pattern, delayed
+
+LmKind = Literal["multi_stream", "multihead", "hierarchical"]
+
+
+@dataclass(frozen=True)
+class LmConfig:
+    """Everything that fixes a model's tensors and what they mean.
+
+    Args:
+        kind: "multi_stream" (SoCodec), "multihead" or "hierarchical" (QTTS).
+        num_codebooks: K.
+        parts: a codebook's size V, or the sizes of the two halves its indices are pairs of (first half fastest). Each half has tables
+            of its own, and the second is said after the first: p(i1) p(i2 | i1). A SoCodec stream of 128 x 128 so needs 256 rows
+            instead of 16,384, and the pair stays one joint choice, which two independent heads would not give.
+        text_size: text tokens.
+        voice_dim: of an utterance embedding, 0 without one.
+        backbone: the transformer over time.
+        depth: the transformer over codebooks; of the hierarchical model only.
+        pattern: of the codebooks; parallel for the hierarchical model, which says a whole frame per step anyway.
+        table_dim: of an entry of the code tables, with a linear map between it and the backbone's width; the output uses the same tables.
+            0 for the paper's form: tables as wide as the backbone, and heads of their own.
+        max_text: text positions (kinds with learned positions).
+        max_steps: speech positions (kinds with learned positions).
+    """
+
+    kind: LmKind = "multi_stream"
+    num_codebooks: int = 4
+    parts: tuple[int, ...] = (16384,)
+    text_size: int = 8192
+    voice_dim: int = 1024
+    backbone: TransformerConfig = field(default_factory=TransformerConfig)
+    depth: TransformerConfig | None = None
+    pattern: Pattern = field(default_factory=lambda: delayed(1))
+    table_dim: int = 0
+    max_text: int = 512
+    max_steps: int = 1024
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if self.kind not in get_args(LmKind):
+            raise ValueError(f"a language model is of kind {', '.join(get_args(LmKind))}; got {self.kind!r}")
+        if self.num_codebooks < 1 or len(self.parts) not in (1, 2):
+            raise ValueError(f"a model has one codebook at least, of one part or two; got {self.num_codebooks} of {self.parts}")
+        if (self.kind == "hierarchical") != (self.depth is not None):
+            raise ValueError("the hierarchical model has a depth transformer, and no other has one")
+        if self.kind == "hierarchical" and (self.pattern != PARALLEL or len(self.parts) > 1):
+            raise ValueError("the hierarchical model says whole frames: its pattern is parallel, and its codebooks have one part")
+        if len(self.parts) > 1 and self.table_dim:
+            raise ValueError("codebooks of two parts have tables as wide as the backbone; table_dim is for those of one part")
+
+    @property
+    def codebook_size(self) -> int:
+        """V."""
+        return math.prod(self.parts)
+
+    @property
+    def bos(self) -> int:
+        """What stands for a codebook that has not begun."""
+        return self.codebook_size
+
+    @property
+    def eos(self) -> int:
+        """What ends an utterance; codebook 0 decides."""
+        return self.codebook_size + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LmConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a name that is none of the fields.
+        """
+        if unknown := set(values) - {f.name for f in fields(cls)}:
+            raise ValueError(f"a configuration of a language model has no {', '.join(sorted(unknown))}")
+        inner: dict[str, Any] = {}
+        for name, kind in (("backbone", TransformerConfig), ("depth", TransformerConfig), ("pattern", Pattern)):
+            if values.get(name) is not None:
+                inner[name] = kind(**values[name])
+        return cls(**{**values, **inner})
+
+
+@dataclass(frozen=True)
+class LmInputs:
+    """What the codec and the text front end decide about a model.
+
+    Args:
+        num_codebooks: K.
+        parts: see `LmConfig`; a small model takes pairs apart, a paper-size one joins them.
+        text_size: text tokens.
+        voice_dim: of the codec's utterance embedding, 0 without one.
+    """
+
+    num_codebooks: int
+    parts: tuple[int, ...]
+    text_size: int
+    voice_dim: int = 0
+
+
+def lm_config(kind: LmKind, size: str, inputs: LmInputs, pattern: Pattern | None = None) -> LmConfig:
+    """The shape of a size.
+
+    The paper's sizes: SoCodec's 12 x 1024 GPT-2 (193, 294 and 428 M for 1, 4 and 8 streams). Of QTTS only totals are told, 200 and
+    120 M; how they divide is our choice: a backbone of 12 x 1024 with 4 x 512 over codebooks after CSM, and 12 x 768.
+
+    Args:
+        kind: of the model.
+        size: "paper" or "small" (5 M or less).
+        inputs: of codec and text.
+        pattern: of the codebooks, by default delayed by 1 (parallel for the hierarchical model).
+
+    Raises:
+        ValueError: another kind or size.
+    """
+    if size not in ("paper", "small"):
+        raise ValueError(f'language models have the sizes "paper" and "small", got {size!r}')
+    pattern = pattern or (PARALLEL if kind == "hierarchical" else delayed(1))
+    parts = (math.prod(inputs.parts),) if size == "paper" else inputs.parts
+    plain = LmConfig("multi_stream", inputs.num_codebooks, parts, inputs.text_size, inputs.voice_dim, pattern=pattern)
+    if size == "small":
+        plain = replace(plain, backbone=_SMALL_BACKBONES[kind], table_dim=64 if len(parts) == 1 else 0, max_steps=640)
+    elif kind != "multi_stream":
+        plain = replace(plain, backbone=_PAPER_BACKBONES[kind])
+    return replace(plain, kind=kind, depth=(_PAPER_DEPTH if size == "paper" else _SMALL_DEPTH) if kind == "hierarchical" else None)
+
+
+_PAPER_BACKBONES: dict[str, TransformerConfig] = {
+    "multihead": TransformerConfig("llama", 12, 768, 12, 2176),
+    "hierarchical": TransformerConfig("llama", 12, 1024, 16, 2816),
+}
+_PAPER_DEPTH = TransformerConfig("llama", 4, 512, 8, 1408)
+_SMALL_BACKBONES: dict[str, TransformerConfig] = {
+    "multi_stream": TransformerConfig("gpt2", 6, 256, 4, 768, dropout=0.1),
+    "multihead": TransformerConfig("llama", 6, 256, 4, 448, dropout=0.1),
+    "hierarchical": TransformerConfig("llama", 5, 256, 4, 384, dropout=0.1),
+}
+_SMALL_DEPTH = TransformerConfig("llama", 2, 192, 4, 320, dropout=0.1)

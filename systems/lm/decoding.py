@@ -1,0 +1,202 @@
+"""One batch in flight: the step that is repeated, and the tensors it works on.
+
+Shape letters: B batch, K codebooks, T frames, J steps of a generation, V vocabulary, P parts of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from systems.layers.graphs import Acceleration, accelerated
+from systems.layers.sampling import penalised, sample
+from systems.lm.backbone import LanguageModel, LmBatch, Prefilled
+from systems.lm.requests import Generated, GenerationConfig
+from systems.lm.tokens import SPECIALS
+
+
+class Decoding:
+    """A batch in flight. Its tensors stay where they are, so that a captured step finds them again for the next batch.
+
+    Args:
+        model: in evaluation mode.
+        config: of the generation.
+        size: B.
+        columns: of the cache.
+        turns: J, the most steps.
+    """
+
+    def __init__(self, model: LanguageModel, config: GenerationConfig, size: int, columns: int, turns: int) -> None:
+        self._model, self._config, self._shape = model, config, model.config
+        shape, sampling = model.config, config.sampling
+        self.device = model.text.weight.device
+        books = shape.num_codebooks
+        self.turns = 0  # steps said
+        self._limit_turns = turns
+        self._exact = True  # the host knows how many columns to look at
+        self._first_column = 0
+
+        def numbers(*dims: int) -> Tensor:
+            return torch.zeros(dims, dtype=torch.int64, device=self.device)
+
+        self._tokens, self._said = numbers(size, books), numbers(turns, size, books)
+        self._layout, self._given = numbers(turns, size, books), numbers(turns, size, books)
+        self._uniform = torch.zeros(turns, size, books, len(shape.parts), device=self.device)
+        self._turn, self._column = numbers(1), numbers(1)
+        self._length, self._earliest = numbers(size), numbers(size)
+        self._ended = torch.zeros(size, dtype=torch.bool, device=self.device)
+        # The sizes of the parts' logits; only the first has BOS and EOS among them.
+        widths = [shape.parts[0] + SPECIALS, *shape.parts[1:]]
+        self._forbidden = torch.zeros(books, widths[0], device=self.device)
+        self._forbidden[:, shape.parts[0]] = -torch.inf
+        self._forbidden[1:, shape.parts[0] + 1] = -torch.inf
+        self._is_eos = torch.zeros(widths[0], dtype=torch.bool, device=self.device)
+        self._is_eos[-1] = True
+        self._eos = shape.eos
+        self._counts: list[Tensor] = []
+        if sampling.repetition_penalty != 1.0:
+            self._counts = [torch.zeros(size, books, width, device=self.device) for width in widths]
+        self._state = Prefilled(
+            model.transformer.new_cache(size, columns),
+            numbers(size),
+            numbers(size),
+            torch.zeros(size, shape.backbone.width, device=self.device, dtype=model.text.weight.dtype),
+            0,
+            False,
+        )
+        self._run: Callable[[], None] = self._step
+        self._completed: list[list[int]] = []
+        self._prompts: list[int] = []
+
+    def accelerate(self, how: Acceleration) -> None:
+        """Captures or compiles the step; `start` puts the buffers, which warming up has written to, right again."""
+        self._exact = False
+        with torch.inference_mode():
+            self._run = accelerated(self._step, how, self.device)
+
+    @torch.inference_mode()
+    def start(self, batch: LmBatch, seeds: Sequence[int], limits: Sequence[int]) -> None:
+        """Reads the requests and says the first step."""
+        model, shape = self._model, self._shape
+        prefix = model.prefix(batch)
+        begun = (prefix.inputs - 1).tolist()
+        self._prompts = batch.frames.tolist()
+        pattern, books, turns = shape.pattern, shape.num_codebooks, self._limit_turns
+        layout = pattern.layout(books, max(begun) + turns)
+        layouts = torch.stack([layout[:, b : b + turns].T for b in begun], dim=1)  # [J, B, K]
+        # What is known of a step: BOS where a codebook has not begun, the prompt's frames that a delay has left over.
+        ends = batch.frames.cpu()[None, :, None]
+        places = layouts.permute(1, 2, 0).clamp(0, max(batch.codes.shape[2] - 1, 0))  # [B, K, J]
+        codes = batch.codes.cpu() if batch.codes.shape[2] else batch.codes.new_zeros(len(begun), books, 1, device="cpu")
+        left_over = codes.gather(2, places).permute(2, 0, 1)
+        given = torch.where(layouts < 0, shape.bos, torch.where(layouts < ends, left_over, -1))
+        self._layout.copy_(layouts)
+        self._given.copy_(given)
+        draws = [torch.rand(turns, books, len(shape.parts), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        self._uniform.copy_(torch.stack(draws, dim=1))
+        self._length.copy_(torch.tensor(limits))
+        self._earliest.copy_(batch.frames + self._config.min_frames)
+        for tensor in (self._turn, self._said, self._ended, *self._counts):
+            tensor.zero_()
+        self._completed = [[pattern.completed(books, b + turn) for b in begun] for turn in range(turns + 1)]
+        self.turns = 0
+        state = model.prefill_into(self._state.cache, prefix)
+        self._state.padding.copy_(state.padding)
+        self._state.speech_from.copy_(state.speech_from)
+        self._state = Prefilled(state.cache, self._state.padding, self._state.speech_from, self._state.hidden, state.length, state.padded)
+        self._column.fill_(state.length)
+        self._first_column = state.length
+        self._say(state.hidden)
+        self.turns = 1
+
+    @torch.inference_mode()
+    def advance(self) -> None:
+        """One step of the model, and what it says."""
+        self._run()
+        self.turns += 1
+
+    @property
+    def exhausted(self) -> bool:
+        """No step is left, for no item."""
+        return self.turns >= self._limit_turns
+
+    def over(self) -> bool:
+        """Every frame of every item is whole; waits for the device."""
+        lengths = self._length.tolist()
+        completed, prompts = self._completed[self.turns], self._prompts
+        return all(length <= max(done, prompt) for done, length, prompt in zip(completed, lengths, prompts, strict=True))
+
+    def whole(self, item: int) -> int:
+        """Frames of an item that are whole so far, past its end perhaps."""
+        return self._completed[self.turns][item] - self._prompts[item]
+
+    def results(self) -> tuple[Generated, ...]:
+        """Of every item."""
+        return tuple(self.result(item) for item in range(self._length.shape[0]))
+
+    def result(self, item: int) -> Generated:
+        """What an item has said so far: its whole frames, up to its end."""
+        pattern, books = self._shape.pattern, self._shape.num_codebooks
+        length, prompt = int(self._length[item]), self._prompts[item]
+        said = self._said[: self.turns, item].cpu()  # [J, K]
+        layout = self._layout[: self.turns, item].cpu()
+        frames = max(0, min(self._completed[self.turns][item], length) - prompt)
+        codes = torch.zeros(books, frames + 1, dtype=torch.int64)  # the last one takes everything that is not wanted
+        where = torch.where((layout >= prompt) & (layout < prompt + frames), layout - prompt, frames)
+        codes.scatter_(1, where.T, said.T)
+        steps = pattern.steps(books, length) - pattern.begun(books, prompt)
+        return Generated(codes[:, :frames].contiguous(), "end" if bool(self._ended[item]) else "length", min(steps, self.turns))
+
+    def _step(self) -> None:
+        """On the device from end to end; in place, so that it may be captured."""
+        seen = self._first_column + self.turns if self._exact else None
+        hidden = self._model.step(self._state, self._tokens, self._column, seen)
+        self._column.add_(1)
+        self._say(hidden)
+
+    def _say(self, hidden: Tensor) -> None:
+        frames = self._layout.index_select(0, self._turn)[0]
+        given = self._given.index_select(0, self._turn)[0]
+        chosen = self._model.emit(hidden, self._choose)
+        ends = (chosen[:, 0] == self._eos) & (given[:, 0] < 0) & ~self._ended & (frames[:, 0] < self._length)
+        self._length.copy_(torch.where(ends, frames[:, 0], self._length))
+        self._ended.logical_or_(ends)
+        tokens = torch.where(given < 0, chosen, given)
+        tokens = torch.where(frames >= self._length[:, None], self._eos, tokens)
+        self._said.index_copy_(0, self._turn, tokens[None])
+        self._tokens.copy_(tokens)
+        if self._counts:
+            self._count(tokens, given < 0)
+        self._turn.add_(1)
+
+    def _choose(self, logits: Tensor, first: int, part: int) -> Tensor:
+        """See `systems.lm.tokens.Choose`."""
+        books = slice(first, first + logits.shape[1])
+        logits = logits.float()
+        if self._counts:
+            logits = penalised(logits, self._counts[part][:, books] > 0, self._config.sampling.repetition_penalty)
+        if part == 0:
+            logits = logits + self._forbidden[books]
+            if self._config.min_frames:
+                early = self._layout.index_select(0, self._turn)[0, :, 0] < self._earliest
+                logits = torch.where(early[:, None, None] & self._is_eos, -torch.inf, logits)
+        uniform = self._uniform.index_select(0, self._turn)[0, :, books, part]
+        return sample(logits, uniform, self._config.sampling)
+
+    def _count(self, tokens: Tensor, drawn: Tensor) -> None:
+        """Takes ``tokens [B, K]`` into the counts where the model ``drawn`` them, and those that leave the window out."""
+        self._add(tokens, drawn, 1.0)
+        window = self._config.sampling.repetition_window
+        if window:
+            back = (self._turn - window).clamp(min=0)
+            old = self._said.index_select(0, back)[0]
+            self._add(old, (self._given.index_select(0, back)[0] < 0) & (self._turn >= window), -1.0)
+
+    def _add(self, tokens: Tensor, wanted: Tensor, amount: float) -> None:
+        weight = (wanted & (tokens < self._shape.codebook_size)).float() * amount
+        places = tokens.clamp(max=self._shape.codebook_size - 1)
+        first = self._shape.parts[0]
+        for counts, place in zip(self._counts, (places % first, places // first), strict=False):
+            counts.scatter_add_(2, place[..., None], weight[..., None])

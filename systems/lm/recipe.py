@@ -1,0 +1,213 @@
+"""How the language models are trained: codes of a frozen codec, whole utterances with their text."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from systems.lm.backbone import LmBatch
+from systems.lm.checkpoint import FAMILIES, exported
+from systems.lm.codes import CodecChoice, code_source, unpacked
+from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
+from systems.lm.hierarchical import HierarchicalLm
+from systems.lm.models import build_lm
+from systems.lm.objective import LmLoss
+from systems.lm.patterns import PARALLEL, Pattern
+from systems.lm.tokens import WholeTokens
+from systems.training.faults import BadRecordings
+from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
+from systems.tts.text import front_end
+
+
+@dataclass(frozen=True)
+class LmTraining:
+    """Choices of a training run that leave the model's shape alone.
+
+    Args:
+        batch_size: utterances a step.
+        utterance_s: longest of them.
+        transcribed_only: leave recordings without a text out; else they teach what speech is like, without words.
+        languages: only these, if any are named; the small size's text front end reads the two.
+        text_dropout: share of the utterances whose text is withheld: what is validated is speech without its words, since held-out
+            recordings come without a text.
+        depth_fraction: of the frames that the hierarchical model's decoder is trained on.
+        first_weight: of codebook 0 in the hierarchical model's loss.
+        learning_rate: at the peak.
+        weight_decay: of AdamW.
+    """
+
+    batch_size: int = 16
+    utterance_s: float = 12.0
+    transcribed_only: bool = True
+    languages: tuple[str, ...] = ("en", "zh")
+    text_dropout: float = 0.1
+    depth_fraction: float = 0.25
+    first_weight: float = 0.5
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+
+
+PAPER_TRAINING = LmTraining(batch_size=64, utterance_s=20.0, languages=(), text_dropout=0.0, depth_fraction=1 / 16, learning_rate=3e-4)
+
+
+class LmRecipe:
+    """Trains a language model over the codes of a codec.
+
+    Args:
+        kind: "multi_stream" (over SoCodec), "multihead" or "hierarchical" (over QDAC).
+        size: "small" or "paper".
+        delay: d of the pattern; the hierarchical model has none.
+        num_codebooks: the first so many of QDAC's.
+        frame_rate: of QDAC, 25 or 50 Hz.
+        frame_ms: of SoCodec, 40, 120 or 240.
+        quantizer: of SoCodec.
+        codec_checkpoint: a safetensors file of the codec; the bundled one by default.
+        ssl: what computes SoCodec's features, see `SocodecCodec`.
+        tokenizer: of the text, for the paper's size, see `systems.tts.text`.
+        config: shape other than the size's.
+        training: choices other than the size's.
+        seed: of the initial weights.
+
+    Raises:
+        FileNotFoundError: no codec, or no tokenizer.
+        ValueError: impossible parameters.
+    """
+
+    players = ("model",)
+
+    def __init__(
+        self,
+        kind: LmKind = "multi_stream",
+        size: str = "small",
+        delay: int = 1,
+        num_codebooks: int = 8,
+        frame_rate: int = 25,
+        frame_ms: int = 120,
+        quantizer: str = "opq",
+        codec_checkpoint: str | None = None,
+        ssl: str | None = None,
+        tokenizer: str | None = None,
+        config: LmConfig | None = None,
+        training: LmTraining | None = None,
+        seed: int = 0,
+    ) -> None:
+        if kind not in FAMILIES:
+            raise ValueError(f"kind is one of {', '.join(FAMILIES)}; got {kind!r}")
+        self.kind, self.size, self.family = kind, size, FAMILIES[kind]
+        self.training = training or (PAPER_TRAINING if size == "paper" else LmTraining())
+        self.front_end = front_end("bpe" if size == "paper" else "symbols", tokenizer)
+        choice = CodecChoice(num_codebooks, frame_rate, frame_ms, quantizer, codec_checkpoint, ssl)
+        self.source = code_source("socodec" if kind == "multi_stream" else "qdac", size, choice)
+        self.sample_rate = self.source.sample_rate
+        inputs = LmInputs(self.source.num_codebooks, self.source.parts, self.front_end.vocabulary_size, self.source.voice_dim)
+        self.config = config or lm_config(kind, size, inputs, PARALLEL if kind == "hierarchical" else Pattern("delay", delay))
+        _check(self.config, inputs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = build_lm(self.config)
+        if isinstance(self.model, HierarchicalLm):
+            self.model.depth_fraction, self.model.first_weight = self.training.depth_fraction, self.training.first_weight
+        entries = self.source.entries()
+        if isinstance(self.model.tokens, WholeTokens) and entries is not None and entries.shape[2] == self.config.table_dim:
+            self.model.tokens.tables.start_from(entries)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The language model; the codec is frozen and comes from its own file."""
+        return {"model": self.model}
+
+    def parameters(self, player: str) -> list[nn.Parameter]:
+        """All of them."""
+        return list(self.model.parameters())
+
+    def optimiser(self, player: str) -> OptimiserSpec:
+        """A cosine over the run."""
+        choices = self.training
+        return OptimiserSpec(
+            choices.learning_rate, betas=(0.9, 0.95), weight_decay=choices.weight_decay, warmup_steps=200, schedule="cosine", clip_norm=1.0
+        )
+
+    def averaged(self) -> Sequence[str]:
+        """The model."""
+        return ("model",)
+
+    def wants(self) -> Mapping[str, BatchSpec]:
+        """Whole utterances with their codes."""
+        choices = self.training
+        codes = Derived("codes", self.source.hop, self.source.frames, padded=False)
+        spec = BatchSpec(
+            choices.batch_size,
+            choices.utterance_s,
+            whole=True,
+            with_text=choices.transcribed_only,
+            languages=choices.languages,
+            derived=(codes,),
+        )
+        return {"utterances": spec}
+
+    def losses(self, player: str, batch: Mapping[str, Batch], step: int, generator: torch.Generator) -> Losses:
+        """The model's cross-entropy, and that of its first and last codebook."""
+        found = batch["utterances"]
+        withheld = torch.rand(len(found.texts), generator=generator) < self.training.text_dropout
+        texts = ["" if hide else text for text, hide in zip(found.texts, withheld.tolist(), strict=True)]
+        loss = self.model.loss(self._batch(found.derived["codes"], found.lengths, texts, found.languages), generator)
+        parts = {"entropy": loss.codebooks.mean(), "first": loss.codebooks[0], "last": loss.codebooks[-1]}
+        return Losses(loss.total, parts)
+
+    def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
+        """Cross-entropy of whole utterances without their text, in nats per token: of all codebooks, and of the first."""
+        generator = torch.Generator().manual_seed(0)
+        found: list[LmLoss] = []
+        for audio in audios:
+            frames = self.source.frames(audio)
+            if frames.shape[0]:
+                lengths = torch.tensor([audio.shape[0]], device=audio.device)
+                found.append(self.model.loss(self._batch(frames[None], lengths, [""], [""]), generator))
+        if not found:
+            return {}
+        means = torch.stack([loss.codebooks for loss in found]).mean(dim=0)
+        return {"entropy": float(means.mean()), "first": float(means[0])}
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The language model alone, in float16 for the small size; the metadata name the codec and the text front end."""
+        metadata = {
+            "family": self.family,
+            "size": self.size,
+            "kind": self.kind,
+            "config": json.dumps(self.config.to_dict()),
+            "codec": self.source.digest,
+            "front_end": self.front_end.identity,
+        }
+        return exported(self.model, torch.float16 if self.size == "small" else torch.float32), metadata
+
+    def _batch(self, frames: Tensor, lengths: Tensor, texts: Sequence[str], languages: Sequence[str]) -> LmBatch:
+        """Of derived ``frames [B, T, D]`` and int64 ``lengths [B]`` in samples."""
+        device = frames.device
+        tokens = [torch.tensor(self._tokens(t, language), dtype=torch.int64) for t, language in zip(texts, languages, strict=True)]
+        text = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+        sizes = torch.tensor([row.shape[0] for row in tokens])
+        made = unpacked(frames, self.source)
+        return LmBatch(text.to(device), sizes.to(device), made.codes, lengths // self.source.hop, made.voice)
+
+    def _tokens(self, text: str, language: str) -> list[int]:
+        if not text:
+            return []
+        try:
+            return list(self.front_end.encode(text, language).ids)
+        except (ValueError, RuntimeError) as error:
+            raise BadRecordings(f"a text of the training data cannot be read: {text!r} ({language or 'no language'}): {error}") from error
+
+
+def _check(config: LmConfig, inputs: LmInputs) -> None:
+    """That a shape of one's own goes with codec and text."""
+    size = math.prod(inputs.parts)
+    found = (config.num_codebooks, config.codebook_size, config.text_size, config.voice_dim)
+    if found != (inputs.num_codebooks, size, inputs.text_size, inputs.voice_dim):
+        raise ValueError(
+            f"the model was shaped for {found[0]} codebooks of {found[1]}, {found[2]} text tokens and embeddings of {found[3]} numbers; "
+            f"codec and text have {inputs.num_codebooks} of {size}, {inputs.text_size} and {inputs.voice_dim}"
+        )
