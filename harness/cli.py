@@ -45,7 +45,7 @@ Every setting is key=value; `harness run --show-config` prints them all with the
 TRAIN_HELP = """\
   harness train system=NAME data=MANIFEST [key=value ...]
 
-  system=NAME       what to train: a variant (`harness list systems`) whose family can be trained
+  system=NAME       what to train: a variant (`harness list systems`) whose family can be trained, or a part by itself (speech_encoder)
   data=PATH         manifest (CSV, JSONL) or corpus folder, as `harness run dataset.root=PATH` takes it
   valid=PATH        held-out recordings; without it held_out=8 of the data are kept back
   out=DIR           where everything goes (runs/train-SYSTEM-DIGEST); holds checkpoint.safetensors, model.safetensors, log.csv, curve.png

@@ -36,6 +36,8 @@ SYSTEMS = {
     "qdac": "systems.qdac.adapter:QdacCodec",
     "mel_vocoder": "systems.socodec.mel_vocoder:MelVocoder",
     "socodec": "systems.socodec.adapter:SocodecCodec",
+    "qtts": "systems.tts.qtts:Qtts",
+    "socodec_tts": "systems.tts.socodec_tts:SocodecTts",
 }
 
 SUITES = {
@@ -44,6 +46,7 @@ SUITES = {
     "stream_prefix": ("suites.stream_prefix:StreamPrefixSuite", "SoCodec, Figure 4: the first b streams of ordered and other quantizers"),
     "quantizer_ablation": ("suites.quantizer_ablation:QuantizerAblationSuite", "SoCodec, Figure 5: quantizers in analysis-synthesis"),
     "zero_shot": ("suites.zero_shot:ZeroShotSuite", "synthesis: words, voice, opinion and speed of text-to-speech with voice prompts"),
+    "delay_sweep": ("suites.delay_sweep:DelaySweepSuite", "SoCodec, Figure 6: words and voice against the delay between streams"),
     "semantic_ablation": ("suites.semantic_ablation:SemanticAblationSuite", "SoCodec, Table 2: semantic features and loss"),
 }
 

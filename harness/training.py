@@ -28,7 +28,10 @@ from harness.recipes import build_recipe, known_parameters
 from harness.torchaudio import ensure_torchaudio
 
 NOTES = "training.json"
-USE_ONLY = ("checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed")
+USE_ONLY = (
+    "checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed", "temperature", "top_k", "top_p",
+    "repetition_penalty", "max_s", "chunk_ms", "acceleration",
+)  # fmt: skip
 """Parameters of a system's YAML that concern its use and say nothing about its training."""
 
 

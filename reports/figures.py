@@ -133,6 +133,9 @@ def _abscissa(summary: Summary, row: Row, x: str) -> tuple[float, float, float] 
     if x.startswith("settings."):
         value = parsed_settings(row.settings).get(x.removeprefix("settings."))
         return (float(value),) * 3 if isinstance(value, int | float) else None
+    if x.startswith("config."):
+        configured = dict(row.facts.configured).get(x.removeprefix("config."))
+        return None if configured is None else (configured,) * 3
     column = summary.column(x)
     cell = _printed(row.cells[column.key], column) if column else None
     if cell is None or cell.value is None:
@@ -141,8 +144,9 @@ def _abscissa(summary: Summary, row: Row, x: str) -> tuple[float, float, float] 
 
 
 def _axis_label(summary: Summary, x: str) -> str:
-    if x.startswith("settings."):
-        return x.removeprefix("settings.").replace("_", " ")
+    for kind in ("settings.", "config."):
+        if x.startswith(kind):
+            return x.removeprefix(kind).replace("_", " ")
     column = summary.column(x)
     return "" if column is None else printable(heading(column.name, column.shown_unit, Better.NEITHER))
 
@@ -152,7 +156,8 @@ def _plot(panel: Panel, points: Sequence[_Point], labels: Sequence[str]) -> None
     for p in points:
         # One adapter may hold many codecs: opus6 and opus16 are one of them at two rates, g722 beside them is another. What is run under
         # several settings is a curve of its own: qdac8 at 1 to 8 codebooks and qdac16 at 1 to 16.
-        stem = p.row.facts.label if p.row.variant else re.sub(r"\d+$", "", p.row.facts.label)
+        # A letter names what the number counts: socodec120_tts_d0 is socodec120_tts with another delay.
+        stem = p.row.facts.label if p.row.variant else re.sub(r"_[a-z]\d+$|\d+$", "", p.row.facts.label)
         families.setdefault((p.row.facts.family or p.row.facts.label, p.row.facts.size, stem), []).append(p)
     for family in families.values():
         # One system at several rates (or under several settings) is a curve.

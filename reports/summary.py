@@ -126,7 +126,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class SystemFacts:
-    """What is known of a system beside its numbers (`harness.api.SystemInfo`, from the manifest)."""
+    """What is known of a system beside its measurements (`harness.api.SystemInfo` and its configuration, from the manifest)."""
 
     label: str
     family: str = ""
@@ -141,6 +141,7 @@ class SystemFacts:
     device: str = ""
     precision: str = ""
     tools: str = ""
+    configured: tuple[tuple[str, float], ...] = ()
 
     @property
     def random(self) -> bool:

@@ -200,6 +200,9 @@ def _facts(label: str, manifest: Mapping[str, Any]) -> SystemFacts:
         num_parameters=int(info.get("num_parameters") or 0),
         sample_rate=int(info.get("sample_rate") or 0),
         tools=", ".join(f"{name} {version}" for name, version in info.get("tools") or ()),
+        configured=tuple(
+            (k, float(v)) for k, v in sorted((info.get("config") or {}).items()) if isinstance(v, int | float) and not isinstance(v, bool)
+        ),
     )
 
 

@@ -27,7 +27,8 @@ class Curve:
 
     Args:
         title: of the figure.
-        x: metric name, or ``settings.<name>``.
+        x: metric name, ``settings.<name>``, or ``config.<name>``: a number of the system's own configuration, such as a delay it was
+            trained with.
         y: metric names, one panel each.
         log_x: logarithmic x axis.
     """

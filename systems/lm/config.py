@@ -119,7 +119,7 @@ def lm_config(kind: LmKind, size: str, inputs: LmInputs, pattern: Pattern | None
 
     Args:
         kind: of the model.
-        size: "paper" or "small" (5 M or less).
+        size: "paper" or "small" (about 5 M).
         inputs: of codec and text.
         pattern: of the codebooks, by default delayed by 1 (parallel for the hierarchical model).
 

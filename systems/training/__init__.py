@@ -4,6 +4,8 @@ TRAINERS = {
     "qdac": "systems.qdac.recipe:QdacRecipe",
     "socodec": "systems.socodec.recipe:SocodecRecipe",
     "mel_vocoder": "systems.socodec.vocoder_recipe:WaveVocoderRecipe",
+    "qtts": "systems.lm.recipe:LmRecipe",
+    "socodec_tts": "systems.lm.recipe:LmRecipe",
     "speech_encoder": "systems.speech_encoder.recipe:SpeechEncoderRecipe",
 }
 """Registry family to "module:attr" of its recipe; third parties join by entry points in the group ``harness.trainers``."""

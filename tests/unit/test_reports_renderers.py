@@ -268,6 +268,16 @@ def test_figures_are_xml_and_take_dollars_literally(run: Any) -> None:
     assert figures.draw_all(summarise(run, QUICK)) == (drawing,)
 
 
+def test_figures_against_the_configuration(run: Any) -> None:
+    run.manifest["suite"]["curves"] = [{"title": "t", "x": "config.delay", "y": ["stoi"], "log_x": False}]
+    assert figures.draw_all(summarise(run, QUICK)) == ()
+    for delay, info in enumerate(run.manifest["systems"].values()):
+        info["config"] = {"delay": delay, "quantizer": "opq", "semantic": True}
+    (drawing,) = figures.draw_all(summarise(run, QUICK))
+    assert ">delay<" in drawing.svg
+    assert all(name == "delay" for facts in summarise(run, QUICK).facts for name, _ in facts.configured)
+
+
 def test_figure_without_points_is_left_out(run: Any) -> None:
     run.manifest["suite"]["curves"] = [{"title": "t", "x": "settings.codebooks", "y": ["stoi"], "log_x": False}]
     assert figures.draw_all(summarise(run, QUICK)) == ()

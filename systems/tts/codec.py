@@ -1,0 +1,83 @@
+"""A codec as a language model speaks through it: what it hears in a prompt, and how it is decoded, whole or as codes come.
+
+Shape letters: K codebooks, T frames, N samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.api import Audio, CodecSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """What a codec takes from a prompt.
+
+    Args:
+        codes: int64 ``[K, T]``, of codecs whose codes hold the voice.
+        embedding: ``[D]``, of codecs with an utterance embedding.
+    """
+
+    codes: Tensor | None = None
+    embedding: Tensor | None = None
+
+
+class Pieces(Protocol):
+    """One utterance in decoding."""
+
+    def push(self, codes: Tensor, last: bool) -> Tensor | None:
+        """Samples ``[n]`` that became certain with ``codes [K, t]``, those behind the ones before; None where there are none."""
+        ...
+
+
+class SpeakingCodec(Protocol):
+    """A frozen codec on its device."""
+
+    spec: CodecSpec
+    parts: tuple[int, ...]
+    """Sizes of the parts of an index, first part fastest, see `systems.lm.config.LmConfig`."""
+    voice_dim: int
+    digest: str
+    """Of every weight that the codes depend on, as a language model's checkpoint names it."""
+    digests: tuple[str, ...]
+    """Of every weight there is."""
+    num_parameters: int
+    description: str
+
+    def heard(self, samples: Tensor) -> Voice:
+        """What is taken from a prompt ``samples [N]`` at the codec's rate; its last partial frame is left out."""
+        ...
+
+    def decode(self, codes: Tensor, voice: Voice) -> Tensor:
+        """Audio ``[T x hop]`` of ``codes [K, T]``."""
+        ...
+
+    def pieces(self, voice: Voice) -> Pieces:
+        """The same as it comes; joined it equals `decode` up to rounding."""
+        ...
+
+    def resynthesize(self, samples: Tensor) -> Tensor:
+        """``samples [N]`` coded and decoded, ``[N]``."""
+        ...
+
+
+def mono_at(audio: Audio, sample_rate: int) -> Tensor:
+    """Channels averaged, then resampled: float32 ``[N]``. Prompts come at rates of their own."""
+    import soxr
+
+    mono = audio.samples.mean(axis=0)
+    if audio.sample_rate != sample_rate and mono.size:
+        mono = soxr.resample(mono, audio.sample_rate, sample_rate, quality="VHQ")
+    return torch.from_numpy(np.array(mono, dtype=np.float32))  # a copy: the caller's samples stay as they are
+
+
+def in_frames(samples: Tensor, hop: int) -> Tensor:
+    """``[1, T x hop]``: ``samples [N]`` with zeros behind, up to a whole frame, one at least."""
+    frames = max(1, -(-samples.shape[0] // hop))
+    return torch.nn.functional.pad(samples, (0, frames * hop - samples.shape[0]))[None]

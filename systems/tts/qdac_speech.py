@@ -1,0 +1,106 @@
+"""QDAC as a language model speaks through it: the voice lies in the codes of the prompt.
+
+Shape letters: K codebooks, T frames, N samples.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.api import CodecSpec
+from systems.checkpoints import digest
+from systems.qdac.checkpoint import exported, load
+from systems.qdac.config import QdacConfig
+from systems.qdac.model import QdacModel
+from systems.tts.codec import Voice, in_frames
+from systems.tts.pieces import Piecewise, Reach, reach_of
+
+
+class QdacSpeech:
+    """The first ``num_codebooks`` of a QDAC.
+
+    Args:
+        model: in evaluation mode.
+        num_codebooks: K.
+        weights_digest: of the model.
+        device: "cpu", "cuda", ...
+
+    Raises:
+        ValueError: fewer codebooks than asked for.
+    """
+
+    voice_dim = 0
+
+    def __init__(self, model: QdacModel, num_codebooks: int, weights_digest: str, device: str) -> None:
+        shape = model.config
+        if not 1 <= num_codebooks <= shape.num_codebooks:
+            raise ValueError(f"asked for {num_codebooks} codebooks of a QDAC with {shape.num_codebooks}")
+        self._model, self._device = model.to(device), device
+        self.parts: tuple[int, ...] = (shape.codebook_size,)
+        self.spec = CodecSpec(shape.sample_rate, shape.hop, (shape.codebook_size,) * num_codebooks, prefix_decodable=True)
+        self.digest = weights_digest
+        self.digests: tuple[str, ...] = (weights_digest,)
+        self.num_parameters = sum(p.numel() for p in model.parameters())
+        self.description = f"QDAC {num_codebooks} x {shape.codebook_size} at {shape.frame_rate_hz:g} Hz"
+
+    def heard(self, samples: Tensor) -> Voice:
+        """See `SpeakingCodec.heard`."""
+        count = samples.shape[0] // self.spec.hop_length
+        if not count:
+            return Voice()
+        whole = samples[None, : count * self.spec.hop_length].to(self._device)
+        return Voice(codes=self._model.encode(whole, self.spec.num_codebooks)[0])
+
+    def decode(self, codes: Tensor, voice: Voice) -> Tensor:
+        """See `SpeakingCodec.decode`; codes tell everything."""
+        return self._model.decode(codes[None].to(self._device))[0].float()
+
+    def pieces(self, voice: Voice) -> _QdacPieces:
+        """See `SpeakingCodec.pieces`."""
+        return _QdacPieces(self._model, Piecewise(self._model.decoder, self.spec.hop_length, self._reach), self._device)
+
+    def resynthesize(self, samples: Tensor) -> Tensor:
+        """See `SpeakingCodec.resynthesize`."""
+        whole = in_frames(samples, self.spec.hop_length).to(self._device)
+        return self._model.decode(self._model.encode(whole, self.spec.num_codebooks))[0, : samples.shape[0]].float()
+
+    @cached_property
+    def _reach(self) -> Reach:
+        return reach_of(self._model.decoder, self._model.config.latent_dim, self._device)
+
+
+class _QdacPieces:
+    def __init__(self, model: QdacModel, decoder: Piecewise, device: str) -> None:
+        self._model, self._decoder, self._device = model, decoder, device
+
+    def push(self, codes: Tensor, last: bool) -> Tensor | None:
+        """See `Pieces.push`."""
+        latent = self._model.quantizer.decode(codes[None].to(self._device)) if codes.shape[1] else None
+        found = self._decoder.push(latent, last)
+        return None if found is None else found[0].float()
+
+
+def trained_qdac(path: Path, num_codebooks: int, frame_rate: int, device: str) -> QdacSpeech:
+    """From its file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: no QDAC, or another than asked for.
+    """
+    loaded = load(path)
+    found = loaded.model.config.frame_rate_hz
+    if round(found, 3) != frame_rate:
+        raise ValueError(f"{path} has {found:g} frames a second, asked were {frame_rate}")
+    return QdacSpeech(loaded.model, num_codebooks, loaded.digest, device)
+
+
+def random_qdac(config: QdacConfig, num_codebooks: int, seed: int, device: str) -> QdacSpeech:
+    """Untrained, for timing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = QdacModel(config).eval().requires_grad_(False)
+    return QdacSpeech(model, num_codebooks, digest(exported(model, torch.float32)), device)

@@ -1,0 +1,138 @@
+"""QTTS: a hierarchical or a delayed multihead language model that continues the QDAC codes of a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from systems.qdac.adapter import QdacCodec
+from systems.qdac.config import QdacConfig, qdac_config
+from systems.tts.adapter import LmSpeaker
+from systems.tts.variant import BUNDLED, DEFAULT_DELAY, LmVariant, check_weights
+
+if TYPE_CHECKING:
+    from systems.lm.config import LmConfig
+
+Kind = Literal["hierarchical", "multihead"]
+
+
+class Qtts(LmSpeaker):
+    """QTTS ("Quantize More, Lose Less", section on TTS): prompt text and target text, the prompt's codes, and on from there.
+
+    Args:
+        kind: "hierarchical" or "multihead".
+        size: "small" (bundled) or "paper" (needs ``checkpoint``, ``codec_checkpoint`` and ``tokenizer``, or ``weights="random"``).
+        delay: frames from codebook to codebook, 0 to 3; of the multihead model.
+        num_codebooks: of QDAC, the first so many.
+        frame_rate: of QDAC, 25 or 50 Hz.
+        checkpoint: a safetensors file of `harness train`; the bundled one by default.
+        codec_checkpoint: of QDAC; the bundled one by default.
+        tokenizer: of the paper size's text, see `systems.tts.text`.
+        weights: "trained" or "random".
+        config: shape of the language model, for random weights.
+        codec_config: shape of QDAC, for random weights.
+        temperature, top_k, top_p, repetition_penalty: see `systems.layers.sampling.SamplingConfig`.
+        max_s: seconds after which an utterance is cut.
+        chunk_ms: of a stream.
+        device, precision, acceleration: see `systems.tts.synthesizer.Speaking`.
+        seed: of random weights.
+        training_seed: which of several trainings, for bundled weights.
+
+    Raises:
+        ValueError: impossible parameters, or files that do not fit them or one another.
+        FileNotFoundError: no such file.
+        RuntimeError: the tokenizer's package is not installed.
+    """
+
+    def __init__(
+        self,
+        kind: Kind = "hierarchical",
+        size: str = "small",
+        delay: int = DEFAULT_DELAY,
+        num_codebooks: int = 8,
+        frame_rate: int = 25,
+        checkpoint: str | Path | None = None,
+        codec_checkpoint: str | Path | None = None,
+        tokenizer: str | Path | None = None,
+        weights: str = "trained",
+        config: LmConfig | None = None,
+        codec_config: QdacConfig | None = None,
+        temperature: float = 0.8,
+        top_k: int = 50,
+        top_p: float = 0.95,
+        repetition_penalty: float = 1.0,
+        max_s: float = 20.0,
+        chunk_ms: int = 200,
+        device: str = "cpu",
+        precision: Literal["float32", "bfloat16"] = "float32",
+        acceleration: Literal["off", "compile", "graph"] = "off",
+        seed: int = 0,
+        training_seed: int = 0,
+    ) -> None:
+        variant = _variant(kind, size, delay, num_codebooks, frame_rate, training_seed)
+        named = {"checkpoint": checkpoint, "codec_checkpoint": codec_checkpoint}
+        check_weights(weights, named, shaped=config is not None or codec_config is not None)
+        trained, codec_path = weights == "trained", _codec_path(size, frame_rate, codec_checkpoint)
+        if trained and (reason := variant.unnamed(checkpoint, tokenizer, [] if codec_path else ["codec_checkpoint"])):
+            raise ValueError(reason)
+        if trained and (reason := variant.absent(checkpoint, tokenizer)):
+            raise FileNotFoundError(reason)
+
+        from systems.layers.sampling import SamplingConfig
+        from systems.tts.model import Wanted, random_model, trained_model
+        from systems.tts.qdac_speech import random_qdac, trained_qdac
+        from systems.tts.synthesizer import Identity, LmSynthesizer, Speaking, continued
+
+        sampling = SamplingConfig(temperature, top_k, top_p, repetition_penalty)
+        speaking = Speaking(sampling, max_s, chunk_ms, device, precision, acceleration)
+        wanted, path = Wanted(kind, size, variant.delay, tokenizer), variant.path(checkpoint)
+        if trained:
+            assert path is not None and codec_path is not None  # `LmVariant.unnamed` has said so
+            codec = trained_qdac(codec_path, num_codebooks, frame_rate, device)
+            model = trained_model(path, wanted, codec)
+        else:
+            shape = codec_config or qdac_config(size, num_codebooks, frame_rate)
+            codec = random_qdac(shape, shape.num_codebooks, seed, device)
+            model = random_model(wanted, codec, config, seed)
+        told = "QTTS hierarchical" if kind == "hierarchical" else f"QTTS multihead with delay {delay}"
+        self._synthesizer = LmSynthesizer(Identity("qtts", told, size, weights), model, codec, continued, speaking)
+
+    @classmethod
+    def missing(
+        cls,
+        kind: Kind = "hierarchical",
+        size: str = "small",
+        delay: int = DEFAULT_DELAY,
+        num_codebooks: int = 8,
+        frame_rate: int = 25,
+        checkpoint: str | Path | None = None,
+        codec_checkpoint: str | Path | None = None,
+        tokenizer: str | Path | None = None,
+        weights: str = "trained",
+        training_seed: int = 0,
+        **rest: object,
+    ) -> str | None:
+        """Why this variant cannot be built here, or None."""
+        if weights == "random":
+            return None
+        variant = _variant(kind, size, delay, num_codebooks, frame_rate, training_seed)
+        lacking = [] if _codec_path(size, frame_rate, codec_checkpoint) else ["codec_checkpoint"]
+        if reason := variant.unnamed(checkpoint, tokenizer, lacking) or variant.absent(checkpoint, tokenizer):
+            return reason
+        return QdacCodec.missing(size, num_codebooks, frame_rate, codec_checkpoint)
+
+
+def _variant(kind: Kind, size: str, delay: int, num_codebooks: int, frame_rate: int, training_seed: int) -> LmVariant:
+    if kind not in get_args(Kind):
+        raise ValueError(f"QTTS is {' or '.join(get_args(Kind))}, got {kind!r}")
+    if kind == "hierarchical" and delay != DEFAULT_DELAY:
+        raise ValueError(f'the hierarchical model says whole frames and has no delay, got delay={delay}; kind="multihead" has one')
+    kept = (num_codebooks, frame_rate) == (8, 25)
+    return LmVariant(f"qtts_{kind}", size, None if kind == "hierarchical" else delay, training_seed, bundled=kept)
+
+
+def _codec_path(size: str, frame_rate: int, checkpoint: str | Path | None) -> Path | None:
+    """As the recipe chooses it."""
+    if checkpoint is not None:
+        return Path(checkpoint)
+    return BUNDLED / ("qdac8_25hz_small.safetensors" if frame_rate == 25 else "qdac16_small.safetensors") if size == "small" else None

@@ -1,0 +1,135 @@
+"""SoCodec as a language model speaks through it: the voice is an utterance embedding of the prompt.
+
+Shape letters: B batch, K streams, T frames, N samples, D width of the codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from harness.api import CodecSpec
+from systems.checkpoints import digest_of
+from systems.socodec.config import MEL_PER_FEATURE, SAMPLE_RATE
+from systems.socodec.mel import HOP, NUM_BANDS, MelFrames
+from systems.socodec.model import SocodecModel
+from systems.socodec.parts import Parts
+from systems.socodec.wave_vocoder import Controls, Pitch, WaveVocoder
+from systems.tts.codec import Voice, in_frames
+from systems.tts.pieces import Network, Piecewise, Reach, pushed, reach_of
+
+_Stage = tuple[Network, int, Reach]
+
+
+class SocodecSpeech:
+    """A SoCodec with its vocoder.
+
+    Args:
+        parts: of it, trained or random.
+        device: "cpu", "cuda", ...
+    """
+
+    def __init__(self, parts: Parts, device: str) -> None:
+        self._model = parts.model.to(device)
+        self._features = None if parts.features is None else parts.features.to(device)
+        self._vocoder, self._mel, self._device = parts.vocoder.model.to(device), MelFrames().to(device), device
+        shape = parts.model.config
+        self.parts = shape.sizes if shape.index_order == "first_fastest" else tuple(reversed(shape.sizes))
+        self.voice_dim = shape.width
+        self.spec = CodecSpec(SAMPLE_RATE, shape.hop, (shape.stream_size,) * shape.num_streams, prefix_decodable=True)
+        self.digests = parts.digests
+        self.digest = digest_of(parts.digests[:-1])  # the last one is the vocoder's, which codes do not depend on
+        self.num_parameters = sum(parts.counts().values())
+        self.description = f"SoCodec {shape.num_streams} x {shape.stream_size} every {shape.frame_ms:g} ms and a {parts.vocoder.name}"
+
+    def heard(self, samples: Tensor) -> Voice:
+        """See `SpeakingCodec.heard`; whole code frames are listened to, as in training, one at least."""
+        hop = self.spec.hop_length
+        whole = samples[None, : samples.shape[0] // hop * hop] if samples.shape[0] >= hop else in_frames(samples, hop)
+        return Voice(embedding=self._model.embed(self._mel(whole.to(self._device)))[0].float())
+
+    def decode(self, codes: Tensor, voice: Voice) -> Tensor:
+        """See `SpeakingCodec.decode`."""
+        mel = self._model.decode(codes[None].to(self._device), _embedding(voice)).mel
+        audio: Tensor = self._vocoder(mel)
+        return audio[0].float()
+
+    def pieces(self, voice: Voice) -> _SocodecPieces:
+        """See `SpeakingCodec.pieces`."""
+        (rate, reach), vocoder = self._codec_reach, self._vocoder_stages
+        stages = [(_mel_decoder(self._model, _embedding(voice)), rate, reach), *vocoder]
+        return _SocodecPieces(self._model, [Piecewise(*stage) for stage in stages], self._device)
+
+    def resynthesize(self, samples: Tensor) -> Tensor:
+        """See `SpeakingCodec.resynthesize`."""
+        whole = in_frames(samples, self.spec.hop_length).to(self._device)
+        heard = None if self._features is None else self._features(whole)
+        code = self._model.encode(heard, self._mel(whole))
+        return self.decode(code.indices[0], Voice(embedding=code.embedding[0]))[: samples.shape[0]]
+
+    @cached_property
+    def _codec_reach(self) -> tuple[int, Reach]:
+        shape = self._model.config
+        plain = torch.ones(1, shape.width, device=self._device)
+        return MEL_PER_FEATURE * shape.stride, reach_of(_mel_decoder(self._model, plain), shape.width, self._device)
+
+    @cached_property
+    def _vocoder_stages(self) -> Sequence[_Stage]:
+        vocoder = self._vocoder
+        if not isinstance(vocoder, WaveVocoder):
+            return [(vocoder, HOP, reach_of(vocoder, NUM_BANDS, self._device))]
+        # The network forgets, but the phase of a pulse train adds up from the start, so every piece is rendered from there. That grows with
+        # the square of the length: 10 s in pieces of 240 ms take .8 s of one core, where the whole takes .1.
+        network, rendering = _controls(vocoder), _rendering(vocoder)
+        told = network(torch.ones(1, 1, NUM_BANDS, device=self._device)).shape[-1]
+        return [(network, 1, reach_of(network, NUM_BANDS, self._device)), (rendering, HOP, reach_of(rendering, told, self._device))]
+
+
+class _SocodecPieces:
+    def __init__(self, model: SocodecModel, stages: Sequence[Piecewise], device: str) -> None:
+        self._model, self._stages, self._device = model, stages, device
+
+    def push(self, codes: Tensor, last: bool) -> Tensor | None:
+        """See `Pieces.push`."""
+        latent = self._model.quantizer.decode(codes[None].to(self._device)) if codes.shape[1] else None
+        found = pushed(self._stages, latent, last)
+        return None if found is None else found[0].float()
+
+
+def _embedding(voice: Voice) -> Tensor:
+    assert voice.embedding is not None  # `SocodecSpeech.heard` made it
+    return voice.embedding[None]
+
+
+def _mel_decoder(model: SocodecModel, embedding: Tensor) -> Callable[[Tensor], Tensor]:
+    """Latent frames ``[B, T, D]`` to mel frames, in one voice; `SocodecModel.decode` behind its quantizer."""
+
+    def decode(latent: Tensor) -> Tensor:
+        mel: Tensor = model.decoder_2(model.decoder_1(latent, embedding).hidden, embedding).output
+        return mel * model.config.mel_scale + model.config.mel_mean
+
+    return decode
+
+
+def _controls(vocoder: WaveVocoder) -> Callable[[Tensor], Tensor]:
+    """Mel frames ``[B, T, 80]`` to pitch, voicing and gains side by side."""
+
+    def tell(mel: Tensor) -> Tensor:
+        controls = vocoder.controls(mel)
+        pitch = vocoder.read_pitch(controls.pitch_logits)
+        return torch.cat([pitch.hz[..., None], pitch.voiced[..., None], controls.harmonic, controls.noise], dim=-1)
+
+    return tell
+
+
+def _rendering(vocoder: WaveVocoder) -> Callable[[Tensor], Tensor]:
+    """What `_controls` tells to audio."""
+
+    def render(told: Tensor) -> Tensor:
+        harmonic, noise = told[..., 2:].chunk(2, dim=-1)
+        return vocoder.render(Controls(told[..., :0], harmonic, noise), Pitch(told[..., 0], told[..., 1]))
+
+    return render

@@ -1,0 +1,206 @@
+"""A language model and a codec as the harness sees a synthesizer; whole utterances and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.api import Audio, Codes, MissingOutput, Speech, SystemInfo, Utterance, Weights
+from systems.checkpoints import digest_of
+from systems.layers.graphs import Acceleration
+from systems.layers.sampling import SamplingConfig
+from systems.lm.generation import Engine, GenerationConfig, Request
+from systems.tts.codec import SpeakingCodec, Voice, mono_at
+from systems.tts.model import SpokenModel
+
+Precision = Literal["float32", "bfloat16"]
+_SIDE = "utterance"
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """How a synthesizer is run.
+
+    Args:
+        sampling: of the tokens.
+        max_s: seconds of speech after which an utterance has run away: it is cut, and its stop reason is "length".
+        chunk_ms: of speech that a stream gathers before it decodes.
+        device: "cpu", "cuda", ...
+        precision: of the language model, "float32" or "bfloat16"; the codec runs in float32.
+        acceleration: of its steps, see `systems.layers.graphs`.
+    """
+
+    sampling: SamplingConfig
+    max_s: float = 20.0
+    chunk_ms: int = 200
+    device: str = "cpu"
+    precision: Precision = "float32"
+    acceleration: Acceleration = "off"
+
+    def __post_init__(self) -> None:
+        if not self.max_s > 0 or self.chunk_ms < 1:
+            raise ValueError(f"max_s is positive and chunk_ms at least 1, got {self.max_s} and {self.chunk_ms}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision is one of {', '.join(get_args(Precision))}; got {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a system calls itself.
+
+    Args:
+        family: in the registry.
+        title: of the model, for descriptions.
+        size: "small" or "paper".
+        weights: "trained" or "random".
+    """
+
+    family: str
+    title: str
+    size: str
+    weights: str
+
+
+class Prompting(Protocol):
+    """How a family of models follows a prompt."""
+
+    def __call__(self, utterance: Utterance, codec: SpeakingCodec) -> Prompted:
+        """What the model is given of an utterance.
+
+        Raises:
+            MissingOutput: it cannot be spoken without what the utterance lacks.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prompted:
+    """An utterance as a model is asked for it.
+
+    Args:
+        text: of prompt and target, where the prompt is continued.
+        voice: taken from the prompt.
+    """
+
+    text: str
+    voice: Voice
+
+
+class LmSynthesizer:
+    """Text and prompt to codes by a language model, codes to speech by a codec.
+
+    Args:
+        identity: of the system.
+        model: language model and text front end.
+        codec: frozen, on its device.
+        prompting: what is taken from a prompt.
+        speaking: sampling, limits, device.
+
+    Raises:
+        ValueError: the longest speech has more steps than the model has positions.
+    """
+
+    def __init__(self, identity: Identity, model: SpokenModel, codec: SpeakingCodec, prompting: Prompting, speaking: Speaking) -> None:
+        self._codec, self._front_end, self._prompting = codec, model.front_end, prompting
+        lm, shape = model.lm.to(speaking.device, getattr(torch, speaking.precision)), model.lm.config
+        self._engine = Engine(lm, speaking.acceleration)
+        frames = max(1, round(speaking.max_s * codec.spec.frame_rate_hz))
+        if lm.positioned and shape.pattern.steps(shape.num_codebooks, frames) > shape.max_steps:
+            most = (shape.max_steps - shape.pattern.steps(shape.num_codebooks, 1) + 1) / codec.spec.frame_rate_hz
+            raise ValueError(f"max_s={speaking.max_s:g} is longer than this model's positions reach: at most {most:.1f} s")
+        self._generation = GenerationConfig(speaking.sampling, max_frames=frames, min_frames=1)
+        self._chunk_frames = max(1, round(speaking.chunk_ms * codec.spec.frame_rate_hz / 1000))
+        learnt = sum(p.numel() for p in lm.parameters())
+        self.info = SystemInfo(
+            family=identity.family,
+            version="1",
+            description=f"{identity.title} {identity.size}, language model {learnt / 1e6:.1f} M over {codec.description} "
+            f"({codec.num_parameters / 1e6:.1f} M), text as {model.front_end.identity}",
+            size=identity.size,
+            weights=Weights(identity.weights),
+            weights_digest=digest_of([model.digest, *codec.digests]),
+            num_parameters=learnt + codec.num_parameters,
+            training_data=model.training_data,
+            device=speaking.device,
+            precision=speaking.precision,
+            tools=model.front_end.tools,
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz, of the codec."""
+        return self._codec.spec.sample_rate
+
+    def synthesize(self, utterance: Utterance, seed: int) -> Speech:
+        """See `harness.api.Synthesizer`.
+
+        Raises:
+            MissingOutput: a language it does not read, nothing to speak, or no voice where it needs one.
+            ValueError: a text longer than the model's positions.
+        """
+        request, voice = self._request(utterance, seed)
+        (said,) = self._engine.generate([request], self._generation)
+        with torch.inference_mode():
+            samples = self._codec.decode(said.codes, voice)
+        return Speech(self._audio(samples), self._codes(said.codes, voice), said.stop_reason)
+
+    def stream(self, utterance: Utterance, seed: int) -> Iterator[Audio]:
+        """The same as frames become whole and the codec's decoder has seen what it looks ahead; joined equal up to rounding."""
+        request, voice = self._request(utterance, seed)
+        pieces = self._codec.pieces(voice)
+        for chunk in self._engine.stream(request, self._generation, self._chunk_frames):
+            with torch.inference_mode():
+                samples = pieces.push(chunk.codes, chunk.stop_reason is not None)
+            if samples is not None:
+                yield self._audio(samples)
+
+    def resynthesize(self, prompt: Audio) -> Audio:
+        """The prompt through the codec alone."""
+        samples = mono_at(prompt, self.sample_rate)
+        with torch.inference_mode():
+            return self._audio(self._codec.resynthesize(samples) if samples.shape[0] else samples)
+
+    def _request(self, utterance: Utterance, seed: int) -> tuple[Request, Voice]:
+        with torch.inference_mode():
+            prompted = self._prompting(utterance, self._codec)
+        try:
+            tokens = self._front_end.encode(prompted.text, utterance.language)
+        except ValueError as error:  # a language it does not read, or nothing to speak
+            raise MissingOutput(str(error)) from error
+        voice = prompted.voice
+        return Request(tokens.ids, seed, voice.codes, voice.embedding), voice
+
+    def _audio(self, samples: Tensor) -> Audio:
+        return Audio.mono(samples.cpu().numpy(), self.sample_rate)
+
+    def _codes(self, codes: Tensor, voice: Voice) -> Codes:
+        side = {} if voice.embedding is None else {_SIDE: np.array(voice.embedding.cpu().numpy())}
+        return Codes(codes.numpy(), self._codec.spec, codes.shape[1] * self._codec.spec.hop_length, side)
+
+
+def continued(utterance: Utterance, codec: SpeakingCodec) -> Prompted:
+    """The prompt is continued: its text before the target's, its codes as if already said.
+
+    Without a prompt or its text there is nothing to continue, and the model speaks in a voice of its own choice.
+    """
+    told = utterance.prompt_text.strip()
+    if utterance.prompt is None or not told:
+        return Prompted(utterance.text, Voice())
+    voice = codec.heard(mono_at(utterance.prompt, codec.spec.sample_rate))
+    return Prompted(f"{told} {utterance.text}" if voice.codes is not None else utterance.text, voice)
+
+
+def imitated(utterance: Utterance, codec: SpeakingCodec) -> Prompted:
+    """The voice is the utterance embedding of the prompt; what the prompt says is not needed.
+
+    Raises:
+        MissingOutput: no prompt.
+    """
+    if utterance.prompt is None:
+        raise MissingOutput("it takes its voice from a prompt, and this utterance has none")
+    return Prompted(utterance.text, codec.heard(mono_at(utterance.prompt, codec.spec.sample_rate)))

@@ -1,0 +1,100 @@
+"""Which trained language model is meant, and where its file is; knows no torch, so that `harness list` may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from systems.tts.text import BpeFrontEnd
+
+BUNDLED = Path(__file__).resolve().parents[1] / "weights"
+DEFAULT_DELAY = 1
+
+
+@dataclass(frozen=True)
+class LmVariant:
+    """One of the language models that are trained apart.
+
+    Args:
+        system: name of the system with the default delay: qtts_multihead, socodec120_tts.
+        size: "small" or "paper".
+        delay: of the codebook pattern; None for a model without one.
+        training_seed: of a repeated training.
+        bundled: the small size of this system has a place among the bundled weights.
+
+    Raises:
+        ValueError: impossible parameters.
+    """
+
+    system: str
+    size: str = "small"
+    delay: int | None = DEFAULT_DELAY
+    training_seed: int = 0
+    bundled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size not in ("small", "paper"):
+            raise ValueError(f'language models have the sizes "small" and "paper", got {self.size!r}')
+        if self.delay is not None and not 0 <= self.delay <= 3:
+            raise ValueError(f"the delay is 0, 1, 2 or 3 frames from codebook to codebook, got {self.delay}")
+
+    @property
+    def name(self) -> str:
+        """As the variants of systems are called: qtts_hierarchical, socodec120_tts_d0, socodec120_tts_d2_seed1."""
+        delay = "" if self.delay in (None, DEFAULT_DELAY) else f"_d{self.delay}"
+        seed = f"_seed{self.training_seed}" if self.training_seed else ""
+        return f"{self.system}{delay}{seed}"
+
+    def path(self, checkpoint: str | Path | None) -> Path | None:
+        """The file: the one that is named, else the bundled one, else None."""
+        if checkpoint is not None:
+            return Path(checkpoint)
+        return BUNDLED / f"{self.name}_small.safetensors" if self.size == "small" and self.bundled else None
+
+    def unnamed(self, checkpoint: str | Path | None, tokenizer: str | Path | None, codec: Sequence[str] = ()) -> str | None:
+        """What is needed that nobody named, or None; of trained weights.
+
+        Args:
+            checkpoint: of the language model.
+            tokenizer: of its text.
+            codec: parameters that the codec lacks.
+        """
+        asked = ["checkpoint="] if self.path(checkpoint) is None else []
+        asked += [f"{name}=" for name in codec]
+        if self.size == "paper" and tokenizer is None:
+            asked.append("tokenizer=")
+        if not asked:
+            return None
+        return (
+            f"{self.system} of size {self.size!r} has no bundled weights: give {', '.join(asked)} (checkpoint: from harness train; tokenizer: "
+            "the JSON file of its byte-pair units; the rest as in its training), or weights=random to measure speed only"
+        )
+
+    def absent(self, checkpoint: str | Path | None, tokenizer: str | Path | None) -> str | None:
+        """Which named or bundled file is not there, or None; of trained weights."""
+        path = self.path(checkpoint)
+        if path is not None and not path.is_file():
+            delay = "" if self.delay in (None, DEFAULT_DELAY) else f" delay={self.delay}"
+            seed = f" seed={self.training_seed}" if self.training_seed else ""
+            return f"no language model at {path}; train one with: harness train system={self.system} data=MANIFEST{delay}{seed}"
+        return BpeFrontEnd.missing(tokenizer) if self.size == "paper" else None
+
+
+def check_weights(weights: str, named: Mapping[str, object], shaped: bool) -> None:
+    """That ``weights`` is a word we know, and that nothing is given beside it which it would not use.
+
+    Args:
+        weights: as typed.
+        named: files by parameter, of which random weights have none.
+        shaped: shapes of one's own are given, which trained weights bring themselves.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if weights not in ("trained", "random"):
+        raise ValueError(f'weights is "trained" or "random", got {weights!r}')
+    if weights == "random" and (given := [name for name, path in named.items() if path is not None]):
+        raise ValueError(f'weights="random" and {", ".join(given)} exclude each other')
+    if weights == "trained" and shaped:
+        raise ValueError('shapes of one\'s own go with weights="random"; trained weights bring theirs')
