@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from systems.configuration import refuse_unknown
 from systems.layers.transformer import TransformerConfig
 from systems.lm.patterns import PARALLEL, Pattern, delayed
 
@@ -85,8 +86,7 @@ class LmConfig:
         Raises:
             ValueError: a name that is none of the fields.
         """
-        if unknown := set(values) - {f.name for f in fields(cls)}:
-            raise ValueError(f"a configuration of a language model has no {', '.join(sorted(unknown))}")
+        refuse_unknown(values, cls, "a configuration of a language model")
         inner: dict[str, Any] = {}
         for name, kind in (("backbone", TransformerConfig), ("depth", TransformerConfig), ("pattern", Pattern)):
             if values.get(name) is not None:

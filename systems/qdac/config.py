@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from systems.configuration import refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,7 @@ class QdacConfig:
         Raises:
             ValueError: a name that is none of the fields.
         """
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"a QDAC configuration has no {', '.join(sorted(unknown))}")
+        refuse_unknown(values, cls, "a QDAC configuration")
         return cls(**values)
 
 

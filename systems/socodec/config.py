@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from systems.configuration import refuse_unknown
 from systems.quantizers.shape import IndexOrder, StreamsConfig
 
 SAMPLE_RATE = 16000
@@ -144,9 +145,7 @@ class SocodecConfig:
         values = dict(values)
         utterance = dict(values.pop("utterance", {}))
         for whose, known, given in (("SoCodec", cls, values), ("utterance encoder", UtteranceConfig, utterance)):
-            unknown = set(given) - {f.name for f in fields(known)}
-            if unknown:
-                raise ValueError(f"a configuration of the {whose} has no {', '.join(sorted(unknown))}")
+            refuse_unknown(given, known, f"a configuration of the {whose}")
         return cls(**values, utterance=UtteranceConfig(**utterance))
 
 

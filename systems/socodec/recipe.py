@@ -49,7 +49,8 @@ class SocodecTraining:
 
 
 PAPER_TRAINING = SocodecTraining(batch_size=32, crop_frames=25, gain_db=(0.0, 0.0), learning_rate=1e-4, ssl=1000.0, adversarial_from=0)
-"""The paper's weights. Features of `systems.speech_encoder` have unit variance, HuBERT's far less: hence another weight for the small size."""
+"""The paper's weights of the losses; batch, crop and learning rate are our own choice. The small size's weight of the features was set so
+that their loss and the mel frames' are of one size: its features are others than HuBERT's."""
 
 
 class SocodecRecipe:

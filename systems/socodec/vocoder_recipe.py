@@ -125,7 +125,7 @@ class WaveVocoderRecipe:
                 assert isinstance(spectrum, Analysis)
                 length = output.shape[1] // spectrum.hop * spectrum.hop
                 made, wanted = (energy(spectrum(x[:, :length].float())) for x in (output, reference))
-                # 1e-3 is about the noise floor of the recordings in a bin: below it a distance would be about nothing audible.
+                # Magnitudes are floored at 1e-3 (our choice), so that near-silence does not rule the mean.
                 log = 0.5 * ((made + 1e-6).log10() - (wanted + 1e-6).log10()).abs().mean()
                 root = ((made + 1e-8).pow(0.25) - (wanted + 1e-8).pow(0.25)).abs().mean()
                 total = total + log + root

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from systems.configuration import refuse_unknown
+
 
 @dataclass(frozen=True)
 class SpeechEncoderConfig:
@@ -58,7 +60,5 @@ class SpeechEncoderConfig:
         Raises:
             ValueError: a name that is none of the fields.
         """
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"a speech encoder's configuration has no {', '.join(sorted(unknown))}")
+        refuse_unknown(values, cls, "a speech encoder's configuration")
         return cls(**values)

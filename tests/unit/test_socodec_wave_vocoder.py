@@ -15,7 +15,7 @@ from systems.training.recipe import Batch
 TINY = WaveVocoderConfig(width=16, hidden=32, depth=2, pitch_depth=1)
 
 
-def _vocoder(**changes):
+def _vocoder():
     torch.manual_seed(0)
     return WaveVocoder(TINY).eval()
 
