@@ -42,7 +42,7 @@ class Interval:
             interval of zero width would deny.
         n: items.
         clusters: independent units resampled.
-        method: how the bounds were made, or why there are none.
+        method: how the bounds were made, from how many resamples where not all had a figure, or why there are none.
     """
 
     value: float
@@ -148,7 +148,7 @@ def pooled_interval(
     finite = figures[np.isfinite(figures)]
     moved = finite + (value - np.median(finite)) if finite.size else finite
     found = _read(value, np.clip(moved, *bounds), n, count, confidence)
-    return found if found.low is None else replace(found, method=POOLED_METHOD)
+    return found if found.low is None else replace(found, method=_method(POOLED_METHOD, finite.size, figures.size))
 
 
 def paired_interval(
@@ -191,7 +191,7 @@ def paired_interval(
     finite = figures[np.isfinite(figures)]
     moved = finite + (value - np.median(finite)) if recentred and finite.size else finite
     found = _read(value, moved, n, count, confidence)
-    return replace(found, method=POOLED_METHOD) if recentred and found.low is not None else found
+    return found if found.low is None else replace(found, method=_method(POOLED_METHOD if recentred else METHOD, finite.size, figures.size))
 
 
 def resample_chunks(clusters: Sequence[str], resamples: int, seed: int) -> Iterator[Array]:
@@ -221,10 +221,16 @@ def _draws(clusters: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.
         yield generator.integers(0, clusters, size=(min(rows, resamples - start), clusters))
 
 
+def _method(name: str, used: int, drawn: int) -> str:
+    """The method's name, and how many resamples it rests on where some had no figure (a costly metric stops before the last)."""
+    return name if used == drawn else f"{name}, {used} of {drawn} resamples"
+
+
 def _read(value: float, figures: Array, n: int, clusters: int, confidence: float) -> Interval:
     # A resample without any weight (all drawn clusters weigh nothing) has no figure and is left out.
+    drawn = figures.size
     figures = figures[np.isfinite(figures)]
     if figures.size < 2:
         return Interval(value, None, None, n, clusters, "no interval: the resamples have no finite figure")
     low, high = np.quantile(figures, percentile_levels(clusters, confidence))
-    return Interval(value, float(low), float(high), n, clusters, METHOD)
+    return Interval(value, float(low), float(high), n, clusters, _method(METHOD, figures.size, drawn))

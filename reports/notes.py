@@ -26,7 +26,7 @@ def notes_on(
     """
     return (
         Note(
-            f"{how.confidence:.0%} intervals: {METHOD} over {_units(cluster)}, {how.resamples} resamples, seed {how.seed}; "
+            f"{how.confidence:.0%} intervals: {METHOD} over {_units(cluster)}, {how.resamples} resamples (fewer where report.csv says so), seed {how.seed}; "
             "no interval where fewer than 2 are left. Best means mark the best figure, not a significant difference."
         ),
         *_absent(manifest),

@@ -123,3 +123,17 @@ def test_memory_is_bounded() -> None:
 def test_bad_input_is_refused(values: list[float], weights: list[float], clusters: list[str]) -> None:
     with pytest.raises(ValueError):
         interval(values, weights, clusters)
+
+
+def test_resamples_without_a_figure_are_counted():
+    values = np.arange(12.0)
+
+    def pool(counts):
+        figures = counts @ values / 12
+        figures[50:] = np.nan  # a costly metric that stops early
+        return figures
+
+    found = pooled_interval(pool, [str(i) for i in range(12)], resamples=200)
+    assert found.low is not None
+    assert found.method.endswith("re-centred, 50 of 200 resamples")
+    assert pooled_interval(lambda counts: counts @ values / 12, [str(i) for i in range(12)], resamples=200).method.endswith("re-centred")
