@@ -45,7 +45,7 @@ class SocodecTraining:
     ssl: float = 50.0
     mel: float = 10.0
     adversarial: float = 1.0
-    adversarial_from: int = 1000
+    adversarial_from: int = 6000
 
 
 PAPER_TRAINING = SocodecTraining(batch_size=32, crop_frames=25, gain_db=(0.0, 0.0), learning_rate=1e-4, ssl=1000.0, adversarial_from=0)

@@ -89,7 +89,7 @@ def trained_model(path: Path, wanted: Wanted, codec: SpeakingCodec) -> SpokenMod
 
 
 def random_model(wanted: Wanted, codec: SpeakingCodec, config: LmConfig | None, seed: int) -> SpokenModel:
-    """Untrained, for timing. Without a tokenizer the paper's size reads letters, which its table of byte-pair units has rows for.
+    """Untrained, for timing. Without a tokenizer the paper's size reads the small size's symbols, which its table of byte-pair units has rows for.
 
     Args:
         wanted: of which its shape is made.

@@ -1,7 +1,7 @@
 """From text to the tokens that a language model reads.
 
 A front end never changes under a trained model: its ``identity`` (name and version) goes into the metadata of the model's checkpoint, and
-`front_end` gives back the one that belongs to it. `SymbolFrontEnd`, for the small models, needs little data to learn its few symbols;
+`front_end` gives back the one that belongs to it. `SymbolFrontEnd`, for the small models, needs little data, since what a letter sounds like need not be learnt;
 `BpeFrontEnd` is the papers' byte-pair encoding of 8,192 units (SoCodec, section 3.2), read from a file.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from systems.tts.numbers import spelled_english, spelled_mandarin
+from systems.tts.pronunciations import PHONES, phones_of
 
 BPE_SIZE = 8192
 
@@ -84,6 +85,7 @@ SYMBOLS: tuple[str, ...] = (
     *_LANGUAGES.values(),
     *_PUNCTUATION,
     *_LETTERS,
+    *(f"en:{phone}" for phone in PHONES),
     *(f"zh:{part}" for part in (*_INITIALS, *_FINALS, *_TONES)),
 )
 """Ids are positions in this table. It is never reordered; a change is a new version."""
@@ -110,15 +112,16 @@ _TITLES = {"mr": "mister", "mrs": "missus", "ms": "miss", "dr": "doctor"}
 
 
 class SymbolFrontEnd:
-    """Letters for English; for Mandarin the initial, final and tone of each syllable, three symbols in place of thousands of characters.
+    """Phones for English; for Mandarin the initial, final and tone of each syllable, three symbols in place of thousands of characters.
 
-    English is lower case without accents, with numbers in words. Mandarin is read by pypinyin, phrase by phrase, so that characters with
-    several readings mostly get the right one; tone sandhi is left to the model. Latin letters within Mandarin stay letters.
+    English is lower case without accents, with numbers in words; a word that the dictionary lacks stays in letters, and of a word with
+    several pronunciations the first is taken. Mandarin is read by pypinyin, phrase by phrase, so that characters with several readings
+    mostly get the right one; tone sandhi is left to the model. Latin words within Mandarin are read as English.
 
     The first symbol names the language and the last is the end of the text.
     """
 
-    identity = "symbols-1"
+    identity = "symbols-2"
 
     @property
     def vocabulary_size(self) -> int:
@@ -126,7 +129,7 @@ class SymbolFrontEnd:
 
     @property
     def tools(self) -> tuple[tuple[str, str], ...]:
-        return (("pypinyin", metadata.version("pypinyin")),) if util.find_spec("pypinyin") else ()
+        return tuple((name, metadata.version(name)) for name in ("pocketsphinx", "pypinyin") if util.find_spec(name))
 
     def encode(self, text: str, language: str) -> TextTokens:
         """See `TextFrontEnd`.
@@ -150,11 +153,15 @@ class SymbolFrontEnd:
             if re.match(_HAN, run):
                 yield from _syllables(run, left_out)
                 continue
-            for character in run:
-                if character in _IDS:
-                    yield character
-                else:
-                    left_out.append(character)
+            for word in re.findall(r"[a-z]+(?:'[a-z]+)*'?|[^a-z]", run):
+                if phones := phones_of(word):
+                    yield from (f"en:{phone}" for phone in phones)
+                    continue
+                for character in word:
+                    if character in _IDS:
+                        yield character
+                    else:
+                        left_out.append(character)
 
 
 class BpeFrontEnd:
