@@ -90,7 +90,7 @@ class Speech:
     Args:
         audio: at the system's own rate.
         codes: the tokens it was decoded from, or None.
-        stop_reason: "end" (the model ended itself), "length" (a runaway, cut at the limit), or another word of the system's own.
+        stop_reason: "end" (the model ended itself), "length" (a runaway, cut at the limit), another word of the system's own, or "" where it does not say.
     """
 
     audio: Audio

@@ -76,7 +76,10 @@ def _speech(synthesizer: Synthesizer, request: Utterance) -> Speech:
     expect(isinstance(speech, Speech), f"synthesize should return Speech, got {type(speech).__name__}")
     expect_audio(speech.audio, synthesizer.sample_rate, "the speech")
     expect(speech.audio.num_samples > 0, f"no sample was made for {request.text!r}")
-    expect(isinstance(speech.stop_reason, str) and speech.stop_reason, f"stop_reason should be a word, got {speech.stop_reason!r}")
+    expect(
+        isinstance(speech.stop_reason, str),
+        f'stop_reason should be a word, or "" where the system does not say, got {speech.stop_reason!r}',
+    )
     expect(speech.codes is None or isinstance(speech.codes, Codes), f"codes should be Codes or None, got {type(speech.codes).__name__}")
     return speech
 
