@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from harness.config import CONF_DIR
 from harness.errors import HarnessError
 from harness.registry import broken_plugins, entries, resolve
+from harness.trees import expanded
 
 PROGRAMS = {
     "flite": "to make the embedded speech again: apt-get install flite",
@@ -27,6 +30,7 @@ class Finding:
         ok: whether it works.
         optional: a default run does not need it.
         text: version, or what is missing and how to get it.
+        state: "ready", or what keeps it from being so, in two words.
     """
 
     area: str
@@ -34,6 +38,12 @@ class Finding:
     ok: bool
     optional: bool
     text: str
+    state: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What stands before the name."""
+        return self.state or ("ready" if self.ok else "missing" if self.optional else "BROKEN")
 
 
 def examine() -> list[Finding]:
@@ -47,9 +57,9 @@ def render(findings: list[Finding]) -> str:
     width = max(len(f.name) for f in findings)
     for area in dict.fromkeys(f.area for f in findings):
         lines.append(f"{area}s:" if area != "machine" else "machine:")
-        for f in (f for f in findings if f.area == area):
-            mark = "ready  " if f.ok else "missing" if f.optional else "BROKEN "
-            lines.append(f"  {mark} {f.name:<{width}}  {f.text}".rstrip())
+        there = [f for f in findings if f.area == area]
+        marks = max(len(f.mark) for f in there)
+        lines += [f"  {f.mark:<{marks}}  {f.name:<{width}}  {f.text}".rstrip() for f in there]
     bad = [f for f in findings if not f.ok and not f.optional]
     lines.append(
         "everything a default run needs is here" if not bad else f"{len(bad)} needed by a default run: {', '.join(f.name for f in bad)}"
@@ -99,15 +109,39 @@ def _systems() -> Iterator[Finding]:
     import yaml
 
     for path in sorted((CONF_DIR / "systems").glob("*.yaml")):
-        section = yaml.safe_load(path.read_text(encoding="utf-8"))
-        family = section.pop("family")
-        reason = ""
-        try:
-            check = getattr(resolve("systems", family), "missing", None)
-            reason = (check(**section) or "") if check is not None else ""
-        except HarnessError as error:
-            reason = str(error)
-        yield Finding("system", path.stem, not reason, True, reason)
+        section = expanded({path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))})[path.stem]
+        state, reason = state_of(section.pop("family"), section)
+        yield Finding("system", path.stem, state == "ready", True, reason, state)
+
+
+def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+    """How a system stands here, and why.
+
+    Args:
+        family: in the registry. Its class may tell by ``missing(**parameters)`` what is absent, with the line that gets it, and by
+            ``broken()`` why an installed package cannot be imported.
+        parameters: of the variant.
+
+    Returns:
+        "ready", "missing package", "missing program", "missing weights", "needs setting" or "broken"; and one sentence, "" when ready.
+    """
+    try:
+        kind = resolve("systems", family)
+        ask, look = getattr(kind, "missing", None), getattr(kind, "broken", None)
+        reason = (ask(**parameters) or "") if ask is not None else ""
+        if "pip install" not in reason and look is not None and (fault := look()):
+            return "broken", fault
+    except HarnessError as error:
+        return "broken", str(error)
+    except Exception as error:  # a plug-in's own look may raise anything: it is reported, never hidden
+        return "broken", f"{type(error).__name__}: {error}"
+    if not reason:
+        return "ready", ""
+    if "pip install" in reason:
+        return "missing package", reason
+    if "apt-get install" in reason:
+        return "missing program", reason
+    return ("missing weights" if "checkpoint" in inspect.signature(kind).parameters else "needs setting"), reason
 
 
 def _backends() -> Iterator[Finding]:

@@ -1,0 +1,144 @@
+"""SpeechTokenizer (Zhang et al., "SpeechTokenizer: Unified Speech Tokenizer for Speech Language Models", 2023) through its own package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import pickle
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from harness.api import CodecSpec
+from systems.baselines.neural import Asked, NeuralCodec, scatter_codebooks
+from systems.baselines.release import Found, Release
+
+if TYPE_CHECKING:
+    import torch
+
+_CONFIG, _WEIGHTS = "config.json", "SpeechTokenizer.pt"
+_TRAINER = "speechtokenizer.trainer"
+# The shape of the published model, for random weights.
+_SHAPE: dict[str, Any] = {
+    "n_filters": 64, "strides": [8, 5, 4, 2], "dimension": 1024, "semantic_dimension": 768, "bidirectional": True, "dilation_base": 2,
+    "residual_kernel_size": 3, "n_residual_layers": 1, "lstm_layers": 2, "activation": "ELU", "sample_rate": 16000, "n_q": 8,
+    "codebook_size": 1024,
+}  # fmt: skip
+
+
+class SpeechTokenizer(NeuralCodec):
+    """SpeechTokenizer with the first ``num_codebooks`` of its 8 codebooks of 1024, at 50 Hz and 16 kHz; the first is semantic.
+
+    Not causal: its encoder's LSTM runs both ways.
+
+    Args:
+        num_codebooks: 1..8.
+        checkpoint: a folder with config.json and SpeechTokenizer.pt, or a hub id in the local cache; None for fnlp/SpeechTokenizer.
+        revision: commit of the hub id; None for the cached one.
+        weights: "trained", or "random" for speed only.
+        device: "cpu", "cuda", ...
+        seed: of random weights.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
+    """
+
+    family = "speechtokenizer"
+    release = Release(
+        "SpeechTokenizer",
+        "fnlp/SpeechTokenizer",
+        "Apache-2.0",
+        "LibriSpeech",
+        ("speechtokenizer", "pip install 'speech-systems-harness[speechtokenizer]'"),
+        ((_CONFIG,), (_WEIGHTS,)),
+        "speechtokenizer_hubert_avg",
+    )
+    starts = {"cluster_size": 0.0}  # noqa: RUF012 - read only
+    whole_frames = False
+
+    def __init__(
+        self,
+        num_codebooks: int = 8,
+        checkpoint: str | None = None,
+        revision: str | None = None,
+        weights: str = "trained",
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self._num_codebooks = num_codebooks
+        super().__init__(Asked(checkpoint, revision, weights, seed, device))
+
+    @classmethod
+    def missing(
+        cls, num_codebooks: int = 8, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: object
+    ) -> str | None:
+        """Why this variant cannot be built here, or None."""
+        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
+
+    @classmethod
+    def broken(cls) -> str | None:
+        """Why the installed package cannot be used, or None. Imports it."""
+        if importlib.util.find_spec("speechtokenizer") is None:
+            return None
+        try:
+            model_class()
+        except Exception as error:  # a half-installed package fails in any way: it is reported, with the reason
+            return f"speechtokenizer is installed but cannot be imported: {str(error).strip().splitlines()[0]}"
+        return None
+
+    def _spec(self) -> CodecSpec:
+        model, books = self._model, self._num_codebooks
+        if not 1 <= books <= model.n_q:
+            raise ValueError(f"this SpeechTokenizer has 1 to {model.n_q} codebooks, asked were {books}")
+        return CodecSpec(int(model.sample_rate), int(model.downsample_rate), (model.quantizer.bins,) * books, prefix_decodable=True)
+
+    def _description(self) -> str:
+        spec = self.spec
+        return f"SpeechTokenizer, {spec.num_codebooks} x {spec.codebook_sizes[0]} at {spec.frame_rate_hz:g} Hz"
+
+    def _built(self) -> tuple[Any, Mapping[str, Any]]:
+        model = model_class()(_SHAPE)
+        scatter_codebooks(model)
+        return model, {}
+
+    def _loaded(self, found: Found) -> tuple[Any, Mapping[str, Any]]:
+        import torch
+
+        config = json.loads((found.folder / _CONFIG).read_text(encoding="utf-8"))
+        weights = found.folder / _WEIGHTS
+        try:
+            # The package leaves it to torch's default whether a pickle may run code. Here it may not, whatever the environment says.
+            torch.load(weights, map_location="cpu", weights_only=True)
+            return model_class().load_from_checkpoint(str(found.folder / _CONFIG), str(weights)), config
+        except (RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"the weights of {found.label} do not fit their configuration or are unreadable: {error}") from error
+
+    def _indices(self, samples: torch.Tensor) -> torch.Tensor:
+        codes: torch.Tensor = self._model.encode(samples, n_q=self.spec.num_codebooks)
+        return codes[:, 0]
+
+    def _samples(self, indices: torch.Tensor) -> torch.Tensor:
+        audio: torch.Tensor = self._model.decode(indices.transpose(0, 1))
+        return audio[0, 0]
+
+
+def model_class() -> Any:
+    """The package's model.
+
+    The package imports its trainer as well, and with it beartype and tensorboard, which its wheel does not declare. While the model
+    is imported an empty module stands in for the trainer; it is taken away again.
+
+    Raises:
+        ImportError: the package or something that its model needs is not installed.
+    """
+    if "speechtokenizer" in sys.modules:
+        return sys.modules["speechtokenizer"].SpeechTokenizer
+    stand_in: Any = ModuleType(_TRAINER)
+    stand_in.SpeechTokenizerTrainer = None
+    sys.modules[_TRAINER] = stand_in
+    try:
+        return importlib.import_module("speechtokenizer").SpeechTokenizer
+    finally:
+        del sys.modules[_TRAINER]
