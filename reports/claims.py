@@ -10,6 +10,7 @@ The claims lie in ``papers/*.yaml``, one file a paper::
         status: published                      # or claimed: no text, code or weights of the paper at hand to check it against
         suite: stream_prefix                   # that measures it
         protocol: FunASR, 860 utterances       # optional: how the paper measured, where we do otherwise
+        untrained: true                        # optional: about speed, which random weights show as well
         test:
           less: {metric: mcd_db, left: {system: socodec120, codebooks: 1}, right: {system: socodec120_rq, codebooks: 1}}
 
@@ -33,23 +34,24 @@ in the metric's stored unit: dB, and fractions for error rates. A system name st
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
-from harness.errors import ConfigError, UnknownName
-from harness.registry import entries
+from harness.errors import ConfigError
+from reports.fields import listing, mapping, number, parsed, registered, words
 
 Setting = int | float | str | bool
-SETTINGS = ("codebooks",)
+SETTINGS = ("codebooks", "batch", "prompt_tokens")
 """What a side may say beside its system; a suite with a new setting adds its name."""
 FIELDS = ("id", "text", "source", "status", "suite", "test")
-OPTIONAL = ("protocol",)
+OPTIONAL = ("protocol", "untrained")
+BESIDE = ("tables", "figures", "citations", "runs")
+"""What a paper's file holds beside its claims; `reports.replication.published` reads it."""
 
 
 class Standing(StrEnum):
@@ -192,6 +194,7 @@ class Claim:
         suite: that measures it.
         test: its parts.
         protocol: how the paper measured, "" where nothing is to be said.
+        untrained: random weights answer it as well, it is about speed.
     """
 
     id: str
@@ -202,6 +205,7 @@ class Claim:
     suite: str
     test: Test
     protocol: str = ""
+    untrained: bool = False
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -220,6 +224,11 @@ def load_claims(suite: str) -> tuple[Claim, ...]:
     Raises:
         ConfigError: a file is no list of claims as described above.
     """
+    return tuple(claim for claim in _all_claims() if claim.suite == suite)
+
+
+@cache
+def _all_claims() -> tuple[Claim, ...]:
     found: list[Claim] = []
     # importlib.resources knows no order.
     for path in sorted((files("reports") / "papers").iterdir(), key=lambda p: p.name):
@@ -227,7 +236,7 @@ def load_claims(suite: str) -> tuple[Claim, ...]:
             found += parse_claims(path.read_text(encoding="utf-8"), path.name)
     if len(twice := sorted({c.id for c in found if sum(o.id == c.id for o in found) > 1})):
         raise ConfigError(f"the claims {', '.join(twice)} are in the papers' files twice; each id is unique")
-    return tuple(c for c in found if c.suite == suite)
+    return tuple(found)
 
 
 def parse_claims(text: str, origin: str) -> tuple[Claim, ...]:
@@ -241,38 +250,34 @@ def parse_claims(text: str, origin: str) -> tuple[Claim, ...]:
         ConfigError: it is not as described above; says where.
         UnknownName: a suite or metric that does not exist.
     """
-    import yaml
-
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"{origin} is not YAML: {problem}") from problem
-    about = _mapping(data, origin, ("paper", "claims"))
-    paper = _text(about["paper"], f"{origin}, paper")
-    if not isinstance(about["claims"], list):
-        raise ConfigError(f"{origin}: claims must be a list, got {type(about['claims']).__name__}")
-    claims = tuple(_claim(entry, paper, f"{origin}, claim {i + 1}") for i, entry in enumerate(about["claims"]))
+    about = mapping(parsed(text, origin), origin, ("paper", "claims"), BESIDE)
+    paper = words(about["paper"], f"{origin}, paper")
+    entries = listing(about["claims"], f"{origin}: claims")
+    claims = tuple(_claim(entry, paper, f"{origin}, claim {i + 1}") for i, entry in enumerate(entries))
     if len({c.id for c in claims}) < len(claims):
         raise ConfigError(f"{origin}: two claims have one id: {', '.join(c.id for c in claims)}")
     return claims
 
 
 def _claim(data: Any, paper: str, where: str) -> Claim:
-    entry = _mapping(data, where, FIELDS, OPTIONAL)
-    name = _text(entry["id"], f"{where}, id")
+    entry = mapping(data, where, FIELDS, OPTIONAL)
+    name = words(entry["id"], f"{where}, id")
     where = f"{where} ('{name}')"
     standing = entry["status"]
     if standing not in list(Standing):
         raise ConfigError(f"{where}: status is '{standing}'; there are {' and '.join(Standing)}")
+    if not isinstance(entry.get("untrained", False), bool):
+        raise ConfigError(f"{where}: untrained is true or false, got {entry['untrained']!r}")
     return Claim(
         id=name,
-        text=_text(entry["text"], f"{where}, text"),
+        text=words(entry["text"], f"{where}, text"),
         paper=paper,
-        source=_text(entry["source"], f"{where}, source"),
+        source=words(entry["source"], f"{where}, source"),
         standing=Standing(standing),
-        suite=_known("suites", entry["suite"], where),
+        suite=registered("suites", entry["suite"], where),
         test=_test(entry["test"], f"{where}, test"),
-        protocol=_text(entry["protocol"], f"{where}, protocol") if "protocol" in entry else "",
+        protocol=words(entry["protocol"], f"{where}, protocol") if "protocol" in entry else "",
+        untrained=entry.get("untrained", False),
     )
 
 
@@ -293,28 +298,28 @@ def _all(data: Any, where: str) -> Test:
 
 def _contrast(data: Any, where: str, relation: Relation) -> Test:
     wanted = ("metric", "left", "right", *(("margin",) if relation is Relation.ALIKE else ()))
-    entry = _mapping(data, where, wanted, ("margin",))
-    margin = _number(entry.get("margin", 0), f"{where}, margin")
+    entry = mapping(data, where, wanted, ("margin",))
+    margin = number(entry.get("margin", 0), f"{where}, margin")
     if relation is Relation.ALIKE and margin <= 0:
         raise ConfigError(f"{where}: the margin within which two figures are alike must be above 0, got {margin:g}")
     left, right = (_side(entry[key], f"{where}, {key}") for key in ("left", "right"))
-    return (Contrast(_known("metrics", entry["metric"], where), relation, left, right, margin),)
+    return (Contrast(registered("metrics", entry["metric"], where), relation, left, right, margin),)
 
 
 def _monotone(data: Any, where: str) -> Test:
-    entry = _mapping(data, where, ("metric", "direction", "system", "over", "from", "to"), ("margin", *SETTINGS))
+    entry = mapping(data, where, ("metric", "direction", "system", "over", "from", "to"), ("margin", *SETTINGS))
     directions = ("increasing", "decreasing")
     if entry["direction"] not in directions:
         raise ConfigError(f"{where}: direction is '{entry['direction']}'; there are {' and '.join(directions)}")
     over = entry["over"]
     if over not in SETTINGS or over in entry:
         raise ConfigError(f"{where}: over is '{over}'; it must be a setting ({', '.join(SETTINGS)}) that is not fixed beside it")
-    first, last = (_number(entry[key], f"{where}, {key}") for key in ("from", "to"))
+    first, last = (number(entry[key], f"{where}, {key}") for key in ("from", "to"))
     if first >= last:
         raise ConfigError(f"{where}: from {first:g} to {last:g} is no range")
     point = _point({k: v for k, v in entry.items() if k == "system" or k in SETTINGS}, where)
-    margin = _number(entry.get("margin", 0), f"{where}, margin")
-    metric = _known("metrics", entry["metric"], where)
+    margin = number(entry.get("margin", 0), f"{where}, margin")
+    metric = registered("metrics", entry["metric"], where)
     return (Monotone(metric, entry["direction"] == "increasing", point, over, first, last, margin),)
 
 
@@ -328,46 +333,15 @@ KINDS: dict[str, Callable[[Any, str], Test]] = {
 
 
 def _side(data: Any, where: str) -> Side:
-    entry = _mapping(data, where, ("system",), (*SETTINGS, "minus"))
+    entry = mapping(data, where, ("system",), (*SETTINGS, "minus"))
     minus = _point(entry["minus"], f"{where}, minus") if "minus" in entry else None
     return Side(_point({k: v for k, v in entry.items() if k != "minus"}, where), minus)
 
 
 def _point(data: Any, where: str) -> Point:
-    entry = _mapping(data, where, ("system",), SETTINGS)
+    entry = mapping(data, where, ("system",), SETTINGS)
     settings = {k: v for k, v in entry.items() if k != "system"}
     for key, value in settings.items():
         if not isinstance(value, int | float | str):
             raise ConfigError(f"{where}, {key}: a plain value, got {value!r}")
-    return Point(_text(entry["system"], f"{where}, system"), tuple(sorted(settings.items())))
-
-
-def _mapping(data: Any, where: str, wanted: Sequence[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where}: a mapping with the keys {', '.join(wanted)}, got {data!r}")
-    known = list(dict.fromkeys([*wanted, *optional]))
-    if unknown := [str(k) for k in data if k not in known]:
-        raise ConfigError(f"{where}: unknown keys {', '.join(unknown)}; there are {', '.join(known)}")
-    if missing := [k for k in wanted if k not in data]:
-        raise ConfigError(f"{where}: lacks {', '.join(missing)}; it has {', '.join(map(str, data)) or 'no keys'}")
-    return data
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{where}: words, got {value!r}")
-    return " ".join(value.split())
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{where}: a number, got {value!r}")
-    return value
-
-
-def _known(group: str, name: Any, where: str) -> str:
-    """``name`` if it is registered."""
-    known = entries(group)
-    if name not in known:
-        raise UnknownName(group.rstrip("s"), str(name), known, f"(asked by {where})")
-    return str(name)
+    return Point(words(entry["system"], f"{where}, system"), tuple(sorted(settings.items())))

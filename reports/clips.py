@@ -59,3 +59,13 @@ def encoded(path: Path) -> Clip:
         return Clip(sample_rate=rate, problem=f"cannot be written as FLAC ({samples.shape[1]} channels, {rate} Hz): {problem}")
     text = base64.b64encode(stream.getvalue()).decode("ascii")
     return Clip(text, rate, len(samples) / rate, clipped, samples.size)
+
+
+def duration_s(path: Path) -> float | None:
+    """Seconds of an audio file by its header, None where it cannot be read."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(path).duration)
+    except (OSError, soundfile.LibsndfileError):
+        return None

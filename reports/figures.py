@@ -30,20 +30,26 @@ class Drawing:
         name: usable as a file name.
         title: of the figure.
         svg: an ``<svg>`` element, transparent, with nothing before or after it.
+        narrow: the same with its panels below one another, for a phone; "" where it was not drawn.
     """
 
     name: str
     title: str
     svg: str
+    narrow: str = ""
 
     def standalone(self) -> str:
         """An SVG file on white."""
         head, rest = self.svg.split(">", 1)
         return f'<?xml version="1.0" encoding="utf-8"?>\n{head}><rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'
 
-    def inline(self) -> str:
+    def inline(self, narrow: bool = False) -> str:
         """The element for an HTML page, in the page's text colour."""
-        return self.svg.replace(INK, "currentColor")
+        svg = (self.narrow or self.svg) if narrow else self.svg
+        # Several figures stand in one page: only the ids that are referred to, which are unique, may stay.
+        used = set(re.findall(r"#([\w.-]+)", svg))
+        svg = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", svg)
+        return svg.replace(INK, "currentColor")
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,12 @@ def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:
     panels = [(column, points) for y in axes.y if (column := summary.column(y)) and (points := _points(summary, axes.x, column))]
     if not panels:
         return None
+    wide = _drawn(summary, axes, panels, name, stacked=False)
+    return Drawing(name, printable(axes.title), wide, _drawn(summary, axes, panels, f"{name}_narrow", stacked=True))
+
+
+def _drawn(summary: Summary, axes: Axes, panels: Sequence[tuple[Column, Sequence[_Point]]], name: str, stacked: bool) -> str:
+    """The ``<svg>`` element, panels side by side with the legend at their right, or one below the other with the legend above."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -90,26 +102,26 @@ def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:
         "axes.spines.right": False,
         **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
     }
+    size = (4.2, 2.9 * len(panels) + 0.25 * len(labels)) if stacked else (min(3.5 * len(panels), 10.5) + 1.7, 3.3)
     with rc_context(settings):
-        figure = Figure(figsize=(min(4.6 * len(panels), 13.8) + 1.9, 3.7), facecolor="none", layout="constrained")
+        figure = Figure(figsize=size, facecolor="none", layout="constrained")
         FigureCanvasSVG(figure)
         for i, (column, points) in enumerate(panels):
-            panel = figure.add_subplot(1, len(panels), i + 1, facecolor="none")
+            panel = figure.add_subplot(len(panels) if stacked else 1, 1 if stacked else len(panels), i + 1, facecolor="none")
             _plot(panel, points, labels)
             panel.set_xlabel(_axis_label(summary, axes.x))
             panel.set_ylabel(printable(column.heading))
-            _dress(panel, axes.log_x and all(p.x > 0 for p in points))
+            _dress(panel, axes.log_x and all(p.x > 0 for p in points), all(p.x == round(p.x) for p in points))
         handles = {label: handle for panel in figure.axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-        figure.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
+        figure.legend(list(handles.values()), list(handles), loc="outside upper left" if stacked else "outside right upper", frameon=False)
         # A figure travels without its page, so it says itself what it was measured on.
-        told = " · ".join([*(warning.split(":")[0] for warning in summary.warnings), summary.counted])
-        figure.supxlabel(printable(told), x=0.01, ha="left", fontsize=8)
+        told = [*(warning.split(":")[0] for warning in summary.warnings), summary.counted]
+        figure.supxlabel(printable(("\n" if stacked else " · ").join(told)), x=0.01, ha="left", fontsize=8)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     # Only the element itself: the prologue and the metadata would bring outside addresses into the page.
     svg = stream.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL).rstrip()
-    return Drawing(name, printable(axes.title), svg)
+    return re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL).rstrip()
 
 
 def _points(summary: Summary, x: str, y: Column) -> list[_Point]:
@@ -190,8 +202,8 @@ def _above(cell: Cell) -> float:
     return 0.0 if cell.high is None else max(0.0, cell.high - _value(cell))
 
 
-def _dress(panel: Panel, log_x: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+def _dress(panel: Panel, log_x: bool, whole_x: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     panel.grid(True, color=INK, alpha=0.12, linewidth=0.8)
     panel.set_axisbelow(True)
@@ -202,4 +214,7 @@ def _dress(panel: Panel, log_x: bool) -> None:
         panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,)))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_minor_formatter(NullFormatter())
+    elif whole_x:
+        # There are no 2.5 codebooks.
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if abs(value) < 1e4 else f"{value / 1000:g}k"))

@@ -1,17 +1,20 @@
-"""The items of a run as the page shows them: text, figures of every system, players within a budget."""
+"""The items of a run as the page shows them: text, figures of every system, transcripts aligned, players within a budget."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from harness.api import Status
+from harness.api import Better, Status
 from harness.frame import Run
-from reports.clips import Clip, encoded
-from reports.summary import Summary
+from harness.metrics.edits import Unit
+from reports.clips import Clip, duration_s, encoded
+from reports.summary import Column, Summary
+from reports.transcripts import NEEDED, Difference, difference
 from reports.wording import shortened
 
 TEXT_LIMIT = 400
@@ -83,15 +86,16 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
     described = run.manifest.get("items") or {}
     ids = list(described) or sorted(set(run.frame["item"].map(str)))
     shown = ids[:item_limit]
-    records = _by_item(run, summary, set(shown), row_numbers)
+    records = _by_item(run, summary, set(shown), row_numbers, described)
     outputs: dict[str, list[tuple[int, int, Path]]] = {}
     for (system, settings, item, seed), path in run.outputs.items():
         if (system, settings) in row_numbers:
             outputs.setdefault(item, []).append((row_numbers[system, settings], int(seed), path))
     budget = _Budget(int(audio_limit_mb * 1e6))
-    items, players, withheld = [], 0, 0
-    for item in shown:
-        paths: dict[tuple[int, int], Path] = {(row, seed): path for row, seed, path in outputs.get(item, ())}
+    items: dict[str, Mapping[str, Any]] = {}
+    players, withheld = 0, 0
+    for item in _priority(shown, records, summary):
+        paths: dict[_Key, Path] = {(row, seed): path for row, seed, path in outputs.get(item, ())}
         if item in run.references:
             paths[-1, 0] = run.references[item]
         # Nothing is read once the budget is spent.
@@ -103,29 +107,60 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
         measured = records.get(item, {})
         order = sorted({*measured, *((r, s) for r, s in paths if r >= 0)})
         nothing = _Measured([None] * len(summary.columns))
-        items.append(
-            {
-                "id": item,
-                "text": str(about.get("text") or ""),
-                "language": str(about.get("language") or ""),
-                "about": [str(about[k]) for k in ("language", "speaker") if about.get(k)] + ["synthetic"] * bool(about.get("synthetic")),
-                "prompt": str(about.get("prompt_text") or ""),
-                "reference": budget.numbered(clips[-1, 0], taken) if (-1, 0) in clips else {},
-                "outputs": [
-                    {
-                        "row": row,
-                        "seed": seed,
-                        "values": measured.get((row, seed), nothing).values,
-                        "missing": {column: status for column, (status, _) in measured.get((row, seed), nothing).missing.items()},
-                        "audio": budget.numbered(clips[row, seed], taken) if (row, seed) in clips else {},
-                    }
-                    for row, seed in order
-                ],
-                "words": _said(measured, order, summary, str(about.get("text") or "")),
-                "reasons": _reasons(measured, order, summary),
-            }
-        )
-    return Listing(tuple(items), tuple(budget.clips), len(ids), players, withheld, budget.used)
+        items[item] = {
+            "id": item,
+            "text": str(about.get("text") or ""),
+            **{name: str(about.get(name) or "") for name in ("language", "speaker")},
+            "synthetic": bool(about.get("synthetic")),
+            "prompt": str(about.get("prompt_text") or ""),
+            "s": _length_s(paths),
+            "reference": budget.numbered(clips[-1, 0], taken) if (-1, 0) in clips else {},
+            "outputs": [
+                {
+                    "row": row,
+                    "seed": seed,
+                    "values": measured.get((row, seed), nothing).values,
+                    "missing": {column: status for column, (status, _) in measured.get((row, seed), nothing).missing.items()},
+                    "audio": budget.numbered(clips[row, seed], taken) if (row, seed) in clips else {},
+                }
+                for row, seed in order
+            ],
+            "heard": _heard(measured, order, summary, str(about.get("text") or "")),
+            "words": _said(measured, order, summary, str(about.get("text") or "")),
+            "reasons": _reasons(measured, order, summary),
+        }
+    return Listing(tuple(items[i] for i in shown), tuple(budget.clips), len(ids), players, withheld, budget.used)
+
+
+def ranked(summary: Summary) -> list[Column]:
+    """Metrics with a better and a worse, headline ones first: what a list of the worst can be ordered by."""
+    return [c for c in dict.fromkeys([*summary.headline, *summary.columns]) if c.better is not Better.NEITHER]
+
+
+def _priority(shown: Sequence[str], records: Mapping[str, Mapping[_Key, _Measured]], summary: Summary) -> list[str]:
+    """Who gets players first where not all do: the worst item of each headline metric in turn, after each the next of the dataset.
+
+    Only the worst would be all that is heard of a system, only the first of the dataset never what went wrong.
+    """
+    tested = {i for i, r in enumerate(summary.rows) if not r.calibration}
+    lists = []
+    for column in (c for c in ranked(summary) if c.headline is not None):
+        number, sign = summary.columns.index(column), 1.0 if column.better is Better.HIGHER else -1.0
+        levels: dict[str, float] = {}
+        for item in shown:
+            found = [v for (row, _), m in records.get(item, {}).items() if row in tested and (v := m.values[number]) is not None]
+            if found:
+                levels[item] = min(sign * v for v in found)
+        lists.append(sorted(levels, key=levels.__getitem__))
+    worst = [item for turn in zip_longest(*lists) for item in turn if item is not None]
+    both = [item for pair in zip_longest(worst, shown) for item in pair if item is not None]
+    return list(dict.fromkeys(both))
+
+
+def _length_s(paths: Mapping[_Key, Path]) -> float | None:
+    """Seconds of an item: of its recording, else of its first readable output; None where there is neither."""
+    lengths = (duration_s(path) for _, path in sorted(paths.items()))
+    return next((round(found, 3) for found in lengths if found is not None), None)
 
 
 @dataclass
@@ -135,9 +170,13 @@ class _Measured:
     values: list[float | None]
     missing: dict[int, tuple[str, str]] = field(default_factory=dict)
     words: dict[int, dict[str, str]] = field(default_factory=dict)
+    heard: dict[int, tuple[str, Difference]] = field(default_factory=dict)
+    """Transcript and its alignment."""
 
 
-def _by_item(run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int]) -> dict[str, dict[_Key, _Measured]]:
+def _by_item(
+    run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int], described: Mapping[str, Any]
+) -> dict[str, dict[_Key, _Measured]]:
     """By item: (row, seed) -> what was measured."""
     columns = {c.key: i for i, c in enumerate(summary.columns)}
     found: dict[str, dict[_Key, _Measured]] = {}
@@ -152,19 +191,54 @@ def _by_item(run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[st
         else:
             output.missing[columns[metric]] = Status(status).value, shortened(str(reason), TEXT_LIMIT)
         # What a pooled metric keeps is its histograms, nothing to read.
-        if summary.columns[columns[metric]].is_mean and (words := dict(_words(detail))):
+        if not summary.columns[columns[metric]].is_mean or not isinstance(detail, str) or not detail:
+            continue
+        texts = {name: text for name, text in json.loads(detail).items() if isinstance(text, str)}
+        if aligned := difference(texts, str((described.get(item) or {}).get("language") or "")):
+            output.heard[columns[metric]] = texts["transcript"], aligned
+            texts = {name: text for name, text in texts.items() if name not in NEEDED}
+        if words := dict(_words(texts)):
             output.words[columns[metric]] = words
     return found
 
 
-def _words(detail: Any) -> Iterator[tuple[str, str]]:
-    """The texts among a record's details, transcripts mostly; of a text and its normalised form the text."""
-    if isinstance(detail, str) and detail:
-        texts = {name: value for name, value in json.loads(detail).items() if isinstance(value, str)}
-        for name, value in texts.items():
-            if name not in UNREAD and not (name.endswith("_normalised") and name.removesuffix("_normalised") in texts):
-                # That a recogniser heard nothing is a finding.
-                yield name, shortened(value, TEXT_LIMIT) or "(empty)"
+def _words(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The texts among a record's details that no alignment shows; of a text and its normalised form the text."""
+    for name, value in texts.items():
+        if name not in UNREAD and not (name.endswith("_normalised") and name.removesuffix("_normalised") in texts):
+            # That a recogniser heard nothing is a finding.
+            yield name, shortened(value, TEXT_LIMIT) or "(empty)"
+
+
+def _heard(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:
+    """What was heard against what was said: a block for each reference and the metrics that share it, in it a line for each transcript.
+
+    Metrics that were counted on the same texts of all outputs, as a word and a character error rate of one recogniser, share a block;
+    it shows the words.
+    """
+    by_metric: dict[int, dict[int, tuple[str, Difference]]] = {}
+    for position, key in enumerate(order):
+        for column, found in measured[key].heard.items() if key in measured else ():
+            by_metric.setdefault(column, {})[position] = found
+    together: dict[tuple[Any, ...], list[int]] = {}
+    for column, by_position in sorted(by_metric.items()):
+        texts = tuple((position, aligned.reference, transcript) for position, (transcript, aligned) in by_position.items())
+        together.setdefault(texts, []).append(column)
+    blocks: list[Mapping[str, Any]] = []
+    for columns in together.values():
+        best = min(columns, key=lambda c: any(d.unit != Unit.WORD.value for _, d in by_metric[c].values()))
+        lines: dict[str, dict[str, dict[str, Any]]] = {}
+        for position, (_, aligned) in by_metric[best].items():
+            line = aligned.as_json()
+            # Where the reference is the item's own text, that is already shown.
+            mine = lines.setdefault("" if aligned.reference == text else aligned.reference, {})
+            mine.setdefault(json.dumps(line), {**line, "outputs": []})["outputs"].append(position)
+        metrics = ", ".join(summary.columns[c].name for c in columns)
+        blocks += [
+            {"metrics": metrics, "reference": shortened(reference, TEXT_LIMIT), "lines": list(mine.values())}
+            for reference, mine in lines.items()
+        ]
+    return blocks
 
 
 def _said(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from reports.failures import HEADINGS, whose
+from reports.findings import Verdict
 from reports.summary import Column, Row, Summary
 from reports.wording import count, printable
 
@@ -34,9 +35,9 @@ def render(summary: Summary) -> str:
             ]
             for e in summary.error_rates
         ]  # fmt: skip
-        parts.append("## Error rates, %\n\n" + _table(["metric", "system", "macro", "corpus", "median", "above 50 %", "n"], rows, left=2))
+        parts.append("## Error rates, %\n\n" + table(["metric", "system", "macro", "corpus", "median", "above 50 %", "n"], rows, left=2))
     if summary.verdicts:
-        parts.append("## Claims of the papers\n\n" + _claims(summary))
+        parts.append("## Claims of the papers\n\n" + claims_table(summary.verdicts, summary.confidence))
     parts.append("## Systems\n\n" + _systems(summary))
     for kind, heading in HEADINGS.items():
         if found := [f for f in summary.failures if f.kind == kind]:
@@ -53,7 +54,7 @@ def render(summary: Summary) -> str:
 
 def _figures(summary: Summary, columns: Sequence[Column]) -> str:
     rows = [[_label(row), *(_cell(row, c) for c in columns)] for row in summary.rows]
-    return _table(["system", *(escaped(c.heading) for c in columns)], rows)
+    return table(["system", *(escaped(c.heading) for c in columns)], rows)
 
 
 def _label(row: Row) -> str:
@@ -68,15 +69,16 @@ def _cell(row: Row, column: Column) -> str:
     return "<br>".join(filter(None, parts))
 
 
-def _claims(summary: Summary) -> str:
+def claims_table(verdicts: Sequence[Verdict], confidence: float) -> str:
+    """Claims with what became of them; ``confidence`` is that of the intervals."""
     rows = []
-    for verdict in summary.verdicts:
+    for verdict in verdicts:
         found = [f"{f.metric}: {f.words}: {f.figure} ({f.counted or f.outcome})" for f in verdict.findings]
         outcome = f"**{escaped(verdict.outcome)}**"
         status = [outcome, *map(escaped, filter(None, (verdict.reason, *verdict.notes)))]
         rows.append([escaped(verdict.claim.text), escaped(verdict.source), "<br>".join(status), "<br>".join(map(escaped, found))])
-    table = _table(["claim", "source", "status", "measured"], rows, left=4)
-    return f"{table}\n\nDifferences are left minus right, with {escaped(f'{summary.confidence:.0%}')} intervals over common items."
+    shown = table(["claim", "source", "status", "measured"], rows, left=4)
+    return f"{shown}\n\nDifferences are left minus right, with {escaped(f'{confidence:.0%}')} intervals over common items."
 
 
 def _systems(summary: Summary) -> str:
@@ -90,9 +92,10 @@ def _systems(summary: Summary) -> str:
         ]
         for f in summary.facts
     ]
-    return _table(["system", "description", "size", "weights", "parameters", "sample rate", "device", "trained on"], rows, left=8)
+    return table(["system", "description", "size", "weights", "parameters", "sample rate", "device", "trained on"], rows, left=8)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table of cells that are Markdown already; the first ``left`` columns are set flush left, the others right."""
     rule = ["---" if i < left else "---:" for i in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

@@ -44,6 +44,7 @@ def write_report(
     audio_limit_mb: float = 48.0,
     item_limit: int = 1000,
     statistics: Statistics | None = None,
+    summary: Summary | None = None,
 ) -> ReportFiles:
     """Write ``report.html``, ``.md``, ``.tex``, ``.csv``, ``report_claims.csv`` where there are claims, and ``figures/*.svg``.
 
@@ -53,35 +54,44 @@ def write_report(
         audio_limit_mb: of audio embedded in the page.
         item_limit: items listed in the page.
         statistics: of the intervals.
+        summary: of the run, where it has been made already.
 
     Raises:
         Incomparable: the run mixes signatures.
         StoreError: a file cannot be written.
     """
     out = out or run.path
-    summary = summarise(run, statistics)
+    summary = summary or summarise(run, statistics)
     figures = draw_all(summary)
-    drawn = tuple(_written(out / "figures" / f"{d.name}.svg", [d.standalone()]) for d in figures)
+    drawn = tuple(written(out / "figures" / f"{d.name}.svg", [d.standalone()]) for d in figures)
     return ReportFiles(
-        html=_written(out / "report.html", page.render(run, summary, figures, audio_limit_mb, item_limit)),
-        markdown=_written(out / "report.md", [markdown.render(summary)]),
-        latex=_written(out / "report.tex", [latex.render(summary)]),
-        csv=_written(out / "report.csv", [tidy.render(summary)]),
-        claims=_written(out / "report_claims.csv", [tidy.render_claims(summary)]) if summary.verdicts else None,
+        html=written(out / "report.html", page.render(run, summary, figures, audio_limit_mb, item_limit)),
+        markdown=written(out / "report.md", [markdown.render(summary)]),
+        latex=written(out / "report.tex", [latex.render(summary)]),
+        csv=written(out / "report.csv", [tidy.render(summary)]),
+        claims=written(out / "report_claims.csv", [tidy.render_claims(summary)]) if summary.verdicts else None,
         figures=drawn,
         summary=summary,
     )
 
 
-def _written(path: Path, parts: Iterable[str]) -> Path:
-    """``path``, replaced in one step by a file of ``parts``; a failure on the way leaves what was there."""
+def written(path: Path, parts: Iterable[str | bytes]) -> Path:
+    """``path``, replaced in one step by a file of ``parts``; a failure on the way leaves what was there.
+
+    Args:
+        path: of the file; its folder is made if need be.
+        parts: text, written as UTF-8, or bytes.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-            stream.writelines(parts)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.writelines(part if isinstance(part, bytes) else part.encode("utf-8", "backslashreplace") for part in parts)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes a private file; a report is as readable as the folder's other files.

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ import numpy as np
 from harness.api import Better, PooledMetric, Status
 from harness.errors import Incomparable, StoreError
 from harness.frame import COLUMNS, Run
-from reports.claims import load_claims
+from harness.registry import config_names
+from reports.claims import Claim, load_claims
 from reports.failures import grouped_failures
 from reports.intervals import Interval, Statistics, interval, pooled_interval
 from reports.notes import notes_on
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
-from reports.verdicts import Measurements, verdicts_on
+from reports.verdicts import CALIBRATION, Measurements, system_of, verdicts_on
 from reports.wording import decimals
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ APART = 100
 ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
-def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[str, PooledMetric] | None = None) -> Summary:
+def summarise(
+    run: Run,
+    statistics: Statistics | None = None,
+    pooled: Mapping[str, PooledMetric] | None = None,
+    claims: Sequence[Claim] | None = None,
+) -> Summary:
     """The tables of a run.
 
     Args:
@@ -42,6 +48,7 @@ def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[st
         statistics: of the intervals.
         pooled: metric objects by registry key, for metrics whose corpus figure is not a mean of items; what is not given
             is built by the registry.
+        claims: to judge; those of all papers about this suite unless told.
 
     Raises:
         Incomparable: one metric with two signatures, or two suites in one frame.
@@ -93,8 +100,17 @@ def summarise(run: Run, statistics: Statistics | None = None, pooled: Mapping[st
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
         notes=notes_on(columns, marked, how, cluster, manifest),
-        verdicts=verdicts_on(load_claims(str(described.get("name", ""))), measured),
+        verdicts=verdicts_on(_claims_about(str(described.get("name", "")), facts) if claims is None else claims, measured),
     )
+
+
+def _claims_about(suite: str, labels: Iterable[str]) -> list[Claim]:
+    """The claims of all papers about a suite, but for those that the run says nothing of and no command here could answer.
+
+    `harness tables` shows these as well.
+    """
+    present, known = {system_of(label) for label in labels}, {*config_names("systems"), *CALIBRATION}
+    return [claim for claim in load_claims(suite) if present.intersection(claim.systems) or known.issuperset(claim.systems)]
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
@@ -343,5 +359,7 @@ def _synthetic(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
     made, whole = sum(flags.values()), bool((manifest.get("dataset") or {}).get("synthetic"))
     if not made and not whole:
         return ""
-    which = f"all {len(flags)} items are" if whole or made == len(flags) else f"{made} of {len(flags)} items are"
+    # A dataset is called synthetic where at least one recording is; which ones, a run of old may not say.
+    some = f"{made} of {len(flags)}" if made else "some"
+    which = f"all {len(flags)} items are" if made == len(flags) else f"{some} items are"
     return f"SYNTHETIC SPEECH: {which} machine-made recordings; figures on human speech will differ."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator, Mapping
 
+from reports.findings import Verdict
 from reports.summary import Summary
 
 FIELDS = (
@@ -59,32 +61,29 @@ def render_claims(summary: Summary) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, CLAIM_FIELDS, lineterminator="\n")
     writer.writeheader()
+    about = {"suite": summary.suite, "dataset": summary.dataset.get("name", ""), "synthetic": summary.synthetic, "partial": summary.partial}
     for verdict in summary.verdicts:
-        claim = verdict.claim
-        for finding in verdict.findings:
-            writer.writerow(
-                {
-                    "suite": summary.suite,
-                    "dataset": summary.dataset.get("name", ""),
-                    "synthetic": summary.synthetic,
-                    "partial": summary.partial,
-                    "claim": claim.id,
-                    "text": claim.text,
-                    "paper": claim.paper,
-                    "source": claim.source,
-                    "standing": claim.standing,
-                    "outcome": verdict.outcome,
-                    "reason": verdict.reason,
-                    "notes": "; ".join(verdict.notes),
-                    "comparison": finding.words,
-                    "confidence": summary.confidence,
-                    "seeds": "/".join(map(str, finding.seeds)),
-                    "comparison_outcome": finding.outcome,
-                    "comparison_reason": finding.reason,
-                    **{
-                        f: getattr(finding, f)
-                        for f in ("metric", "unit", "value", "low", "high", "n", "n_wanted", "clusters", "seed_spread")
-                    },
-                }
-            )
+        writer.writerows({**about, **line} for line in claim_lines(verdict, summary.confidence))
     return stream.getvalue()
+
+
+def claim_lines(verdict: Verdict, confidence: float) -> Iterator[Mapping[str, object]]:
+    """What `CLAIM_FIELDS` hold of each comparison of a claim, but for what concerns the run."""
+    claim = verdict.claim
+    for finding in verdict.findings:
+        yield {
+            "claim": claim.id,
+            "text": claim.text,
+            "paper": claim.paper,
+            "source": claim.source,
+            "standing": claim.standing,
+            "outcome": verdict.outcome,
+            "reason": verdict.reason,
+            "notes": "; ".join(verdict.notes),
+            "comparison": finding.words,
+            "confidence": confidence,
+            "seeds": "/".join(map(str, finding.seeds)),
+            "comparison_outcome": finding.outcome,
+            "comparison_reason": finding.reason,
+            **{f: getattr(finding, f) for f in ("metric", "unit", "value", "low", "high", "n", "n_wanted", "clusters", "seed_spread")},
+        }

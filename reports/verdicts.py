@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 FAILURE_TOLERANCE = 0.01
 """Share of outputs that may fail (or be missing); a difference over the rest would flatter the system that failed more."""
+CALIBRATION = ("ground_truth", "same_speaker", "impostor")
+"""Rows that a suite adds by itself, systems of nobody."""
 SEED_NAME = re.compile(r"(?P<system>.+)_seed\d+")
 
 
@@ -131,7 +133,7 @@ def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidenc
             raise _NoFigureError(Outcome.NOT_RUN, _what_to_run(missing[0], claim, measured))
         if column is None:
             raise _NoFigureError(Outcome.NOT_RUN, _no_metric(contrast.metric, measured))
-        scored = _scored(contrast, column, measured)
+        scored = _scored(contrast, column, measured, claim.untrained)
         return _judged(replace(finding, unit=column.shown_unit), contrast, column, scored, measured, confidence)
     except _NoFigureError as problem:
         return replace(finding, outcome=problem.outcome, reason=problem.reason)
@@ -151,13 +153,13 @@ class _Scored:
     repeats: Sequence[Sequence[pd.DataFrame]]
 
 
-def _scored(contrast: Contrast, column: Column, measured: Measurements) -> _Scored:
+def _scored(contrast: Contrast, column: Column, measured: Measurements, untrained: bool) -> _Scored:
     """The records to compare.
 
     Raises:
         _NoFigureError: a figure was not measured of every training, or is not to be compared with the others.
     """
-    _check_alike(contrast, measured)
+    _check_alike(contrast, measured, untrained)
     repeats = []
     for point in contrast.points:
         groups = measured.groups.get((column.key, point), {})
@@ -176,7 +178,8 @@ def _what_to_run(point: Point, claim: Claim, measured: Measurements) -> str:
         settings = ", ".join(f"{k}={v}" for k, v in point.settings) or "all of its codebooks"
         return f"{point.system} was not run with {settings}"
     present = {p.system for p in measured.points}
-    wanted = sorted(claim.systems)
+    # The rows that a suite adds by itself are asked for by nobody.
+    wanted = sorted(s for s in claim.systems if s not in CALIBRATION)
     lacking = [s for s in wanted if s not in present]
     known = set(config_names("systems"))
     if unknown := [s for s in lacking if s not in known]:
@@ -196,15 +199,15 @@ def _labels(points: Sequence[Point], measured: Measurements) -> list[str]:
     return [label for label in measured.facts if system_of(label) in systems]
 
 
-def _check_alike(contrast: Contrast, measured: Measurements) -> None:
+def _check_alike(contrast: Contrast, measured: Measurements, untrained: bool) -> None:
     """Refuses systems that no ordering should be read from.
 
     Raises:
         _NoFigureError: random weights, or systems of different sizes.
     """
     facts = [measured.facts[label] for label in _labels(contrast.points, measured)]
-    if untrained := [f.label for f in facts if f.random]:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{', '.join(untrained)} has random weights")
+    if not untrained and (random := [f.label for f in facts if f.random]):
+        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{', '.join(random)} has random weights")
     if len(sizes := {f.size for f in facts if f.size}) > 1:
         raise _NoFigureError(Outcome.NOT_COMPARABLE, f"systems of the sizes {' and '.join(sorted(sizes))} are compared")
 
@@ -286,6 +289,7 @@ def _notes(claim: Claim, findings: Sequence[Finding], measured: Measurements) ->
             (
                 *(f"{over} measured: {', '.join(f'{v:g}' for v in values)}" for over, values in sorted(curves)),
                 "small models, own data" if any(f.size == "small" for f in facts) else "",
+                "random weights, which speed does not depend on" if any(f.random for f in facts) else "",
                 "one training seed" if trained and all(n == 1 for f in known for n in f.seeds) else "",
                 f"{len(within)} of {len(known)} differences are no larger than their spread over seeds" if within else "",
                 f"in the paper: {claim.protocol}" if claim.protocol else "",

@@ -1,0 +1,80 @@
+"""A run made of arrays, for the tests of comparisons and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from harness.frame import COLUMNS, Run
+
+KNOWN = {
+    "pesq_wb": ("MOS", "higher", [0.999, 4.644], "mean"),
+    "stoi": ("", "higher", [0.0, 1.0], "mean"),
+    "mcd_db": ("dB", "lower", [0.0, None], "mean"),
+    "rtf": ("", "lower", [0.0, None], "weighted mean, by seconds of audio"),
+    "emitted_bps": ("bit/s", "neither", [0.0, None], "weighted mean, by seconds of audio"),
+}
+
+
+@pytest.fixture
+def written_run() -> Callable[..., Run]:
+    """Makes a run; see `written`."""
+    return written
+
+
+def written(
+    systems: Mapping[str, Mapping[str, npt.ArrayLike]],
+    speakers: Sequence[str] = (),
+    status: str = "complete",
+    packages: Mapping[str, str] | None = None,
+    version: str = "1",
+    path: Path = Path(),
+    **manifest: Any,
+) -> Run:
+    """A run of ``{system: {metric: values}}``.
+
+    Args:
+        systems: ``[n]`` values, or ``[seeds, n]``; a NaN is an output that failed.
+        speakers: ``[n]``, none unless told.
+        status, packages: of the manifest.
+        version: of the metrics.
+        path: of the run.
+        manifest: further sections, replacing the usual ones.
+    """
+    rows = []
+    for system, metrics in systems.items():
+        for metric, values in metrics.items():
+            for seed, row in enumerate(np.atleast_2d(np.asarray(values, dtype=float))):
+                for n, value in enumerate(row):
+                    ok = bool(np.isfinite(value))
+                    rows.append(
+                        dict.fromkeys(COLUMNS, "") | {
+                            "suite": "codec", "system": system, "settings": "{}", "item": f"i{n:03d}", "seed": seed, "metric": metric, "name": metric,
+                            "unit": KNOWN[metric][0], "better": KNOWN[metric][1], "signature": f"{metric}|v{version}|16000Hz|{KNOWN[metric][3]}|{{}}",
+                            "status": "ok" if ok else "failed", "side": "" if ok else "output", "reason": "" if ok else "it broke",
+                            "value": value, "weight": 1.0 if ok else np.nan, "language": "en", "speaker": speakers[n] if speakers else "",
+                            "synthetic": False, "counts": "{}", "detail": "{}",
+                        }
+                    )  # fmt: skip
+    named = {m for metrics in systems.values() for m in metrics}
+    items = {row["item"]: {"text": "", "language": "en", "speaker": row["speaker"]} for row in rows}
+    usual: dict[str, Any] = {
+        "schema": 1,
+        "status": status,
+        "suite": {"name": "codec", "title": "Codecs", "task": "resynthesis", "headline": [], "metrics": sorted(named), "curves": []},
+        "systems": {label: {"family": label, "weights": "none", "config": {}} for label in systems},
+        "items": items,
+        "dataset": {"name": "fake", "digest": "d", "num_items": len(items)},
+        "packages": {"pesq": "1", "pystoi": "1", "jiwer": "1", "torch": "1", "numpy": "1"} | dict(packages or {}),
+        "metrics": {
+            m: {"name": m, "unit": KNOWN[m][0], "better": KNOWN[m][1], "bounds": KNOWN[m][2], "aggregation": KNOWN[m][3]} for m in named
+        },
+        "absent_metrics": {},
+    }
+    return Run(path, usual | manifest, pd.DataFrame(rows, columns=list(COLUMNS)), {}, {})

@@ -1,0 +1,172 @@
+"""A paper shown again in every format: the same numbers and outcomes, hostile text inert, figures whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import StoreError
+from reports.replication import latex, markdown, page, tidy
+from reports.replication.figures import plates
+from reports.replication.output import write_study
+from reports.replication.terminal import print_study
+
+NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b onclick=x>\x1b[31m\u202e é"
+
+
+def fakes() -> Any:
+    """The builders beside the tests of cells and claims."""
+    name = "reports_fake_papers"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, Path(__file__).with_name("test_reports_papers.py"))
+        assert spec and spec.loader
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def study() -> Any:
+    """One cell of every outcome, a figure, a citation, claims that hold and fail, and a row with a hostile name."""
+    f = fakes()
+    rows = [
+        {"name": "Ours", "systems": ["ours"], "values": {"PESQ": 3.0, "CER": 10.0, "SMOS": 4.0}},
+        {"name": "Far", "systems": ["theirs"], "values": {"PESQ": 4.5}},
+        {"name": NASTY, "systems": ["absent"], "values": {"PESQ": 1.25}},
+    ]
+    part = {"source": "Figure 1", "status": "published", "suite": "codec"}
+    figure = part | {"id": "f1", "title": "Curves", "x": "config.delay", "y": ["pesq_wb"], "systems": ["ours", "theirs", "absent"]}
+    unseen = part | {"id": "f2", "title": "Unseen", "x": "", "y": ["stoi"], "systems": ["absent"]}
+    cited = {"title": "Others", "source": NASTY, "columns": ["WER"], "rows": {NASTY: {"WER": "2.10"}, "B": {}}}
+    told = f.paper(tables=[f.PAPER["tables"][0] | {"rows": rows}], figures=[figure, unseen], citations=[cited])
+    systems = {label: {"config": {"delay": delay}} for delay, label in enumerate(("ours", "theirs"))}
+    figures = {("ours", "pesq_wb"): 3.0, ("ours", "cer"): 0.1, ("theirs", "pesq_wb"): 2.0}
+    return f.study(f.found(figures, asr="embedded", systems=systems, name=NASTY), of=told, unready={"absent": NASTY})
+
+
+def printed(study: Any, encoding: str = "utf-8", width: int = 120) -> str:
+    from rich.console import Console
+
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    print_study(study, Console(file=stream, width=width, color_system=None))
+    stream.flush()
+    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
+def test_every_format_holds_the_same_cells(study: Any) -> None:
+    lines = {(r["row"], r["column"]): r for r in csv.DictReader(io.StringIO(tidy.cells(study)))}
+    outcomes = {key[0][:4] + key[1]: line["outcome"] for key, line in lines.items()}
+    assert outcomes == {
+        "OursPESQ": "reproduced", "OursCER": "not comparable", "OursSMOS": "not comparable", "FarPESQ": "not reproduced",
+        "a|b_PESQ": "not run",
+    }  # fmt: skip
+    ours = lines["Ours", "PESQ"]
+    assert float(ours["measured"]) == pytest.approx(3.0) and ours["published"] == "3.00" and ours["n_ok"] == "30"
+    span = f"[{float(ours['low']):.2f}, {float(ours['high']):.2f}]"
+    for text in (
+        markdown.render(study).replace("\\", ""), latex.render(study), page.render(study, ()), printed(study), printed(study, "ascii"),
+    ):  # fmt: skip
+        assert span in text and "4.50" in text and "1.25" in text and "embedded for FunASR" in text.replace("\n", " ")
+    assert lines["Ours", "CER"]["reason"] == "other recogniser: embedded for FunASR"
+    assert "2.00 [1.98" not in markdown.render(study).split("| Ours |")[1].split("\n")[0]
+
+
+def test_claims_and_runs_are_tidy(study: Any) -> None:
+    claims = list(csv.DictReader(io.StringIO(tidy.claims(study))))
+    assert [(c["claim"], c["outcome"]) for c in claims] == [
+        ("ours_better", "reproduced"),
+        ("ours_worse", "not reproduced"),
+        ("nobody", "not run"),
+    ]
+    assert float(claims[0]["value"]) == pytest.approx(1.0) and claims[2]["value"] == "" and claims[0]["dataset"].startswith("30 items")
+    runs = list(csv.DictReader(io.StringIO(tidy.runs(study))))
+    assert {r["state"] for r in runs} == {"used", "there", "missing"} - {
+        "there" if not any(r["state"] == "there" for r in runs) else "missing"
+    }
+
+
+class Elements(HTMLParser):
+    """Names of elements and attributes of a page, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_is_inert_and_loads_nothing(study: Any) -> None:
+    text = page.render(study, list(plates(study)))
+    found = Elements()
+    found.feed(text)
+    assert "script" not in found.names and "b" in found.names and "onclick" not in found.attributes
+    assert not re.search(r"""\b(?:src|href)=(?!"#)""", text) and "\x1b" not in text and "\u202e" not in text
+    assert "default-src 'none'" in text and "a|b_$100%&#{x}" in "".join(found.words)
+    # Every link leads somewhere.
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(re.findall(r'id="([^"]+)"', text))
+
+
+def test_latex_is_balanced_and_inert(study: Any) -> None:
+    text = latex.render(study)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4 == text.count(r"\toprule")
+    depth = 0
+    for match in re.finditer(r"(?<!\\)(?:\\\\)*([{}])", text):
+        depth += 1 if match[1] == "{" else -1
+        assert depth >= 0
+    assert depth == 0 and r"a\textbar{}b\_\$100\%\&\#" in text and "</script>" not in text
+    for line in text.split("\n"):
+        if line.endswith(r"\\") and "multicolumn" not in line and line.count("&") > 2:
+            assert len(re.findall(r"(?<!\\)&", line)) == 6, line
+    assert r"4.50^{\mathrm{n}}" in text and r"3.00^{\mathrm{r}}" in text and r"1.25^{\mathrm{--}}" in text
+
+
+def test_markdown_tables_have_the_cells_of_their_heads(study: Any) -> None:
+    for block in markdown.render(study).split("\n\n"):
+        if block.startswith("| "):
+            counts = {len(re.findall(r"(?<!\\)\|", line)) for line in block.split("\n")}
+            assert len(counts) == 1, block
+    assert "</script>" not in markdown.render(study)
+
+
+def test_a_terminal_is_sent_no_control_characters(study: Any) -> None:
+    for encoding in ("utf-8", "ascii"):
+        text = printed(study, encoding)
+        assert "\x1b" not in text and "\u202e" not in text and "harness run suite=codec" in text
+
+
+def test_figures_are_svg_and_png_of_what_was_printed_and_measured(study: Any, tmp_path: Path) -> None:
+    drawn = {plate.drawing.name: plate for plate in plates(study)}
+    # Nothing was measured for the other figure, and it prints no numbers.
+    assert set(drawn) == {"t1", "f1"}
+    for plate in drawn.values():
+        root = ElementTree.fromstring(plate.drawing.standalone().split("\n", 1)[1])
+        words = "".join(root.itertext())
+        assert root.tag.endswith("svg") and plate.png.startswith(b"\x89PNG") and len(plate.png) > 5000
+        assert ("measured here" in words) == (plate.drawing.name == "t1")
+    assert "30 items of librispeech" in drawn["f1"].drawing.svg and "theirs" in drawn["f1"].drawing.svg
+    assert [p.png == q.png and p.drawing == q.drawing for p, q in zip(plates(study), drawn.values(), strict=True)] == [True, True]
+
+
+def test_all_files_are_written_or_said_not_to_be(study: Any, tmp_path: Path) -> None:
+    files = write_study(study, tmp_path / "new" / "out")
+    written = [files.html, files.markdown, files.latex, *files.data, *files.figures]
+    assert len(written) == 10 and all(path.stat().st_size > 50 for path in written)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_study(study, tmp_path / "file")
