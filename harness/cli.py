@@ -7,11 +7,13 @@ import os
 import sys
 
 from harness.errors import HarnessError, Interrupted, UsageError
+from harness.manual import BLESS_HELP, COMPARE_HELP, GATE_HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
 
 DESCRIPTION = "Run neural speech codecs and language-model text-to-speech behind one interface, measure them correctly, and say what the numbers mean."
 
@@ -61,6 +63,43 @@ The same command again continues where it stopped. Several processes: torchrun -
 [train] extra). Exit codes: 0 done or out of time, 1 diverged, 2 cannot be carried out, 130 stopped by a signal (resumable).
 """
 
+TABLES_HELP = """\
+  harness tables [PAPER ...] [key=value ...]      papers: qtts, socodec; all of them unless named
+
+Every table and figure of a paper as published, beside what the finished runs in run.root measured, cell by cell with a status: reproduced,
+not reproduced, not comparable (and why), not run. Runs that are missing are listed with their commands.
+
+  run=true          carry out what is missing and can be run here; what is in the store already is not computed again
+  out=DIR           where to write (runs/tables-PAPER): tables.html, .md, .tex, cells.csv, claims.csv, runs.csv, figures
+  run.root=DIR      where runs lie (runs)
+  anything else     an override of `harness run` for those runs, e.g. dataset.limit=10, dataset=seedtts dataset.root=DIR, asr=seedtts,
+                    systems.qdac16_paper.checkpoint=FILE; where data or judges are chosen so, only runs with the same choice are looked at
+"""
+
+JOIN_HELP = """\
+  harness join RUN [--from URL]
+
+Puts the shards of a run together: after `harness run run.name=big run.shard=I/N ...` for every I from 1 to N, on as many machines as
+there are, `harness join runs/big` makes runs/big of runs/big.1ofN ..., as if it had been one run. Shards that were published elsewhere
+(run.publish=URL) are read from there by --from URL.
+"""
+
+SELFCHECK_HELP = """\
+  harness selfcheck [key=value ...]
+
+Runs a small request (overrides as `harness run`; 4 items unless dataset.limit says otherwise) again and again in empty stores: the same
+again, with more workers, items in reversed order, everything in one process, other numbers of threads, Ray where it is installed. Numbers
+and codes must be the same each time, to the tolerance printed. Exit codes: 0 they are, 1 they are not.
+"""
+
+LISTEN_HELP = """\
+  harness listen RUN [--design rating|ab|abx] [--systems A,B] [--trials N]      writes listening.html and listening_key.json
+  harness listen RUN --answers ratings_*.csv                                    reads what listeners returned
+
+rating: each output from 0 to 100 beside the recording, which is also hidden among them; ab: which of two is better; abx: whether X is
+A or B. The page names no system and sends nothing; listeners download their answers as CSV. The key stays with you.
+"""
+
 LISTS = {
     "systems": "systems",
     "suites": "suite",
@@ -70,6 +109,7 @@ LISTS = {
     "speaker": "speaker",
     "mos": "mos",
     "executors": "executor",
+    "gates": "gate",
 }
 
 
@@ -86,7 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         code: int = options.call(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where the program was started with it closed
+            sys.stdout.flush()
         return code
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
@@ -139,6 +180,47 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=_path, metavar="DIR", help="where to write (the run folder)")
     report.set_defaults(call=_report)
 
+    tables = verbs.add_parser(
+        "tables", help="the papers' tables beside what was measured here", description=TABLES_HELP, formatter_class=raw
+    )
+    tables.add_argument("words", nargs="*", metavar="PAPER or key=value")
+    tables.add_argument("--config-dir", type=_path, metavar="DIR", help="folder with YAML of your own systems")
+    tables.set_defaults(call=_tables)
+
+    compare = verbs.add_parser("compare", help="paired differences of two runs", description=COMPARE_HELP, formatter_class=raw)
+    compare.add_argument("words", nargs="+", metavar="RUN or key=value")
+    compare.set_defaults(call=_compare)
+
+    gate = verbs.add_parser("gate", help="whether a run became worse than a baseline", description=GATE_HELP, formatter_class=raw)
+    gate.add_argument("words", nargs="+", metavar="RUN or key=value")
+    gate.set_defaults(call=_gate)
+
+    bless = verbs.add_parser("bless", help="make a baseline of a run", description=BLESS_HELP, formatter_class=raw)
+    bless.add_argument("words", nargs="+", metavar="RUN or out=DIR")
+    bless.set_defaults(call=_bless)
+
+    join = verbs.add_parser("join", help="put the shards of a run together", description=JOIN_HELP, formatter_class=raw)
+    join.add_argument("run", type=_path, metavar="RUN", help="folder of the whole run, e.g. runs/big")
+    join.add_argument("--from", dest="source", metavar="URL", help="where the shards were published (beside RUN)")
+    join.set_defaults(call=_join)
+
+    selfcheck = verbs.add_parser(
+        "selfcheck", help="whether the same request gives the same numbers", description=SELFCHECK_HELP, formatter_class=raw
+    )
+    selfcheck.add_argument("overrides", nargs="*", metavar="key=value")
+    selfcheck.add_argument("--config-dir", type=_path, metavar="DIR", help="folder with YAML of your own")
+    selfcheck.set_defaults(call=_selfcheck, show_config=False)
+
+    listen = verbs.add_parser("listen", help="a blind listening page of a run", description=LISTEN_HELP, formatter_class=raw)
+    listen.add_argument("run", type=_path, metavar="RUN", help="run folder, e.g. runs/codec-1a2b3c4d")
+    listen.add_argument("--design", choices=("rating", "ab", "abx"), default="rating", help="what is asked (rating)")
+    listen.add_argument("--systems", type=lambda text: text.split(","), default=[], metavar="A,B", help="to hear (all under test)")
+    listen.add_argument("--trials", type=int, default=10, metavar="N", help="questions (10)")
+    listen.add_argument("--seed", type=int, default=0, metavar="N", help="of the items drawn and their order (0)")
+    listen.add_argument("--answers", type=_path, nargs="+", default=[], metavar="CSV", help="read what listeners returned")
+    listen.add_argument("--out", type=_path, metavar="DIR", help="where the page and its key lie (the run folder)")
+    listen.set_defaults(call=_listen)
+
     doctor = verbs.add_parser("doctor", help="what works on this machine, and how to get what is missing", formatter_class=raw)
     doctor.set_defaults(call=_doctor)
     return parser
@@ -151,18 +233,7 @@ def _path(text: str) -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from harness.config import compose
-
-    overrides = list(options.overrides)
-    config_dir = options.config_dir
-    if config_dir is not None and not config_dir.is_dir():
-        raise UsageError(f"--config-dir {config_dir} is not a folder")
-    if not any(word.startswith("systems=") for word in overrides):
-        from harness.runner import default_systems
-
-        suite = compose([word for word in overrides if not word.startswith("systems.")], config_dir)
-        overrides.append(f"systems=[{','.join(default_systems(suite))}]")
-    config = compose(overrides, config_dir)
+    config = _composed(options)
     if options.show_config:
         import yaml
 
@@ -178,10 +249,77 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _composed(options: argparse.Namespace) -> dict[str, Any]:
+    """The configuration of the overrides; a suite's own systems where none are named."""
+    from harness.config import compose
+
+    overrides = list(options.overrides)
+    config_dir = options.config_dir
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(f"--config-dir {config_dir} is not a folder")
+    if not any(word.startswith("systems=") for word in overrides):
+        from harness.runner import default_systems
+
+        suite = compose([word for word in overrides if not word.startswith("systems.")], config_dir)
+        overrides.append(f"systems=[{','.join(default_systems(suite))}]")
+    return compose(overrides, config_dir)
+
+
+def _join(options: argparse.Namespace) -> int:
+    from harness.shards import join
+
+    joined = join(options.run, options.source)
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(joined.counts.items()))
+    print(f"{joined.folder}: {joined.records} records of {joined.shards} shards ({counts}); `harness report` shows them")
+    return 0
+
+
+def _selfcheck(options: argparse.Namespace) -> int:
+    from harness.progress import TerminalProgress
+    from harness.selfcheck import check, render
+
+    with TerminalProgress() as progress:
+        findings = list(check(_composed(options), f"harness selfcheck {' '.join(options.overrides)}".strip(), progress))
+    print(render(findings))
+    return 0 if all(f.held for f in findings) else 1
+
+
 def _train(options: argparse.Namespace) -> int:
     from harness.training import main as train
 
     return train(list(options.overrides))
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from harness.tables import main as tables
+
+    return tables(options.words, options.config_dir)
+
+
+def _listen(options: argparse.Namespace) -> int:
+    from harness.listening import make, read
+
+    if options.answers:
+        return read(options.run, options.out, options.answers)
+    return make(options.run, options.out, options.design, options.systems, options.trials, options.seed)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from harness.gating import compare
+
+    return compare(options.words)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from harness.gating import gate
+
+    return gate(options.words)
+
+
+def _bless(options: argparse.Namespace) -> int:
+    from harness.gating import bless
+
+    return bless(options.words)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -192,19 +330,15 @@ def _report(options: argparse.Namespace) -> int:
 def _print_report(folder: Path, out: Path | None, section: object) -> None:
     from rich.console import Console
 
-    from harness.frame import open_run
+    from reports.large import read_summary
     from reports.output import write_report
-    from reports.tables import summarise
     from reports.terminal import print_summary
 
-    run = open_run(folder)
+    run, summary = read_summary(folder)
     files = None
-    if out is None:
-        summary = summarise(run)
-    else:
+    if out is not None:
         settings = section if isinstance(section, dict) else run.manifest["config"]["report"]
-        files = write_report(run, out, audio_limit_mb=float(settings["audio_limit_mb"]))
-        summary = files.summary
+        files = write_report(run, out, audio_limit_mb=float(settings["audio_limit_mb"]), summary=summary)
     print_summary(summary, Console())
     if files is not None:
         others = [files.markdown, files.latex, files.csv, *([files.claims] if files.claims else []), *files.figures]

@@ -1,13 +1,30 @@
-"""Timing: one clock, device synchronised on both sides."""
+"""Timing: one clock, device synchronised on both sides, repeated until the median is known or the time is up.
+
+What a lap is not: the first call (it compiles, allocates, loads lazily) and the warm-ups, which are timed apart and listed; a call that
+compiled something; a call whose work went on after the declared device was idle; a call beside a busy neighbour.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import statistics
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from harness.api.suite import TimingPlan
+from harness.timing.compilation import compilations
+from harness.timing.conditions import Conditions, Neighbours
+
 T = TypeVar("T")
+FEWEST = 5
+"""Clean laps without which there is no number."""
+_ROUND_S = 0.3  # other processes' use of the cores is looked at over spans of this length; their ticks are 10 ms
+_LATE_S, _LATE_SHARE = 1e-3, 0.05  # work after the device is idle that is more than measuring costs
+_MOST = 2000
 
 
 @dataclass(frozen=True)
@@ -33,3 +50,253 @@ def synchronise(device: str) -> None:
         import torch
 
         torch.cuda.synchronize(torch.device(device))
+
+
+def synchronise_all() -> None:
+    """Waits for every device that torch has woken up, declared or not."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        for number in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(number)
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What is looked at during a measurement; tests put their own in.
+
+    Args:
+        synchronise: waits for a device by its name.
+        synchronise_all: waits for whatever is still at work anywhere.
+        neighbours: starts counting the cores that others use.
+        compilations: so far.
+        now: seconds of a clock that only goes forward.
+    """
+
+    synchronise: Callable[[str], None] = synchronise
+    synchronise_all: Callable[[], None] = synchronise_all
+    neighbours: Callable[[], Neighbours] = Neighbours
+    compilations: Callable[[], int] = compilations
+    now: Callable[[], float] = time.perf_counter
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One timed call.
+
+    Args:
+        wall_s: from one idle device to the next.
+        cpu_s: processor time of this process, all threads.
+        late_s: how long work went on after the declared device was idle.
+        compiled: what was compiled during the call.
+        others: cores used by other processes around it; NaN where the system does not tell.
+        figures: what the call itself measured.
+    """
+
+    wall_s: float
+    cpu_s: float = 0.0
+    late_s: float = 0.0
+    compiled: int = 0
+    others: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured(Generic[T]):
+    """A call that was timed again and again.
+
+    Args:
+        result: of the last lap.
+        first_s: the first call of all.
+        warmups_s: the untimed calls after it.
+        laps: in order, clean or not.
+        others_allowed: cores that neighbours may use beside a clean lap.
+        conditions: of the machine.
+    """
+
+    result: T
+    first_s: float
+    warmups_s: tuple[float, ...]
+    laps: tuple[Lap, ...]
+    others_allowed: float
+    conditions: Conditions
+
+    @property
+    def clean(self) -> tuple[Lap, ...]:
+        """Laps without a busy neighbour; where the system does not tell of neighbours, all."""
+        return tuple(lap for lap in self.laps if not lap.others > self.others_allowed)
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no number, or ""."""
+        if compiled := sum(lap.compiled > 0 for lap in self.laps):
+            return (
+                f"something was compiled inside the timed call in {compiled} of {len(self.laps)} laps: warm up with the same shapes first"
+            )
+        # The median: between two looks at the clock a busy machine may well do something else now and then.
+        late_s = statistics.median(lap.late_s for lap in self.laps)
+        if late_s > max(_LATE_S, _LATE_SHARE * statistics.median(lap.wall_s for lap in self.laps)):
+            return (
+                f"work went on for {1e3 * late_s:.3g} ms after the declared device was idle: the system runs on another device than it says"
+            )
+        if len(self.clean) < FEWEST:
+            return (
+                f"only {len(self.clean)} of {len(self.laps)} laps were undisturbed, {FEWEST} are wanted: other processes used "
+                f"{self.conditions.others:.2f} of {self.conditions.cores} cores (allowed {self.others_allowed:g}), load "
+                f"{self.conditions.load_1min:.1f}; repeat on a quiet machine"
+            )
+        return ""
+
+    @property
+    def median_s(self) -> float:
+        """Of the clean laps.
+
+        Raises:
+            ValueError: there is no number; see `refusal`.
+        """
+        return self.percentile(0.5)
+
+    @property
+    def iqr_s(self) -> float:
+        """Width of the middle half."""
+        return self.percentile(0.75) - self.percentile(0.25)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the median, by order statistics; None from fewer than six clean laps."""
+        return median_interval([lap.wall_s for lap in self.clean])
+
+    def percentile(self, share: float) -> float:
+        """Of the clean laps' wall seconds.
+
+        Raises:
+            ValueError: there is no number, or too few laps for this percentile.
+        """
+        if self.refusal:
+            raise ValueError(self.refusal)
+        return percentile([lap.wall_s for lap in self.clean], share)
+
+    def figure(self, name: str) -> float:
+        """Median of a figure of the clean laps.
+
+        Raises:
+            ValueError: there is no number, or no clean lap has this figure.
+        """
+        if self.refusal:
+            raise ValueError(self.refusal)
+        found = [lap.figures[name] for lap in self.clean if name in lap.figures]
+        if not found:
+            raise ValueError(f"no lap has a figure '{name}'")
+        return statistics.median(found)
+
+    def summary(self) -> dict[str, float]:
+        """Laps, spread and conditions as plain numbers, with those percentiles that the laps allow."""
+        found = {
+            "laps": float(len(self.laps)),
+            "clean": float(len(self.clean)),
+            "first_s": self.first_s,
+            "warmup_s": sum(self.warmups_s),
+            "warmups": float(len(self.warmups_s)),
+            "load_1min": self.conditions.load_1min,
+            "others": self.conditions.others,
+        }
+        if not self.refusal:
+            walls = [lap.wall_s for lap in self.clean]
+            found |= {"median_s": self.median_s, "iqr_s": self.iqr_s, "cpu_s": statistics.median(lap.cpu_s for lap in self.clean)}
+            found |= {f"p{100 * share:.0f}_s": percentile(walls, share) for share in (0.9, 0.95, 0.99) if len(walls) >= wanted(share)}
+            if (interval := self.interval) is not None:
+                found |= {"low_s": interval[0], "high_s": interval[1]}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def measure(
+    call: Callable[[], T],
+    device: str = "cpu",
+    plan: TimingPlan | None = None,
+    figures: Callable[[T], Mapping[str, float]] | None = None,
+    instruments: Instruments | None = None,
+) -> Measured[T]:
+    """Times ``call`` until the 95 % interval of its median is narrow or the budget ends.
+
+    Args:
+        call: what is timed; every time the same work.
+        device: where it runs.
+        plan: how often.
+        figures: what a result says of its own lap.
+        instruments: other ones than the machine's.
+    """
+    plan, tools = plan or TimingPlan(), instruments or Instruments()
+    first = _lap(call, device, tools)[1]
+    warmups = tuple(_lap(call, device, tools)[1].wall_s for _ in range(plan.warmups))
+    laps: list[Lap] = []
+    begun = tools.now()
+    while True:
+        around: list[Lap] = []
+        neighbours = tools.neighbours()
+        round_from = tools.now()
+        while not around or (tools.now() - round_from < _ROUND_S and len(laps) + len(around) < _MOST):
+            result, lap = _lap(call, device, tools)
+            around.append(replace(lap, figures=dict(figures(result))) if figures is not None else lap)
+        others = neighbours.look()
+        laps += [replace(lap, others=others) for lap in around]
+        if _enough(laps, plan, tools.now() - begun):
+            break
+    conditions = Conditions(os.getloadavg()[0], len(os.sched_getaffinity(0)), statistics.median(lap.others for lap in laps))
+    return Measured(result, first.wall_s, warmups, tuple(laps), plan.others, conditions)
+
+
+def _lap(call: Callable[[], T], device: str, tools: Instruments) -> tuple[T, Lap]:
+    tools.synchronise(device)
+    compiled, used, start = tools.compilations(), time.process_time(), tools.now()
+    result = call()
+    tools.synchronise(device)
+    end, spent = tools.now(), time.process_time() - used
+    tools.synchronise_all()
+    late = tools.now() - end
+    return result, Lap(end - start, spent, late, tools.compilations() - compiled)
+
+
+def _enough(laps: Sequence[Lap], plan: TimingPlan, elapsed_s: float) -> bool:
+    if any(lap.compiled for lap in laps) or len(laps) >= _MOST:
+        return True
+    if elapsed_s > plan.budget_s and len(laps) >= FEWEST:
+        return True
+    walls = [lap.wall_s for lap in laps if not lap.others > plan.others]
+    interval = median_interval(walls) if len(walls) >= plan.least else None
+    return interval is not None and interval[1] - interval[0] <= plan.width * statistics.median(walls)
+
+
+def wanted(share: float) -> int:
+    """Laps that a percentile takes.
+
+    p99 wants 459, after which one lap at least lies beyond it with 99 % certainty; p95 and p90 want 20 and 10, one beyond them on average.
+    """
+    if share <= 0.75:
+        return 1
+    return 459 if share >= 0.99 else math.ceil(round(1.0 / (1.0 - share), 6))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Linear between neighbours, as numpy's.
+
+    Raises:
+        ValueError: too few values for it, see `wanted`.
+    """
+    if len(values) < wanted(share):
+        raise ValueError(f"p{100 * share:g} wants {wanted(share)} values, there are {len(values)}")
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the median by order statistics (binomial, no assumption on the distribution); None from fewer than six values."""
+    ordered, n = sorted(values), len(values)
+    tail, rank = 0.0, 0
+    while rank < n // 2:
+        tail += math.exp(math.lgamma(n + 1) - math.lgamma(rank + 1) - math.lgamma(n - rank + 1) - n * math.log(2))
+        if tail > 0.025:
+            break
+        rank += 1
+    return (ordered[rank - 1], ordered[n - rank]) if rank else None

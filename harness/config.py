@@ -15,6 +15,7 @@ from typing import Any
 from harness.errors import ConfigError, UnknownName
 from harness.registry import CONF_DIR as CONF
 from harness.registry import config_choices, entries, variants
+from harness.trees import expanded
 
 CONF_DIR = Path(CONF)
 SINGLE_GROUPS = ("suite", "dataset", "asr", "speaker", "mos", "executor")
@@ -40,7 +41,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     _check_names(words, config_dir)
     config = _hydra([_for_hydra(word) for word in words], config_dir)
     systems: Config = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
-    config["systems"] = {name: systems[name] for name in _order(overrides, systems)}
+    config["systems"] = expanded({name: systems[name] for name in _order(overrides, systems)})
     for name, section in systems.items():
         if "family" not in section:
             raise ConfigError(f"systems.{name}: {section} has no 'family'; a parameter given to a system that is not in systems=[...]?")
@@ -104,8 +105,9 @@ def system_names(value: str) -> list[str]:
 
 
 def _order(overrides: Sequence[str], systems: Mapping[str, Any]) -> list[str]:
-    """As the user typed them, then those a suite or ``+systems.name...`` added."""
-    typed = [name for word in overrides if word.startswith("systems=") for name in system_names(word.partition("=")[2])]
+    """As the user typed them (the last time, as everywhere), then those a suite or ``+systems.name...`` added."""
+    lists = [system_names(word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
+    typed = [name for name in (lists[-1] if lists else []) if name in systems]
     return typed + [name for name in systems if name not in typed]
 
 

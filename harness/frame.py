@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,12 @@ class Run:
     outputs: Mapping[OutputKey, Path]
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Collection[str] | None = None) -> Run:
     """Reads a run folder.
+
+    Args:
+        path: of the folder.
+        metrics, items: records of these only, for a run too large to be held at once; memory grows with what is kept.
 
     Raises:
         UsageError: not a run, or a run that was killed before its records were joined.
@@ -55,7 +59,10 @@ def open_run(path: str | Path) -> Run:
     manifest = read_manifest(folder)
     if not (folder / RECORDS).exists():
         raise UsageError(f"{folder} was stopped before it had any records; run the same command again: {manifest.get('command', '')}")
-    frame = pd.read_parquet(folder / RECORDS)
+    if metrics is None and items is None:
+        frame = pd.read_parquet(folder / RECORDS)
+    else:
+        frame = _selected(folder / RECORDS, {"metric": metrics, "item": items})
     declared = manifest["metrics"]
     for column in ("name", "unit", "better"):
         frame[column] = frame["metric"].map({key: info[column] for key, info in declared.items()})
@@ -68,6 +75,24 @@ def open_run(path: str | Path) -> Run:
         if o["stored"] and store.has_prediction(o["key"])
     }
     return Run(folder, manifest, frame, references, outputs)
+
+
+def _selected(path: Path, wanted: Mapping[str, Collection[str] | None]) -> pd.DataFrame:
+    """Rows whose columns hold the wanted values, read in small batches."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    sets = {name: pa.array(sorted(values), pa.string()) for name, values in wanted.items() if values is not None}
+    kept = []
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1 << 15):
+            for name, values in sets.items():
+                batch = batch.filter(pc.is_in(batch[name], value_set=values))
+            if batch.num_rows:
+                kept.append(batch)
+        frame: pd.DataFrame = pa.Table.from_batches(kept, schema=file.schema_arrow).to_pandas()
+        return frame
 
 
 def load(path: str | Path) -> pd.DataFrame:

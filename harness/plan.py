@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.api import CodecSpec, Item, MetricInfo, Need, Settings, SuiteInfo, SystemInfo, Task
+from harness.api import CodecSpec, Item, MetricInfo, Need, Settings, SuiteInfo, SystemInfo, Task, TimingPlan
 from harness.store import key_of
 
 
@@ -56,6 +58,7 @@ class Attempt:
         item: id.
         seed: for systems that sample.
         key: of the prediction in the store.
+        timing: how it is timed, by a suite that asks for that; else None.
     """
 
     label: str
@@ -63,6 +66,7 @@ class Attempt:
     item: str
     seed: int
     key: str
+    timing: TimingPlan | None = None
 
 
 VOICE_METRICS = ("sim_o",)
@@ -137,7 +141,9 @@ def attempts(
                         parts["recording"] = digests[f"file:{recording}"]
                     if card.kind == "recorded":
                         parts["recorded_as"] = item.id
-                    found.append(Attempt(label, text, item.id, seed, key_of("prediction", parts)))
+                    if suite.timing is not None:  # a time is of one machine; another seed asks for the same once more
+                        parts |= {"timing": asdict(suite.timing), "machine": [platform.node(), os.cpu_count()]}
+                    found.append(Attempt(label, text, item.id, seed, key_of("prediction", parts), suite.timing))
     return found
 
 

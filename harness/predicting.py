@@ -37,6 +37,8 @@ from harness.executors import Job
 from harness.plan import Attempt, Card, Entrant
 from harness.registry import resolve
 from harness.store import Outcome, OutcomeWriter, Store
+from harness.timing.occasion import Occasion, time_codec, time_synthesizer
+from harness.timing.under_load import time_under_load
 from harness.torchaudio import ensure_torchaudio
 
 CALIBRATION_INFO = SystemInfo(family="calibration", version="1", description="a recording of the dataset itself")
@@ -113,16 +115,16 @@ class PredictWorker:
         item = self.items[attempt.item]
         try:
             if isinstance(self._system, Synthesizer):
-                call = self._synthesis(item, attempt.seed)
+                call = self._synthesis(item, attempt)
             elif isinstance(self._system, Codec):
-                call = self._resynthesis(item, attempt.settings)
+                call = self._resynthesis(item, attempt)
             else:
                 call = self._lookup(item)
         except (UnreadableAudio, NothingAsked) as error:
             return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=str(error)))
         warmup_s = None
         try:
-            if not self._warm and isinstance(self._system, (Codec, Synthesizer)):
+            if attempt.timing is None and not self._warm and isinstance(self._system, (Codec, Synthesizer)):
                 warmup_s = timed(call, self._system.info.device).wall_s
                 self._warm = True
             prediction = call()
@@ -139,14 +141,17 @@ class PredictWorker:
         Store(self.store_root).save_prediction(attempt.key, prediction, flags(prediction.audio))
         return Predicted(None, warmup_s)
 
-    def _resynthesis(self, item: Item, settings: str) -> Any:
+    def _resynthesis(self, item: Item, attempt: Attempt) -> Any:
         codec: Codec = self._system
         if item.path is None:
             raise NothingAsked("the item has no recording to encode")
         recording = read_audio(item.path)
         mono = recording.samples.mean(axis=0) if recording.num_channels > 1 else recording.samples[0]
         audio = Audio.mono(resample(mono, recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
-        codebooks = json.loads(settings).get("codebooks")
+        codebooks = json.loads(attempt.settings).get("codebooks")
+        if attempt.timing is not None:
+            occasion = Occasion(attempt.timing, self.threads).under(attempt.settings)
+            return lambda: time_codec(codec, audio, occasion)
 
         def call() -> Prediction:
             encoding = timed(lambda: codec.encode(audio), codec.info.device)
@@ -169,15 +174,20 @@ class PredictWorker:
 
         return call
 
-    def _synthesis(self, item: Item, seed: int) -> Any:
+    def _synthesis(self, item: Item, attempt: Attempt) -> Any:
         synthesizer: Synthesizer = self._system
         if not item.text.strip():
             raise NothingAsked("the item has no text to speak")
         prompt = read_audio(item.prompt_path) if item.prompt_path else None
         utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
+        if attempt.timing is not None:
+            occasion = Occasion(attempt.timing, self.threads).under(attempt.settings)
+            loaded = occasion.concurrent is not None or occasion.arrivals_hz is not None
+            time = time_under_load if loaded else time_synthesizer
+            return lambda: time(synthesizer, utterance, occasion)
 
         def call() -> Prediction:
-            speaking = timed(lambda: synthesizer.synthesize(utterance, seed), synthesizer.info.device)
+            speaking = timed(lambda: synthesizer.synthesize(utterance, attempt.seed), synthesizer.info.device)
             speech = speaking.result
             timing = Timing(
                 total_s=speaking.wall_s,

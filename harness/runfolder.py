@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +35,50 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write_records(folder: Path, records: Sequence[Record]) -> None:
-    """All records of a run as one Parquet file, by temporary file and rename.
+ROWS_AT_ONCE = 1 << 15
+"""Records held in memory while a file of them is written; also the rows of its row groups."""
+
+
+@contextmanager
+def records_file(folder: Path) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetWriter` of records, renamed to `RECORDS` when the context ends well.
 
     Raises:
-        StoreError: not writable.
+        StoreError: not writable; a file that was there stays as it was.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [r.as_dict() for r in records]
-    for row in rows:
-        for name in ("counts", "detail"):
-            row[name] = json.dumps(row[name], allow_nan=False, ensure_ascii=False, sort_keys=True)
     types = {"seed": pa.int64(), "value": pa.float64(), "weight": pa.float64(), "synthetic": pa.bool_()}
     schema = pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Record)])
     temporary = folder / "records.tmp"
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as out:
+            yield out
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(folder / RECORDS)
     except OSError as error:
         raise StoreError(f"cannot write {folder / RECORDS}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_records(folder: Path, records: Iterable[Record]) -> None:
+    """All records of a run as one Parquet file, by temporary file and rename; memory does not grow with their number.
+
+    Raises:
+        StoreError: not writable.
+    """
+    import pyarrow as pa
+
+    rest = iter(records)
+    with records_file(folder) as out:
+        while rows := [r.as_dict() for r in islice(rest, ROWS_AT_ONCE)]:
+            for row in rows:
+                for name in ("counts", "detail"):
+                    row[name] = json.dumps(row[name], allow_nan=False, ensure_ascii=False, sort_keys=True)
+            out.write_table(pa.Table.from_pylist(rows, schema=out.schema))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

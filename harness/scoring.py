@@ -10,7 +10,7 @@ from harness.api import Codes, Item, Metric, MetricInfo, Need, NotApplicable, No
 from harness.data.audio import UnreadableAudio, read_audio, resample
 from harness.executors import Job
 from harness.judges import Panel, PanelRecipe
-from harness.store import Outcome, OutcomeWriter, Store
+from harness.store import DamagedPrediction, Outcome, OutcomeWriter, Store
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,12 @@ class ScoreWorker:
             except UnreadableAudio as error:
                 self._prompt = Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"prompt: {error}")
         if self._output is None or self._output[0] != prediction_key:
-            prediction = Store(self.store_root).load_prediction(prediction_key)
+            store = Store(self.store_root)
+            try:
+                prediction = store.load_prediction(prediction_key)
+            except DamagedPrediction as error:
+                store.set_aside(prediction_key)
+                return Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"{error}; set aside, the same command makes it again")
             sample = Sample(
                 item=item,
                 output=Signal(prediction.audio, resample),

@@ -2,7 +2,8 @@
 
 A line is ``crc32 (8 hex digits), space, strict JSON, newline``. A torn or altered line fails its checksum, is counted and dropped;
 it is never parsed as a result. A writer holds an advisory lock on its segment for as long as it lives, so that a compactor on the
-same machine can tell an abandoned segment from one in use.
+same machine can tell an abandoned segment from one in use. Locks need not reach other machines that share the folder, so the name of a
+segment tells the start of the machine that wrote it, and nobody else takes it away.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ SCHEMA = 1
 FSYNC_EVERY_S = 1.0
 
 
+def boot() -> str:
+    """Names this machine since it was started (8 hex digits): processes that share it share advisory locks."""
+    identity = Path("/proc/sys/kernel/random/boot_id")
+    text = identity.read_text(encoding="ascii") if identity.exists() else socket.gethostname()
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
 class SegmentWriter:
     """Appends entries to one new file. Every entry reaches the operating system at once and the disk within a second.
 
@@ -36,7 +44,7 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.seg"
+        name = f"{socket.gethostname()}-{boot()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.seg"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / name).open("ab", buffering=0)
@@ -113,8 +121,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def abandoned(folder: Path) -> Iterator[Path]:
-    """Segments whose writer has closed them or died."""
-    for path in sorted(folder.glob("*.seg")):
+    """Segments of this machine whose writer has closed them or died."""
+    for path in sorted(folder.glob(f"*-{boot()}-*.seg")):
         with path.open("rb") as segment:
             try:
                 fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ from harness.api import Bitstream, CodecSpec, Codes, Encoded, Prediction, Scalar
 from harness.data.audio import read_audio, write_audio
 from harness.errors import StoreError
 from harness.segments import SegmentReader, SegmentWriter, abandoned
+
+ENTRIES_AT_ONCE = 200_000
+"""Outcomes held in memory by a compaction, and the most that a part holds."""
+ROWS_AT_ONCE = 1 << 15
+"""Rows of a part's row groups, the unit in which parts are read."""
 
 
 def key_of(kind: str, parts: Mapping[str, Any]) -> str:
@@ -53,6 +58,10 @@ class Outcome:
     def retry(self) -> bool:
         """Whether another attempt may end otherwise."""
         return self.status in (Status.FAILED, Status.TIMEOUT)
+
+
+class DamagedPrediction(StoreError):
+    """A stored prediction that is not what was stored."""
 
 
 class Store:
@@ -121,6 +130,30 @@ class Store:
             ) from error
         return digest
 
+    def check_prediction(self, key: str) -> bool:
+        """Whether the description of a stored prediction can be read; one that cannot is set aside, so that it is made again."""
+        try:
+            if {"digest", "timing", "stop_reason", "encoded"} <= set(self.describe_prediction(key)):
+                return True
+        except (OSError, ValueError):
+            pass  # what is wrong with it does not matter: it has been made once and can be made again
+        self.set_aside(key)
+        return False
+
+    def set_aside(self, key: str) -> None:
+        """Moves a damaged prediction out of the way; nothing is deleted.
+
+        Raises:
+            StoreError: not writable.
+        """
+        aside = self.root / "predictions" / f"damaged-{key}-{uuid.uuid4().hex[:8]}"
+        try:
+            self.prediction_path(key).rename(aside)
+        except FileNotFoundError:
+            return  # another process was faster
+        except OSError as error:
+            raise StoreError(f"cannot set aside the damaged prediction {self.prediction_path(key)}: {error.strerror}") from error
+
     def describe_prediction(self, key: str) -> dict[str, Any]:
         """What is known of a stored prediction without its audio: ``digest``, ``timing``, ``stop_reason``, ``flags``, ``encoded``."""
         description: dict[str, Any] = json.loads((self.prediction_path(key) / "prediction.json").read_text(encoding="utf-8"))
@@ -130,7 +163,7 @@ class Store:
         """A stored prediction.
 
         Raises:
-            StoreError: it is not there or was damaged from outside.
+            DamagedPrediction: it is not there or was damaged from outside.
         """
         folder = self.prediction_path(key)
         try:
@@ -143,9 +176,9 @@ class Store:
                 prompt_resynthesis=read_audio(folder / "prompt.wav") if (folder / "prompt.wav").exists() else None,
             )
         except Exception as error:
-            raise StoreError(f"stored prediction {folder} cannot be read ({error}); delete that folder and run again") from error
+            raise DamagedPrediction(f"stored prediction {folder} cannot be read ({error})") from error
         if _digest(prediction) != description["digest"]:
-            raise StoreError(f"stored prediction {folder} was altered after it was written; delete that folder and run again")
+            raise DamagedPrediction(f"stored prediction {folder} was altered after it was written")
         return prediction
 
     # -- outcomes ---------------------------------------------------------------------------------------------------------
@@ -157,61 +190,83 @@ class Store:
     def outcomes(self, keys: Collection[str]) -> tuple[dict[str, Outcome], int]:
         """What is known under ``keys``, and how many damaged records (or whole damaged parts) were passed over on the way."""
         wanted = set(keys)
+        recent: dict[str, Outcome] = {}
         found: dict[str, Outcome] = {}
         reader = SegmentReader()
-        for path in sorted(self._outcomes.glob("*.parquet")):
-            try:
-                part = _read_part(path, wanted)
-            except OSError:  # pyarrow's errors for a torn file are OSErrors too: what it held is measured again
-                reader.dropped += 1
-                continue
-            for key, outcome in part:
-                _keep(found, key, outcome)
+        # Segments first: one that a compactor takes away meanwhile is in a part by then, and parts are listed afterwards.
         for path in sorted(self._outcomes.glob("*.seg")):
             try:
                 for entry in reader.read(path):
                     if entry["key"] in wanted:
-                        _keep(found, entry["key"], _outcome(entry["outcome"]))
+                        _keep(recent, entry["key"], _outcome(entry["outcome"]))
             except FileNotFoundError:
-                continue  # compacted by another process between listing and reading; its part is read by the next call
+                continue
+        for path in sorted(self._outcomes.glob("*.parquet")):
+            try:
+                for key, outcome in _read_part(path, wanted):
+                    _keep(found, key, outcome)
+            except OSError:  # pyarrow's errors for a torn file are OSErrors too: what it held is measured again
+                reader.dropped += 1
+        for key, outcome in recent.items():
+            _keep(found, key, outcome)
         return found, reader.dropped
 
     def compact(self) -> int:
         """Merges abandoned segments into one Parquet part. Safe against a kill at any point and against other compactors.
 
         Returns:
-            Number of entries in the new part.
+            Number of entries in the new parts.
+
+        Raises:
+            StoreError: the disk is full or not writable; nothing is lost.
         """
+        if not self._outcomes.is_dir():
+            return 0
+        try:
+            with (self._outcomes / ".compacting").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    return 0
+                return self._compact(list(abandoned(self._outcomes)))
+        except OSError as error:
+            raise StoreError(
+                f"cannot compact {self._outcomes}: {error.strerror or error}; every record is intact, free space and run the same command again"
+            ) from error
+
+    def _compact(self, paths: Sequence[Path]) -> int:
+        """Segments into parts of at most `ENTRIES_AT_ONCE`; they are taken away when all parts are there."""
+        reader = SegmentReader()
+        latest: dict[str, Outcome] = {}
+        total = 0
+        for path in paths:
+            for entry in reader.read(path):
+                _keep(latest, entry["key"], _outcome(entry["outcome"]))
+                if len(latest) >= ENTRIES_AT_ONCE:
+                    total += self._write_part(latest)
+                    latest.clear()
+        if latest:
+            total += self._write_part(latest)
+        for path in paths:
+            path.unlink()
+        return total
+
+    def _write_part(self, outcomes: Mapping[str, Outcome]) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not self._outcomes.is_dir():
-            return 0
-        with (self._outcomes / ".compacting").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return 0
-            reader = SegmentReader()
-            paths = list(abandoned(self._outcomes))
-            latest: dict[str, Outcome] = {}
-            for path in paths:
-                for entry in reader.read(path):
-                    _keep(latest, entry["key"], _outcome(entry["outcome"]))
-            if latest:
-                keys = sorted(latest)
-                table = pa.table(
-                    {"key": keys, "outcome": [json.dumps(_as_json(latest[k]), allow_nan=False, ensure_ascii=False) for k in keys]}
-                )
-                part = self._outcomes / f"{uuid.uuid4().hex}.parquet"
-                temporary = part.with_suffix(".tmp")
-                pq.write_table(table, temporary, compression="zstd")
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-                temporary.rename(part)
-            for path in paths:
-                path.unlink()
-        return len(latest)
+        keys = sorted(outcomes)
+        table = pa.table({"key": keys, "outcome": [json.dumps(_as_json(outcomes[k]), allow_nan=False, ensure_ascii=False) for k in keys]})
+        part = self._outcomes / f"{uuid.uuid4().hex}.parquet"
+        temporary = part.with_suffix(".tmp")
+        try:
+            pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_AT_ONCE)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.rename(part)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return len(keys)
 
 
 class OutcomeWriter:
@@ -228,17 +283,21 @@ class OutcomeWriter:
         self._segment.close()
 
 
-def _read_part(path: Path, wanted: set[str]) -> list[tuple[str, Outcome]]:
+def _read_part(path: Path, wanted: set[str]) -> Iterator[tuple[str, Outcome]]:
+    """Those of ``wanted`` that a part holds, read a row group at a time."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as part:
+            for number in range(part.num_row_groups):
+                keys = part.read_row_group(number, columns=["key"])["key"].to_pylist()
+                rows = [i for i, key in enumerate(keys) if key in wanted]
+                if rows:
+                    outcomes = part.read_row_group(number, columns=["outcome"])["outcome"].take(pa.array(rows)).to_pylist()
+                    yield from ((keys[i], _outcome(json.loads(o))) for i, o in zip(rows, outcomes, strict=True))
     except pa.ArrowInvalid as error:
         raise OSError(str(error)) from error
-    table = table.filter(pc.is_in(table["key"], value_set=pa.array(sorted(wanted), pa.string())))
-    return [(k, _outcome(json.loads(o))) for k, o in zip(table["key"].to_pylist(), table["outcome"].to_pylist(), strict=True)]
 
 
 def _keep(found: dict[str, Outcome], key: str, outcome: Outcome) -> None:

@@ -1,7 +1,6 @@
-"""kill -9 at random, Ctrl-C, and the same command again: the same records, nothing done twice but what was in flight."""
+"""kill -9 of whole process trees and of workers, Ctrl-C, and the same command again: the same records, nothing done twice but what was in flight."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 import harness
 
+fault = pytest.mark.fault
 STUBS = Path(__file__).resolve().parents[1] / "stubs"
 ITEMS = 24
 
@@ -73,37 +73,31 @@ def undisturbed(tmp_path_factory):
         lines.append(json.dumps({"id": f"item{i:02d}", "audio": f"{i}.wav", "text": "a", "language": "en", "speaker": f"s{i % 4}"}))
     (base / "manifest.jsonl").write_text("\n".join(lines))
     log = base / "encoded.log"
-    began = time.monotonic()
     finish(start(base, base / "runs", log))
-    return base, records(base / "runs"), time.monotonic() - began
+    return base, records(base / "runs")
 
 
-def test_kill_9_at_random_points(undisturbed, tmp_path):
-    root, expected, duration_s = undisturbed
+@fault("F15", "kill -9 of the parent of a tree of workers", "workers end by themselves; same records after the same command")
+def test_kill_9_of_the_parent(undisturbed, tmp_path):
+    root, expected = undisturbed
     log = tmp_path / "encoded.log"
-    rng = random.Random(4)
-    kills = 0
-    for _ in range(5):
-        process = start(root, tmp_path / "runs", log)
-        time.sleep(duration_s * rng.uniform(0.3, 0.75))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)  # the parent only: its workers must notice by themselves
-            kills += 1
-        process.communicate(timeout=60)
+    process = start(root, tmp_path / "runs", log)
+    wait_for_predictions(process, log, 10)
+    os.kill(process.pid, signal.SIGKILL)  # the parent only: its workers must notice by themselves
+    process.communicate(timeout=60)
     finish(start(root, tmp_path / "runs", log))
-    assert kills >= 2
     assert records(tmp_path / "runs").equals(expected)
     encoded = log.read_text().split()
-    # one untimed warm-up call per start, and at most the one prediction in flight per kill
-    assert len(encoded) <= ITEMS + 2 * (kills + 1)
+    assert len(encoded) <= ITEMS + 2 * 2  # one untimed warm-up call per start, and the one prediction in flight
     assert len(set(encoded)) == ITEMS
     measured = log.with_name("measured.log").read_text().split()
     assert len(set(measured)) == ITEMS  # two systems, both of which give the input back
-    assert 2 * ITEMS <= len(measured) <= 2 * ITEMS + 2 * kills  # at most the one in flight in each of the two workers, per kill
+    assert 2 * ITEMS <= len(measured) <= 2 * ITEMS + 2  # at most the one in flight in each of the two workers
 
 
+@fault("F18", "Ctrl-C with worker processes", "what is in flight is finished and stored, exit 130, resumable")
 def test_ctrl_c_leaves_a_resumable_run(undisturbed, tmp_path):
-    root, expected, _ = undisturbed
+    root, expected = undisturbed
     process = start(root, tmp_path / "runs", tmp_path / "encoded.log")
     wait_for_predictions(process, tmp_path / "encoded.log", 8)
     os.kill(process.pid, signal.SIGINT)
@@ -115,15 +109,17 @@ def test_ctrl_c_leaves_a_resumable_run(undisturbed, tmp_path):
     assert records(tmp_path / "runs").equals(expected)
 
 
-def test_a_killed_worker_does_not_hang_the_run(undisturbed, tmp_path):
-    root, expected, _ = undisturbed
+@fault("F12", "SIGKILL of workers (the kernel short of memory), five times in a run", "their items are tried again; same records, exit 0",
+    before="21 of 144 measurements failed, exit 1, until the next start")  # fmt: skip
+def test_killed_workers_cost_nothing(undisturbed, tmp_path):
+    root, expected = undisturbed
     process = start(root, tmp_path / "runs", tmp_path / "encoded.log")
-    wait_for_predictions(process, tmp_path / "encoded.log", 8)
-    workers = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if is_worker(path, process.pid)]
-    assert len(workers) == 3  # one predicts, two score
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
+    for kill in range(5):
+        wait_for_predictions(process, tmp_path / "encoded.log", 2 + 3 * kill)
+        workers = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if is_worker(path, process.pid)]
+        assert workers  # one predicts, two score
+        for pid in workers if kill == 2 else workers[:1]:
+            os.kill(pid, signal.SIGKILL)
     _, err = process.communicate(timeout=120)
-    assert process.returncode in (0, 1), err  # 1 where a step in flight was lost: it is listed as failed
-    finish(start(root, tmp_path / "runs", tmp_path / "encoded.log"))
+    assert process.returncode == 0, err
     assert records(tmp_path / "runs").equals(expected)

@@ -10,7 +10,11 @@ import soundfile
 import harness
 from harness.frame import open_run
 
+fault = pytest.mark.fault
 STATUSES = {"ok", "invalid_input", "metric_undefined", "failed", "timeout", "skipped_by_policy"}
+
+
+COSTS_ITSELF = "costs its item only: one record a metric with the reason; the rest is finished"
 
 
 def by_item(folder, metric="stub_peak", system=None):
@@ -35,11 +39,13 @@ def test_a_clean_run(make_dataset, harness_run):
 @pytest.mark.parametrize(
     ("fault", "status", "reason"),
     [
-        ("crash", "failed", "native_crash"),
-        ("hang", "timeout", "no result after"),
-        ("raise", "failed", "the decoder gave up"),
-        ("nan", "failed", "NaN"),
-        ("empty", "failed", "empty"),
+        pytest.param("crash", "failed", "native_crash", marks=fault("F11", "native crash (SIGSEGV) in a system", COSTS_ITSELF)),
+        pytest.param(
+            "hang", "timeout", "no result after", marks=fault("F13", "system that hangs", "timeout at the limit; the rest is finished")
+        ),
+        pytest.param("raise", "failed", "the decoder gave up", marks=fault("K06", "exception in a system", COSTS_ITSELF)),
+        pytest.param("nan", "failed", "NaN", marks=fault("F08", "system that gives NaN", COSTS_ITSELF)),
+        pytest.param("empty", "failed", "empty", marks=fault("F06", "system that gives 0 samples", COSTS_ITSELF)),
     ],
 )
 def test_a_system_that_fails_on_one_item(make_dataset, harness_run, fault, status, reason):
@@ -63,10 +69,22 @@ def test_a_system_that_fails_on_one_item(make_dataset, harness_run, fault, statu
 @pytest.mark.parametrize(
     ("wish", "status", "reason"),
     [
-        ("crash", "failed", "native_crash"),
-        ("hang", "timeout", "no result after"),
-        ("raise", "failed", "ZeroDivisionError"),
-        ("memory", "failed", "oom"),
+        pytest.param("crash", "failed", "native_crash", marks=fault("F11", "native crash (SIGSEGV) in a metric", COSTS_ITSELF)),
+        pytest.param(
+            "hang", "timeout", "no result after", marks=fault("F13", "metric that hangs", "timeout at the limit; the rest is finished")
+        ),
+        pytest.param("raise", "failed", "ZeroDivisionError", marks=fault("K06", "exception in a metric", COSTS_ITSELF)),
+        pytest.param(
+            "memory",
+            "failed",
+            "tried twice",
+            marks=fault(
+                "F14",
+                "out of memory in one item",
+                "tried once more alone, then failed (oom); the rest is finished",
+                before="failed at the first try",
+            ),
+        ),
     ],
 )
 def test_a_metric_that_fails_on_one_item(make_dataset, harness_run, wish, status, reason):
@@ -80,19 +98,25 @@ def test_a_metric_that_fails_on_one_item(make_dataset, harness_run, wish, status
     assert {s for s, _, _ in by_item(folder, "stub_peak").values()} == {"ok"}  # also of the very item
 
 
+@fault("F19", "the same command after a failed item", "tried again; run.keep_failed=true keeps it; both counts are told")
 def test_failures_are_tried_again_and_can_be_kept(make_dataset, harness_run, capsys):
     root = make_dataset(["fine", "raise"])
     words = ("systems=[stub_echo]",)
-    assert harness_run(root, *words, metrics="[stub_trouble]")[0] == 1
+    assert harness_run(root, "executor=serial", *words, metrics="[stub_trouble]")[0] == 1
     capsys.readouterr()
-    harness_run(root, *words, metrics="[stub_trouble]")
+    harness_run(root, "executor=serial", *words, metrics="[stub_trouble]")
     assert "scores: 1 of 2 are already there, 1 failed before and are tried again" in capsys.readouterr().err
-    harness_run(root, *words, "run.keep_failed=true", metrics="[stub_trouble]")
+    harness_run(root, "executor=serial", *words, "run.keep_failed=true", metrics="[stub_trouble]")
     assert "scores: 2 of 2 are already there" in capsys.readouterr().err
 
 
 def test_allowed_failures_give_exit_0(make_dataset, harness_run):
-    assert harness_run(make_dataset(["fine", "raise"]), "systems=[stub_echo]", "run.max_failures=1", metrics="[stub_trouble]")[0] == 0
+    assert (
+        harness_run(
+            make_dataset(["fine", "raise"]), "executor=serial", "systems=[stub_echo]", "run.max_failures=1", metrics="[stub_trouble]"
+        )[0]
+        == 0
+    )
 
 
 def broken_inputs(root):
@@ -113,11 +137,18 @@ def broken_inputs(root):
     (root / "manifest.jsonl").write_text("\n".join(lines) + "\n")
 
 
+@fault("F01", "recording of random bytes, or text, mid-list", "invalid_input with its path; the others scored")
+@fault("F02", "recording that is missing", "invalid_input with its path; the others scored")
+@fault("F03", "recording cut in the middle", "invalid_input: declared and decoded length differ")
+@fault("F05", "silent recording", "PESQ, STOI and SI-SDR undefined, never a number")
+@fault("F07", "recording of 0 samples, or .1 s", "invalid_input; undefined")
+@fault("F08", "recording with a NaN", "invalid_input")
+@fault("F09", "stereo and 48 kHz recordings", "scored as their mono at the system's rate")
 def test_broken_recordings_have_a_status_each_and_never_a_number(tmp_path, harness_run):
     root = tmp_path / "broken"
     root.mkdir()
     broken_inputs(root)
-    code, folder = harness_run(root, "systems=[passthrough]", metrics="[pesq_wb,stoi,si_sdr_db,stub_peak]")
+    code, folder = harness_run(root, "executor=serial", "systems=[passthrough]", metrics="[pesq_wb,stoi,si_sdr_db,stub_peak]")
     assert code == 1
     pesq, stoi, sdr = (by_item(folder, m) for m in ("pesq_wb", "stoi", "si_sdr_db"))
     for name in ("nan", "truncated", "text", "empty", "missing"):
@@ -131,31 +162,34 @@ def test_broken_recordings_have_a_status_each_and_never_a_number(tmp_path, harne
     assert sdr["stereo"][0] == sdr["rate48k"][0] == "ok"
 
 
+@fault("F20", "other audio under the same path", "predicted and measured again")
 def test_changed_audio_under_the_same_path_is_measured_again(make_dataset, harness_run):
     root = make_dataset(["a", "a"])
-    code, folder = harness_run(root, "systems=[stub_echo]")
+    code, folder = harness_run(root, "executor=serial", "systems=[stub_echo]")
     before = harness.load(folder).set_index("item")["value"]
     soundfile.write(root / "1.wav", np.full(8000, 0.25, dtype=np.float32), 16000, subtype="FLOAT")
-    code, folder = harness_run(root, "systems=[stub_echo]", "run.overwrite=true")
+    code, folder = harness_run(root, "executor=serial", "systems=[stub_echo]", "run.overwrite=true")
     after = harness.load(folder).set_index("item")["value"]
     assert code == 0
     assert after["item0"] == before["item0"]
     assert after["item1"] == pytest.approx(0.25, abs=1e-6) != before["item1"]
 
 
+@fault("F22", "another run's folder", "refused; run.overwrite=true moves what is there aside, whole")
 def test_another_run_in_the_same_folder_is_refused_or_moved_aside(make_dataset, harness_run, tmp_path, capsys):
     root = make_dataset(["a", "a"])
-    harness_run(root, "systems=[stub_echo]")
-    code, folder = harness_run(root, "systems=[passthrough]")
+    harness_run(root, "executor=serial", "systems=[stub_echo]")
+    code, folder = harness_run(root, "executor=serial", "systems=[passthrough]")
     assert code == 2
     assert "run.overwrite=true" in capsys.readouterr().err
     assert set(harness.load(folder)["system"]) == {"stub_echo"}
-    code, folder = harness_run(root, "systems=[passthrough]", "run.overwrite=true")
+    code, folder = harness_run(root, "executor=serial", "systems=[passthrough]", "run.overwrite=true")
     assert code == 0
     assert set(harness.load(folder)["system"]) == {"passthrough"}
     assert (tmp_path / "runs" / "run.old1" / "records.parquet").exists()
 
 
+@fault("F21", "folder locked by a living process; lock of a dead one", "refused with its number; taken over")
 def test_a_run_in_use_is_refused(make_dataset, harness_run, tmp_path, capsys):
     import fcntl
 
@@ -165,11 +199,12 @@ def test_a_run_in_use_is_refused(make_dataset, harness_run, tmp_path, capsys):
         lock.write("4711")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert harness_run(root, "systems=[stub_echo]")[0] == 2
+        assert harness_run(root, "executor=serial", "systems=[stub_echo]")[0] == 2
         assert "4711" in capsys.readouterr().err
-    assert harness_run(root, "systems=[stub_echo]")[0] == 0  # a stale lock of a dead process does not hold
+    assert harness_run(root, "executor=serial", "systems=[stub_echo]")[0] == 0  # a stale lock of a dead process does not hold
 
 
+@fault("F28", "one process or several", "the same records")
 def test_serial_and_processes_give_the_same_records(make_dataset, harness_run):
     root = make_dataset(["fine", "raise", "fine"])
     _, one = harness_run(root, "systems=[stub_echo]", "run.root=a", name="x", metrics="[stub_trouble,stub_peak]")
@@ -178,6 +213,7 @@ def test_serial_and_processes_give_the_same_records(make_dataset, harness_run):
     assert frames[0].equals(frames[1])
 
 
+@fault("F23", "metric whose model is not here", "exit 2 before the first item; run.allow_missing=true marks it absent")
 def test_a_missing_metric_backend_is_said_before_anything_runs(make_dataset, harness_run, tmp_path, capsys):
     root = make_dataset(["a"])
     code, folder = harness_run(root, "systems=[stub_echo]", "asr=seedtts", metrics="[stub_peak,wer]")
@@ -194,7 +230,9 @@ def test_a_missing_metric_backend_is_said_before_anything_runs(make_dataset, har
 
 def test_a_plugged_in_suite_asks_a_synthesizer_once_per_seed(make_dataset, harness_run):
     root = make_dataset(["a", "abc"])
-    code, folder = harness_run(root, "suite=stub_speech", "systems=[stub_voice]", "seeds=[0,1,2]", metrics="[stub_peak,rtf,nominal_bps]")
+    code, folder = harness_run(
+        root, "executor=serial", "suite=stub_speech", "systems=[stub_voice]", "seeds=[0,1,2]", metrics="[stub_peak,rtf,nominal_bps]"
+    )
     assert code == 0
     frame = harness.load(folder)
     assert sorted(frame[frame["metric"] == "stub_peak"]["seed"]) == [0, 0, 1, 1, 2, 2]
@@ -205,13 +243,14 @@ def test_a_plugged_in_suite_asks_a_synthesizer_once_per_seed(make_dataset, harne
     assert durations == {"item0": 1600, "item1": 4800}
 
 
+@fault("F02", "recorded outputs that are missing or no audio", "failed, counted against the system; found when they appear")
 def test_outputs_recorded_elsewhere_are_scored_and_missing_ones_counted(make_dataset, harness_run, tmp_path):
     root = make_dataset(["a", "a", "a"])
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     shutil.copy(root / "0.wav", outputs / "item0.wav")
     (outputs / "item1.wav").write_bytes(b"no audio")
-    code, folder = harness_run(root, "systems=[recorded]", f"systems.recorded.root={outputs}", metrics="[si_sdr_db]")
+    code, folder = harness_run(root, "executor=serial", "systems=[recorded]", f"systems.recorded.root={outputs}", metrics="[si_sdr_db]")
     assert code == 1
     found = by_item(folder, "si_sdr_db")
     assert found["item0"][0] == "ok"
@@ -219,5 +258,22 @@ def test_outputs_recorded_elsewhere_are_scored_and_missing_ones_counted(make_dat
     assert "item2" in found["item2"][2]
     # a file that appears later is found by the same command
     shutil.copy(root / "2.wav", outputs / "item2.wav")
-    _, folder = harness_run(root, "systems=[recorded]", f"systems.recorded.root={outputs}", metrics="[si_sdr_db]")
+    _, folder = harness_run(root, "executor=serial", "systems=[recorded]", f"systems.recorded.root={outputs}", metrics="[si_sdr_db]")
     assert by_item(folder, "si_sdr_db")["item2"][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "said"),
+    [pytest.param("half", "metric_undefined", "length", marks=fault("F04", "output half as long as its reference", "never cut to fit: a status with the ratio")),
+     pytest.param("silence", "metric_undefined", "silent", marks=fault("F06", "silent output", "PESQ, STOI and SI-SDR undefined, counted against the system"))],
+)  # fmt: skip
+def test_outputs_that_no_number_may_describe(make_dataset, harness_run, wish, status, said):
+    root = make_dataset(["a"] * 2)
+    length = soundfile.info(root / "1.wav").frames
+    words = ("systems=[stub_echo]", f"+systems.stub_echo.fault={wish}", f"+systems.stub_echo.at_samples={length}", "executor=serial")
+    _, folder = harness_run(root, *words, metrics="[pesq_wb,stoi,si_sdr_db]")
+    for metric in ("pesq_wb", "stoi", "si_sdr_db"):
+        found = by_item(folder, metric)
+        assert found["item1"][:2] == (status, "output"), (metric, found["item1"])
+        assert said in found["item1"][2]
+        assert found["item0"][0] != "failed"

@@ -28,7 +28,7 @@ class Echo:
     """A codec that gives back what it got, unless the input is ``at_samples`` long.
 
     Args:
-        fault: "crash", "hang", "raise", "nan", "empty", "half" or "".
+        fault: "crash", "hang", "raise", "nan", "empty", "half", "silence", "dice" (random gain), "memory" (quieter each time) or "".
         at_samples: length of the inputs that trigger it; -1 for all.
         log: file that gets a line per encoded input.
         sleep_s: before each encoding.
@@ -36,6 +36,7 @@ class Echo:
 
     def __init__(self, fault="", at_samples=-1, log="", sleep_s=0.0):
         self.fault, self.at_samples, self.log, self.sleep_s = fault, at_samples, log, sleep_s
+        self.decoded = 0
         self.info = SystemInfo(family="stub_echo", version="1")
         self.spec = CodecSpec(sample_rate=16000, hop_length=320)
 
@@ -61,6 +62,13 @@ class Echo:
                 samples = samples[:0]
             if self.fault == "half":
                 samples = samples[: samples.size // 2]
+            if self.fault == "silence":
+                samples[:] = 0
+            if self.fault == "dice":
+                samples *= np.random.default_rng().uniform(0.1, 1)
+            if self.fault == "memory":
+                samples *= 0.5**self.decoded
+                self.decoded += 1
         return Audio.mono(samples, 16000)
 
 

@@ -1,59 +1,19 @@
 """Supervision: what a crash, a hang, an exception or a stop costs."""
 
 import os
-import signal
-import time
-from dataclasses import dataclass
 from functools import partial
 
 import pytest
 
 from harness.errors import Interrupted, StoreError, UnknownName
-from harness.executors import Broken, Finished, Job, ProcessExecutor, SerialExecutor, Stop, build, jobs_in_chunks
-
-
-@dataclass
-class Obedient:
-    """Does what each step says."""
-
-    began: str = ""
-
-    def begin(self, job):
-        self.began = job.name
-        if job.payload == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if job.payload == "raise":
-            raise ValueError("cannot begin")
-
-    def step(self, step):
-        if step == "crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if step == "hang":
-            time.sleep(3600)
-        if step == "raise":
-            raise ValueError("no good")
-        if step == "memory":
-            raise MemoryError
-        if step == "disk":
-            raise StoreError("disk full")
-        if step == "unknown":
-            raise UnknownName("system", "opsu", ["opus"])
-        if step == "threads":
-            return os.environ["OMP_NUM_THREADS"]
-        if step == "sleep":
-            time.sleep(0.3)
-        return f"{self.began}:{step}"
-
-    def end(self):
-        pass
-
-    def close(self):
-        pass
+from harness.executors import Broken, Finished, Job, Resources, SerialExecutor, Stop, build, jobs_in_chunks, run_with_retries
+from harness.processes import ProcessExecutor
+from tests.stubs.obedient import Obedient
 
 
 @pytest.fixture
 def pool():
-    executor = ProcessExecutor(Obedient, workers=2, threads=1, timeout_s=1.5, stop=Stop())
+    executor = ProcessExecutor(Obedient, Resources(2, 1, 1.5), Stop())
     yield executor
     executor.kill()
 
@@ -69,7 +29,9 @@ def test_every_step_is_answered_once(pool):
     assert outcomes(events) == {(f"j{i}", f"s{k}"): f"j{i}:s{k}" for i in range(7) for k in range(5)}
 
 
-@pytest.mark.parametrize(("step", "kind"), [("crash", "crash"), ("hang", "timeout"), ("raise", "exception"), ("memory", "oom")])
+@pytest.mark.parametrize(
+    ("step", "kind"), [("crash", "crash"), ("killed", "killed"), ("hang", "timeout"), ("raise", "exception"), ("memory", "oom")]
+)
 def test_a_bad_step_costs_only_itself(pool, step, kind):
     jobs = [Job("bad", None, ("a", step, "b")), Job("good", None, ("c", "d"))]
     assert outcomes(pool.run(jobs)) == {
@@ -81,6 +43,40 @@ def test_a_bad_step_costs_only_itself(pool, step, kind):
     }
 
 
+def test_a_killed_workers_step_is_tried_again_alone(pool, tmp_path):
+    first = f"once:{tmp_path / 'seen'}"
+    jobs = [Job("j", None, ("a", first, "b")), Job("k", None, ("c",))]
+    events = list(run_with_retries(pool, jobs))
+    assert outcomes(events) == {("j", "a"): "j:a", ("j", first): f"j:{first}", ("j", "b"): "j:b", ("k", "c"): "k:c"}
+    assert events[-1].step == first  # when everything else was done
+
+
+@pytest.mark.parametrize(("step", "kind"), [("killed", "killed"), ("memory", "oom")])
+def test_the_second_failure_is_final(pool, step, kind):
+    events = list(run_with_retries(pool, [Job("j", None, ("a", step, "b"))]))
+    assert outcomes(events) == {("j", "a"): "j:a", ("j", step): kind, ("j", "b"): "j:b"}
+    assert "tried twice" in events[-1].reason
+
+
+def test_a_native_crash_is_not_tried_again(pool):
+    events = list(run_with_retries(pool, [Job("j", None, ("crash",))]))
+    assert outcomes(events) == {("j", "crash"): "crash"}
+    assert "tried" not in events[0].reason
+
+
+def test_a_job_that_is_killed_while_beginning_is_tried_again_whole(pool):
+    events = list(run_with_retries(pool, [Job("dead", "die", ("a", "b"))]))
+    assert outcomes(events) == {("dead", None): "killed"}
+    assert events[0].job.steps == ("a", "b")
+
+
+def test_an_item_beyond_the_memory_limit_fails_alone():
+    executor = ProcessExecutor(Obedient, Resources(1, 1, 20.0, memory_gib=6.0), Stop())
+    events = list(executor.run([Job("j", None, ("a", "huge", "b"))]))
+    executor.close()
+    assert outcomes(events) == {("j", "a"): "j:a", ("j", "huge"): "oom", ("j", "b"): "j:b"}
+
+
 def test_the_crash_is_named(pool):
     (event,) = [e for e in pool.run([Job("bad", None, ("crash",))])]
     assert "SIGSEGV" in event.reason
@@ -89,7 +85,7 @@ def test_the_crash_is_named(pool):
 def test_a_job_that_cannot_begin_is_reported_once_and_the_rest_goes_on(pool):
     events = list(pool.run([Job("dead", "die", ("a", "b")), Job("sick", "raise", ("c",)), Job("good", None, ("d",))]))
     broken = {e.job.name: (e.step, e.kind) for e in events if isinstance(e, Broken)}
-    assert broken == {"dead": (None, "crash"), "sick": (None, "exception")}
+    assert broken == {"dead": (None, "killed"), "sick": (None, "exception")}
     assert outcomes(e for e in events if isinstance(e, Finished)) == {("good", "d"): "good:d"}
 
 
@@ -115,7 +111,7 @@ def test_threads_are_limited_in_the_worker_and_the_parent_is_left_alone(pool):
 
 def test_stop_finishes_what_is_in_flight():
     stop = Stop()
-    executor = ProcessExecutor(Obedient, workers=2, threads=1, timeout_s=10, stop=stop)
+    executor = ProcessExecutor(Obedient, Resources(2, 1, 10), stop)
     seen = []
     with pytest.raises(Interrupted):
         for event in executor.run([Job(f"j{i}", None, ("sleep",) * 4) for i in range(4)]):
@@ -128,12 +124,12 @@ def test_stop_finishes_what_is_in_flight():
 
 def test_serial_gives_the_same_events(pool):
     jobs = [Job("j", None, ("a", "raise", "b")), Job("sick", "raise", ("c",))]
-    serial = SerialExecutor(Obedient, Stop())
+    serial = SerialExecutor(Obedient, Resources(1, 1, 1.0), Stop())
     assert outcomes(serial.run(jobs)) == outcomes(pool.run(jobs))
 
 
 def test_build_knows_both_kinds():
-    make = partial(build, factory=Obedient, workers=1, threads=1, timeout_s=1.0, stop=Stop())
+    make = partial(build, factory=Obedient, resources=Resources(1, 1, 1.0), stop=Stop())
     assert isinstance(make("serial"), SerialExecutor)
     executor = make("local")
     assert isinstance(executor, ProcessExecutor)

@@ -1,0 +1,269 @@
+"""Workers as Ray actors, on this machine or on a cluster: each holds one model, on a device of its own where there are any.
+
+The machines of a cluster share the folders of store and data under the same paths, and have this package installed. An actor starts in
+the driver's working directory with its module path, so relative paths and plug-ins mean the same everywhere. Nothing of Ray's own retrying
+is used: which step is in flight is known here, and what becomes of it is the same event as with `harness.processes`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError, HarnessError, MissingDependency
+from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Broken, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.processes import limit_memory
+
+OBJECT_STORE_BYTES = 200_000_000
+"""Of a cluster started here: only recipes of workers and outcomes of steps travel through it."""
+
+
+START_S = 300.0
+"""At least so long may an actor take to its first answer: a machine of the cluster may have to be started for it."""
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, cores: int) -> Iterator[dict[str, float]]:
+    """A connection to Ray while the context lasts; what was started for it is stopped with it.
+
+    Args:
+        address: of a running cluster ("auto", "host:port", "ray://..."), or None for one of this process's own on this machine.
+        cores: of that one.
+
+    Yields:
+        What the cluster has: "CPU", "GPU", ...
+
+    Raises:
+        MissingDependency: ray is not installed.
+        ConfigError: nothing answers at ``address``.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read while ray is imported: nobody is told about this run
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray: Any = import_module("ray")
+    except ImportError as error:
+        raise MissingDependency("executor=ray needs ray: pip install 'speech-systems-harness[ray]'") from error
+    if address is not None:
+        _require_listener(address)
+    ours = not ray.is_initialized()
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    if ours:
+        place: dict[str, Any] = {"address": address}
+        if address is None:
+            place = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, "address": "local"}
+        try:
+            ray.init(**place, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"executor.address={address}: no Ray cluster answers there ({error}); null starts one here") from error
+        for number, handler in handlers.items():  # ray takes SIGTERM for itself
+            signal.signal(number, handler)
+    try:
+        yield dict(ray.cluster_resources())
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray ends the whole process where nobody listens, so that is found out before."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=5.0).close()
+        except OSError as error:
+            raise ConfigError(f"executor.address={address}: no Ray cluster answers there ({error}); null starts one here") from error
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """Of the driver, wanted in every actor."""
+
+    folder: str
+    module_path: tuple[str, ...]
+    resources: Resources
+
+
+class _Actor:
+    """What runs at the other end. Every method answers with (kind, value), as a process of `harness.processes` does."""
+
+    def __init__(self, factory: bytes, surroundings: _Surroundings) -> None:
+        sys.path.extend(p for p in surroundings.module_path if p not in sys.path)
+        os.chdir(surroundings.folder)
+        limit_memory(surroundings.resources.memory_gib)
+        self._threads = surroundings.resources.threads
+        self._recipe = factory
+        self._worker: Worker | None = None
+
+    def begin(self, job: bytes) -> tuple[str, Any]:
+        def call() -> None:
+            if self._worker is None:
+                self._worker = pickle.loads(self._recipe)()
+            assert self._worker is not None
+            self._worker.begin(pickle.loads(job))
+            limit_torch(self._threads)
+
+        return _answer(call)
+
+    def step(self, step: bytes) -> tuple[str, Any]:
+        assert self._worker is not None
+        worker = self._worker
+        return _answer(lambda: worker.step(pickle.loads(step)))
+
+    def end(self) -> tuple[str, Any]:
+        assert self._worker is not None
+        return _answer(self._worker.end)
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+
+def _answer(call: Callable[[], Any]) -> tuple[str, Any]:
+    try:
+        return "done", call()
+    except HarnessError as error:
+        return "fatal", error
+    except Exception as error:
+        return "error", broken(None, None, error)
+
+
+@dataclass
+class _Slot:
+    actor: Any
+    job: Job | None = None
+    position: int = -1  # of the step in flight; -1 while beginning, len(steps) while ending
+    pending: Any = None
+    heard: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+
+class RayExecutor:
+    """Supervised Ray actors. Wants an open `cluster`.
+
+    Args:
+        factory: picklable; builds the worker object inside each actor.
+        resources: of the actors.
+        stop: where a wish to stop is seen.
+    """
+
+    def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
+        ray: Any = import_module("ray")
+        self._ray, self._resources, self._stop = ray, resources, stop
+        # By value, as one object for all actors: the actor's own interpreter finds the classes once its module path is set.
+        self._factory = ray.put(pickle.dumps(factory))
+        self._around = _Surroundings(str(Path.cwd()), tuple(sys.path), resources)
+        self._slots = [_Slot(self._start()) for _ in range(resources.workers)]
+
+    @property
+    def size(self) -> int:
+        """Number of actors."""
+        return len(self._slots)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        """Yields an event per step, in the order they end.
+
+        Raises:
+            Interrupted: a stop was asked for; steps in flight have ended and were yielded.
+            HarnessError: a worker met an error that concerns the whole run (disk full, missing backend).
+        """
+        queue = deque(jobs)
+        while True:
+            for slot in self._slots:
+                if slot.job is None and queue and not self._stop.requested:
+                    slot.job, slot.position = queue.popleft(), -1
+                    self._submit(slot)
+            busy = [slot for slot in self._slots if slot.job is not None]
+            if not busy:
+                self._stop.check()
+                return
+            ready, _ = self._ray.wait([slot.pending for slot in busy], num_returns=1, timeout=HEARTBEAT_S)
+            for slot in busy:
+                if slot.pending in ready:
+                    yield from self._heard(slot, queue)
+                elif time.monotonic() - slot.since > self._limit_s(slot):
+                    yield from self._lost(slot, queue, "timeout", f"no result after {self._limit_s(slot):g} s")
+
+    def close(self) -> None:
+        """Ends the actors: politely, then by force."""
+        if not self._stop.requested:
+            self._ray.wait([slot.actor.close.remote() for slot in self._slots], num_returns=len(self._slots), timeout=10.0)
+        for slot in self._slots:
+            self._ray.kill(slot.actor)
+
+    def _limit_s(self, slot: _Slot) -> float:
+        limit_s = self._resources.timeout_s * (10 if slot.position < 0 else 1)
+        return limit_s if slot.heard else max(limit_s, START_S)
+
+    def _start(self) -> Any:
+        threads = dict.fromkeys(BLAS_VARIABLES, str(self._resources.threads))
+        kind = self._ray.remote(_Actor).options(
+            num_cpus=self._resources.cores,
+            num_gpus=self._resources.gpus,
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": threads},
+        )
+        return kind.remote(self._factory, self._around)
+
+    def _submit(self, slot: _Slot) -> None:
+        """Asks the actor for the call at the slot's position."""
+        job = slot.job
+        assert job is not None
+        slot.since = time.monotonic()
+        if slot.position < 0:
+            slot.pending = slot.actor.begin.remote(pickle.dumps(replace(job, steps=())))
+        elif slot.position < len(job.steps) and not self._stop.requested:
+            slot.pending = slot.actor.step.remote(pickle.dumps(job.steps[slot.position]))
+        else:
+            slot.position = len(job.steps)
+            slot.pending = slot.actor.end.remote()
+
+    def _heard(self, slot: _Slot, queue: deque[Job]) -> Iterator[Event]:
+        job = slot.job
+        assert job is not None
+        try:
+            kind, value = self._ray.get(slot.pending)
+        except self._ray.exceptions.RayError as error:  # of the actor: its own exceptions come back as values
+            yield from self._lost(slot, queue, "killed", f"the Ray actor died ({' '.join(str(error).split())[:200]})")
+            return
+        slot.heard = True
+        if kind == "fatal":
+            raise value
+        if kind == "error" and slot.position >= len(job.steps):  # in tidying up: no step is to blame, but the actor is not trusted further
+            yield from self._lost(slot, queue, "exception", value.reason)
+            return
+        step = job.steps[slot.position] if 0 <= slot.position < len(job.steps) else None
+        if kind == "error":
+            yield replace(value, job=job, step=step)
+        elif step is not None:
+            yield Finished(job, step, value)
+        if slot.position >= len(job.steps) or (step is None and kind == "error"):
+            slot.job = None
+            return
+        slot.position += 1
+        self._submit(slot)
+
+    def _lost(self, slot: _Slot, queue: deque[Job], kind: str, reason: str) -> Iterator[Event]:
+        """Blames the step in flight, replaces the actor and puts the rest of the job first in the queue."""
+        job = slot.job
+        assert job is not None
+        self._ray.kill(slot.actor)
+        if slot.position < 0:
+            yield Broken(job, None, kind, f"{reason} while beginning {job.name}")
+        elif slot.position < len(job.steps):
+            if rest := job.steps[slot.position + 1 :]:
+                queue.appendleft(replace(job, steps=rest))
+            yield Broken(job, job.steps[slot.position], kind, reason)
+        self._slots[self._slots.index(slot)] = _Slot(self._start())

@@ -1,0 +1,126 @@
+"""From what the store knows to the files of a run folder: exactly one record per attempt and metric, and the manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.api import Item, MetricInfo, Record, Status
+from harness.plan import Attempt, Entrant
+from harness.provenance import now
+from harness.runfolder import MANIFEST, write_json, write_records
+from harness.scoring import PanelCard
+from harness.stages import metrics_of
+from harness.store import Outcome, Store
+from harness.withheld import RANDOM_WEIGHTS, Withheld
+
+ScoreKeys = Mapping[tuple[str, str], str]
+"""The store key of every (prediction key, metric) whose prediction is there."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """What is joined.
+
+    Args:
+        suite: name.
+        store: where outcomes lie.
+        items: of the plan, by id.
+        entrants: by label.
+        plan: every attempt, in order.
+        panel: the metrics.
+        keys: of the scores.
+        withheld: what is not measured of which entrant.
+    """
+
+    suite: str
+    store: Store
+    items: Mapping[str, Item]
+    entrants: Mapping[str, Entrant]
+    plan: Sequence[Attempt]
+    panel: PanelCard
+    keys: ScoreKeys
+    withheld: Withheld = frozenset()
+
+    def records(self, *, partial: bool) -> Iterator[Record]:
+        """In the order of the plan; those not yet measured are left out of a partial run."""
+        known, _ = self.store.outcomes([*self.keys.values(), *(a.key for a in self.plan)])
+        for attempt in self.plan:
+            for name in metrics_of(self.entrants[attempt.label], self.panel):
+                key = self.keys.get((attempt.key, name))
+                outcome = known.get(key if key is not None else attempt.key)
+                if outcome is None and (attempt.label, name) in self.withheld and self.store.has_prediction(attempt.key):
+                    outcome = RANDOM_WEIGHTS
+                if outcome is None and partial:
+                    continue
+                if outcome is None:
+                    outcome = Outcome(Status.FAILED, side="output", reason="the measurement was lost; run the same command again")
+                yield _record(self.suite, attempt, self.items[attempt.item], name, self.panel.metrics[name], outcome)
+
+    def write(self, folder: Path, manifest: dict[str, Any], warmups_s: Mapping[str, float]) -> Counter[str]:
+        """Writes records, then the manifest that declares them; its ``status`` says whether the run is whole.
+
+        Returns:
+            Number of records by status.
+
+        Raises:
+            StoreError: not writable.
+        """
+        counts: Counter[str] = Counter()
+
+        def counted() -> Iterator[Record]:
+            for record in self.records(partial=manifest["status"] == "partial"):
+                counts[str(record.status)] += 1
+                yield record
+
+        write_records(folder, counted())
+        for label, seconds in warmups_s.items():
+            manifest["systems"][label]["warmup_s"] = round(seconds, 4)
+        outputs = [{**asdict(a), **_stored(self.store, a)} for a in self.plan]
+        ends = {"finished": now(), "counts": dict(counts), "outputs": outputs, "warnings": _flags(self.store, self.plan)}
+        write_json(folder / MANIFEST, {**manifest, **ends})
+        return counts
+
+
+def _record(suite: str, attempt: Attempt, item: Item, metric: str, info: MetricInfo, outcome: Outcome) -> Record:
+    return Record(
+        suite=suite,
+        system=attempt.label,
+        item=item.id,
+        metric=metric,
+        status=outcome.status,
+        seed=attempt.seed,
+        settings=attempt.settings,
+        signature=info.signature(),
+        value=outcome.value,
+        weight=outcome.weight,
+        side=outcome.side,
+        reason=outcome.reason,
+        dataset=item.dataset,
+        language=item.language,
+        speaker=item.speaker,
+        synthetic=item.synthetic,
+        counts=outcome.counts,
+        detail=outcome.detail,
+    )
+
+
+def _stored(store: Store, attempt: Attempt) -> dict[str, Any]:
+    """What the manifest says of an output: whether it is there, and of a synthesizer how it ended."""
+    if not store.has_prediction(attempt.key):
+        return {"stored": False}
+    reason = store.describe_prediction(attempt.key)["stop_reason"]
+    return {"stored": True, **({"stop_reason": reason} if reason else {})}
+
+
+def _flags(store: Store, plan: Sequence[Attempt]) -> list[dict[str, Any]]:
+    """What was odd about outputs (clipped, dc ...), counted."""
+    found: Counter[tuple[str, str]] = Counter()
+    for attempt in plan:
+        if store.has_prediction(attempt.key):
+            for flag in store.describe_prediction(attempt.key).get("flags", []):
+                found[attempt.label, flag] += 1
+    return [{"system": label, "flag": flag, "items": count} for (label, flag), count in sorted(found.items())]

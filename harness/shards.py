@@ -1,0 +1,231 @@
+"""A run cut into shards for several machines, and the shards' records put together again.
+
+Every machine gets the same command with its own ``run.shard=I/N``. All of them may write into one shared folder: predictions and scores
+go into the one content-keyed store, records of shard 3 of 16 of the run ``big`` into ``big.3of16``. Where there is no shared folder,
+each machine publishes its shard to an object store or any other place that fsspec names (``run.publish=s3://bucket/prefix``). The join
+reads the shards' records in small batches, so its memory does not grow with the number of records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api import Item
+from harness.errors import ConfigError, Incomparable, MissingDependency, StoreError, UsageError
+from harness.runfolder import MANIFEST, RECORDS, records_file, write_json
+
+if TYPE_CHECKING:
+    from harness.data.manifests import Dataset
+
+_NAME = re.compile(r"\.(\d+)of(\d+)$")
+SHARED = ("plan_digest", "suite", "metrics", "absent_metrics", "dataset")
+"""What the manifests of all shards of a run say alike."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``index`` (from 1) of ``count``: of a thousand items, each shard of ten has about a hundred.
+
+    An item belongs to a shard by the hash of its id, so that neither its place in the manifest nor items added later move it.
+    """
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parsed(cls, text: str | None) -> Shard:
+        """From ``run.shard``: "3/16", or None for everything.
+
+        Raises:
+            ConfigError: not I/N with 1 <= I <= N.
+        """
+        if text is None:
+            return cls()
+        found = re.fullmatch(r"(\d+)/(\d+)", str(text))
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigError(f"run.shard={text}: write I/N with I from 1 to N, e.g. run.shard=3/16")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def described(self) -> str:
+        """Words for messages, as " (shard 3/16)"; nothing where it is everything."""
+        return f" (shard {self})" if self.count > 1 else ""
+
+    def named(self, run: str) -> str:
+        """The name of this shard's folder."""
+        return f"{run}.{self.index}of{self.count}" if self.count > 1 else run
+
+    def holds(self, item: str) -> bool:
+        """Whether the item of that id is in this shard."""
+        number = int.from_bytes(hashlib.blake2b(item.encode(), digest_size=8).digest(), "big")
+        return number % self.count == self.index - 1
+
+    def of(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The items of this shard, in their order.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if self.count == 1:
+            return items
+        if not (mine := tuple(i for i in items if self.holds(i.id))):
+            raise ConfigError(f"run.shard={self}: none of the {len(items)} items falls into this shard; use fewer shards")
+        return mine
+
+    def cut(self, dataset: Dataset) -> Dataset:
+        """The dataset with this shard's items only; name and digest stay the whole's."""
+        return dataset if self.count == 1 else replace(dataset, items=tuple(self.of(dataset.items)))
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A run made of shards.
+
+    Args:
+        folder: of the run.
+        shards: how many.
+        records: how many.
+        counts: of them by status.
+    """
+
+    folder: Path
+    shards: int
+    records: int
+    counts: Mapping[str, int]
+
+
+def publish(folder: Path, url: str) -> str:
+    """Copies records and manifest of a run or shard to ``url/<its name>/``, the manifest last: where it lies, the records are whole.
+
+    Args:
+        folder: of the run.
+        url: of a folder, as fsspec names it: s3://..., gs://..., /mnt/...
+
+    Returns:
+        Where they lie now.
+
+    Raises:
+        MissingDependency: fsspec needs a package for this kind of place.
+        StoreError: it cannot be written.
+    """
+    files, root = _filesystem(url)
+    place = f"{root}/{folder.name}"
+    try:
+        files.makedirs(place, exist_ok=True)
+        for name in (RECORDS, MANIFEST):
+            files.put_file(str(folder / name), f"{place}/{name}")
+    except Exception as error:  # every kind of place has errors of its own
+        raise StoreError(f"cannot publish {folder} to {url}: {type(error).__name__}: {error}; it is complete here") from error
+    return place
+
+
+def join(run: Path, source: str | None = None) -> Joined:
+    """Puts the shards of a run together: ``runs/big.1of16`` ... become ``runs/big``, as if it had been one run.
+
+    Args:
+        run: folder of the whole run, to be written.
+        source: where the shards were published; beside ``run`` by default.
+
+    Raises:
+        UsageError: shards are missing or unfinished, all of them named.
+        Incomparable: they are not of one run.
+        StoreError: not readable or not writable.
+    """
+    files, root = _filesystem(source or str(run.absolute().parent))
+    manifests = _manifests(files, root, run.name)
+    first = next(iter(manifests.values()))
+    for place, manifest in manifests.items():
+        if other := [key for key in SHARED if manifest.get(key) != first.get(key)]:
+            raise Incomparable(f"{place} is of another run than the other shards: it differs in {', '.join(other)}")
+    counts: Counter[str] = Counter()
+    items: dict[str, Any] = {}
+    outputs: list[Any] = []
+    warnings: Counter[tuple[str, str]] = Counter()
+    total = 0
+    run.mkdir(parents=True, exist_ok=True)
+    with records_file(run) as out:
+        for place, manifest in manifests.items():
+            rows = 0
+            for batch in _batches(files, f"{place}/{RECORDS}"):
+                out.write_batch(batch)
+                rows += batch.num_rows
+            if rows != sum(manifest["counts"].values()):
+                raise StoreError(f"{place}/{RECORDS} holds {rows} records, its manifest says {sum(manifest['counts'].values())}")
+            total += rows
+            counts.update(manifest["counts"])
+            items.update(manifest["items"])
+            outputs += manifest["outputs"]
+            warnings.update({(w["system"], w["flag"]): w["items"] for w in manifest["warnings"]})
+    whole = {
+        **first,
+        "shard": "1/1",
+        "shards": {
+            place.rpartition("/")[2]: {k: m[k] for k in ("created", "finished", "machine", "git")} for place, m in manifests.items()
+        },
+        "dataset": {**first["dataset"], "num_items": len(items)},
+        "items": items,
+        "counts": dict(counts),
+        "outputs": outputs,
+        "warnings": [{"system": system, "flag": flag, "items": n} for (system, flag), n in sorted(warnings.items())],
+    }
+    write_json(run / MANIFEST, whole)
+    return Joined(run, len(manifests), total, counts)
+
+
+def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
+    """Manifest of each shard by its place, in order."""
+    found: dict[int, tuple[str, int]] = {}
+    for path in sorted(files.ls(root, detail=False)) if files.exists(root) else []:
+        place = str(path).rstrip("/")
+        folder = place.rpartition("/")[2]
+        match = _NAME.search(folder)
+        if match and folder[: match.start()] == name:
+            found[int(match[1])] = place, int(match[2])
+    sizes = sorted({size for _, size in found.values()})
+    if len(sizes) != 1:
+        what = f"cuts of several sizes ({', '.join(map(str, sizes))})" if sizes else f"no shards ({name}.1ofN ...)"
+        raise UsageError(f"{root} holds {what} of the run {name}; run them with run.name={name} run.shard=I/N")
+    manifests, unfit = {}, []
+    for index in range(1, sizes[0] + 1):
+        place = found[index][0] if index in found else ""
+        if not place or not files.exists(f"{place}/{MANIFEST}"):
+            unfit.append(f"{index}/{sizes[0]} is missing")
+            continue
+        manifest = json.loads(files.cat_file(f"{place}/{MANIFEST}"))
+        if manifest.get("status") != "complete":
+            unfit.append(f"{index}/{sizes[0]} is not finished")
+        manifest["dataset"].pop("num_items", None)  # its own, not the run's
+        manifests[place] = manifest
+    if unfit:
+        raise UsageError(f"the run {name} cannot be joined: shard {'; '.join(unfit)}. Run these with run.shard=I/{sizes[0]} first")
+    return manifests
+
+
+def _batches(files: Any, path: str) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with files.open(path, "rb") as file:
+            yield from pq.ParquetFile(file).iter_batches(batch_size=1 << 16)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f"cannot read {path}: {error}; run that shard again") from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    try:
+        files, root = import_module("fsspec.core").url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise MissingDependency(f"{url} cannot be reached: {error}") from error
+    return files, str(root).rstrip("/")

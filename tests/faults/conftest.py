@@ -1,0 +1,77 @@
+"""The fault table: each test of a fault says with a mark what it injects and what must hold; the outcomes are printed as one table.
+
+    @pytest.mark.fault("F16", "flipped byte in a record", "dropped by its checksum, measured again", before="...")
+
+``before`` is what the fault did before the code that this test guards was written, where that was another outcome. Faults that other
+folders' tests cover stand in `ELSEWHERE` with the tests that do.
+"""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.faults.elsewhere import ELSEWHERE
+
+MARK = "fault"
+WIDTHS = (5, 50, 56, 10)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "fault(id, injection, expected, before=''): a row of the fault table")
+    config.pluginmanager.register(FaultTable(), "fault-table")
+
+
+class FaultTable:
+    """Collects the outcome of every marked test and prints the table at the end."""
+
+    def __init__(self):
+        self.rows = {}  # (id, injection, expected, before) to the outcomes of its tests
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = yield
+        for mark in item.iter_markers(MARK):
+            name, injection, expected = mark.args
+            row = self.rows.setdefault((name, injection, expected, mark.kwargs.get("before", "")), [])
+            if report.when == "call" or report.outcome != "passed":
+                row.append(report.outcome)
+        return report
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if not self.rows:
+            return
+        terminalreporter.section("faults")
+        for line in table(self.rows):
+            terminalreporter.write_line(line)
+
+
+def table(rows):
+    """The lines of the table."""
+    yield _line("id", "injection", "what must hold", "outcome")
+    yield _line(*("-" * width for width in WIDTHS))
+    listed = [(*row, _outcome(outcomes)) for row, outcomes in rows.items()]
+    listed += [
+        (name, injection, expected, "", f"see {Path(test.partition('::')[0]).name}") for name, injection, expected, test in ELSEWHERE
+    ]
+    for name, injection, expected, before, outcome in sorted(listed):
+        columns = [textwrap.wrap(text, width) for text, width in zip((name, injection, expected), WIDTHS, strict=False)]
+        columns.append([outcome])
+        for i in range(max(map(len, columns))):
+            yield _line(*(column[i] if i < len(column) else "" for column in columns))
+        if before:
+            for line in textwrap.wrap(f"before: {before}", WIDTHS[1] + WIDTHS[2]):
+                yield _line("", line, "", "")
+
+
+def _outcome(outcomes):
+    if "failed" in outcomes:
+        return "BROKEN"
+    passed = outcomes.count("passed")
+    if not passed:
+        return "skipped"
+    return "held" if passed == 1 else f"held x{passed}"
+
+
+def _line(*cells):
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()

@@ -1,0 +1,57 @@
+"""A worker that does what each step says; for the tests of executors."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import StoreError, UnknownName
+
+
+@dataclass
+class Obedient:
+    """Answers "<job>:<step>", unless the step (or the job's payload) is one of the words below."""
+
+    began: str = ""
+
+    def begin(self, job):
+        self.began = job.name
+        if job.payload == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.payload == "raise":
+            raise ValueError("cannot begin")
+
+    def step(self, step):
+        if step == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if step == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step.startswith("once:"):  # killed the first time, fine the second
+            seen = Path(step.removeprefix("once:"))
+            if not seen.exists():
+                seen.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        if step == "hang":
+            time.sleep(3600)
+        if step == "raise":
+            raise ValueError("no good")
+        if step == "memory":
+            raise MemoryError
+        if step == "huge":
+            return str(len(bytearray(8 << 30)))
+        if step == "disk":
+            raise StoreError("disk full")
+        if step == "unknown":
+            raise UnknownName("system", "opsu", ["opus"])
+        if step == "threads":
+            return os.environ["OMP_NUM_THREADS"]
+        if step == "sleep":
+            time.sleep(0.3)
+        return f"{self.began}:{step}"
+
+    def end(self):
+        pass
+
+    def close(self):
+        pass

@@ -1,0 +1,156 @@
+"""A run in shards is the run: every item in one of them, the same records when they are joined, wherever they lay."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.api import Item
+from harness.cli import main
+from harness.errors import ConfigError
+from harness.launch import main as launch
+from harness.shards import Shard
+
+STUBS = Path(__file__).resolve().parents[1] / "stubs"
+ITEMS = [Item(f"item{i}", "d", None, text="a") for i in range(1000)]
+
+
+def test_every_item_is_in_one_shard_and_order_does_not_matter():
+    parts = [Shard(i, 7).of(ITEMS) for i in range(1, 8)]
+    assert sorted(i.id for part in parts for i in part) == sorted(i.id for i in ITEMS)
+    assert all(100 < len(part) < 200 for part in parts)
+    assert {i.id for i in Shard(3, 7).of(ITEMS[::-1])} == {i.id for i in parts[2]}
+    assert Shard.parsed(None).of(ITEMS) is ITEMS
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "-1/4", "1/0", 3])
+def test_what_is_no_shard(text):
+    with pytest.raises(ConfigError, match="I/N"):
+        Shard.parsed(text)
+
+
+def test_a_shard_without_items_is_refused():
+    with pytest.raises(ConfigError, match="none of the 1 items"):
+        [Shard(i, 2).of(ITEMS[:1]) for i in (1, 2)]
+
+
+def words(root, folder, *extra):
+    return ["run", "--no-report", "dataset=jsonl", f"dataset.root={root}", "systems=[stub_echo,passthrough]", "metrics=[stub_peak,si_sdr_db]",
+            f"run.root={folder}", "executor=serial", *extra]  # fmt: skip
+
+
+def records(folder):
+    return harness.load(folder).sort_values(["system", "item", "metric"]).reset_index(drop=True)
+
+
+@pytest.fixture
+def data(make_dataset, stubs):
+    return make_dataset(["a"] * 9)
+
+
+def test_joined_shards_are_the_whole_run(data, tmp_path, capsys):
+    assert main(words(data, tmp_path / "whole", "run.name=x")) == 0
+    for i in (3, 1, 2):
+        assert main(words(data, tmp_path / "parts", "run.name=x", f"run.shard={i}/3")) == 0
+    assert main(["join", str(tmp_path / "parts" / "x")]) == 0
+    assert "36 records of 3 shards" in capsys.readouterr().out
+    assert records(tmp_path / "parts" / "x").equals(records(tmp_path / "whole" / "x"))
+    one, other = (json.loads((tmp_path / p / "x" / "manifest.json").read_text()) for p in ("whole", "parts"))
+    for key in ("plan_digest", "counts", "dataset", "items", "metrics", "status"):
+        assert sorted(one[key]) == sorted(other[key]) if key == "items" else one[key] == other[key], key
+    assert len(one["outputs"]) == len(other["outputs"])
+    assert main(["report", str(tmp_path / "parts" / "x")]) == 0
+    # the whole run afterwards finds everything in the store that the shards wrote into
+    assert main(words(data, tmp_path / "parts", "run.name=again")) == 0
+    assert "scores: 36 of 36 are already there" in capsys.readouterr().err
+
+
+def test_published_shards_are_joined_from_there(data, tmp_path, capsys):
+    place = (tmp_path / "bucket").as_uri()
+    for i in (1, 2):
+        assert main(words(data, tmp_path / f"machine{i}", "run.name=x", f"run.shard={i}/2", f"run.publish={place}")) == 0
+        if i == 1:
+            assert main(["join", str(tmp_path / "joined" / "x"), "--from", place]) == 2
+            assert "shard 2/2 is missing" in capsys.readouterr().err
+    assert main(["join", str(tmp_path / "joined" / "x"), "--from", place]) == 0
+    assert len(records(tmp_path / "joined" / "x")) == 36
+
+
+def test_shards_of_other_runs_are_not_mixed(data, tmp_path, capsys):
+    assert main(words(data, tmp_path, "run.name=x", "run.shard=1/2")) == 0
+    assert main(words(data, tmp_path, "run.name=x", "run.shard=2/2", "metrics=[stub_peak]")) == 0
+    assert main(["join", str(tmp_path / "x")]) == 3
+    assert "plan_digest" in capsys.readouterr().err
+    assert main(["join", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_cut_shard_is_noticed(data, tmp_path, capsys):
+    for i in (1, 2):
+        assert main(words(data, tmp_path, "run.name=x", f"run.shard={i}/2")) == 0
+    path = tmp_path / "x.2of2" / "records.parquet"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert main(["join", str(tmp_path / "x")]) == 1
+    assert "run that shard again" in capsys.readouterr().err
+    assert not (tmp_path / "x" / "records.parquet").exists()
+
+
+def test_launch_says_what_it_would_run(capsys):
+    assert launch(["shards=2", "run.name=big", "suite=codec", "systems=[opus16]", "hydra/launcher=submitit_slurm", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("-m ")[2] for line in lines] == [
+        f"harness.cli run --no-report run.name=big suite=codec 'systems=[opus16]' run.shard={i}/2" for i in (1, 2)
+    ]
+    assert launch(["shards=2", "suite=codec", "--dry-run"]) == 2
+    assert launch(["run.name=x", "suite=codec"]) == 2
+    assert "shards=N" in capsys.readouterr().err
+
+
+def environment(*folders):
+    path = os.pathsep.join([str(STUBS), str(Path(harness.__file__).parents[1])])
+    return {**os.environ, "PYTHONPATH": path, "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]])}
+
+
+@pytest.mark.slow
+def test_launched_by_submitit_on_this_machine(data, tmp_path):
+    pytest.importorskip("submitit", reason="needs hydra-submitit-launcher")
+    result = subprocess.run(
+        [sys.executable, "-m", "harness.launch", "shards=2", "hydra/launcher=submitit_local", *words(data, tmp_path / "runs", "run.name=x")[2:]],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert main(["join", str(tmp_path / "runs" / "x")]) == 0
+    assert len(records(tmp_path / "runs" / "x")) == 36
+
+
+@pytest.mark.slow
+def test_what_is_handed_to_slurm(data, tmp_path):
+    """A stand-in for sbatch keeps the script it is given: an array of as many tasks as shards, in the partition asked for."""
+    pytest.importorskip("submitit", reason="needs hydra-submitit-launcher")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text(f"#!/bin/sh\ncp \"$1\" {tmp_path}/script\necho 'Submitted batch job 12'\n")
+    (programs / "srun").write_text("#!/bin/sh\nexit 1\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.launch", "shards=3", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=cpu",
+         *words(data, tmp_path / "runs", "run.name=x")[2:]],
+        cwd=tmp_path, env=environment(programs), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 120
+    while not (tmp_path / "script").exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(0.2)
+    process.kill()
+    _, err = process.communicate()
+    assert (tmp_path / "script").exists(), err
+    script = (tmp_path / "script").read_text()
+    assert "#SBATCH --array=0-2" in script
+    assert "#SBATCH --partition=cpu" in script
+    shutil.rmtree(programs)
