@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.api import CodecSpec, Curve, Settings, SuiteInfo, Task
+from suites.synthesis import CALIBRATION, METRICS
 
 
 class DelaySweepSuite:
@@ -22,20 +23,10 @@ class DelaySweepSuite:
             title="Delay between the streams of a language model",
             task=Task.SYNTHESIS,
             systems=("socodec120_tts_d0", "socodec120_tts", "socodec120_tts_d2", "socodec120_tts_d3"),
-            metrics=(
-                "cer",
-                "wer",
-                "intelligibility_probe",
-                "sim_o",
-                "sim_r",
-                "mos",
-                "stopped_by_itself",
-                "length_ratio",
-                "rtf",
-            ),
+            metrics=METRICS,
             headline=("cer", "wer", "intelligibility_probe", "sim_o", "stopped_by_itself", "rtf"),
             curves=(Curve("Words and voice against the delay between streams", x="config.delay", y=("cer", "wer", "sim_o")),),
-            calibration=("ground_truth", "impostor"),
+            calibration=CALIBRATION,
         )
 
     def variants(self, spec: CodecSpec | None) -> Sequence[Settings]:

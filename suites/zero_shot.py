@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.api import CodecSpec, Curve, Settings, SuiteInfo, Task
+from suites.synthesis import CALIBRATION, METRICS
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,10 @@ class ZeroShotSuite:
             title="Zero-shot text-to-speech",
             task=Task.SYNTHESIS,
             systems=("espeak",),
-            metrics=(
-                "wer",
-                "cer",
-                "intelligibility_probe",
-                "sim_o",
-                "sim_r",
-                "mos",
-                "stopped_by_itself",
-                "length_ratio",
-                "clipped_samples",
-                "rtf",
-            ),
+            metrics=(*METRICS, "clipped_samples"),
             headline=("wer", "cer", "sim_o", "sim_r", "mos", "stopped_by_itself", "rtf"),
             curves=(Curve("Words and voice against speed", x="rtf", y=("cer", "sim_o"), log_x=True),),
-            calibration=("ground_truth", "impostor"),
+            calibration=CALIBRATION,
         )
 
     def variants(self, spec: CodecSpec | None) -> Sequence[Settings]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from systems.qdac.model import QdacModel
 from systems.quantizers.codebook import Codebook
+from systems.socodec.config import SocodecConfig
 from systems.socodec.mel import MelFrames
 from systems.socodec.model import SocodecModel
 from systems.socodec.ssl import SpeechFeatures, speech_features
@@ -36,6 +37,8 @@ class CodecChoice:
         frame_rate: of QDAC, 25 or 50 Hz.
         frame_ms: of SoCodec, 40, 120 or 240.
         quantizer: of SoCodec.
+        source: what SoCodec's encoder hears, "ssl" or "mel".
+        semantic: SoCodec decodes the features too.
         checkpoint: a safetensors file of the codec; the bundled one by default.
         ssl: what computes SoCodec's features, see `SocodecCodec`.
     """
@@ -44,6 +47,8 @@ class CodecChoice:
     frame_rate: int = 25
     frame_ms: int = 120
     quantizer: str = "opq"
+    source: str = "ssl"
+    semantic: bool = True
     checkpoint: str | None = None
     ssl: str | None = None
 
@@ -162,6 +167,11 @@ def unpacked(frames: Tensor, source: CodeSource) -> Unpacked:
     return Unpacked(codes, voice[:, 0] if source.voice_dim else None)
 
 
+def _told(config: SocodecConfig) -> str:
+    heard = f"{config.source} heard, {'' if config.semantic else 'no '}semantic loss"
+    return f"{config.quantizer} with {config.num_streams} streams of {config.frame_ms:g} ms, {heard}"
+
+
 def code_source(family: str, size: str, choice: CodecChoice) -> CodeSource:
     """The codec of a choice, from its file.
 
@@ -187,18 +197,13 @@ def code_source(family: str, size: str, choice: CodecChoice) -> CodeSource:
     from systems.checkpoints import digest_of
     from systems.socodec.checkpoint import load as load_socodec
 
-    if choice.quantizer not in ("opq", "pq", "rq", "orq"):
-        raise ValueError(f'quantizer is "opq", "pq", "rq" or "orq", got {choice.quantizer!r}')
-    variant = SocodecVariant(size, choice.frame_ms, choice.quantizer)  # type: ignore[arg-type]
+    variant = SocodecVariant(size, choice.frame_ms, choice.quantizer, choice.source, choice.semantic)  # type: ignore[arg-type]
     files = variant.completed(Files.at(choice.checkpoint, None, choice.ssl))
     assert files.checkpoint is not None
     socodec = load_socodec(files.checkpoint, released=variant.config if size == "paper" else None)
     found, asked = socodec.model.config, variant.config
-    if (found.hop, found.num_streams, found.quantizer) != (asked.hop, asked.num_streams, asked.quantizer):
-        raise ValueError(
-            f"{files.checkpoint} is {found.quantizer} with {found.num_streams} streams of {found.frame_ms:g} ms, "
-            f"asked was {asked.quantizer} with {asked.num_streams} of {asked.frame_ms:g} ms"
-        )
+    if _told(found) != _told(asked):
+        raise ValueError(f"{files.checkpoint} is {_told(found)}; asked was {_told(asked)}")
     features = speech_features(size, files.ssl) if found.source == "ssl" else None
     digests = [socodec.digest] + ([features.digest] if features is not None else [])
     return SocodecCodes(socodec.model, features, digest_of(digests))

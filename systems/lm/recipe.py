@@ -65,7 +65,7 @@ class LmRecipe:
         num_codebooks: the first so many of QDAC's.
         frame_rate: of QDAC, 25 or 50 Hz.
         frame_ms: of SoCodec, 40, 120 or 240.
-        quantizer: of SoCodec.
+        quantizer, source, semantic: of SoCodec, see `CodecChoice`.
         codec_checkpoint: a safetensors file of the codec; the bundled one by default.
         ssl: what computes SoCodec's features, see `SocodecCodec`.
         tokenizer: of the text, for the paper's size, see `systems.tts.text`.
@@ -89,6 +89,8 @@ class LmRecipe:
         frame_rate: int = 25,
         frame_ms: int = 120,
         quantizer: str = "opq",
+        source: str = "ssl",
+        semantic: bool = True,
         codec_checkpoint: str | None = None,
         ssl: str | None = None,
         tokenizer: str | None = None,
@@ -101,7 +103,7 @@ class LmRecipe:
         self.kind, self.size, self.family = kind, size, FAMILIES[kind]
         self.training = training or (PAPER_TRAINING if size == "paper" else LmTraining())
         self.front_end = front_end("bpe" if size == "paper" else "symbols", tokenizer)
-        choice = CodecChoice(num_codebooks, frame_rate, frame_ms, quantizer, codec_checkpoint, ssl)
+        choice = CodecChoice(num_codebooks, frame_rate, frame_ms, quantizer, source, semantic, codec_checkpoint, ssl)
         self.source = code_source("socodec" if kind == "multi_stream" else "qdac", size, choice)
         self.sample_rate = self.source.sample_rate
         inputs = LmInputs(self.source.num_codebooks, self.source.parts, self.front_end.vocabulary_size, self.source.voice_dim)

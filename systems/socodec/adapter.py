@@ -28,7 +28,7 @@ class SocodecCodec:
         semantic: trained to tell the features, too.
         checkpoint: of the codec: a safetensors file of `harness train` or in the released layout.
         vocoder: a safetensors file of the small vocoder or of a BigVGAN in the released layout.
-        ssl: a HuBERT folder (paper) or a safetensors file of the speech encoder (small).
+        ssl: a HuBERT folder of transformers or state of torchaudio (paper), or a safetensors file of the speech encoder (small).
         weights: "trained" or "random".
         config: shapes other than those of the size, for random weights.
         device: "cpu", "cuda", ...

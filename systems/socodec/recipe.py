@@ -35,6 +35,7 @@ class SocodecTraining:
         mel: weight of the squared error of mel frames.
         adversarial: weight of the least-squares loss.
         adversarial_from: first step with the adversaries.
+        ordered_from: first step at which an ordered quantizer drops streams.
     """
 
     batch_size: int = 8
@@ -46,9 +47,12 @@ class SocodecTraining:
     mel: float = 10.0
     adversarial: float = 1.0
     adversarial_from: int = 6000
+    ordered_from: int = 3000
 
 
-PAPER_TRAINING = SocodecTraining(batch_size=32, crop_frames=25, gain_db=(0.0, 0.0), learning_rate=1e-4, ssl=1000.0, adversarial_from=0)
+PAPER_TRAINING = SocodecTraining(
+    batch_size=32, crop_frames=25, gain_db=(0.0, 0.0), learning_rate=1e-4, ssl=1000.0, adversarial_from=0, ordered_from=0
+)
 """The paper's weights of the losses; batch, crop and learning rate are our own choice. The small size's weight of the features was set so
 that their loss and the mel frames' are of one size: its features are others than HuBERT's."""
 
@@ -62,7 +66,7 @@ class SocodecRecipe:
         quantizer: "opq", "pq", "rq" or "orq".
         source: "ssl" or "mel".
         semantic: decode the features too.
-        ssl: what computes them: a file of `systems.speech_encoder` (the bundled one by default), or for the paper size a HuBERT folder.
+        ssl: what computes them: a file of `systems.speech_encoder` (the bundled one by default), or for the paper size a HuBERT.
         config: shapes other than those of the size.
         training: choices other than the size's.
         seed: of the initial weights.
@@ -204,6 +208,7 @@ class SocodecRecipe:
             mel = (mel + (gain_db / DB_PER_NEPER).to(mel.device)).clamp(min=LOWEST)
             starts = self.discriminator.draw(mel.shape[0], mel.shape[1], generator)
             prompt = clip_and_shuffle(mel, generator)
-            active = self.model.quantizer.draw_active(mel.shape[0], generator)
+            ordered = step >= self.training.ordered_from
+            active = self.model.quantizer.draw_active(mel.shape[0], generator) if ordered else None
             self._made = (step, mel, features, self.model(features, mel, prompt, active, generator), starts)
         return self._made[1:]

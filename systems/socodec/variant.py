@@ -20,7 +20,7 @@ class Files:
     Args:
         checkpoint: of the codec, safetensors.
         vocoder: of the vocoder, safetensors.
-        ssl: of what makes the features: a HuBERT folder (paper) or a speech encoder's safetensors (small).
+        ssl: of what makes the features: a HuBERT, transformers' folder or torchaudio's state (paper), or a speech encoder's safetensors (small).
     """
 
     checkpoint: Path | None = None
@@ -82,7 +82,8 @@ class SocodecVariant:
 
     def missing(self, files: Files, weights: str) -> str | None:
         """Why this variant cannot be built here from ``files``, or None; ``weights`` is "trained" or "random"."""
-        if self.source == "ssl" and self.size == "paper" and not importlib.util.find_spec("transformers"):
+        folder = files.ssl is None or not files.ssl.is_file()  # a file is torchaudio's
+        if self.source == "ssl" and self.size == "paper" and folder and not importlib.util.find_spec("transformers"):
             return "HuBERT needs the package transformers: pip install 'speech-systems-harness[hf]'"
         return self.unnamed(files, weights) or self.absent(files, weights)
 
@@ -107,7 +108,11 @@ class SocodecVariant:
 
     def _not_there(self, name: str, path: Path) -> str:
         if self.size == "paper":
-            what = {"checkpoint": "SoCodec checkpoint", "vocoder": "mel vocoder", "ssl": "HuBERT folder (with a config.json)"}[name]
+            what = {
+                "checkpoint": "SoCodec checkpoint",
+                "vocoder": "mel vocoder",
+                "ssl": "HuBERT (transformers' folder with a config.json, or torchaudio's state file)",
+            }[name]
             return f"no {what} at {path}"
         what, family = {
             "checkpoint": ("SoCodec checkpoint", replace(self, training_seed=0).name),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from systems.socodec.config import QuantizerName, SocodecConfig
+from systems.socodec.config import QuantizerName, SocodecConfig, Source
 from systems.socodec.variant import Files, SocodecVariant
 from systems.tts.adapter import LmSpeaker
 from systems.tts.variant import DEFAULT_DELAY, LmVariant, check_weights
@@ -21,7 +21,7 @@ class SocodecTts(LmSpeaker):
         size: "small" (bundled) or "paper" (needs ``checkpoint``, ``codec_checkpoint``, ``vocoder``, ``ssl`` and ``tokenizer``, or
             ``weights="random"`` for timing).
         frame_ms: 40 (1 stream), 120 (4 streams) or 240 (8 streams).
-        quantizer: "opq", "pq", "rq" or "orq", see `systems.socodec.config`.
+        quantizer, source, semantic: of the codec, see `systems.socodec.config`.
         delay: frames from stream to stream, 0 to 3.
         checkpoint: of the language model: a safetensors file of `harness train`; the bundled one by default.
         codec_checkpoint, vocoder, ssl: see `systems.socodec.adapter.SocodecCodec`; the bundled ones by default.
@@ -47,6 +47,8 @@ class SocodecTts(LmSpeaker):
         size: str = "small",
         frame_ms: int = 120,
         quantizer: QuantizerName = "opq",
+        source: Source = "ssl",
+        semantic: bool = True,
         delay: int = DEFAULT_DELAY,
         checkpoint: str | Path | None = None,
         codec_checkpoint: str | Path | None = None,
@@ -63,12 +65,12 @@ class SocodecTts(LmSpeaker):
         max_s: float = 20.0,
         chunk_ms: int = 240,
         device: str = "cpu",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Literal["float32", "bfloat16", "int8"] = "float32",
         acceleration: Literal["off", "compile", "graph"] = "off",
         seed: int = 0,
         training_seed: int = 0,
     ) -> None:
-        codec_variant = SocodecVariant(size, frame_ms, quantizer)
+        codec_variant = SocodecVariant(size, frame_ms, quantizer, source, semantic)
         variant = _variant(codec_variant, delay, training_seed)
         files = Files.at(codec_checkpoint, vocoder, ssl)
         named = {"checkpoint": checkpoint, "codec_checkpoint": codec_checkpoint}
@@ -98,7 +100,7 @@ class SocodecTts(LmSpeaker):
         else:
             codec = SocodecSpeech(random_parts(codec_variant, files, codec_config or codec_variant.config, seed), device)
             model = random_model(wanted, codec, config, seed)
-        told = f"SoCodec-{frame_ms} TTS{'' if quantizer == 'opq' else f' ({quantizer})'} with delay {delay}"
+        told = f"TTS of {codec_variant.name} with delay {delay}"
         self._synthesizer = LmSynthesizer(Identity("socodec_tts", told, size, weights), model, codec, imitated, speaking)
 
     @classmethod
@@ -107,6 +109,8 @@ class SocodecTts(LmSpeaker):
         size: str = "small",
         frame_ms: int = 120,
         quantizer: QuantizerName = "opq",
+        source: Source = "ssl",
+        semantic: bool = True,
         delay: int = DEFAULT_DELAY,
         checkpoint: str | Path | None = None,
         codec_checkpoint: str | Path | None = None,
@@ -118,7 +122,7 @@ class SocodecTts(LmSpeaker):
         **rest: object,
     ) -> str | None:
         """Why this variant cannot be built here, or None."""
-        codec_variant, files = SocodecVariant(size, frame_ms, quantizer), Files.at(codec_checkpoint, vocoder, ssl)
+        codec_variant, files = SocodecVariant(size, frame_ms, quantizer, source, semantic), Files.at(codec_checkpoint, vocoder, ssl)
         variant = _variant(codec_variant, delay, training_seed)
         own = None
         if weights != "random":

@@ -60,6 +60,51 @@ def test_hubert_hears_the_audio_normalised_with_silence_behind_it_and_attends_to
         torch.testing.assert_close(features(audio[row : row + 1])[0], heard[row], rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def state(folder, tmp_path_factory) -> Path:
+    """The same weights as torchaudio keeps them: its own conversion, saved as its bundles are. Heads are 64 wide there."""
+    import torchaudio
+    import transformers
+
+    torch.manual_seed(1)
+    shape = transformers.HubertConfig.from_pretrained(folder, hidden_size=128, intermediate_size=48)
+    path = tmp_path_factory.mktemp("wide")
+    transformers.HubertModel(shape).save_pretrained(path)
+    wide = transformers.HubertModel.from_pretrained(path)
+    torch.save(torchaudio.models.wav2vec2.utils.import_huggingface_model(wide).state_dict(), path / "hubert.pth")
+    return path / "hubert.pth"
+
+
+def test_a_torchaudio_state_hears_what_the_transformers_folder_does(state):
+    audio = 0.1 * torch.randn(2, 10 * 320 + 7, generator=torch.Generator().manual_seed(0)) + 0.05
+    wanted, heard = speech_features("paper", state.parent), speech_features("paper", state)
+    assert heard.dim == wanted.dim == 128
+    torch.testing.assert_close(heard(audio), wanted(audio), rtol=1e-3, atol=1e-4)
+    assert float(wanted(audio).std()) > 0.1 and heard(audio[:, :100]).shape == (2, 0, 128)
+
+
+def test_a_torchaudio_state_that_lacks_something_or_is_none_is_refused(state, tmp_path):
+    tensors = torch.load(state, weights_only=True)
+    left = {name: tensor for name, tensor in tensors.items() if "layers.1.attention.k_proj" not in name}
+    torch.save(left, tmp_path / "lacking.pth")
+    with pytest.raises(ValueError, match=r"lacks weights .*layers\.1\.attention\.k_proj"):
+        speech_features("paper", tmp_path / "lacking.pth")
+    torch.save({"some": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="no HuBERT of torchaudio"):
+        speech_features("paper", tmp_path / "other.pth")
+    torch.save({"code": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match="without running code"):
+        speech_features("paper", tmp_path / "evil.pth")
+    (tmp_path / "text.pth").write_text("not tensors")
+    with pytest.raises(ValueError, match="without running code"):
+        speech_features("paper", tmp_path / "text.pth")
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('this ran')",))
+
+
 @pytest.mark.parametrize("samples", [0, 319, 320, 640, 1000])
 def test_hubert_gives_a_frame_for_every_whole_20_ms(folder, samples):
     heard = speech_features("paper", folder)(torch.zeros(1, samples))
@@ -85,7 +130,7 @@ def test_features_stay_as_they_are_in_training(folder):
 def test_folders_that_do_not_fit_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="ssl=FOLDER"):
         speech_features("paper")
-    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"with a config\.json"):
         speech_features("paper", tmp_path)
     other = _copied(folder, tmp_path / "other")
     (other / "config.json").write_text(json.dumps({"model_type": "bert"}))

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.api import CodecSpec
 from harness.cli import main
 from harness.config import compose
-from harness.registry import METRICS, resolve
+from harness.registry import CONF_DIR, METRICS, resolve, variants
 from harness.testing import check_suite
 from suites.prefixes import checked_counts, doubling, every, prefix_variants
-from suites.quantizer_ablation import QuantizerAblationSuite
-from suites.semantic_ablation import SemanticAblationSuite
+from suites.quantizer_ablation import QuantizerAblationSuite, QuantizerAblationTtsSuite
+from suites.semantic_ablation import SemanticAblationSuite, SemanticAblationTtsSuite
 from suites.stream_prefix import StreamPrefixSuite
 
 SUITES = (StreamPrefixSuite, QuantizerAblationSuite, SemanticAblationSuite)
+SPOKEN = (QuantizerAblationTtsSuite, SemanticAblationTtsSuite)
 
 
 def spec(codebooks: int, prefix: bool = True) -> CodecSpec:
@@ -29,7 +31,7 @@ def spec(codebooks: int, prefix: bool = True) -> CodecSpec:
 SPECS = (None, spec(1), spec(4), spec(8), spec(4, prefix=False), CodecSpec(16000, 320))
 
 
-@pytest.mark.parametrize("kind", SUITES)
+@pytest.mark.parametrize("kind", [*SUITES, *SPOKEN])
 def test_laws(kind: Any) -> None:
     check_suite(kind(), SPECS)
 
@@ -39,7 +41,7 @@ def test_laws_of_chosen_streams(counts: Any) -> None:
     check_suite(StreamPrefixSuite(counts), SPECS)
 
 
-@pytest.mark.parametrize("kind", SUITES)
+@pytest.mark.parametrize("kind", [*SUITES, *SPOKEN])
 def test_everything_a_suite_names_is_registered_and_configurable(kind: Any) -> None:
     info = kind().info
     assert set(info.metrics) <= set(METRICS)
@@ -64,6 +66,28 @@ def test_every_stream_is_decoded_unless_told() -> None:
 @pytest.mark.parametrize("kind", [QuantizerAblationSuite, SemanticAblationSuite])
 def test_ablations_run_each_codec_once_and_whole(kind: Any) -> None:
     assert list(kind().variants(spec(4))) == [{}]
+
+
+def parameters(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((Path(CONF_DIR) / "systems" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "differing"),
+    [
+        (QuantizerAblationTtsSuite, {"quantizer", "temperature", "top_k", "top_p", "repetition_penalty"}),
+        (SemanticAblationTtsSuite, {"source", "semantic"}),
+    ],
+)
+def test_language_models_of_an_ablation_differ_in_nothing_else(kind: Any, differing: set[str]) -> None:
+    names = kind().info.systems
+    assert set(names) <= set(variants())
+    found = [parameters(name) for name in names]
+    assert len({str(sorted((k, v) for k, v in one.items() if k not in differing)) for one in found}) == 1
+    assert len({str({k: one.get(k) for k in sorted(differing)}) for one in found}) == len(names)
+    plain = [parameters(name) for name in names if name.endswith("_plain")]
+    assert all((one["temperature"], one["top_k"], one["top_p"], one["repetition_penalty"]) == (1.0, 0, 1.0, 1.0) for one in plain)
 
 
 @pytest.mark.parametrize("counts", ["some", [], [0], [1.5], [True]])

@@ -44,7 +44,7 @@ from systems.tts.qdac_speech import random_qdac
 from systems.tts.qtts import Qtts
 from systems.tts.socodec_speech import SocodecSpeech
 from systems.tts.socodec_tts import SocodecTts
-from systems.tts.text import SYMBOLS
+from systems.tts.text import SYMBOLS, SymbolFrontEnd
 from systems.tts.variant import LmVariant
 
 GPT2, LLAMA = TransformerConfig("gpt2", 2, 16, 2, 24), TransformerConfig("llama", 2, 16, 2, 24)
@@ -217,11 +217,11 @@ def test_a_prompt_is_continued_after_its_text(monkeypatch: pytest.MonkeyPatch) -
     synthesizer.synthesize(replace(PROMPTED, prompt=_sound(0.03)), 5)
     synthesizer.synthesize(replace(PROMPTED, prompt=None), 5)
     followed, *others = asked
-    assert "".join(SYMBOLS[i] for i in followed.text) == "<en>we sang. a red kite.<end>" and followed.seed == 5
+    assert followed.text == SymbolFrontEnd().encode("We sang. A red kite.", "en").ids and followed.seed == 5
     whole = Audio(PROMPTED.prompt.samples[:, : PROMPTED.prompt.num_samples // HOP * HOP], 16000)
     assert np.array_equal(followed.prompt.numpy(), codec.encode(whole).indices)
     # Without a transcript, a whole frame or a prompt at all there is nothing to continue.
-    assert all("".join(SYMBOLS[i] for i in r.text) == "<en>a red kite.<end>" and r.prompt is None for r in others)
+    assert all(r.text == SymbolFrontEnd().encode("A red kite.", "en").ids and r.prompt is None for r in others)
 
 
 def test_socodec_needs_a_voice_and_no_transcript() -> None:
