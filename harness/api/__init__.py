@@ -17,9 +17,10 @@ from harness.api.metric import (
     Scalar,
     Side,
 )
+from harness.api.observing import UNOBSERVED, ObservedSynthesizer, Observer, Work
 from harness.api.prediction import Prediction, Timing
 from harness.api.record import Record, Status
-from harness.api.suite import Curve, Settings, Suite, SuiteInfo, Task
+from harness.api.suite import Curve, Settings, Suite, SuiteInfo, Task, TimingPlan
 from harness.api.systems import (
     BatchedCodec,
     ChunkedCodec,
@@ -35,6 +36,7 @@ from harness.api.systems import (
 )
 
 __all__ = [
+    "UNOBSERVED",
     "Audio",
     "BackendInfo",
     "BatchedCodec",
@@ -58,6 +60,8 @@ __all__ = [
     "Need",
     "NotApplicable",
     "NotScorable",
+    "ObservedSynthesizer",
+    "Observer",
     "PooledMetric",
     "Prediction",
     "Recogniser",
@@ -79,6 +83,8 @@ __all__ = [
     "SystemInfo",
     "Task",
     "Timing",
+    "TimingPlan",
     "Utterance",
     "Weights",
+    "Work",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from harness.api.audio import Audio
 from harness.api.codes import Encoded
@@ -20,6 +21,10 @@ class Timing:
         threads: CPU threads the system could use.
         device: where it ran.
         precision: of its arithmetic.
+        batch: utterances at once; the seconds are those of all of them together.
+        figures: everything else that was measured, by name with its unit: "ttfa_s", "stage.lm_s", "laps" ...
+        refusal: why this timing is no number (a busy machine, a compilation inside the timed call ...), or "".
+        applicable: False where the refusal says that the system cannot do what was asked (a batch, a longer text): no failure of it.
     """
 
     total_s: float
@@ -29,6 +34,10 @@ class Timing:
     threads: int = 1
     device: str = "cpu"
     precision: str = "float32"
+    batch: int = 1
+    figures: Mapping[str, float] = field(default_factory=dict)
+    refusal: str = ""
+    applicable: bool = True
 
 
 @dataclass(frozen=True, eq=False)

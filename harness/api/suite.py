@@ -11,14 +11,51 @@ from harness.api.codes import CodecSpec
 
 
 class Task(StrEnum):
-    """RESYNTHESIS: encode and decode the item's recording. SYNTHESIS: speak the item's text in its prompt's voice."""
+    """RESYNTHESIS: encode and decode the item's recording. SYNTHESIS: speak the item's text in its prompt's voice.
+
+    TIMING: do either again and again, as the suite's `TimingPlan` says, and keep how long it takes.
+    """
 
     RESYNTHESIS = "resynthesis"
     SYNTHESIS = "synthesis"
+    TIMING = "timing"
 
 
 Settings = Mapping[str, int | float | str | bool]
-"""One variant of a system within a suite, e.g. ``{"codebooks": 4}``. Known to the runner: ``codebooks`` (decode a prefix)."""
+"""One variant of a system within a suite, e.g. ``{"codebooks": 4}``. Known to the runner: ``codebooks`` (decode a prefix), and of a
+timing ``batch`` (utterances at once), ``prompt_tokens`` (text tokens that a language model reads), ``concurrent`` (requests served at
+once) and ``arrivals_hz`` (requests a second, by chance)."""
+
+
+@dataclass(frozen=True)
+class TimingPlan:
+    """How often something is timed, and when a timing is no good.
+
+    Args:
+        seconds: of speech that a synthesizer makes each time, where it can be told.
+        budget_s: after which no new lap begins, once there are five.
+        least: laps before the interval of the median is looked at.
+        width: of that interval over the median, at which it is narrow enough.
+        warmups: untimed calls after the first one.
+        others: cores that other processes may use without a lap being set aside.
+        requests: of a load.
+        seed: of the times at which requests come.
+    """
+
+    seconds: float = 2.0
+    budget_s: float = 10.0
+    least: int = 7
+    width: float = 0.05
+    warmups: int = 2
+    others: float = 0.1
+    requests: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.seconds > 0 and self.budget_s > 0 and self.width > 0 and self.others >= 0):
+            raise ValueError(f"seconds, budget_s and width are positive and others is not negative; got {self}")
+        if self.least < 1 or self.warmups < 0 or self.requests < 1:
+            raise ValueError(f"least and requests are at least 1 and warmups is not negative; got {self}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +92,7 @@ class SuiteInfo:
             than what SIM-o compares with: the prompt in resynthesis, the item's recording in synthesis) and "impostor" (another
             speaker's recording). "ground_truth" is the item's recording, measured with everything that listens to the output alone or
             beside text and prompt: the judges' own error, and in synthesis the voice's likeness to itself.
+        timing: of a suite whose task is TIMING, else None.
     """
 
     name: str
@@ -65,6 +103,11 @@ class SuiteInfo:
     headline: tuple[str, ...]
     curves: tuple[Curve, ...] = ()
     calibration: tuple[str, ...] = ()
+    timing: TimingPlan | None = None
+
+    def __post_init__(self) -> None:
+        if (self.task is Task.TIMING) != (self.timing is not None):
+            raise ValueError(f"suite '{self.name}': the task TIMING has a TimingPlan, and no other has one")
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ checked and what was skipped, with reasons.
 """
 
 from harness.testing.codec import check_codec
+from harness.testing.gate import GateFailed, check_gate
 from harness.testing.laws import BrokenLaw, ContractReport
 from harness.testing.metric import check_metric
 from harness.testing.recorded import check_recorded
@@ -18,6 +19,6 @@ from harness.testing.suite import check_suite
 from harness.testing.synthesizer import check_synthesizer
 
 __all__ = [
-    "BrokenLaw", "ContractReport", "check_codec", "check_metric", "check_recorded", "check_suite", "check_synthesizer", "signal",
+    "BrokenLaw", "ContractReport", "GateFailed", "check_codec", "check_gate", "check_metric", "check_recorded", "check_suite", "check_synthesizer", "signal",
     "speechlike",
 ]  # fmt: skip

@@ -118,6 +118,16 @@ class Decoding:
         self.turns += 1
 
     @property
+    def prefix_columns(self) -> int:
+        """Columns of the cache that text and prompts take."""
+        return self._first_column
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of the backbone's keys and values."""
+        return self._state.cache.keys.nbytes + self._state.cache.values.nbytes
+
+    @property
     def exhausted(self) -> bool:
         """No step is left, for no item."""
         return self.turns >= self._limit_turns

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.api import UNOBSERVED, Observer
 from systems.layers.graphs import Acceleration
 from systems.lm.backbone import LanguageModel
 from systems.lm.decoding import Decoding
 from systems.lm.requests import SOCODEC_SAMPLING, Chunk, Generated, GenerationConfig, Request, batched, count_stops
+from systems.lm.workload import StepCost
 
 __all__ = ["SOCODEC_SAMPLING", "Chunk", "Engine", "Generated", "GenerationConfig", "Request", "count_stops", "generate", "stream"]
 
@@ -24,28 +26,40 @@ class Engine:
     Args:
         model: in evaluation mode, on its device.
         acceleration: "off", "compile" or "graph", see `systems.layers.graphs`.
+        cost: of its steps, for who wants to know what they cost at least.
     """
 
-    def __init__(self, model: LanguageModel, acceleration: Acceleration = "off") -> None:
-        self.model, self.acceleration = model, acceleration
+    def __init__(self, model: LanguageModel, acceleration: Acceleration = "off", cost: StepCost | None = None) -> None:
+        self.model, self.acceleration, self.cost = model, acceleration, cost
         self._kept: dict[tuple[int, int, int, GenerationConfig], Decoding] = {}
 
-    def generate(self, requests: Sequence[Request], config: GenerationConfig) -> tuple[Generated, ...]:
-        """All items together, each as if it were alone.
+    def generate(self, requests: Sequence[Request], config: GenerationConfig, observer: Observer = UNOBSERVED) -> tuple[Generated, ...]:
+        """All items together, each as if it were alone; ``observer`` is told of the stages "prefill" and "lm".
 
         Raises:
             ValueError: a request that does not fit the model.
         """
         if not requests:
             return ()
-        decoding = self._started(requests, config)
+        with observer.stage("prefill"):
+            decoding = self._started(requests, config)
+        observer.event("token")
         every = config.check_every or (1 if decoding.device.type == "cpu" else 16)
-        while not decoding.exhausted and not (decoding.turns % every == 0 and decoding.over()):
-            decoding.advance()
-        return decoding.results()
+        with observer.stage("lm"):
+            while not decoding.exhausted and not (decoding.turns % every == 0 and decoding.over()):
+                decoding.advance()
+            found = decoding.results()
+        observer.memory("kv_cache", decoding.cache_bytes)
+        if self.cost is not None:
+            batch, columns = len(requests), decoding.prefix_columns
+            observer.work("prefill", self.cost.prefill(columns, batch))
+            observer.work("lm", self.cost.steps(columns, decoding.turns - 1, batch))
+        return found
 
-    def stream(self, request: Request, config: GenerationConfig, chunk_frames: int = 1) -> Iterator[Chunk]:
+    def stream(self, request: Request, config: GenerationConfig, chunk_frames: int = 1, observer: Observer = UNOBSERVED) -> Iterator[Chunk]:
         """One item's frames as soon as ``chunk_frames`` more of them are whole; joined they are what `generate` gives.
+
+        ``observer`` is told of the first "token" and the first whole "frame".
 
         Raises:
             ValueError: a request that does not fit the model.
@@ -53,7 +67,12 @@ class Engine:
         if chunk_frames < 1:
             raise ValueError(f"a chunk has at least one frame, got chunk_frames={chunk_frames}")
         decoding, sent = self._started([request], config), 0
+        observer.event("token")
+        framed = False
         while True:
+            if not framed and decoding.whole(0) >= 1:
+                observer.event("frame")
+                framed = True
             over = decoding.over() or decoding.exhausted
             # Frames after the end are not sent, and the end may show before the frames before it are whole.
             if over or decoding.whole(0) - sent >= chunk_frames:

@@ -80,6 +80,11 @@ class CodeHeads(nn.Module):
         inner = size if tables is None else tables.weight.shape[2]
         self.weight = nn.Parameter(torch.randn(codebooks, inner, width) * 0.02)
 
+    @property
+    def shares_tables(self) -> bool:
+        """The tables are the greater part of these heads."""
+        return bool(self._tables)
+
     def forward(self, hidden: Tensor, first: int = 0) -> Tensor:
         """Logits ``[..., K, V']`` of codebooks ``first ...``, all of them from the same ``hidden [..., width]``."""
         made = functional.linear(hidden, self.weight.flatten(0, 1)).reshape(*hidden.shape[:-1], self.codebooks, -1)

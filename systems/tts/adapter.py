@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from harness.api import Audio, Speech, SystemInfo, Utterance
+from harness.api import Audio, Observer, Speech, SystemInfo, Utterance
 
 if TYPE_CHECKING:
     from systems.tts.synthesizer import LmSynthesizer
@@ -33,6 +33,18 @@ class LmSpeaker:
     def stream(self, utterance: Utterance, seed: int) -> Iterator[Audio]:
         """See `LmSynthesizer.stream`."""
         return self._synthesizer.stream(utterance, seed)
+
+    def num_tokens(self, utterance: Utterance) -> int:
+        """See `LmSynthesizer.num_tokens`."""
+        return self._synthesizer.num_tokens(utterance)
+
+    def synthesize_observed(self, utterances: Sequence[Utterance], seconds: float, observer: Observer) -> Sequence[Speech]:
+        """See `LmSynthesizer.synthesize_observed`."""
+        return self._synthesizer.synthesize_observed(utterances, seconds, observer)
+
+    def stream_observed(self, utterance: Utterance, seconds: float, observer: Observer) -> Iterator[Audio]:
+        """See `LmSynthesizer.stream_observed`."""
+        return self._synthesizer.stream_observed(utterance, seconds, observer)
 
     def resynthesize(self, prompt: Audio) -> Audio:
         """See `LmSynthesizer.resynthesize`."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.api import Audio, CodecSpec
+from harness.api import UNOBSERVED, Audio, CodecSpec, Observer
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +54,8 @@ class SpeakingCodec(Protocol):
         """What is taken from a prompt ``samples [N]`` at the codec's rate; its last partial frame is left out."""
         ...
 
-    def decode(self, codes: Tensor, voice: Voice) -> Tensor:
-        """Audio ``[T x hop]`` of ``codes [K, T]``."""
+    def decode(self, codes: Tensor, voice: Voice, observer: Observer = UNOBSERVED) -> Tensor:
+        """Audio ``[T x hop]`` of ``codes [K, T]``; ``observer`` is told of the stages "codec" and, where there is one, "vocoder"."""
         ...
 
     def pieces(self, voice: Voice) -> Pieces:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.api import CodecSpec
+from harness.api import UNOBSERVED, CodecSpec, Observer
 from systems.checkpoints import digest
 from systems.qdac.checkpoint import exported, load
 from systems.qdac.config import QdacConfig
@@ -55,9 +55,10 @@ class QdacSpeech:
         whole = samples[None, : count * self.spec.hop_length].to(self._device)
         return Voice(codes=self._model.encode(whole, self.spec.num_codebooks)[0])
 
-    def decode(self, codes: Tensor, voice: Voice) -> Tensor:
+    def decode(self, codes: Tensor, voice: Voice, observer: Observer = UNOBSERVED) -> Tensor:
         """See `SpeakingCodec.decode`; codes tell everything."""
-        return self._model.decode(codes[None].to(self._device))[0].float()
+        with observer.stage("codec"):
+            return self._model.decode(codes[None].to(self._device))[0].float()
 
     def pieces(self, voice: Voice) -> _QdacPieces:
         """See `SpeakingCodec.pieces`."""

@@ -64,7 +64,7 @@ class Qtts(LmSpeaker):
         max_s: float = 20.0,
         chunk_ms: int = 200,
         device: str = "cpu",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Literal["float32", "bfloat16", "int8"] = "float32",
         acceleration: Literal["off", "compile", "graph"] = "off",
         seed: int = 0,
         training_seed: int = 0,

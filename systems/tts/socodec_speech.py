@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.api import CodecSpec
+from harness.api import UNOBSERVED, CodecSpec, Observer
 from systems.checkpoints import digest_of
 from systems.socodec.config import MEL_PER_FEATURE, SAMPLE_RATE
 from systems.socodec.mel import HOP, NUM_BANDS, MelFrames
@@ -51,10 +51,12 @@ class SocodecSpeech:
         whole = samples[None, : samples.shape[0] // hop * hop] if samples.shape[0] >= hop else in_frames(samples, hop)
         return Voice(embedding=self._model.embed(self._mel(whole.to(self._device)))[0].float())
 
-    def decode(self, codes: Tensor, voice: Voice) -> Tensor:
+    def decode(self, codes: Tensor, voice: Voice, observer: Observer = UNOBSERVED) -> Tensor:
         """See `SpeakingCodec.decode`."""
-        mel = self._model.decode(codes[None].to(self._device), _embedding(voice)).mel
-        audio: Tensor = self._vocoder(mel)
+        with observer.stage("codec"):
+            mel = self._model.decode(codes[None].to(self._device), _embedding(voice)).mel
+        with observer.stage("vocoder"):
+            audio: Tensor = self._vocoder(mel)
         return audio[0].float()
 
     def pieces(self, voice: Voice) -> _SocodecPieces:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.api import Audio, Codes, MissingOutput, Speech, SystemInfo, Utterance, Weights
+from harness.api import UNOBSERVED, Audio, Codes, MissingOutput, Observer, Speech, SystemInfo, Utterance, Weights
 from systems.checkpoints import digest_of
 from systems.layers.graphs import Acceleration
+from systems.layers.packed import Precision
 from systems.layers.sampling import SamplingConfig
 from systems.lm.generation import Engine, GenerationConfig, Request
+from systems.lm.packing import prepared
+from systems.lm.workload import step_cost
 from systems.tts.codec import SpeakingCodec, Voice, mono_at
 from systems.tts.model import SpokenModel
 
-Precision = Literal["float32", "bfloat16"]
 _SIDE = "utterance"
+_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Speaking:
         max_s: seconds of speech after which an utterance has run away: it is cut, and its stop reason is "length".
         chunk_ms: of speech that a stream gathers before it decodes.
         device: "cpu", "cuda", ...
-        precision: of the language model, "float32" or "bfloat16"; the codec runs in float32.
+        precision: of the language model, "float32", "bfloat16" or, on a CPU, "int8" (see `systems.layers.packed`); the codec runs in
+            float32.
         acceleration: of its steps, see `systems.layers.graphs`.
     """
 
@@ -107,15 +111,16 @@ class LmSynthesizer:
 
     def __init__(self, identity: Identity, model: SpokenModel, codec: SpeakingCodec, prompting: Prompting, speaking: Speaking) -> None:
         self._codec, self._front_end, self._prompting = codec, model.front_end, prompting
-        lm, shape = model.lm.to(speaking.device, getattr(torch, speaking.precision)), model.lm.config
-        self._engine = Engine(lm, speaking.acceleration)
+        shape, learnt = model.lm.config, sum(p.numel() for p in model.lm.parameters())  # packed layers have no parameters to count
+        cost = step_cost(model.lm, _WEIGHT_BYTES[speaking.precision], 2 if speaking.precision == "bfloat16" else 4)
+        lm = prepared(model.lm, speaking.device, speaking.precision)
+        self._engine = Engine(lm, speaking.acceleration, cost)
         frames = max(1, round(speaking.max_s * codec.spec.frame_rate_hz))
         if lm.positioned and shape.pattern.steps(shape.num_codebooks, frames) > shape.max_steps:
             most = (shape.max_steps - shape.pattern.steps(shape.num_codebooks, 1) + 1) / codec.spec.frame_rate_hz
             raise ValueError(f"max_s={speaking.max_s:g} is longer than this model's positions reach: at most {most:.1f} s")
         self._generation = GenerationConfig(speaking.sampling, max_frames=frames, min_frames=1)
         self._chunk_frames = max(1, round(speaking.chunk_ms * codec.spec.frame_rate_hz / 1000))
-        learnt = sum(p.numel() for p in lm.parameters())
         self.info = SystemInfo(
             family=identity.family,
             version="1",
@@ -151,9 +156,39 @@ class LmSynthesizer:
 
     def stream(self, utterance: Utterance, seed: int) -> Iterator[Audio]:
         """The same as frames become whole and the codec's decoder has seen what it looks ahead; joined equal up to rounding."""
+        return self._stream(utterance, seed, self._generation, UNOBSERVED)
+
+    def num_tokens(self, utterance: Utterance) -> int:
+        """See `harness.api.ObservedSynthesizer`."""
+        continues = self._prompting is continued and utterance.prompt is not None
+        told = f"{utterance.prompt_text.strip()} " if continues else ""
+        return len(self._front_end.encode(told + utterance.text, utterance.language).ids)
+
+    def synthesize_observed(self, utterances: Sequence[Utterance], seconds: float, observer: Observer) -> Sequence[Speech]:
+        """See `harness.api.ObservedSynthesizer`; the stages are "prompt", "prefill", "lm", "codec" and, with one, "vocoder"."""
+        with observer.stage("prompt"):
+            asked = [self._request(utterance, seed) for seed, utterance in enumerate(utterances)]
+        spoken = self._engine.generate([request for request, _ in asked], self._lasting(seconds), observer)
+        found = []
+        for said, (_, voice) in zip(spoken, asked, strict=True):
+            with torch.inference_mode():
+                samples = self._codec.decode(said.codes, voice, observer)
+            found.append(Speech(self._audio(samples), self._codes(said.codes, voice), said.stop_reason))
+        return found
+
+    def stream_observed(self, utterance: Utterance, seconds: float, observer: Observer) -> Iterator[Audio]:
+        """See `harness.api.ObservedSynthesizer`."""
+        return self._stream(utterance, 0, self._lasting(seconds), observer)
+
+    def _lasting(self, seconds: float) -> GenerationConfig:
+        """A generation that cannot end before or after."""
+        frames = max(1, round(seconds * self._codec.spec.frame_rate_hz))
+        return replace(self._generation, max_frames=frames, min_frames=frames)
+
+    def _stream(self, utterance: Utterance, seed: int, config: GenerationConfig, observer: Observer) -> Iterator[Audio]:
         request, voice = self._request(utterance, seed)
         pieces = self._codec.pieces(voice)
-        for chunk in self._engine.stream(request, self._generation, self._chunk_frames):
+        for chunk in self._engine.stream(request, config, self._chunk_frames, observer):
             with torch.inference_mode():
                 samples = pieces.push(chunk.codes, chunk.stop_reason is not None)
             if samples is not None:

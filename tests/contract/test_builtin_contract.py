@@ -20,6 +20,7 @@ _OF_AUDIO = [
     "pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr_db", "si_sdr_aligned_db", "lag_samples", "mcd_db", "mcd_dtw_db", "log_mel_distance_db",
     "f0_rmse_cents", "voicing_error", "f0_correlation", "level_rms_db", "level_lufs_db", "clipped_samples", "length_ratio",
 ]  # fmt: skip
+_OF_TIME = [name for name, (target, _) in METRICS.items() if target.startswith("harness.metrics.speed:")]  # tests/unit/test_suite_speed.py
 
 
 @pytest.mark.parametrize("name", _OF_AUDIO)
@@ -41,7 +42,7 @@ ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", language="e
 @pytest.fixture(scope="module")
 def panel():
     """Every metric that needs more than audio, with the embedded judges."""
-    keys = [name for name in METRICS if name not in _OF_AUDIO]
+    keys = [name for name in METRICS if name not in (*_OF_AUDIO, *_OF_TIME)]
     return PanelRecipe(keys, compose([]), tuple(item.text for item in ITEMS)).build().metrics
 
 
@@ -63,8 +64,8 @@ def full_sample(item, snr_db) -> Sample:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if name not in _OF_AUDIO])
-def test_metrics_of_words_voices_codes_and_time(name: str, panel) -> None:
+@pytest.mark.parametrize("name", [name for name in METRICS if name not in (*_OF_AUDIO, *_OF_TIME)])
+def test_metrics_of_words_voices_and_codes(name: str, panel) -> None:
     audio = read_audio(ITEMS[0].path)
     report = check_metric(
         panel[name], probes=[partial(full_sample, item, snr) for item, snr in zip(ITEMS, (40, 20, 10), strict=True)], sides=(audio, audio)

@@ -1,0 +1,146 @@
+"""A streaming synthesizer under load: n requests that are always there (closed loop), or arrivals by chance (Poisson)."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.api import Audio
+from harness.clock import percentile, wanted
+from harness.timing.streaming import Stream, listen
+
+Serve = Callable[[int], Iterable[Audio]]
+"""The stream of request number i."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One request.
+
+    Args:
+        number: of the request.
+        arrived_s: when it was made, after the start.
+        waited_s: until somebody took it up.
+        stream: what was heard, from its being taken up; None of a request that failed.
+        failure: why, or "".
+    """
+
+    number: int
+    arrived_s: float
+    waited_s: float
+    stream: Stream | None
+    failure: str = ""
+
+    def figures(self) -> dict[str, float]:
+        """As `Stream.figures`, with the wait in what a user waits for; and ``latency_s``, from arrival to end."""
+        if self.stream is None:
+            return {}
+        found = self.stream.figures()
+        for name in ("ttfc_s", "ttfa_s"):
+            if name in found:
+                found[name] += self.waited_s
+        return found | {"latency_s": self.waited_s + self.stream.total_s, "waited_s": self.waited_s}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A load that was carried through.
+
+    Args:
+        served: requests, by number.
+        wall_s: from the first arrival to the last end.
+        workers: requests that could be served at once.
+    """
+
+    served: tuple[Served, ...]
+    wall_s: float
+    workers: int
+
+    @property
+    def failed(self) -> int:
+        """Requests without speech."""
+        return sum(s.stream is None for s in self.served)
+
+    @property
+    def audio_per_s(self) -> float:
+        """Seconds of speech per second, all requests together."""
+        return sum(s.stream.audio_s for s in self.served if s.stream is not None) / self.wall_s
+
+    def percentiles(self, figure: str, shares: Sequence[float] = (0.5, 0.9, 0.95, 0.99)) -> dict[str, float]:
+        """``p50``, ``p90`` ... of a figure of the requests that were served; those that need more requests are left out."""
+        values = [found[figure] for s in self.served if figure in (found := s.figures())]
+        return {f"p{100 * share:.0f}": percentile(values, share) for share in shares if values and len(values) >= wanted(share)}
+
+
+def poisson_arrivals(rate_hz: float, count: int, seed: int) -> tuple[float, ...]:
+    """Seconds after the start of ``count`` requests that come by chance, ``rate_hz`` a second on average; the same for the same seed.
+
+    Raises:
+        ValueError: no rate or no requests.
+    """
+    if rate_hz <= 0 or count < 1:
+        raise ValueError(f"a load has a positive rate and at least one request, got {rate_hz} and {count}")
+    draw = random.Random(seed)
+    found, at = [], 0.0
+    for _ in range(count):
+        at += draw.expovariate(rate_hz)
+        found.append(at)
+    return tuple(found)
+
+
+def closed_loop(serve: Serve, concurrent: int, count: int, synchronise: Callable[[], None]) -> Loaded:
+    """``concurrent`` users who ask again as soon as they are answered, ``count`` requests together.
+
+    Raises:
+        ValueError: nobody asks, or for nothing.
+    """
+    if concurrent < 1 or count < 1:
+        raise ValueError(f"a closed loop has at least one user and one request, got {concurrent} and {count}")
+    return _carry(serve, [None] * count, concurrent, synchronise)
+
+
+def open_loop(serve: Serve, arrivals: Sequence[float], workers: int, synchronise: Callable[[], None]) -> Loaded:
+    """Requests at given times, whether or not those before are answered; at most ``workers`` are served at once, the others wait.
+
+    Raises:
+        ValueError: nobody serves, or nothing arrives.
+    """
+    if workers < 1 or not arrivals:
+        raise ValueError(f"a load has at least one worker and one arrival, got {workers} and {len(arrivals)}")
+    return _carry(serve, list(arrivals), workers, synchronise)
+
+
+def _carry(serve: Serve, arrivals: Sequence[float | None], workers: int, synchronise: Callable[[], None]) -> Loaded:
+    """One thread per request in service. ``None`` arrives when somebody is free to ask it."""
+    waiting: queue.SimpleQueue[tuple[int, float | None] | None] = queue.SimpleQueue()
+    served: dict[int, Served] = {}
+    start = time.perf_counter()
+
+    def work() -> None:
+        while (request := waiting.get()) is not None:
+            number, due = request
+            taken = time.perf_counter() - start
+            arrived = taken if due is None else due
+            try:
+                stream = listen(serve(number), synchronise)
+                served[number] = Served(number, arrived, taken - arrived, stream)
+            except Exception as error:  # a request that fails is counted, the others go on
+                served[number] = Served(number, arrived, taken - arrived, None, f"{type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for number, due in enumerate(arrivals):
+        if due is not None:
+            time.sleep(max(0.0, start + due - time.perf_counter()))
+        waiting.put((number, due))
+    for _ in threads:
+        waiting.put(None)
+    for thread in threads:
+        thread.join()
+    first = min(s.arrived_s for s in served.values())
+    return Loaded(tuple(served[number] for number in sorted(served)), time.perf_counter() - start - first, workers)

@@ -1,0 +1,76 @@
+"""A language model with packed weights: the same tokens, sooner, on a CPU. See `systems.layers.packed`.
+
+Shape letters: K codebooks, W width, V' logits of a codebook.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from systems.layers.packed import Precision, cannot_pack, packed_linear
+from systems.lm.backbone import LanguageModel
+from systems.lm.hierarchical import HierarchicalLm
+from systems.lm.tokens import CodeHeads
+
+
+def prepared(model: LanguageModel, device: str, precision: Precision) -> LanguageModel:
+    """The model on its device in its precision, its weights packed where that can be done; in place, and for inference only.
+
+    Raises:
+        ValueError: int8 where it cannot be packed.
+    """
+    reason = cannot_pack(precision, device)
+    if precision == "int8" and reason:
+        raise ValueError(f'precision="int8": {reason}; use "bfloat16" or "float32"')
+    model = model.to(device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    if reason is None:
+        pack(model, precision)
+    return model
+
+
+def pack(model: LanguageModel, precision: Precision) -> None:
+    """Puts packed layers in the place of the model's linear layers and heads.
+
+    Heads that share the tables' weights (``table_dim``) are small and stay, as do those of second halves of tokens.
+
+    Args:
+        model: on the CPU, in bfloat16 for that precision, else in float32.
+        precision: of the products.
+    """
+    apart = {id(model.decoder_heads)} if isinstance(model, HierarchicalLm) else set()
+    kept = {id(heads) for name, heads in model.named_modules() if name.endswith("second_heads")}
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, packed_linear(child.weight, child.bias, precision))
+            elif isinstance(child, CodeHeads) and not child.shares_tables and id(child) not in kept:
+                setattr(parent, name, PackedHeads(child, precision, apart=id(child) in apart))
+
+
+class PackedHeads(nn.Module):
+    """`CodeHeads` with packed weights of their own.
+
+    Args:
+        heads: of a model.
+        precision: of the products.
+        apart: each head is asked by itself (`single`), else all of them together (`forward`).
+    """
+
+    def __init__(self, heads: CodeHeads, precision: Precision, apart: bool) -> None:
+        super().__init__()
+        self.codebooks = heads.codebooks
+        parts = list(heads.weight) if apart else [heads.weight.flatten(0, 1)]
+        self.parts = nn.ModuleList(packed_linear(part, None, precision) for part in parts)
+
+    def forward(self, hidden: Tensor, first: int = 0) -> Tensor:
+        """See `CodeHeads.forward`."""
+        return torch.cat([part(hidden) for part in self.parts], dim=-1).reshape(*hidden.shape[:-1], self.codebooks, -1)
+
+    def single(self, hidden: Tensor, number: int, first: int = 0) -> Tensor:
+        """See `CodeHeads.single`."""
+        if len(self.parts) == 1:
+            every: Tensor = self(hidden)
+            return every[..., number, :]
+        found: Tensor = self.parts[number](hidden)
+        return found
