@@ -11,6 +11,17 @@ import soundfile
 STUBS = Path(__file__).parent / "stubs"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Takes SpeechBrain's lazy modules away before a hypothesis test.
+
+    hypothesis looks at every imported module for constants worth trying, and to be looked at makes these import what is not installed.
+    """
+    if item.get_closest_marker("hypothesis"):
+        for name in [name for name, module in sys.modules.items() if type(module).__module__ == "speechbrain.utils.importutils"]:
+            del sys.modules[name]
+
+
 @pytest.fixture
 def stubs(monkeypatch):
     """The misbehaving plug-in, registered by its entry points (also in worker processes, which inherit the path)."""

@@ -69,7 +69,8 @@ def warped_cepstra(power: Float64Array, order: int = ORDER, warping: float = WAR
     The cepstrum of the log magnitude, taken as minimum phase, is transformed to the frequency scale of a first-order all-pass
     (Oppenheim and Johnson 1972; Tokuda et al. 1994). Both steps are linear in the log spectrum, so they are one matrix here.
     """
-    cepstra: Float64Array = np.log(power) @ _log_spectrum_to_cepstra(power.shape[1], order, warping).T
+    # No @ here: a linear algebra library may add in another order with other threads, which shows in the last bit.
+    cepstra: Float64Array = np.einsum("tf,cf->tc", np.log(power), _log_spectrum_to_cepstra(power.shape[1], order, warping))
     return cepstra
 
 

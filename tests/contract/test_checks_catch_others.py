@@ -52,7 +52,7 @@ class SoundSynthesizer:
 
 class SilentAboutStopping(SoundSynthesizer):
     def synthesize(self, utterance: Utterance, seed: int) -> Speech:
-        return replace(super().synthesize(utterance, seed), stop_reason="")
+        return replace(super().synthesize(utterance, seed), stop_reason=None)  # type: ignore[arg-type]
 
 
 class SaysNothing(SoundSynthesizer):

@@ -213,7 +213,7 @@ def test_real_time_factor_is_a_ratio_of_sums() -> None:
     evidence = Rtf().measure(sample(None, timing=timings[0]))
     assert evidence.value == pytest.approx(0.1)  # faster than real time is below one
     assert evidence.counts == {"total_s": 1.0, "encode_s": 0.4, "decode_s": 0.5, "audio_s": 10.0}
-    assert evidence.detail == {"device": "cpu", "threads": 2, "precision": "float32"}
+    assert evidence.detail == {"device": "cpu", "threads": 2, "precision": "float32", "batch": 1}
 
 
 def test_missing_times_are_not_numbers() -> None:

@@ -137,7 +137,7 @@ def test_what_is_missing_is_said_with_what_to_do(bundled):
         SocodecCodec(size="paper")
     given = {"size": "paper", "checkpoint": bundled / "socodec120_small.safetensors", "vocoder": bundled / "mel_vocoder_small.safetensors"}
     assert "ssl=" in str(SocodecCodec.missing(**given))
-    assert "no HuBERT folder" in str(SocodecCodec.missing(**given, ssl=bundled))
+    assert "no HuBERT" in str(SocodecCodec.missing(**given, ssl=bundled))
     (bundled / "mel_vocoder_small.safetensors").unlink()
     assert "harness train system=mel_vocoder" in str(SocodecCodec.missing())
 
