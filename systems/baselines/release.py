@@ -1,4 +1,7 @@
-"""A published codec's weights: where they come from, and where they lie on this machine. Nothing is ever downloaded here."""
+"""A published codec's weights: where they come from, and where they lie on this machine. Nothing is ever downloaded here.
+
+Licences, training data and pinned commits are as told in public sources, not checked against the hub: read the model card before use.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.training.recipe import Batch
 
-CHOICES = SocodecTraining(batch_size=2, crop_frames=2, adversarial_from=0)
+CHOICES = SocodecTraining(batch_size=2, crop_frames=2, adversarial_from=0, ordered_from=0)
 
 
 @pytest.fixture
@@ -124,3 +124,17 @@ def test_adversaries_judge_the_same_windows_of_both():
         moved[row, first + 8 :] += 1.0
     assert torch.equal(judge(mel, starts)[0], judge(moved, starts)[0])
     assert not torch.equal(judge(mel, starts)[1], judge(moved, starts)[1])
+
+
+def test_ordered_streams_are_dropped_from_their_step_on(monkeypatch):
+    recipe = SocodecRecipe(config=_config(source="mel", semantic=False), training=replace(CHOICES, ordered_from=2))
+    kept, forward = [], recipe.model.forward
+    monkeypatch.setattr(
+        recipe.model,
+        "forward",
+        lambda features, mel, prompt, active, generator: (kept.append(active), forward(features, mel, prompt, active, generator))[1],
+    )
+    for step in range(4):
+        recipe.losses("generator", _batch(recipe), step, torch.Generator().manual_seed(step))
+    assert kept[:2] == [None, None]
+    assert all(active is not None and active.shape == (2,) for active in kept[2:])
