@@ -63,12 +63,13 @@ class Dac(TransformersCodec):
     @classmethod
     def missing(
         cls,
+        *,
         sample_rate: int = 16000,
         num_codebooks: int | None = None,
         checkpoint: str | None = None,
         revision: str | None = None,
         weights: str = "trained",
-        **_: object,
+        **_: Any,
     ) -> str | None:
         """Why this variant cannot be built here, or None."""
         return cls.missing_for(_release(sample_rate), Asked(checkpoint, revision, weights))

@@ -56,13 +56,6 @@ class Encodec(TransformersCodec):
         self._bandwidth_kbps = float(bandwidth_kbps)
         super().__init__(Asked(checkpoint, revision, weights, seed, device))
 
-    @classmethod
-    def missing(
-        cls, bandwidth_kbps: float = 6.0, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: object
-    ) -> str | None:
-        """Why this variant cannot be built here, or None."""
-        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
-
     def _spec(self) -> CodecSpec:
         config = self._model.config
         if config.audio_channels != 1 or config.chunk_length is not None or config.normalize:

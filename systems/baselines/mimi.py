@@ -49,13 +49,6 @@ class Mimi(TransformersCodec):
         self._num_codebooks = num_codebooks
         super().__init__(Asked(checkpoint, revision, weights, seed, device))
 
-    @classmethod
-    def missing(
-        cls, num_codebooks: int = 8, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: object
-    ) -> str | None:
-        """Why this variant cannot be built here, or None."""
-        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
-
     def _spec(self) -> CodecSpec:
         config, books = self._model.config, self._num_codebooks
         if not 1 <= books <= config.num_quantizers:

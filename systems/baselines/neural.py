@@ -103,6 +103,11 @@ class NeuralCodec(abc.ABC):
         self._shortfall = self._measured_shortfall()
 
     @classmethod
+    def missing(cls, *, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: Any) -> str | None:
+        """Why this variant cannot be built here, or None."""
+        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
+
+    @classmethod
     def missing_for(cls, release: Release, asked: Asked) -> str | None:
         """Why weights cannot be had here, or None."""
         if reason := missing_package(release):

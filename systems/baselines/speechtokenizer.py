@@ -71,13 +71,6 @@ class SpeechTokenizer(NeuralCodec):
         super().__init__(Asked(checkpoint, revision, weights, seed, device))
 
     @classmethod
-    def missing(
-        cls, num_codebooks: int = 8, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: object
-    ) -> str | None:
-        """Why this variant cannot be built here, or None."""
-        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
-
-    @classmethod
     def broken(cls) -> str | None:
         """Why the installed package cannot be used, or None. Imports it."""
         if importlib.util.find_spec("speechtokenizer") is None:

@@ -47,13 +47,6 @@ class XCodec(TransformersCodec):
         self._bandwidth_kbps = float(bandwidth_kbps)
         super().__init__(Asked(checkpoint, revision, weights, seed, device))
 
-    @classmethod
-    def missing(
-        cls, bandwidth_kbps: float = 4.0, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: object
-    ) -> str | None:
-        """Why this variant cannot be built here, or None."""
-        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
-
     def _spec(self) -> CodecSpec:
         config = self._model.config
         if self._bandwidth_kbps not in config.target_bandwidths:

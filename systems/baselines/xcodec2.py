@@ -54,11 +54,6 @@ class XCodec2(TransformersCodec):
     ) -> None:
         super().__init__(Asked(checkpoint, revision, weights, seed, device))
 
-    @classmethod
-    def missing(cls, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: object) -> str | None:
-        """Why this variant cannot be built here, or None."""
-        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
-
     def _built(self) -> tuple[Any, Mapping[str, Any]]:
         self._features = from_transformers("Xcodec2FeatureExtractor")()
         return super()._built()

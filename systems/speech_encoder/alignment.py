@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from systems.pronunciations import PHONES as _SPOKEN
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-PHONES = (
-    "SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH",
-    "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
-)  # fmt: skip
+PHONES = ("SIL", *_SPOKEN)
 """Silence and the 39 phones of CMUdict without stress; the place of a phone is its label."""
 
 UNKNOWN = -100
