@@ -85,6 +85,19 @@ class Pitch:
 
 
 @dataclass(frozen=True, eq=False)
+class Progress:
+    """How far the two sources have run before each frame; what lets a piece of an utterance be rendered by itself.
+
+    Args:
+        turns: ``[B, T]``, of the pulse train, in 0 .. 1 since the last whole one.
+        frames: ``[B, T]``, since the start.
+    """
+
+    turns: Tensor
+    frames: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Controls:
     """What the network reads off mel frames.
 
@@ -157,13 +170,13 @@ class WaveVocoder(nn.Module):
         voiced = pitch.voiced[..., None]
         return torch.cat([1.0 - voiced, voiced * bell], dim=-1)
 
-    def render(self, controls: Controls, pitch: Pitch) -> Tensor:
-        """Audio ``[B, 160 T]``: both sources through their filters, in full precision."""
-        count = pitch.hz.shape[1]
+    def render(self, controls: Controls, pitch: Pitch, progress: Progress | None = None) -> Tensor:
+        """Audio ``[B, 160 T]``: both sources through their filters, in full precision; from the start of the sources without ``progress``."""
         with torch.autocast(pitch.hz.device.type, enabled=False):
-            repeats = -(-count * HOP // _NOISE_PERIOD)
-            noise = self.noise.repeat(repeats)[: count * HOP].expand(pitch.hz.shape[0], -1)
-            spectrum = self._spectrum(pulses(pitch)) * _minimum_phase(controls.harmonic.float(), self.config.window)
+            progress = progress or progressed(turns_within(pitch))
+            samples = progress.frames.long()[..., None] * HOP + torch.arange(HOP, device=pitch.hz.device)
+            noise = self.noise[samples.flatten(1) % _NOISE_PERIOD]
+            spectrum = self._spectrum(pulses(pitch, progress)) * _minimum_phase(controls.harmonic.float(), self.config.window)
             spectrum = spectrum + self._spectrum(noise) * controls.noise.float().exp()
             return self._synthesis(spectrum)
 
@@ -192,14 +205,27 @@ class WaveVocoder(nn.Module):
         return (torch.log(hz.clamp(min=config.lowest_hz) / config.lowest_hz) / step).clamp(max=config.pitch_bins - 1)
 
 
-def pulses(pitch: Pitch) -> Tensor:
+def turns_within(pitch: Pitch) -> Tensor:
+    """Turns of the pulse train in each frame ``[B, T]``, of its own pitch and its neighbours'; rounded here, so that pieces and whole agree."""
+    return _per_sample(pitch.hz.double().log()).exp().unflatten(1, (-1, HOP)).sum(dim=-1).div(SAMPLE_RATE).float()
+
+
+def progressed(turns: Tensor, before: float = 0.0, frames: int = 0) -> Progress:
+    """Of frames with ``turns [B, T]`` in them, behind ``frames`` others with ``before`` turns in all."""
+    starts = before + turns.double().cumsum(dim=-1) - turns.double()
+    numbers = torch.arange(frames, frames + turns.shape[1], device=turns.device)
+    return Progress((starts - starts.floor()).float(), numbers.expand(turns.shape[0], -1))
+
+
+def pulses(pitch: Pitch, progress: Progress | None = None) -> Tensor:
     """A band-limited pulse train of unit power ``[B, 160 T]``, silent where unvoiced: every harmonic up to half the sample rate.
 
     The sum of H cosines has the closed form ``(sin((H + 1/2) p) / sin(p / 2) - 1) / 2``.
     """
+    progress = progress or progressed(turns_within(pitch))
     hz = _per_sample(pitch.hz.double().log()).exp()
-    turns = torch.cumsum(hz / SAMPLE_RATE, dim=-1)
-    phase = 2.0 * math.pi * (turns - turns.floor())
+    turns = torch.cumsum((hz / SAMPLE_RATE).unflatten(1, (-1, HOP)), dim=-1) + progress.turns.double()[..., None]
+    phase = 2.0 * math.pi * (turns - turns.floor()).flatten(1)
     harmonics = torch.floor(0.5 * SAMPLE_RATE / hz)
     half = torch.sin(0.5 * phase)
     near = half.abs() < 1e-6

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -55,6 +56,19 @@ def reach_of(network: Network, dim: int, device: torch.device | str = "cpu") -> 
     return Reach(None, span - first)
 
 
+class Stage(Protocol):
+    """Something that frames go through a few at a time."""
+
+    def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
+        """The outputs that became certain, those behind the ones before; None where there are none.
+
+        Args:
+            frames: ``[B, n, D]``, the next ones; None for none.
+            last: no more will come.
+        """
+        ...
+
+
 class Piecewise:
     """A network over frames that come a few at a time.
 
@@ -70,13 +84,13 @@ class Piecewise:
         self._first = 0  # number of the first frame that is kept
         self._done = 0  # frames whose output is out
 
-    def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
-        """The outputs that became certain, those behind the ones before; None where there are none.
+    @property
+    def num_kept(self) -> int:
+        """Frames that are kept for what is to come."""
+        return 0 if self._kept is None else self._kept.shape[1]
 
-        Args:
-            frames: ``[B, n, D]``, the next ones; None for none.
-            last: no more will come.
-        """
+    def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
+        """See `Stage.push`."""
         if frames is not None:
             self._kept = frames if self._kept is None else torch.cat([self._kept, frames], dim=1)
         if self._kept is None:
@@ -94,8 +108,8 @@ class Piecewise:
         return found
 
 
-def pushed(stages: Sequence[Piecewise], frames: Tensor | None, last: bool) -> Tensor | None:
-    """`Piecewise.push` through networks in a row."""
+def pushed(stages: Sequence[Stage], frames: Tensor | None, last: bool) -> Tensor | None:
+    """`Stage.push` through several in a row."""
     for stage in stages:
         frames = stage.push(frames, last)
     return frames

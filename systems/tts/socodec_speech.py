@@ -17,11 +17,10 @@ from systems.socodec.config import MEL_PER_FEATURE, SAMPLE_RATE
 from systems.socodec.mel import HOP, NUM_BANDS, MelFrames
 from systems.socodec.model import SocodecModel
 from systems.socodec.parts import Parts
-from systems.socodec.wave_vocoder import Controls, Pitch, WaveVocoder
+from systems.socodec.wave_vocoder import WaveVocoder
 from systems.tts.codec import Voice, in_frames
-from systems.tts.pieces import Network, Piecewise, Reach, pushed, reach_of
-
-_Stage = tuple[Network, int, Reach]
+from systems.tts.pieces import Piecewise, Reach, Stage, pushed, reach_of
+from systems.tts.wave_pieces import wave_stages
 
 
 class SocodecSpeech:
@@ -61,9 +60,8 @@ class SocodecSpeech:
 
     def pieces(self, voice: Voice) -> _SocodecPieces:
         """See `SpeakingCodec.pieces`."""
-        (rate, reach), vocoder = self._codec_reach, self._vocoder_stages
-        stages = [(_mel_decoder(self._model, _embedding(voice)), rate, reach), *vocoder]
-        return _SocodecPieces(self._model, [Piecewise(*stage) for stage in stages], self._device)
+        decoder = Piecewise(_mel_decoder(self._model, _embedding(voice)), *self._codec_reach)
+        return _SocodecPieces(self._model, [decoder, *self._vocoder_stages()], self._device)
 
     def resynthesize(self, samples: Tensor) -> Tensor:
         """See `SpeakingCodec.resynthesize`."""
@@ -79,19 +77,16 @@ class SocodecSpeech:
         return MEL_PER_FEATURE * shape.stride, reach_of(_mel_decoder(self._model, plain), shape.width, self._device)
 
     @cached_property
-    def _vocoder_stages(self) -> Sequence[_Stage]:
+    def _vocoder_stages(self) -> Callable[[], list[Stage]]:
         vocoder = self._vocoder
-        if not isinstance(vocoder, WaveVocoder):
-            return [(vocoder, HOP, reach_of(vocoder, NUM_BANDS, self._device))]
-        # The network forgets, but the phase of a pulse train adds up from the start, so every piece is rendered from there. That grows with
-        # the square of the length: 10 s in pieces of 240 ms take .8 s of one core, where the whole takes .1.
-        network, rendering = _controls(vocoder), _rendering(vocoder)
-        told = network(torch.ones(1, 1, NUM_BANDS, device=self._device)).shape[-1]
-        return [(network, 1, reach_of(network, NUM_BANDS, self._device)), (rendering, HOP, reach_of(rendering, told, self._device))]
+        if isinstance(vocoder, WaveVocoder):
+            return wave_stages(vocoder, self._device)
+        reach = reach_of(vocoder, NUM_BANDS, self._device)
+        return lambda: [Piecewise(vocoder, HOP, reach)]
 
 
 class _SocodecPieces:
-    def __init__(self, model: SocodecModel, stages: Sequence[Piecewise], device: str) -> None:
+    def __init__(self, model: SocodecModel, stages: Sequence[Stage], device: str) -> None:
         self._model, self._stages, self._device = model, stages, device
 
     def push(self, codes: Tensor, last: bool) -> Tensor | None:
@@ -114,24 +109,3 @@ def _mel_decoder(model: SocodecModel, embedding: Tensor) -> Callable[[Tensor], T
         return mel * model.config.mel_scale + model.config.mel_mean
 
     return decode
-
-
-def _controls(vocoder: WaveVocoder) -> Callable[[Tensor], Tensor]:
-    """Mel frames ``[B, T, 80]`` to pitch, voicing and gains side by side."""
-
-    def tell(mel: Tensor) -> Tensor:
-        controls = vocoder.controls(mel)
-        pitch = vocoder.read_pitch(controls.pitch_logits)
-        return torch.cat([pitch.hz[..., None], pitch.voiced[..., None], controls.harmonic, controls.noise], dim=-1)
-
-    return tell
-
-
-def _rendering(vocoder: WaveVocoder) -> Callable[[Tensor], Tensor]:
-    """What `_controls` tells to audio."""
-
-    def render(told: Tensor) -> Tensor:
-        harmonic, noise = told[..., 2:].chunk(2, dim=-1)
-        return vocoder.render(Controls(told[..., :0], harmonic, noise), Pitch(told[..., 0], told[..., 1]))
-
-    return render

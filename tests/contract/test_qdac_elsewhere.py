@@ -35,7 +35,7 @@ np.savez(target, **found)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_another_process_gives_the_same_codes_and_audio(tmp_path, threads):
     codec = QdacCodec()
-    items = load_dataset(DatasetConfig(name="embedded", kind="embedded")).items[::15]
+    items = load_dataset(DatasetConfig(name="embedded", kind="embedded")).items[::30]
     speech = {item.id: read_audio(item.path) for item in items}
     np.savez(tmp_path / "speech.npz", **{name: audio.samples[0] for name, audio in speech.items()})
     command = [sys.executable, "-c", ELSEWHERE, str(threads), str(tmp_path / "speech.npz"), str(tmp_path / "found.npz")]
