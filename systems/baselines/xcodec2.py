@@ -36,7 +36,7 @@ class XCodec2(TransformersCodec):
     release = Release(
         "X-Codec 2",
         "HKUSTAudio/xcodec2-hf",
-        "see its model card",
+        "CC-BY-NC-4.0, not for commercial use",
         "see its model card",
         TRANSFORMERS,
         (("config.json",), ("preprocessor_config.json",), ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")),
