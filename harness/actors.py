@@ -16,15 +16,16 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, HarnessError, MissingDependency
-from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Broken, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
 from harness.processes import limit_memory
+from harness.supervision import Slot, Supervisor
 
 OBJECT_STORE_BYTES = 200_000_000
 """Of a cluster started here: only recipes of workers and outcomes of steps travel through it."""
@@ -139,17 +140,14 @@ def _answer(call: Callable[[], Any]) -> tuple[str, Any]:
         return "error", broken(None, None, error)
 
 
-@dataclass
-class _Slot:
+@dataclass(kw_only=True, eq=False)
+class _Held(Slot):
     actor: Any
-    job: Job | None = None
-    position: int = -1  # of the step in flight; -1 while beginning, len(steps) while ending
     pending: Any = None
     heard: bool = False
-    since: float = field(default_factory=time.monotonic)
 
 
-class RayExecutor:
+class RayExecutor(Supervisor[_Held]):
     """Supervised Ray actors. Wants an open `cluster`.
 
     Args:
@@ -160,40 +158,11 @@ class RayExecutor:
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
         ray: Any = import_module("ray")
-        self._ray, self._resources, self._stop = ray, resources, stop
+        self._ray = ray
         # By value, as one object for all actors: the actor's own interpreter finds the classes once its module path is set.
         self._factory = ray.put(pickle.dumps(factory))
         self._around = _Surroundings(str(Path.cwd()), tuple(sys.path), resources)
-        self._slots = [_Slot(self._start()) for _ in range(resources.workers)]
-
-    @property
-    def size(self) -> int:
-        """Number of actors."""
-        return len(self._slots)
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
-        """Yields an event per step, in the order they end.
-
-        Raises:
-            Interrupted: a stop was asked for; steps in flight have ended and were yielded.
-            HarnessError: a worker met an error that concerns the whole run (disk full, missing backend).
-        """
-        queue = deque(jobs)
-        while True:
-            for slot in self._slots:
-                if slot.job is None and queue and not self._stop.requested:
-                    slot.job, slot.position = queue.popleft(), -1
-                    self._submit(slot)
-            busy = [slot for slot in self._slots if slot.job is not None]
-            if not busy:
-                self._stop.check()
-                return
-            ready, _ = self._ray.wait([slot.pending for slot in busy], num_returns=1, timeout=HEARTBEAT_S)
-            for slot in busy:
-                if slot.pending in ready:
-                    yield from self._heard(slot, queue)
-                elif time.monotonic() - slot.since > self._limit_s(slot):
-                    yield from self._lost(slot, queue, "timeout", f"no result after {self._limit_s(slot):g} s")
+        super().__init__(resources, stop)
 
     def close(self) -> None:
         """Ends the actors: politely, then by force."""
@@ -202,11 +171,11 @@ class RayExecutor:
         for slot in self._slots:
             self._ray.kill(slot.actor)
 
-    def _limit_s(self, slot: _Slot) -> float:
-        limit_s = self._resources.timeout_s * (10 if slot.position < 0 else 1)
+    def _limit_s(self, slot: _Held) -> float:
+        limit_s = super()._limit_s(slot)
         return limit_s if slot.heard else max(limit_s, START_S)
 
-    def _start(self) -> Any:
+    def _start(self) -> _Held:
         threads = dict.fromkeys(BLAS_VARIABLES, str(self._resources.threads))
         kind = self._ray.remote(_Actor).options(
             num_cpus=self._resources.cores,
@@ -215,9 +184,13 @@ class RayExecutor:
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": threads},
         )
-        return kind.remote(self._factory, self._around)
+        return _Held(actor=kind.remote(self._factory, self._around))
 
-    def _submit(self, slot: _Slot) -> None:
+    def _wait(self, busy: Sequence[_Held]) -> Sequence[_Held]:
+        ready, _ = self._ray.wait([slot.pending for slot in busy], num_returns=1, timeout=HEARTBEAT_S)
+        return [slot for slot in busy if slot.pending in ready]
+
+    def _submit(self, slot: _Held) -> None:
         """Asks the actor for the call at the slot's position."""
         job = slot.job
         assert job is not None
@@ -230,7 +203,7 @@ class RayExecutor:
             slot.position = len(job.steps)
             slot.pending = slot.actor.end.remote()
 
-    def _heard(self, slot: _Slot, queue: deque[Job]) -> Iterator[Event]:
+    def _hear(self, slot: _Held, queue: deque[Job]) -> Iterator[Event]:
         job = slot.job
         assert job is not None
         try:
@@ -255,15 +228,5 @@ class RayExecutor:
         slot.position += 1
         self._submit(slot)
 
-    def _lost(self, slot: _Slot, queue: deque[Job], kind: str, reason: str) -> Iterator[Event]:
-        """Blames the step in flight, replaces the actor and puts the rest of the job first in the queue."""
-        job = slot.job
-        assert job is not None
+    def _end(self, slot: _Held) -> None:
         self._ray.kill(slot.actor)
-        if slot.position < 0:
-            yield Broken(job, None, kind, f"{reason} while beginning {job.name}")
-        elif slot.position < len(job.steps):
-            if rest := job.steps[slot.position + 1 :]:
-                queue.appendleft(replace(job, steps=rest))
-            yield Broken(job, job.steps[slot.position], kind, reason)
-        self._slots[self._slots.index(slot)] = _Slot(self._start())

@@ -13,26 +13,24 @@ import resource
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Broken, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.supervision import Slot, Supervisor
 
 
-@dataclass
-class _Process:
+@dataclass(kw_only=True, eq=False)
+class _Process(Slot):
     process: BaseProcess
     connection: Connection
-    job: Job | None = None
-    position: int = -1  # of the step in flight; -1 while beginning
-    since: float = field(default_factory=time.monotonic)
 
 
-class ProcessExecutor:
+class ProcessExecutor(Supervisor[_Process]):
     """Supervised worker processes on this machine.
 
     Args:
@@ -42,48 +40,17 @@ class ProcessExecutor:
     """
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
-        self._factory, self._resources, self._stop = factory, resources, stop
+        self._factory = factory
         self._context = multiprocessing.get_context("spawn")
-        self._processes = [self._start() for _ in range(resources.workers)]
-
-    @property
-    def size(self) -> int:
-        """Number of worker processes."""
-        return len(self._processes)
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
-        """Yields an event per step, in the order they end.
-
-        Raises:
-            Interrupted: a stop was asked for; steps in flight have ended and were yielded.
-            HarnessError: a worker met an error that concerns the whole run (disk full, missing backend).
-        """
-        queue = deque(jobs)
-        while True:
-            for slot in self._processes:
-                if slot.job is None and queue and not self._stop.requested:
-                    self._dispatch(slot, queue.popleft())
-            busy = [slot for slot in self._processes if slot.job is not None]
-            if not busy:
-                self._stop.check()
-                return
-            ready = wait([slot.connection for slot in busy] + [slot.process.sentinel for slot in busy], timeout=HEARTBEAT_S)
-            for slot in busy:
-                if slot.connection in ready or slot.process.sentinel in ready:
-                    yield from self._drain(slot, queue)
-                elif time.monotonic() - slot.since > self._limit_s(slot):
-                    yield from self._lost(slot, queue, "timeout", f"no result after {self._limit_s(slot):g} s")
-
-    def _limit_s(self, slot: _Process) -> float:
-        return self._resources.timeout_s * (10 if slot.position < 0 else 1)
+        super().__init__(resources, stop)
 
     def close(self) -> None:
         """Ends the workers: politely, then by force."""
-        for slot in self._processes:
+        for slot in self._slots:
             with contextlib.suppress(OSError):
                 slot.connection.send(None)
         deadline = time.monotonic() + (0.0 if self._stop.requested else 10.0)
-        for slot in self._processes:
+        for slot in self._slots:
             slot.process.join(max(0.5, deadline - time.monotonic()))
             if slot.process.is_alive():
                 slot.process.kill()
@@ -92,7 +59,7 @@ class ProcessExecutor:
 
     def kill(self) -> None:
         """Ends the workers at once."""
-        for slot in self._processes:
+        for slot in self._slots:
             slot.process.kill()
             slot.process.join()
 
@@ -102,14 +69,17 @@ class ProcessExecutor:
         with _environment(self._resources.threads):
             process.start()
         theirs.close()
-        return _Process(process, ours)
+        return _Process(process=process, connection=ours)
 
-    def _dispatch(self, slot: _Process, job: Job) -> None:
-        slot.job, slot.position, slot.since = job, -1, time.monotonic()
+    def _submit(self, slot: _Process) -> None:
         with contextlib.suppress(OSError):  # a dead worker is noticed by its sentinel
-            slot.connection.send(job)
+            slot.connection.send(slot.job)
 
-    def _drain(self, slot: _Process, queue: deque[Job]) -> Iterator[Event]:
+    def _wait(self, busy: Sequence[_Process]) -> Sequence[_Process]:
+        ready = wait([slot.connection for slot in busy] + [slot.process.sentinel for slot in busy], timeout=HEARTBEAT_S)
+        return [slot for slot in busy if slot.connection in ready or slot.process.sentinel in ready]
+
+    def _hear(self, slot: _Process, queue: deque[Job]) -> Iterator[Event]:
         """Every message the worker has sent; then its death, if it died."""
         while True:
             try:
@@ -118,11 +88,11 @@ class ProcessExecutor:
                 message = slot.connection.recv()
             except (EOFError, OSError):
                 break
-            yield from self._heard(slot, message)
+            yield from self._told(slot, message)
         if slot.job is not None and not slot.process.is_alive():
             yield from self._lost(slot, queue, *_cause(slot.process.exitcode))
 
-    def _heard(self, slot: _Process, message: Any) -> Iterator[Event]:
+    def _told(self, slot: _Process, message: Any) -> Iterator[Event]:
         job = slot.job
         assert job is not None
         kind, value = message
@@ -146,24 +116,10 @@ class ProcessExecutor:
             with contextlib.suppress(OSError):
                 slot.connection.send("stop")
 
-    def _lost(self, slot: _Process, queue: deque[Job], kind: str, reason: str) -> Iterator[Event]:
-        """Blames the step in flight, replaces the process and puts the rest of the job first in the queue."""
-        job = slot.job
-        assert job is not None
+    def _end(self, slot: _Process) -> None:
         slot.process.kill()
         slot.process.join()
         slot.connection.close()
-        if slot.position < 0:
-            rest: tuple[Any, ...] = ()
-            yield Broken(job, None, kind, f"{reason} while beginning {job.name}")
-        elif slot.position < len(job.steps):
-            rest = job.steps[slot.position + 1 :]
-            yield Broken(job, job.steps[slot.position], kind, reason)
-        else:
-            rest = ()
-        if rest:
-            queue.appendleft(replace(job, steps=rest))
-        self._processes[self._processes.index(slot)] = self._start()
 
 
 def _cause(exit_code: int | None) -> tuple[str, str]:

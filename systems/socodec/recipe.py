@@ -14,6 +14,7 @@ from torch.nn import functional
 from systems.layers.adversarial import discriminator_loss, generator_loss
 from systems.socodec.config import FEATURE_HOP, QuantizerName, SocodecConfig, Source, socodec_config
 from systems.socodec.discriminator import SMALL_MEL_DISCRIMINATOR, MelDiscriminator, MelDiscriminatorConfig
+from systems.socodec.initial import spread
 from systems.socodec.mel import DB_PER_NEPER, LOWEST, SAMPLE_RATE, MelFrames
 from systems.socodec.mel import HOP as MEL_HOP
 from systems.socodec.model import Reconstruction, SocodecModel
@@ -99,6 +100,7 @@ class SocodecRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = SocodecModel(self.config)
+            spread(self.model)
             self.discriminator = MelDiscriminator(MelDiscriminatorConfig() if size == "paper" else SMALL_MEL_DISCRIMINATOR)
         self.mel = MelFrames()
         self._made: tuple[int, Tensor, Tensor | None, Reconstruction, tuple[Tensor, ...]] | None = None

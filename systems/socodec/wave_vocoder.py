@@ -207,7 +207,8 @@ class WaveVocoder(nn.Module):
 
 def turns_within(pitch: Pitch) -> Tensor:
     """Turns of the pulse train in each frame ``[B, T]``, of its own pitch and its neighbours'; rounded here, so that pieces and whole agree."""
-    return _per_sample(pitch.hz.double().log()).exp().unflatten(1, (-1, HOP)).sum(dim=-1).div(SAMPLE_RATE).float()
+    hz = _per_sample(pitch.hz.double().log()).exp()
+    return hz.reshape(*pitch.hz.shape, HOP).sum(dim=-1).div(SAMPLE_RATE).float()
 
 
 def progressed(turns: Tensor, before: float = 0.0, frames: int = 0) -> Progress:
@@ -224,7 +225,7 @@ def pulses(pitch: Pitch, progress: Progress | None = None) -> Tensor:
     """
     progress = progress or progressed(turns_within(pitch))
     hz = _per_sample(pitch.hz.double().log()).exp()
-    turns = torch.cumsum((hz / SAMPLE_RATE).unflatten(1, (-1, HOP)), dim=-1) + progress.turns.double()[..., None]
+    turns = torch.cumsum((hz / SAMPLE_RATE).reshape(*pitch.hz.shape, HOP), dim=-1) + progress.turns.double()[..., None]
     phase = 2.0 * math.pi * (turns - turns.floor()).flatten(1)
     harmonics = torch.floor(0.5 * SAMPLE_RATE / hz)
     half = torch.sin(0.5 * phase)
