@@ -18,7 +18,7 @@ from harness.api import Audio, Codes, MissingOutput, Utterance
 from harness.errors import ConfigError
 from harness.recipes import build_recipe
 from harness.registry import CONF_DIR, resolve
-from harness.training import planned, trainers
+from harness.training_plan import planned, trainers
 from systems.layers.transformer import TransformerConfig
 from systems.lm.config import LmConfig
 from systems.lm.patterns import PARALLEL, delayed
