@@ -56,6 +56,7 @@ TRAIN_HELP = """\
   resume=false      refuse to continue a checkpoint found in out (default: continue it)
   overwrite=true    begin anew in a folder that holds another training; what is there is moved aside
   device=auto|cpu|cuda   precision=float32|bfloat16   seed=0   threads=N   average_decay=0.999
+  cache=DIR         keep what frozen networks make of the recordings (codes, features) there; several trainings on them share it
   log_s=10  checkpoint_s=180  memory_gib=8  max_skipped=20  tensorboard=true
   anything else     a parameter of the recipe, e.g. size=small batch_size=16; training.batch_size=16 says which group of them is meant
 

@@ -121,7 +121,13 @@ def _train(
     identity = {**identity, "sound": data.training.digest}
     try:
         config = trainers_.TrainerConfig(
-            settings.steps, settings.seed, settings.precision, settings.average_decay, settings.max_skipped, identity=identity
+            settings.steps,
+            settings.seed,
+            settings.precision,
+            settings.average_decay,
+            settings.max_skipped,
+            identity=identity,
+            cache=Path(settings.cache).expanduser() if settings.cache else None,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error

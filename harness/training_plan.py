@@ -50,6 +50,7 @@ class Settings:
     log_s: float = 10.0
     checkpoint_s: float = 180.0
     memory_gib: float = 8.0
+    cache: str | None = None
     max_skipped: int = 20
     tensorboard: bool = False
 
@@ -156,7 +157,7 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
             typed[key] = loaded["value"]
         except (OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(f"'{word}' cannot be read: {str(error).splitlines()[0]}") from error
-    for key in ("system", "data", "valid", "out"):
+    for key in ("system", "data", "valid", "out", "cache"):
         if isinstance(typed.get(key), int | float):  # a folder may be called 2024
             typed[key] = next(w.partition("=")[2] for w in overrides if w.startswith(f"{key}="))
     return typed

@@ -140,7 +140,8 @@ class LmRecipe:
     def wants(self) -> Mapping[str, BatchSpec]:
         """Whole utterances with their codes."""
         choices = self.training
-        codes = Derived("codes", self.source.hop, self.source.frames, padded=False)
+        identity = f"codes of {self.source.num_codebooks} codebooks of {self.source.digest}"
+        codes = Derived("codes", self.source.hop, self.source.frames, padded=False, identity=identity)
         spec = BatchSpec(
             choices.batch_size,
             choices.utterance_s,

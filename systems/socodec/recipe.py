@@ -128,7 +128,8 @@ class SocodecRecipe:
         """Crops of whole frames; the same number and length for every variant, so that all see the same data in the same order."""
         frames: tuple[Derived, ...] = (Derived("mel", MEL_HOP, lambda audio: self.mel(audio[None])[0]),)
         if self.features is not None:
-            frames += (Derived("ssl", FEATURE_HOP, lambda audio: self._heard(audio[None])[0]),)
+            identity = f"features of {self._ssl_digest}"
+            frames += (Derived("ssl", FEATURE_HOP, lambda audio: self._heard(audio[None])[0], identity=identity),)
         return {"crops": BatchSpec(self.training.batch_size, 0.24 * self.training.crop_frames, derived=frames)}
 
     def losses(self, player: str, batch: Mapping[str, Batch], step: int, generator: torch.Generator) -> Losses:

@@ -44,12 +44,14 @@ class Derived:
         compute: a deterministic function of float32 [N] (a whole recording at the recipe's rate, on the device) to [N // hop, D], all of
             them numbers that float16 holds.
         padded: recordings shorter than a crop are zero-padded to one before; false for whole utterances, which are taken as they are.
+        identity: of ``compute``, with every weight in it, where its frames are worth keeping on disk from one training to the next.
     """
 
     name: str
     hop: int
     compute: Callable[[Tensor], Tensor]
     padded: bool = True
+    identity: str = ""
 
 
 @dataclass(frozen=True)

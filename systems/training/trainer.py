@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class TrainerConfig:
         max_skipped: steps without a finite loss and gradient in a row before the run is given up.
         valid_s: held-out utterances are cut after so many seconds.
         identity: what must agree for a checkpoint to be continued, by name (system, parameters, data ...).
+        cache: see `DerivedFrames`.
     """
 
     steps: int
@@ -47,6 +49,7 @@ class TrainerConfig:
     max_skipped: int = 20
     valid_s: float = 8.0
     identity: Mapping[str, str] = field(default_factory=dict)
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -105,7 +108,7 @@ class Trainer:
             name: Stream(corpus, name, spec, config.seed, processes.rank, processes.count) for name, spec in recipe.wants().items()
         }
         self._derived = {
-            name: DerivedFrames(corpus, spec.derived, round(spec.crop_s * corpus.sample_rate), self._device)
+            name: DerivedFrames(corpus, spec.derived, round(spec.crop_s * corpus.sample_rate), self._device, cache=config.cache)
             for name, spec in recipe.wants().items()
         }
         self._held_out = [self._whole(data.held_out, i) for i in range(len(data.held_out.items))] if processes.rank == 0 else []

@@ -58,3 +58,32 @@ def test_crops_stay_where_they_were_without_derived_frames(corpus):
     spec = BatchSpec(8, CROP / RATE)
     aligned = replace(spec, derived=(Derived("means", 1, _means),))
     assert np.array_equal(Stream(corpus, "crops", spec, 0).draw(3).starts, Stream(corpus, "crops", aligned, 0).draw(3).starts)
+
+
+def test_frames_on_disk_are_shared_found_by_sound_and_mended(corpus, tmp_path):
+    calls = []
+
+    def compute(audio):
+        calls.append(audio.shape[0])
+        return _means(audio)
+
+    def frames(identity, **settings):
+        made = DerivedFrames(corpus, (Derived("means", HOP, compute, identity=identity),), CROP, torch.device("cpu"), **settings)
+        return [made.of(batch)["means"] for batch in (Stream(corpus, "crops", BatchSpec(8, CROP / RATE), 0).draw(n) for n in range(3))]
+
+    first, computed = frames("a", cache=tmp_path / "cache"), len(calls)
+    assert computed == 3
+    again = frames("a", cache=tmp_path / "cache", memory_gib=0.0)
+    assert len(calls) == computed  # nothing anew, not even without room in memory
+    assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
+    frames("b", cache=tmp_path / "cache")
+    assert len(calls) == 2 * computed  # other weights, other frames
+    frames("", cache=tmp_path / "cache")
+    assert len(calls) == 3 * computed  # without an identity nothing is kept
+    files = sorted((tmp_path / "cache").rglob("*.*"))
+    assert len(files) == 6 and all(f.suffix == ".npy" for f in files)
+    for file in files[:3]:
+        file.write_bytes(file.read_bytes()[:-5])
+    mended = frames("a", cache=tmp_path / "cache") + frames("b", cache=tmp_path / "cache")
+    assert len(calls) == 3 * computed + 3
+    assert all(torch.equal(x, y) for x, y in zip(first + first, mended, strict=True))
