@@ -49,7 +49,7 @@ class _Clips:
             self.numbers[path] = len(self.texts), clip
             self.texts.append(clip.flac)
         number, clip = self.numbers[path]
-        return f'<button type="button" class="act play" data-clip="{number}">▶ {shown(words)}</button> '
+        return f'<button type="button" class="act play" data-clip="{number}" data-rate="{clip.sample_rate}">▶ {shown(words)}</button> '
 
 
 def render(comparison: Comparison, audio_limit_mb: float = 24.0) -> Iterator[str]:
@@ -73,7 +73,7 @@ def render(comparison: Comparison, audio_limit_mb: float = 24.0) -> Iterator[str
         f"<h2>Items that changed</h2>{limit}{items}" if items else "",
         _provenance(comparison),
     ]
-    yield document(title(comparison), _header(comparison), "\n".join(filter(None, main)), json_block({}), ["comparison.js"])
+    yield document(title(comparison), _header(comparison), "\n".join(filter(None, main)), json_block({}), ["clips.js", "comparison.js"])
     yield from clip_blocks(clips.texts)
     yield END
 

@@ -21,7 +21,7 @@ from reports.clips import Clip, encoded
 from reports.markup import END, clip_blocks, document, json_block, shown
 from reports.summary import parsed_settings
 
-SCRIPTS = ("tables.js", "spectrogram.js", "players.js", "listening.js")
+SCRIPTS = ("tables.js", "clips.js", "spectrogram.js", "players.js", "listening.js")
 REFERENCE = "reference"
 """What the key calls the recording itself."""
 MOST_SAMPLES = 9

@@ -15,7 +15,7 @@ from reports.markup import END, clip_blocks, document, head, json_block, shown, 
 from reports.summary import Cell, Column, Row, Summary
 from reports.wording import ARROWS, WORDS
 
-SCRIPTS = ("tables.js", "spectrogram.js", "players.js", "items.js", "worst.js")
+SCRIPTS = ("tables.js", "clips.js", "spectrogram.js", "players.js", "items.js", "worst.js")
 MACHINE = (("processor", "", ""), ("cores", "", " cores"), ("memory_gib", "", " GiB"), ("system", "", ""), ("python", "Python ", ""))
 """What of the manifest's machine is shown, with the words around it."""
 SECTIONS = {

@@ -58,17 +58,6 @@ const powers = (samples, rate, columns, rows, seconds, top) => {
   return grid;
 };
 
-// The channels of an encoded clip at its own rate (at 48 kHz where the browser knows no such context).
-const contexts = new Map();
-const contextOf = (rate) => {
-  if (!contexts.has(rate)) {
-    let context;
-    try { context = new OfflineAudioContext(1, 1, rate); } catch { context = new OfflineAudioContext(1, 1, 48000); }
-    contexts.set(rate, context);
-  }
-  return contexts.get(rate);
-};
-const decode = (bytes, rate) => contextOf(rate).decodeAudioData(bytes.slice().buffer); // which takes the copy away
 const mono = (decoded) => {
   const mixed = new Float32Array(decoded.length);
   for (let c = 0; c < decoded.numberOfChannels; c += 1) decoded.getChannelData(c).forEach((v, i) => { mixed[i] += v / decoded.numberOfChannels; });

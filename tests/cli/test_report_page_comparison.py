@@ -1,0 +1,66 @@
+"""The comparison page in a real browser: its players."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports import comparison_page
+from reports.comparison import Settings, compare, same_rows
+from reports.intervals import Statistics
+from reports.pairing import half
+
+
+def shared() -> ModuleType:
+    """The browser and the run of the tests of the whole page."""
+    name = "report_page_tests"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("test_report_page.py"))
+        assert spec and spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if shared().CHROMIUM is None:
+        pytest.skip("needs chromium")
+    opened = shared().Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    assert opened.complaints() == []
+    opened.close()
+
+
+def test_clips_play_one_at_a_time_and_can_be_wound(browser: Any, tmp_path: Path) -> None:
+    fake = shared().gallery(tmp_path, 12)
+    for (system, _, _, _), path in list(fake.outputs.items()):  # long enough to be caught playing on a busy machine
+        if system == "opus24k":
+            fake.audio(path.stem, 0.3 * np.sin(2 * np.pi * 200 * np.arange(20 * 24000) / 24000), 24000)
+    run = fake.run()
+    frame = run.frame[(run.frame["system"] == "opus24k") & (run.frame["metric"] == "stoi")].reset_index(drop=True)
+    before, after = (
+        half(name, replace(run, frame=frame.assign(value=frame["value"] * factor))) for name, factor in (("old", 1.0), ("new", 0.8))
+    )
+    found = compare(before, after, same_rows(before, after)[0], Settings(statistics=Statistics(resamples=200)))
+    page = tmp_path / "compare.html"
+    page.write_text("".join(comparison_page.render(found)), encoding="utf-8")
+    browser.open(page)
+    shown = "[...document.querySelectorAll('button[data-clip].playing')].length"
+    browser.js("document.querySelectorAll('button[data-clip]')[1].click()")
+    browser.until(f"{shown} === 1 && playing.sound.currentTime > 0.05")
+    assert browser.js("playing.sound.seekable.length === 1 && playing.sound.seekable.end(0) > 19")
+    browser.js("playing.sound.currentTime = 15")
+    browser.until("playing.sound.currentTime > 15.02")
+    browser.js("document.querySelectorAll('button[data-clip]')[2].click()")
+    browser.until(f"{shown} === 1 && playing.button === document.querySelectorAll('button[data-clip]')[2]")
+    browser.js("playing.button.click()")
+    browser.until(f"{shown} === 0 && playing === null")
