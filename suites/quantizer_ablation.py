@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.api import CodecSpec, Curve, Settings, SuiteInfo, Task
-from suites.synthesis import CALIBRATION, METRICS
+from suites.resynthesis import METRICS as RESYNTHESIS
+from suites.synthesis import CALIBRATION
+from suites.synthesis import METRICS as SYNTHESIS
 
 
 class QuantizerAblationSuite:
@@ -22,22 +24,7 @@ class QuantizerAblationSuite:
             title="Quantizers in analysis-synthesis",
             task=Task.RESYNTHESIS,
             systems=("socodec120", "socodec120_pq", "socodec120_rq"),
-            metrics=(
-                "mcd_db",
-                "log_mel_distance_db",
-                "stoi",
-                "f0_rmse_cents",
-                "cer",
-                "wer",
-                "dwer",
-                "intelligibility_probe",
-                "sim_o",
-                "mos",
-                "emitted_bps",
-                "entropy_bps",
-                "codebook_use",
-                "codebook_perplexity",
-            ),
+            metrics=RESYNTHESIS,
             headline=("mcd_db", "cer", "dwer", "sim_o", "mos", "codebook_use", "emitted_bps"),
             curves=(
                 Curve("Distortion and words against bit rate", x="emitted_bps", y=("mcd_db", "cer")),
@@ -64,7 +51,7 @@ class QuantizerAblationTtsSuite:
             title="Quantizers under a language model",
             task=Task.SYNTHESIS,
             systems=(*trained, *(f"{name}_plain" for name in trained)),
-            metrics=METRICS,
+            metrics=SYNTHESIS,
             headline=("cer", "wer", "intelligibility_probe", "sim_o", "stopped_by_itself"),
             curves=(Curve("Words against voice", x="sim_o", y=("cer", "wer")),),
             calibration=CALIBRATION,

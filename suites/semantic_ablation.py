@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.api import CodecSpec, Curve, Settings, SuiteInfo, Task
-from suites.synthesis import CALIBRATION, METRICS
+from suites.resynthesis import METRICS as RESYNTHESIS
+from suites.synthesis import CALIBRATION
+from suites.synthesis import METRICS as SYNTHESIS
 
 
 class SemanticAblationSuite:
@@ -22,21 +24,7 @@ class SemanticAblationSuite:
             title="Semantic features and loss in analysis-synthesis",
             task=Task.RESYNTHESIS,
             systems=("socodec120_codec1", "socodec120_codec2", "socodec120"),
-            metrics=(
-                "mcd_db",
-                "log_mel_distance_db",
-                "stoi",
-                "f0_rmse_cents",
-                "cer",
-                "wer",
-                "dwer",
-                "intelligibility_probe",
-                "sim_o",
-                "mos",
-                "emitted_bps",
-                "codebook_use",
-                "codebook_perplexity",
-            ),
+            metrics=RESYNTHESIS,
             headline=("mcd_db", "cer", "sim_o", "dwer", "mos", "codebook_use", "emitted_bps"),
             curves=(Curve("Words against voice", x="sim_o", y=("cer", "mcd_db")),),
             calibration=("same_speaker", "impostor"),
@@ -56,7 +44,7 @@ class SemanticAblationTtsSuite:
             title="Semantic features and loss under a language model",
             task=Task.SYNTHESIS,
             systems=("socodec120_codec1_tts", "socodec120_codec2_tts", "socodec120_tts"),
-            metrics=METRICS,
+            metrics=SYNTHESIS,
             headline=("cer", "wer", "intelligibility_probe", "sim_o", "stopped_by_itself"),
             curves=(Curve("Words against voice", x="sim_o", y=("cer", "wer")),),
             calibration=CALIBRATION,
