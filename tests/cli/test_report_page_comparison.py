@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,29 +17,18 @@ from reports.intervals import Statistics
 from reports.pairing import half
 
 
-def shared() -> ModuleType:
-    """The browser and the run of the tests of the whole page."""
-    name = "report_page_tests"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("test_report_page.py"))
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if shared().CHROMIUM is None:
+def browser(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if page_tests.CHROMIUM is None:
         pytest.skip("needs chromium")
-    opened = shared().Browser(tmp_path_factory.mktemp("profile"))
+    opened = page_tests.Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     assert opened.complaints() == []
     opened.close()
 
 
-def test_clips_play_one_at_a_time_and_can_be_wound(browser: Any, tmp_path: Path) -> None:
-    fake = shared().gallery(tmp_path, 12)
+def test_clips_play_one_at_a_time_and_can_be_wound(page_tests: ModuleType, browser: Any, tmp_path: Path) -> None:
+    fake = page_tests.gallery(tmp_path, 12)
     for (system, _, _, _), path in list(fake.outputs.items()):  # long enough to be caught playing on a busy machine
         if system == "opus24k":
             fake.audio(path.stem, 0.3 * np.sin(2 * np.pi * 200 * np.arange(20 * 24000) / 24000), 24000)

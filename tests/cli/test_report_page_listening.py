@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,30 +14,19 @@ from harness.cli import main
 from reports.listening import Session, read_key
 
 
-def shared() -> ModuleType:
-    """The browser and the run of the tests of the whole page."""
-    name = "report_page_tests"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("test_report_page.py"))
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    made = shared().gallery(tmp_path / "run", 6).run()
+def run(page_tests: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    made = page_tests.gallery(tmp_path / "run", 6).run()
     # A run folder of the store's own would need a real run; what follows takes any `Run`.
     monkeypatch.setattr(harness.listening, "open_run", lambda _: made)
     return made
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if shared().CHROMIUM is None:
+def browser(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if page_tests.CHROMIUM is None:
         pytest.skip("needs chromium")
-    opened = shared().Browser(tmp_path_factory.mktemp("profile"))
+    opened = page_tests.Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
 

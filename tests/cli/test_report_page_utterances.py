@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,20 +17,9 @@ from reports.output import ReportFiles, write_report
 TESTED = ("opus6k", "opus24k", "qdac4")
 
 
-def shared() -> ModuleType:
-    """The browser and the run of the tests of the whole page."""
-    name = "report_page_tests"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("test_report_page.py"))
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
-    fake = shared().gallery(tmp_path_factory.mktemp("run"), 30)
+def report(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
+    fake = page_tests.gallery(tmp_path_factory.mktemp("run"), 30)
     # One utterance is long enough to be caught playing on a busy machine.
     for (system, _, item, _), path in fake.outputs.items():
         if item == "speaker0_utterance000" and system in TESTED:
@@ -51,10 +37,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if shared().CHROMIUM is None:
+def browser(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if page_tests.CHROMIUM is None:
         pytest.skip("needs chromium")
-    opened = shared().Browser(tmp_path_factory.mktemp("profile"))
+    opened = page_tests.Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     assert opened.complaints() == []
     opened.close()
