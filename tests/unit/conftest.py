@@ -1,4 +1,4 @@
-"""What several test files share: runs made of arrays, and no network."""
+"""What several test files share: runs made of arrays, verdicts on claims, and no network."""
 
 from __future__ import annotations
 
@@ -26,6 +26,23 @@ KNOWN = {
 def written_run() -> Callable[..., Run]:
     """Makes a run; see `written`."""
     return written
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The verdict on one test of a claim."""
+    from reports import tables
+    from reports.claims import parse_claims
+    from reports.findings import Verdict
+    from reports.intervals import Statistics
+    from tests.stubs.claim_stories import QUICK, Story, claims_file
+
+    def judged(test: Any, story: Story, how: Statistics = QUICK, pooled: Any = None, **fields: Any) -> Verdict:
+        monkeypatch.setattr(tables, "load_claims", lambda suite: parse_claims(claims_file(test, **fields), "here.yaml"))
+        (verdict,) = tables.summarise(story.run(), how, pooled).verdicts
+        return verdict
+
+    return judged
 
 
 @pytest.fixture

@@ -2,104 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
 
 from harness.api import Better, Evidence, MetricInfo, Need, Sample
-from harness.errors import ConfigError, UnknownName
-from harness.frame import COLUMNS, Run
 from harness.registry import METRICS, SUITES, resolve, variants
-from reports import latex, markdown, page, tables, tidy
-from reports.claims import load_claims, parse_claims
-from reports.findings import Finding, Outcome, Verdict
+from reports import tables
+from reports.claims import load_claims
+from reports.findings import Outcome
 from reports.intervals import Statistics, interval, paired_interval, resample_counts
-from reports.output import write_report
 from reports.verdicts import system_of
+from tests.stubs.claim_stories import QUICK, Story, less, monotone, pair, pilot, sweep
 
-QUICK = Statistics(resamples=400)
 ELSEWHERE: set[str] = set()
 """Systems that claims speak of and that a user would have to bring or train."""
-AGGREGATIONS = {"phone_accuracy": "pooled over frames"}
-
-
-@dataclass
-class Story:
-    """A run made of arrays: values of each system, setting and metric over the items.
-
-    Args:
-        speakers: of the items, as many as there are items; "" for none.
-        systems: what the manifest says of each, trained and small unless told.
-        complete: the run went to its end.
-    """
-
-    speakers: Sequence[str]
-    systems: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)
-
-    def add(self, system: str, values: npt.ArrayLike, metric: str = "mcd_db", **settings: Any) -> None:
-        """One value an item; a NaN is a failure of the output, an infinity was skipped by policy."""
-        self.systems.setdefault(system, {"weights": "trained", "size": "small", "config": {}})
-        for n, value in enumerate(np.atleast_1d(np.asarray(values, dtype=float)).tolist()):
-            status = "ok" if math.isfinite(value) else "failed" if math.isnan(value) else "skipped_by_policy"
-            ok = status == "ok"
-            self.rows.append(
-                dict.fromkeys(COLUMNS, "") | {
-                    "suite": "stream_prefix", "system": system, "settings": json.dumps(settings), "item": f"i{n:03d}", "seed": 0,
-                    "metric": metric, "name": metric, "better": "lower", "signature": f"{metric}|v1|-|{AGGREGATIONS.get(metric, 'mean')}|{{}}",
-                    "status": status, "side": "" if ok else "output", "reason": "" if ok else f"{status} here",
-                    "value": value if ok else math.nan, "weight": 1.0 if ok else math.nan, "speaker": self.speakers[n], "synthetic": False,
-                    "counts": json.dumps({"frames": 1.0}), "detail": "{}",
-                }
-            )  # fmt: skip
-
-    def run(self, path: Path = Path(), suite: str = "stream_prefix") -> Run:
-        items = {f"i{n:03d}": {"text": "", "speaker": s} for n, s in enumerate(self.speakers)}
-        about = {"name": suite, "title": "Streams", "task": "resynthesis", "headline": [], "metrics": [], "curves": []}
-        manifest = {"suite": about, "systems": self.systems, "items": items, "dataset": {"name": "fake"}, "absent_metrics": self.absent}
-        return Run(path, manifest, pd.DataFrame(self.rows, columns=list(COLUMNS)), {}, {})
-
-
-def claims_file(test: Any, **fields: Any) -> str:
-    entry = {"id": "one", "text": "It is so.", "source": "Figure 1", "status": "published", "suite": "stream_prefix", "test": test}
-    return json.dumps({"paper": "A paper", "claims": [entry | fields]})  # JSON is YAML
-
-
-@pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The verdict on one test of a claim."""
-
-    def judged(test: Any, story: Story, how: Statistics = QUICK, pooled: Any = None, **fields: Any) -> Verdict:
-        monkeypatch.setattr(tables, "load_claims", lambda suite: parse_claims(claims_file(test, **fields), "here.yaml"))
-        (verdict,) = tables.summarise(story.run(), how, pooled).verdicts
-        return verdict
-
-    return judged
-
-
-def less(left: str, right: str, metric: str = "mcd_db", **more: Any) -> dict[str, Any]:
-    return {"less": {"metric": metric, "left": {"system": left}, "right": {"system": right}, **more}}
-
-
-def pair(difference: float, spread: float, n: int = 30, speakers: Sequence[str] | None = None) -> Story:
-    """Systems a and b whose items differ a lot, and from each other by ``difference`` give or take ``spread``."""
-    rng = np.random.default_rng(3)
-    story, hard = Story(speakers or [""] * n), rng.normal(6, 2, n)
-    noise = rng.normal(0, spread, n)
-    story.add("a", hard)
-    story.add("b", hard - difference + noise - noise.mean())
-    return story
 
 
 # ---- the four outcomes -------------------------------------------------------------------------------------------------------
@@ -271,22 +194,6 @@ def test_a_seed_that_lacks_a_setting_is_not_left_out_silently(judge: Any) -> Non
 # ---- several comparisons -----------------------------------------------------------------------------------------------------
 
 
-def sweep(*means: float, system: str = "a", story: Story | None = None) -> Story:
-    """One system at 1, 2, 3 ... codebooks."""
-    rng = np.random.default_rng(1)
-    hard = rng.normal(0, 2, 30)
-    story = story or Story([""] * 30)
-    for n, mean in enumerate(means):
-        noise = rng.normal(0, 0.05, 30)
-        story.add(system, mean + hard + noise - noise.mean(), codebooks=n + 1)
-    return story
-
-
-def monotone(last: int, **more: Any) -> dict[str, Any]:
-    usual = {"metric": "mcd_db", "direction": "decreasing", "system": "a", "over": "codebooks", "from": 1, "to": last}
-    return {"monotone": usual | more}
-
-
 def test_monotone_looks_at_every_step_that_was_measured(judge: Any) -> None:
     verdict = judge(monotone(4), sweep(5.0, 4.0, 3.5, 3.2))
     assert verdict.outcome is Outcome.REPRODUCED
@@ -410,68 +317,6 @@ def test_paired_interval_against_a_loop() -> None:
             paired_interval(bad, clusters)
 
 
-# ---- the grammar -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("test", "words"),
-    [
-        ({"lesser": {}}, "no test 'lesser'; there are less, greater, alike, monotone, all"),
-        ({}, "one of the keys"),
-        ({"less": {}, "greater": {}}, "one of the keys"),
-        ({"all": []}, "at least one"),
-        ({"less": {"metric": "mcd_db", "left": {"system": "a"}}}, "lacks right"),
-        (less("a", "b", tolerance=1), "unknown keys tolerance; there are metric, left, right, margin"),
-        (less("a", "b", margin="much"), "margin: a number, got 'much'"),
-        (less("", "b"), "left, system: words"),
-        ({"less": {"metric": "mcd_db", "left": {"system": "a", "codebook": 1}, "right": {"system": "b"}}}, "unknown keys codebook"),
-        ({"less": {"metric": "mcd_db", "left": {"system": "a", "codebooks": [1]}, "right": {"system": "b"}}}, "plain value"),
-        ({"less": {"metric": "mcd_db", "left": {"system": "a", "minus": {}}, "right": {"system": "b"}}}, "minus: lacks system"),
-        ({"alike": {"metric": "mcd_db", "left": {"system": "a"}, "right": {"system": "b"}}}, "lacks margin"),
-        ({"alike": less("a", "b", margin=-1)["less"]}, "must be above 0"),
-        (monotone(4, direction="up"), "increasing and decreasing"),
-        (monotone(4, over="speed"), "over is 'speed'"),
-        (monotone(4, codebooks=2), "not fixed beside it"),
-        (monotone(1), "no range"),
-    ],
-)
-def test_a_test_that_is_none_is_refused(test: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=r"here\.yaml, claim 1.*'one'") as caught:
-        parse_claims(claims_file(test), "here.yaml")
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("- [", "not YAML"),
-        ("just words", "keys paper, claims"),
-        ("paper: P\nclaims: {}", "must be a list"),
-        ("paper: P\nclaims: [{id: x}]", "lacks text, source, status, suite, test"),
-        (claims_file(less("a", "b"), status="rumoured"), "there are published and claimed"),
-        (claims_file(less("a", "b"), colour="red"), "unknown keys colour"),
-        ("!!python/object/apply:os.getcwd []", "not YAML"),
-    ],
-)
-def test_a_file_that_is_none_is_refused(text: str, words: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_claims(text, "here.yaml")
-    assert "here.yaml" in str(caught.value) and words in str(caught.value)
-
-
-def test_unknown_suites_and_metrics_are_answered_with_near_ones() -> None:
-    with pytest.raises(UnknownName, match=r"no suite named 'stream_prefixes'.*stream_prefix"):
-        parse_claims(claims_file(less("a", "b"), suite="stream_prefixes"), "here.yaml")
-    with pytest.raises(UnknownName, match=r"no metric named 'mcd'.*mcd_db.*here\.yaml"):
-        parse_claims(claims_file(less("a", "b", "mcd")), "here.yaml")
-
-
-def test_one_id_is_one_claim() -> None:
-    data = json.loads(claims_file(less("a", "b")))
-    with pytest.raises(ConfigError, match="one id"):
-        parse_claims(json.dumps(data | {"claims": data["claims"] * 2}), "here.yaml")
-
-
 # ---- the papers' own -----------------------------------------------------------------------------------------------------------
 
 
@@ -485,19 +330,6 @@ def test_the_papers_claims_are_measured_by_their_suites() -> None:
             assert set(claim.systems) <= {*info.systems, *info.calibration, *variants(), *ELSEWHERE}, claim.id
 
 
-def pilot() -> Story:
-    """A pilot's MCD of the first b streams, with the orderings that the paper's figure shows and one that it does not."""
-    story = Story([f"s{n % 6}" for n in range(30)])
-    curves = {
-        "socodec120_pq": (11.76, 8.17, 5.60, 4.67),
-        "socodec120_rq": (4.79, 4.44, 4.39, 4.38),
-        "socodec120": (5.09, 4.94, 4.88, 4.88),
-    }
-    for system, means in curves.items():
-        sweep(*means, system=system, story=story)
-    return story
-
-
 def test_figure_4_of_a_small_pilot(tmp_path: Path) -> None:
     verdicts = {v.claim.id: v for v in tables.summarise(pilot().run(tmp_path), QUICK).verdicts}
     assert verdicts["socodec_pq_unordered"].outcome is Outcome.REPRODUCED
@@ -507,76 +339,3 @@ def test_figure_4_of_a_small_pilot(tmp_path: Path) -> None:
     alike = verdicts["socodec_opq_rq_alike"]
     assert alike.reason.startswith("contradicted") and alike.deciding.value == pytest.approx(0.5)
     assert {"small models, own data", "one training seed"} < set(alike.notes) and "FunASR" in alike.notes[-1]
-
-
-# ---- how it is printed ---------------------------------------------------------------------------------------------------------
-
-
-def printed(summary: Any, encoding: str, width: int = 100) -> str:
-    from rich.console import Console
-
-    from reports import terminal
-
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    terminal.print_summary(summary, Console(file=stream, width=width, color_system=None))
-    stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
-
-
-def test_every_format_shows_the_claims(tmp_path: Path) -> None:
-    run = pilot().run(tmp_path)
-    files = write_report(run, tmp_path, statistics=QUICK)
-    summary = files.summary
-    verdict = next(v for v in summary.verdicts if v.claim.id == "socodec_opq_below_rq_mcd")
-    shown = " ".join(printed(summary, "utf-8").split())
-    tex = latex.render(summary).replace(r"\_", "_").replace(r"\textless{}", "<").translate(str.maketrans("", "", "{}"))
-    texts = (shown, tex, markdown.render(summary).replace("\\", ""), "".join(page.render(run, summary)).replace("&lt;", "<"))
-    for text in texts:
-        assert "Claims of the papers" in text and verdict.claim.text in text and "Figure 4, published" in text
-        assert "not reproduced" in text and "reproduced" in text and "not run" in text and "small models, own data" in text
-        for part in (verdict.deciding.words, "+0.300", verdict.deciding.figure, "n 30/30", "contradicted: the interval lies on the other"):
-            assert part in text, part
-    lines = printed(summary, "ascii").splitlines()
-    assert max(map(len, lines)) <= 100
-    assert files.claims is not None
-    rows = list(csv.DictReader(files.claims.open(encoding="utf-8")))
-    assert {r["claim"] for r in rows} == {v.claim.id for v in summary.verdicts}
-    mine = [r for r in rows if r["claim"] == verdict.claim.id]
-    assert [float(r["value"]) for r in mine] == [f.value for f in verdict.findings]
-    assert {r["outcome"] for r in mine} == {"not reproduced"} and mine[0]["n"] == "30" and mine[0]["seeds"] == "1/1"
-
-
-def test_hostile_names_stay_text(judge: Any, tmp_path: Path) -> None:
-    nasty = "a|b</script><b>`[x](y)"
-    story = pair(-0.3, 0.1)
-    story.rows = [r | {"system": {"a": nasty}.get(r["system"], r["system"])} for r in story.rows]
-    story.systems[nasty] = story.systems.pop("a")
-    verdict = judge(less(nasty, "b"), story)
-    assert verdict.outcome is Outcome.REPRODUCED
-    summary = tables.summarise(story.run(tmp_path), QUICK)
-    assert "<b>`" not in "".join(page.render(story.run(tmp_path), summary)) and "<b>" not in markdown.render(summary).replace("\\<", "")
-
-
-def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
-    story = pair(-0.3, 0.1)
-    run = story.run(tmp_path, suite="codec")
-    files = write_report(run, tmp_path, statistics=QUICK)
-    assert files.summary.verdicts == () and files.claims is None and not (tmp_path / "report_claims.csv").exists()
-    for text in (markdown.render(files.summary), files.html.read_text(encoding="utf-8"), printed(files.summary, "utf-8")):
-        assert "Claims of the papers" not in text
-    assert tidy.render_claims(files.summary).count("\n") == 1
-
-
-def test_figures_are_signed() -> None:
-    def figure(**fields: Any) -> str:
-        return Finding("a < b", "m", Outcome.REPRODUCED, **fields).figure
-
-    assert figure(value=-0.3104, low=-0.42, high=0.02, unit="dB") == "-0.310 dB [-0.420, +0.0200]"
-    assert figure(value=0.0) == "0" and figure() == "–"
-
-
-def test_data_are_what_the_mapping_says() -> None:
-    kinds: Mapping[str, int] = {"less": 1, "greater": 1, "alike": 1}
-    for kind, count in kinds.items():
-        (claim,) = parse_claims(claims_file({kind: less("a", "b", margin=0.5)["less"]}, protocol="by  ear"), "here.yaml")
-        assert len(claim.test) == count and claim.systems == ("a", "b") and claim.metrics == ("mcd_db",) and claim.protocol == "by ear"
