@@ -9,7 +9,7 @@ ELSEWHERE = (
     ("F09", "formats, rates, channels, sample types", "the same samples within the format's precision",
      "tests/unit/test_data_audio.py::test_every_format_keeps_rate_channels_and_samples"),
     ("F10", "delay of the codec, declared or not", "aligned SI-SDR, with the lag told",
-     "tests/unit/test_metrics_signal.py::test_any_delay_within_the_range_is_found"),
+     "tests/unit/test_metrics_waveform.py::test_any_delay_within_the_range_is_found"),
     ("F11", "600 s to PESQ", "cut into pieces, never a segmentation fault",
      "tests/unit/test_metrics_perceptual.py::test_long_recordings_are_cut_for_pesq"),
     ("F12", "external worker killed, hanging, talking rubbish", "costs its item only; the worker comes back",

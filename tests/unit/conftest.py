@@ -1,4 +1,4 @@
-"""What several test files share: runs made of arrays, verdicts on claims, and no network."""
+"""What several test files share: runs made of arrays, verdicts on claims, speech-like audio, and no network."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
         return verdict
 
     return judged
+
+
+@pytest.fixture(scope="module")
+def clean() -> npt.NDArray[np.float32]:
+    """Speech-like audio for the tests of signal metrics."""
+    from tests.stubs.signal_pairs import speech
+
+    return speech()
 
 
 @pytest.fixture
