@@ -5,7 +5,7 @@ Shape letters: B batch, S sequence, W width, H heads, D numbers a head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class Rotation:
 
     @classmethod
     def at(cls, positions: Tensor, head_dim: int, dtype: torch.dtype, base: float = 10000.0) -> Rotation:
-        """Of int64 positions ``[B, S]``; angles are computed in float32 whatever ``dtype`` is: bfloat16 cannot count beyond 256."""
+        """Of positions ``[B, S]``, whole or not; angles are computed in float32 whatever ``dtype`` is: bfloat16 cannot count beyond 256."""
         half = torch.arange(head_dim // 2, device=positions.device, dtype=torch.float32)
         angles = positions[:, None, :, None].float() * base ** (-2.0 * half / head_dim)
         return cls(angles.cos().to(dtype), angles.sin().to(dtype))
@@ -54,6 +54,23 @@ class LayerMemory:
     window: Window
 
 
+@dataclass(eq=False)
+class Watched:
+    """What one layer's attention asked and was offered, for whoever wants to look; filled in by the layer.
+
+    Args:
+        layer: number of the block.
+        heads: the first so many.
+        queries: ``[B, heads, S, D]``, turned.
+        keys: the same.
+    """
+
+    layer: int
+    heads: int
+    queries: Tensor = field(default_factory=lambda: torch.empty(0))
+    keys: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
 class CausalAttention(nn.Module):
     """Multi-head self-attention in which a position sees itself and what came before.
 
@@ -61,23 +78,26 @@ class CausalAttention(nn.Module):
         width: W.
         heads: H, a divisor of W.
         bias: of the projections.
-        dropout: of the attention weights, in training.
     """
 
-    def __init__(self, width: int, heads: int, bias: bool, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, bias: bool) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"{heads} heads do not divide a width of {width}")
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.enter = nn.Linear(width, 3 * width, bias=bias)
         self.leave = nn.Linear(width, width, bias=bias)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, memory: LayerMemory | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: Rotation | None = None, memory: LayerMemory | None = None, watched: Watched | None = None
+    ) -> Tensor:
         """``[B, S, W]`` to the same; with a memory, x stands in the window's columns and sees what is remembered too."""
         batch, length, width = x.shape
         query, key, value = self.enter(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if rotation is not None:
             query, key = rotation.turn(query), rotation.turn(key)
+        if watched is not None:
+            watched.queries, watched.keys = query[:, : watched.heads], key[:, : watched.heads]
         mask = None
         if memory is not None:
             window = memory.window
@@ -89,7 +109,6 @@ class CausalAttention(nn.Module):
             key,
             value,
             attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
             is_causal=mask is None and length > 1,
         )
         out: Tensor = self.leave(seen.transpose(1, 2).reshape(batch, length, width))

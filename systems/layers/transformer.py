@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.layers.attention import CausalAttention, LayerMemory, Rotation
+from systems.layers.attention import CausalAttention, LayerMemory, Rotation, Watched
 from systems.layers.cache import KvCache, Window, allocate
 
 BlockKind = Literal["gpt2", "llama"]
@@ -28,7 +28,7 @@ class TransformerConfig:
         width: W.
         heads: of attention.
         hidden: width inside the feed-forward networks.
-        dropout: of attention weights and of both branches.
+        dropout: of both branches; none of the attention weights, which would forbid the fused kernels that never write them down.
     """
 
     kind: BlockKind = "gpt2"
@@ -93,14 +93,14 @@ class Block(nn.Module):
         super().__init__()
         gpt2 = config.kind == "gpt2"
         self.attention_norm = _norm(config)
-        self.attention = CausalAttention(config.width, config.heads, gpt2, config.dropout)
+        self.attention = CausalAttention(config.width, config.heads, gpt2)
         self.feed_forward_norm = _norm(config)
         self.feed_forward: nn.Module = FeedForward(config) if gpt2 else GatedFeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory | None, watched: Watched | None) -> Tensor:
         """``[B, S, W]`` to the same; see `CausalAttention.forward`."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, memory))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, memory, watched))
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return out
 
@@ -125,14 +125,17 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, positions: Tensor, cache: KvCache | None = None, window: Window | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, positions: Tensor, cache: KvCache | None = None, window: Window | None = None, watched: Watched | None = None
+    ) -> Tensor:
         """Hidden states ``[B, S, W]``, normed.
 
         Args:
             x: ``[B, S, W]``.
-            positions: int64 ``[B, S]``, for rotary kinds; the others do not look at them.
+            positions: ``[B, S]``, for rotary kinds; the others do not look at them.
             cache: from `new_cache`, written in place; without one, a position sees those of x only.
             window: goes with the cache.
+            watched: filled in by its layer.
         """
         config = self.config
         rotation = Rotation.at(positions, config.width // config.heads, x.dtype) if config.kind == "llama" else None
@@ -141,7 +144,7 @@ class Transformer(nn.Module):
             if cache is not None:
                 assert window is not None
                 memory = LayerMemory(cache.keys[number], cache.values[number], window)
-            x = block(x, rotation, memory)
+            x = block(x, rotation, memory, watched if watched is not None and watched.layer == number else None)
         out: Tensor = self.norm(x)
         return out
 

@@ -15,12 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from systems.layers.attention import Watched
 from systems.layers.cache import KvCache, Window, aligned_mask
 from systems.layers.transformer import Transformer
 from systems.lm.config import LmConfig
+from systems.lm.guidance import strayed
 from systems.lm.objective import LmLoss
 from systems.lm.patterns import lay
 from systems.lm.tokens import Choose, PairedTokens, WholeTokens
+
+_GUIDED_HEADS = 2
+_WAVE = 0.05  # about the size of what a frame's codes add up to at the start
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,7 @@ class LmBatch:
         codes: int64 ``[B, K, T]``.
         frames: int64 ``[B]``, valid frames.
         voice: ``[B, voice_dim]``, utterance embeddings; None for models that take none.
+        spoken: ``[B, T, N]``, the text tokens that each frame speaks, in training with guidance; see `systems.lm.guidance`.
     """
 
     text: Tensor
@@ -40,6 +46,7 @@ class LmBatch:
     codes: Tensor
     frames: Tensor
     voice: Tensor | None = None
+    spoken: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +106,8 @@ class LanguageModel(nn.Module):
             tables += [self.text_positions, self.speech_positions]
         for table in tables:
             nn.init.normal_(table.weight, std=0.02)
+        if self.positioned and config.pace:
+            self._start_together()
         self.dropout = nn.Dropout(config.backbone.dropout)
         self.transformer = Transformer(config.backbone)
 
@@ -117,8 +126,8 @@ class LanguageModel(nn.Module):
         laid = lay(pattern, batch.codes, batch.frames, config.codebook_size)
         return Prefix(batch, known.to(batch.frames.device) + 1, laid.tokens[:, :, : int(known.max())])
 
-    def hidden(self, batch: LmBatch, tokens: Tensor) -> Tensor:
-        """States ``[B, S, W]`` that predict the steps of ``tokens [B, K, S]``, teacher-forced."""
+    def hidden(self, batch: LmBatch, tokens: Tensor, watched: Watched | None = None) -> Tensor:
+        """States ``[B, S, W]`` that predict the steps of ``tokens [B, K, S]``, teacher-forced; ``watched`` is filled in."""
         inputs = tokens.shape[2]
         pieces = self._pieces(batch, tokens[:, :, : inputs - 1])
         lead, text = self._lead, batch.text.shape[1]
@@ -127,8 +136,17 @@ class LanguageModel(nn.Module):
         gap = text - batch.text_lengths
         # Without a gap between text and speech a plain causal mask will do: what is padded lies behind, where nobody looks back from.
         source = torch.where(index < speech_from[:, None], index, index + gap[:, None]).clamp(max=pieces.shape[1] - 1)
-        states = self.transformer(self.dropout(_taken(pieces, source)), index)
+        places = self._places(index, speech_from[:, None])
+        states = self.transformer(self.dropout(_taken(pieces, source)), places, watched=watched)
         return _taken(states, speech_from[:, None] + torch.arange(inputs, device=tokens.device))
+
+    def guided(self, batch: LmBatch, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`hidden`, and how far the guided heads stray from the text that is spoken; None where the batch does not tell."""
+        if batch.spoken is None:
+            return self.hidden(batch, tokens), None
+        watched = Watched(self.config.backbone.layers // 3, _GUIDED_HEADS)
+        hidden = self.hidden(batch, tokens, watched)
+        return hidden, strayed(watched, self._lead, batch.text_lengths, batch.frames, batch.spoken)
 
     def prefill(self, prefix: Prefix, capacity: int) -> Prefilled:
         """Reads text, voice and prompts.
@@ -155,11 +173,12 @@ class LanguageModel(nn.Module):
         columns = torch.arange(total, device=lengths.device)
         index = columns - padding[:, None]
         gap = batch.text.shape[1] - batch.text_lengths
-        in_speech = index >= (self._lead + batch.text_lengths)[:, None]
-        source = torch.where(in_speech, index + gap[:, None], index).clamp(0, pieces.shape[1] - 1)
+        speech_from = (self._lead + batch.text_lengths)[:, None]
+        source = torch.where(index >= speech_from, index + gap[:, None], index).clamp(0, pieces.shape[1] - 1)
         padded = bool(padding.any())
         mask = aligned_mask(padding, columns, total) if padded else None
-        states = self.transformer(_taken(pieces, source), index.clamp(min=0), cache, Window(columns, total, mask))
+        places = self._places(index.clamp(min=0), speech_from)
+        states = self.transformer(_taken(pieces, source), places, cache, Window(columns, total, mask))
         return Prefilled(cache, padding, total - prefix.inputs, states[:, -1], total, padded)
 
     def step(self, state: Prefilled, tokens: Tensor, column: Tensor, seen: int | None = None) -> Tensor:
@@ -181,7 +200,8 @@ class LanguageModel(nn.Module):
             window = Window(column, state.cache.capacity, mask)
         else:
             window = Window(column, seen, aligned_mask(state.padding, column, seen) if state.padded else None)
-        hidden: Tensor = self.transformer(x, (column - state.padding)[:, None], state.cache, window)
+        places = self._places(column - state.padding, state.speech_from - state.padding)
+        hidden: Tensor = self.transformer(x, places[:, None], state.cache, window)
         return hidden[:, 0]
 
     def check(self, text: int, steps: int) -> None:
@@ -195,6 +215,24 @@ class LanguageModel(nn.Module):
             raise ValueError(f"the text has {text} tokens, this model was made for {config.max_text}; split it")
         if self.positioned and steps > config.max_steps:
             raise ValueError(f"prompt and speech take {steps} steps, this model was made for {config.max_steps}; ask for fewer frames")
+
+    def _places(self, index: Tensor, speech_from: Tensor) -> Tensor:
+        """Rotary positions of inputs: number ``index`` of its sequence each, or speech beside the text (`LmConfig.pace`).
+
+        Args:
+            index: int64 ``[B, P]`` or ``[B]``.
+            speech_from: number of the BOS of each sequence, broadcastable to it.
+        """
+        pace = self.config.pace
+        return torch.where(index < speech_from, index, self._lead + pace * (index - speech_from)) if pace else index
+
+    def _start_together(self) -> None:
+        """Begins the learned positions as waves on a common axis of time, see `LmConfig.pace`."""
+        waves = torch.pow(10000.0, -torch.arange(self.config.backbone.width // 2) / (self.config.backbone.width // 2))
+        with torch.no_grad():
+            for table, step in ((self.text_positions, 1.0), (self.speech_positions, self.config.pace)):
+                angles = step * torch.arange(table.num_embeddings)[:, None] * waves
+                table.weight.copy_(_WAVE * torch.cat([angles.sin(), angles.cos()], dim=1)[:, : table.embedding_dim])
 
     @property
     def _lead(self) -> int:

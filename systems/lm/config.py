@@ -31,6 +31,9 @@ class LmConfig:
         pattern: of the codebooks; parallel for the hierarchical model, which says a whole frame per step anyway.
         table_dim: of an entry of the code tables, with a linear map between it and the backbone's width; the output uses the same tables.
             0 for the paper's form: tables as wide as the backbone, and heads of their own.
+        pace: text tokens that are spoken in a step, about. Rotary positions of text and speech then both count text tokens, from 0, so that
+            what is being said lies at a small distance; learned ones begin as waves on that common axis. 0 for the papers' form: speech
+            goes on counting where the text ended, and learned positions begin at random.
         max_text: text positions (kinds with learned positions).
         max_steps: speech positions (kinds with learned positions).
     """
@@ -44,6 +47,7 @@ class LmConfig:
     depth: TransformerConfig | None = None
     pattern: Pattern = field(default_factory=lambda: delayed(1))
     table_dim: int = 0
+    pace: float = 0.0
     max_text: int = 512
     max_steps: int = 1024
 
@@ -103,12 +107,14 @@ class LmInputs:
         parts: see `LmConfig`; a small model takes pairs apart, a paper-size one joins them.
         text_size: text tokens.
         voice_dim: of the codec's utterance embedding, 0 without one.
+        frame_hz: frames a second.
     """
 
     num_codebooks: int
     parts: tuple[int, ...]
     text_size: int
     voice_dim: int = 0
+    frame_hz: float = 25.0
 
 
 def lm_config(kind: LmKind, size: str, inputs: LmInputs, pattern: Pattern | None = None) -> LmConfig:
@@ -133,11 +139,13 @@ def lm_config(kind: LmKind, size: str, inputs: LmInputs, pattern: Pattern | None
     plain = LmConfig("multi_stream", inputs.num_codebooks, parts, inputs.text_size, inputs.voice_dim, pattern=pattern)
     if size == "small":
         plain = replace(plain, backbone=_SMALL_BACKBONES[kind], table_dim=64 if len(parts) == 1 else 0, max_steps=640)
+        plain = replace(plain, pace=_SYMBOLS_A_SECOND / inputs.frame_hz)
     elif kind != "multi_stream":
         plain = replace(plain, backbone=_PAPER_BACKBONES[kind])
     return replace(plain, kind=kind, depth=(_PAPER_DEPTH if size == "paper" else _SMALL_DEPTH) if kind == "hierarchical" else None)
 
 
+_SYMBOLS_A_SECOND = 15.0  # of the small size's text; synthetic English has 15, human readers 8 to 9
 _PAPER_BACKBONES: dict[str, TransformerConfig] = {
     "multihead": TransformerConfig("llama", 12, 768, 12, 2176),
     "hierarchical": TransformerConfig("llama", 12, 1024, 16, 2816),

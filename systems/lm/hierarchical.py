@@ -78,11 +78,11 @@ class HierarchicalLm(LanguageModel):
         """``first_weight`` of codebook 0's mean cross-entropy (its EOS included), the rest of the other codebooks' mean."""
         config = self.config
         laid = lay(config.pattern, batch.codes, batch.frames, config.codebook_size)
-        hidden = self.hidden(batch, laid.tokens)
+        hidden, away = self.guided(batch, laid.tokens)
         entropy = token_entropy(self.tokens.heads(hidden), laid.tokens[:, :1].transpose(1, 2))
         first = codebook_means(entropy.transpose(1, 2), laid.counted[:, :1])
         if config.num_codebooks == 1:
-            return LmLoss(first[0], first.detach())
+            return LmLoss(first[0], first.detach(), away)
         # Whole frames only: the end has no other codebooks.
         whole = (laid.counted[:, 0] & (laid.tokens[:, 0] < config.codebook_size)).nonzero()
         if self.depth_fraction < 1.0:
@@ -94,7 +94,7 @@ class HierarchicalLm(LanguageModel):
         others = token_entropy(self.frame_logits(hidden[items, steps], frames), frames[:, 1:])
         rest = others.mean(dim=0) if whole.shape[0] else others.sum(dim=0)
         total = self.first_weight * first[0] + (1.0 - self.first_weight) * rest.mean()
-        return LmLoss(total, torch.cat([first, rest]).detach())
+        return LmLoss(total, torch.cat([first, rest]).detach(), away)
 
     def _entered(self, tokens: Tensor, codebook: int) -> Tensor:
         """``[B, D]``: what the decoder reads of ``tokens [B]`` of a codebook."""

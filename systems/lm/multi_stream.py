@@ -32,11 +32,12 @@ class MultiStreamLm(LanguageModel):
     def loss(self, batch: LmBatch, generator: torch.Generator | None = None) -> LmLoss:
         """Mean of the streams' mean cross-entropies, over codes and each stream's first EOS."""
         laid = lay(self.config.pattern, batch.codes, batch.frames, self.config.codebook_size)
-        logits = self.tokens.logits(self.hidden(batch, laid.tokens), laid.tokens)
+        hidden, away = self.guided(batch, laid.tokens)
+        logits = self.tokens.logits(hidden, laid.tokens)
         targets = self.tokens.targets(laid.tokens)
         entropy = token_entropy(logits[0], targets[0].transpose(1, 2))
         if len(targets) > 1:  # an EOS has no second half
             code = (laid.tokens < self.config.codebook_size).transpose(1, 2)
             entropy = entropy + code * token_entropy(logits[1], (targets[1] * code.transpose(1, 2)).transpose(1, 2))
         means = codebook_means(entropy.transpose(1, 2), laid.counted)
-        return LmLoss(means.mean(), means.detach())
+        return LmLoss(means.mean(), means.detach(), away)

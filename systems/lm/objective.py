@@ -19,17 +19,19 @@ class LmLoss:
     Args:
         total: scalar, what is minimised.
         codebooks: ``[K]``, nats per token of each codebook.
+        strayed: scalar, see `systems.lm.guidance`; not in the total, and None where the batch does not guide.
     """
 
     total: Tensor
     codebooks: Tensor
+    strayed: Tensor | None = None
 
 
 def token_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Nats ``[..., K]`` that tokens ``targets [..., K]`` cost under ``logits [..., K, V]``; computed in float32."""
     # Codebook by codebook: the logits are by far the largest tensor of a training step, and whichever way they lie, no more than one
     # codebook's part of them is copied at a time.
-    pairs = zip(logits.unbind(dim=-2), targets.unbind(dim=-1), strict=True)
+    pairs = zip(logits.movedim(-2, 0).unbind(), targets.movedim(-1, 0).unbind(), strict=True)
     return torch.stack([_costs(scores, wanted) for scores, wanted in pairs], dim=-1)
 
 

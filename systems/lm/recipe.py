@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
 from systems.lm.checkpoint import FAMILIES, exported
 from systems.lm.codes import CodecChoice, code_source, unpacked
@@ -37,22 +39,26 @@ class LmTraining:
             recordings come without a text.
         depth_fraction: of the frames that the hierarchical model's decoder is trained on.
         first_weight: of codebook 0 in the hierarchical model's loss.
+        guide_weight: of guided attention in the loss, see `systems.lm.guidance`; 0 for none.
         learning_rate: at the peak.
         weight_decay: of AdamW.
     """
 
-    batch_size: int = 16
+    batch_size: int = 8
     utterance_s: float = 12.0
     transcribed_only: bool = True
     languages: tuple[str, ...] = ("en", "zh")
     text_dropout: float = 0.1
-    depth_fraction: float = 0.25
+    depth_fraction: float = 0.125
     first_weight: float = 0.5
+    guide_weight: float = 0.3
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
 
 
-PAPER_TRAINING = LmTraining(batch_size=64, utterance_s=20.0, languages=(), text_dropout=0.0, depth_fraction=1 / 16, learning_rate=3e-4)
+PAPER_TRAINING = LmTraining(
+    batch_size=64, utterance_s=20.0, languages=(), text_dropout=0.0, depth_fraction=1 / 16, guide_weight=0.0, learning_rate=3e-4
+)
 
 
 class LmRecipe:
@@ -106,12 +112,15 @@ class LmRecipe:
         choice = CodecChoice(num_codebooks, frame_rate, frame_ms, quantizer, source, semantic, codec_checkpoint, ssl)
         self.source = code_source("socodec" if kind == "multi_stream" else "qdac", size, choice)
         self.sample_rate = self.source.sample_rate
-        inputs = LmInputs(self.source.num_codebooks, self.source.parts, self.front_end.vocabulary_size, self.source.voice_dim)
+        codec = self.source
+        frame_hz = codec.sample_rate / codec.hop
+        inputs = LmInputs(codec.num_codebooks, codec.parts, self.front_end.vocabulary_size, codec.voice_dim, frame_hz)
         self.config = config or lm_config(kind, size, inputs, PARALLEL if kind == "hierarchical" else Pattern("delay", delay))
         _check(self.config, inputs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = build_lm(self.config)
+            self.aligner = Aligner(self.front_end.vocabulary_size) if self.training.guide_weight else None
         if isinstance(self.model, HierarchicalLm):
             self.model.depth_fraction, self.model.first_weight = self.training.depth_fraction, self.training.first_weight
         entries = self.source.entries()
@@ -119,12 +128,12 @@ class LmRecipe:
             self.model.tokens.tables.start_from(entries)
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The language model; the codec is frozen and comes from its own file."""
-        return {"model": self.model}
+        """The language model, and what aligns its training data; the codec is frozen and comes from its own file."""
+        return {"model": self.model} | ({} if self.aligner is None else {"aligner": self.aligner})
 
     def parameters(self, player: str) -> list[nn.Parameter]:
         """All of them."""
-        return list(self.model.parameters())
+        return [parameter for module in self.modules().values() for parameter in module.parameters()]
 
     def optimiser(self, player: str) -> OptimiserSpec:
         """A cosine over the run."""
@@ -142,13 +151,15 @@ class LmRecipe:
         choices = self.training
         identity = f"codes of {self.source.num_codebooks} codebooks of {self.source.digest}"
         codes = Derived("codes", self.source.hop, self.source.frames, padded=False, identity=identity)
+        rate = self.source.sample_rate
+        sound = Derived("sound", rate // RATE_HZ, partial(sound_frames, sample_rate=rate), padded=False, identity=f"sound at {rate} Hz")
         spec = BatchSpec(
             choices.batch_size,
             choices.utterance_s,
             whole=True,
             with_text=choices.transcribed_only,
             languages=choices.languages,
-            derived=(codes,),
+            derived=(codes,) if self.aligner is None else (codes, sound),
         )
         return {"utterances": spec}
 
@@ -157,9 +168,15 @@ class LmRecipe:
         found = batch["utterances"]
         withheld = torch.rand(len(found.texts), generator=generator) < self.training.text_dropout
         texts = ["" if hide else text for text, hide in zip(found.texts, withheld.tolist(), strict=True)]
-        loss = self.model.loss(self._batch(found.derived["codes"], found.lengths, texts, found.languages), generator)
-        parts = {"entropy": loss.codebooks.mean(), "first": loss.codebooks[0], "last": loss.codebooks[-1]}
-        return Losses(loss.total, parts)
+        lm_batch = self._batch(found.derived["codes"], found.lengths, texts, found.languages)
+        if self.aligner is None or not lm_batch.text.shape[1]:
+            loss = self.model.loss(lm_batch, generator)
+            return Losses(loss.total, _parts(loss))
+        reading, spoken = self._aligned(self.aligner, found, lm_batch)
+        loss = self.model.loss(replace(lm_batch, spoken=spoken), generator)
+        assert loss.strayed is not None
+        total = loss.total + reading + self.training.guide_weight * loss.strayed
+        return Losses(total, {**_parts(loss), "reading": reading.detach(), "strayed": loss.strayed.detach()})
 
     def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
         """Cross-entropy of whole utterances without their text, in nats per token: of all codebooks, and of the first."""
@@ -187,6 +204,16 @@ class LmRecipe:
         }
         return exported(self.model, torch.float16 if self.size == "small" else torch.float32), metadata
 
+    def _aligned(self, aligner: Aligner, found: Batch, batch: LmBatch) -> tuple[Tensor, Tensor]:
+        """The cost of reading these utterances, and which tokens their frames speak."""
+        sound, hop = found.derived["sound"], self.source.sample_rate // RATE_HZ
+        frames = found.lengths // hop
+        with torch.autocast(sound.device.type, enabled=False):
+            scores = aligner(sound, frames, batch.text, batch.text_lengths)
+            reading = reading_cost(scores, frames, batch.text_lengths)
+        path = best_reading(scores.detach(), frames, batch.text_lengths)
+        return reading, spoken_tokens(path, self.source.hop / self.source.sample_rate, batch.frames, batch.text.shape[1])
+
     def _batch(self, frames: Tensor, lengths: Tensor, texts: Sequence[str], languages: Sequence[str]) -> LmBatch:
         """Of derived ``frames [B, T, D]`` and int64 ``lengths [B]`` in samples."""
         device = frames.device
@@ -203,6 +230,10 @@ class LmRecipe:
             return list(self.front_end.encode(text, language).ids)
         except (ValueError, RuntimeError) as error:
             raise BadRecordings(f"a text of the training data cannot be read: {text!r} ({language or 'no language'}): {error}") from error
+
+
+def _parts(loss: LmLoss) -> dict[str, Tensor]:
+    return {"entropy": loss.codebooks.mean(), "first": loss.codebooks[0], "last": loss.codebooks[-1]}
 
 
 def _check(config: LmConfig, inputs: LmInputs) -> None:

@@ -115,7 +115,7 @@ def random_model(wanted: Wanted, codec: SpeakingCodec, config: LmConfig | None, 
 
 
 def _inputs(codec: SpeakingCodec, text_size: int) -> LmInputs:
-    return LmInputs(codec.spec.num_codebooks, codec.parts, text_size, codec.voice_dim)
+    return LmInputs(codec.spec.num_codebooks, codec.parts, text_size, codec.voice_dim, codec.spec.frame_rate_hz)
 
 
 def _check(config: LmConfig, inputs: LmInputs, source: str) -> None:

@@ -27,7 +27,8 @@ class Story:
     Args:
         speakers: of the items, as many as there are items; "" for none.
         systems: what the manifest says of each, trained and small unless told.
-        complete: the run went to its end.
+        rows: of the frame, see `add`.
+        absent: metrics that could not be had, with the reason.
     """
 
     speakers: Sequence[str]

@@ -24,6 +24,9 @@ CONFIGS = {
     "multihead": LmConfig("multihead", 4, (11,), 9, 0, LLAMA, pattern=delayed(3), table_dim=6),
     "multihead, parallel": LmConfig("multihead", 3, (11,), 9, 0, LLAMA, pattern=PARALLEL),
     "hierarchical": LmConfig("hierarchical", 3, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL, table_dim=6),
+    "multi_stream, paced": LmConfig("multi_stream", 3, (11,), 9, 5, GPT2, pattern=delayed(1), pace=1.8, max_text=8, max_steps=80),
+    "multihead, paced": LmConfig("multihead", 3, (11,), 9, 0, LLAMA, pattern=delayed(1), pace=0.6),
+    "hierarchical, paced": LmConfig("hierarchical", 3, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL, pace=0.6),
     "hierarchical, one codebook": LmConfig("hierarchical", 1, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL),
 }
 every_model = pytest.mark.parametrize("name", CONFIGS)

@@ -25,6 +25,9 @@ CONFIGS = {
     "multihead, parallel": LmConfig("multihead", 1, (11,), 9, 0, LLAMA, pattern=PARALLEL),
     "hierarchical": LmConfig("hierarchical", 3, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL),
     "hierarchical, tied": LmConfig("hierarchical", 4, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL, table_dim=6),
+    "multi_stream, paced": LmConfig("multi_stream", 3, (11,), 9, 5, GPT2, pattern=delayed(1), pace=1.8, max_text=8, max_steps=40),
+    "multihead, paced": LmConfig("multihead", 3, (11,), 9, 0, LLAMA, pattern=delayed(1), pace=0.6),
+    "hierarchical, paced": LmConfig("hierarchical", 3, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL, pace=0.6),
     "hierarchical, one codebook": LmConfig("hierarchical", 1, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL),
 }
 every_model = pytest.mark.parametrize("name", CONFIGS)
@@ -260,3 +263,17 @@ def test_texts_longer_than_the_positions_are_refused():
     model = _model("multi_stream")
     with pytest.raises(ValueError, match="made for 8"):
         model.loss(_item(model.config, 9, 3, seed=0))
+
+
+def test_a_pace_lays_speech_beside_its_text():
+    """What is spoken at a step stands near its token, in rotary positions and in the waves that learned ones begin as."""
+    paced = CONFIGS["multihead, paced"]
+    item, seen = _item(paced, 6, 10, seed=2), []
+    model = build_lm(paced).eval()
+    model.transformer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[1]))
+    model.hidden(item, lay(paced.pattern, item.codes, item.frames, 11).tokens)
+    assert torch.allclose(seen[0][0, :9], torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.6, 1.2]))
+    torch.manual_seed(0)
+    learned = build_lm(replace(CONFIGS["multi_stream, paced"], backbone=replace(GPT2, width=64, heads=2)))
+    alike = learned.speech_positions.weight @ learned.text_positions.weight.T  # [steps, text]
+    assert alike[:5].argmax(dim=1).tolist() == [0, 2, 4, 5, 7]  # 1.8 tokens a step

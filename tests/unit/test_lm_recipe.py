@@ -42,7 +42,8 @@ QDAC = QdacConfig(
 )  # fmt: skip
 GPT2, LLAMA = TransformerConfig("gpt2", 2, 32, 2, 64), TransformerConfig("llama", 2, 32, 2, 64)
 TEXT = len(SYMBOLS)
-CHOICES = LmTraining(batch_size=4, utterance_s=4.0, text_dropout=0.0, depth_fraction=0.5, learning_rate=5e-3)
+GUIDED = LmTraining(batch_size=4, utterance_s=4.0, text_dropout=0.0, depth_fraction=0.5, learning_rate=5e-3)
+CHOICES = replace(GUIDED, guide_weight=0.0)
 
 
 def _write(recipe, path):
@@ -73,8 +74,8 @@ def _config(kind, **changes):
     return LmConfig(kind, BOOKS, (SIZE,), TEXT, 0, LLAMA, depth, pattern, table_dim=8, **changes)
 
 
-def _recipe(kind, qdac, **changes):
-    return LmRecipe(kind, num_codebooks=BOOKS, codec_checkpoint=qdac, config=_config(kind), training=CHOICES, **changes)
+def _recipe(kind, qdac, training=CHOICES):
+    return LmRecipe(kind, num_codebooks=BOOKS, codec_checkpoint=qdac, config=_config(kind), training=training)
 
 
 def _corpus(tmp_path, seconds, texts):
@@ -90,13 +91,14 @@ def _derived(recipe, corpus, number=0):
     stream = Stream(corpus, "utterances", spec, seed=0)
     frames = DerivedFrames(corpus, spec.derived, round(spec.crop_s * 16000), torch.device("cpu"))
     host = stream.draw(number)
-    return host, frames.of(host)["codes"]
+    return host, frames.of(host)
 
 
 def test_codes_are_those_that_the_codec_gives(tmp_path, qdac):
     recipe = _recipe("multihead", qdac)
     corpus = _corpus(tmp_path, (1.0, 1.31, 0.77, 2.0), ("one", "two", "three", "four"))
-    host, frames = _derived(recipe, corpus)
+    host, derived = _derived(recipe, corpus)
+    frames = derived["codes"]
     codec = QdacCodec(num_codebooks=BOOKS, frame_rate=25, checkpoint=qdac, semantic=False)
     assert sorted(host.indices.tolist()) == [0, 1, 2, 3]
     for row, index in enumerate(host.indices.tolist()):
@@ -110,11 +112,11 @@ def test_codes_are_those_that_the_codec_gives(tmp_path, qdac):
 def test_socodecs_codes_and_embeddings_travel_as_float16(tmp_path, socodec):
     checkpoint, ssl = socodec
     config = LmConfig("multi_stream", 4, (4, 5), TEXT, 24, GPT2, pattern=delayed(1))
-    recipe = LmRecipe("multi_stream", codec_checkpoint=checkpoint, ssl=ssl, config=config, training=CHOICES)
+    recipe = LmRecipe("multi_stream", codec_checkpoint=checkpoint, ssl=ssl, config=config, training=GUIDED)
     assert recipe.source.parts == (4, 5) and recipe.family == "socodec_tts"
     corpus = _corpus(tmp_path, (1.0, 1.3, 0.8, 2.0), ("one", "two", "three", "four"))
-    host, frames = _derived(recipe, corpus)
-    found = unpacked(frames, recipe.source)
+    host, derived = _derived(recipe, corpus)
+    found = unpacked(derived["codes"], recipe.source)
     for row, index in enumerate(host.indices.tolist()):
         samples = torch.from_numpy(corpus.read(index, 0, int(corpus.lengths[index])).astype(np.float32) / 32768.0)
         whole = samples[None, : samples.shape[0] // 1920 * 1920]
@@ -122,7 +124,7 @@ def test_socodecs_codes_and_embeddings_travel_as_float16(tmp_path, socodec):
         count = code.indices.shape[2]
         assert torch.equal(found.codes[row, :, :count], code.indices[0])
         assert torch.allclose(found.voice[row], code.embedding[0], atol=2e-3, rtol=2e-3)
-    batch = Batch(torch.zeros(4, 1), torch.from_numpy(host.lengths), host.texts, host.languages, {"codes": frames})
+    batch = Batch(torch.zeros(4, 1), torch.from_numpy(host.lengths), host.texts, host.languages, derived)
     loss = recipe.losses("model", {"utterances": batch}, 0, torch.Generator())
     assert torch.isfinite(loss.total) and loss.total > 0
 
@@ -170,7 +172,7 @@ def test_the_loss_falls_and_the_model_says_its_text(kind, qdac):
 
 
 def test_a_whole_training_step_by_the_loop(tmp_path, qdac):
-    recipe = _recipe("hierarchical", qdac)
+    recipe = _recipe("hierarchical", qdac, GUIDED)
     corpus = _corpus(tmp_path, (1.0, 1.31, 0.7, 2.0, 1.2), ("one", "two", "three", "four", "five"))
     split = Split(corpus.subset([0, 1, 2, 3]), corpus.subset([4]))
     trainer = Trainer(recipe, split, TrainerConfig(steps=3, precision="bfloat16"), join("cpu"))
@@ -178,12 +180,29 @@ def test_a_whole_training_step_by_the_loop(tmp_path, qdac):
         trainer.step()
     readings, valid = trainer.readings(), trainer.validate()
     assert readings["skipped"] == 0 and 0 < readings["model/entropy"] < 2 * np.log(SIZE)
+    assert readings["model/reading"] > 0 and readings["model/strayed"] > 0
     assert set(valid) == {"valid/entropy", "valid/first"}
     export = trainer.export()
     save_file(dict(export.tensors), tmp_path / "lm.safetensors", metadata=dict(export.metadata))
     loaded = load(tmp_path / "lm.safetensors", "hierarchical")
     assert loaded.metadata["codec"] == recipe.source.digest and loaded.metadata["front_end"] == recipe.front_end.identity
     assert loaded.model.config == recipe.config
+
+
+def test_guidance_is_learned_beside_the_model_and_left_behind(tmp_path, qdac):
+    recipe, corpus = _recipe("multihead", qdac, GUIDED), _corpus(tmp_path, (1.0, 1.3), ("one two", "three"))
+    host, derived = _derived(recipe, corpus)
+    batch = Batch(torch.zeros(len(host.texts), 1), torch.from_numpy(host.lengths), host.texts, host.languages, derived)
+    loss, generator = recipe.losses("model", {"utterances": batch}, 0, torch.Generator()), torch.Generator()
+    own = recipe.model.loss(recipe._batch(derived["codes"], batch.lengths, host.texts, host.languages), generator).total
+    assert loss.total.item() == pytest.approx(
+        own.item() + loss.parts["reading"].item() + GUIDED.guide_weight * loss.parts["strayed"].item(), abs=1e-4
+    )
+    loss.total.backward()
+    assert all(p.grad is not None for p in recipe.aligner.parameters())
+    assert set(recipe.modules()) == {"model", "aligner"} and set(recipe.export()[0]) == set(recipe.model.state_dict())
+    wordless = replace(batch, texts=("",) * len(host.texts))
+    assert "strayed" not in recipe.losses("model", {"utterances": wordless}, 0, torch.Generator()).parts
 
 
 def test_withheld_texts_and_what_a_stream_wants(qdac):
