@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import select
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ import pytest
 from harness.api import Status
 from reports.intervals import Statistics
 from reports.output import ReportFiles, write_report
+from tests.stubs.fake_runs import FakeRun
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -39,18 +37,6 @@ FLAGS = (
 HOSTILE = '</script><img src="https://evil.example/x.png" onerror="document.title=1">&<!--'
 
 
-def fake_runs() -> ModuleType:
-    """The builder of small runs beside the unit tests of the tables."""
-    name = "reports_fake_runs"
-    if name not in sys.modules:
-        path = Path(__file__).resolve().parents[1] / "unit" / "test_reports_tables.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 def gallery(folder: Path, num_items: int = 30) -> Any:
     """A run as a user would see it: eight systems, failures, a silent reference, variants, calibration, hostile texts."""
     rng = np.random.default_rng(1)
@@ -58,7 +44,7 @@ def gallery(folder: Path, num_items: int = 30) -> Any:
     items = {f"speaker{n % 6}_utterance{n:03d}": " ".join(rng.choice(words, 9)).capitalize() + "." for n in range(num_items)}
     ids = list(items)
     items[ids[1]] = f"A hostile text {HOSTILE}"
-    run = fake_runs().FakeRun(folder, items, {i: i.split("_")[0] for i in ids}, synthetic=True, calibration=["same_speaker", "impostor"])
+    run = FakeRun(folder, items, {i: i.split("_")[0] for i in ids}, synthetic=True, calibration=["same_speaker", "impostor"])
     levels = {  # label: family, bit/s, PESQ, WER in %, Hz
         "opus6k": ("opus", 6000, 2.25, 18.0, 16000),
         "opus12k": ("opus", 12000, 3.60, 6.0, 16000),

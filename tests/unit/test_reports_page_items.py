@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +16,10 @@ from reports.intervals import Statistics
 from reports.listing import listed
 from reports.tables import summarise
 from reports.transcripts import CHUNK_LIMIT, CHUNKS, difference
+from tests.stubs.fake_runs import FakeRun
 
 QUICK = Statistics(resamples=100)
 SPEECH = 0.1 * np.sin(np.arange(1600) / 10)
-
-
-def fake_runs() -> Any:
-    """The builder of small runs beside the tests of the tables."""
-    name = "reports_fake_runs"
-    if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("test_reports_tables.py"))
-        assert spec and spec.loader
-        sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 def detail(said: str, heard: str, unit: str = "word", **more: str) -> dict[str, str]:
@@ -84,7 +72,7 @@ def test_errors_are_those_of_the_metric_and_parts_give_the_texts_back(said: str,
 
 
 def test_transcripts_are_told_once_for_metrics_and_systems_that_share_them(tmp_path: Path) -> None:
-    fake = fake_runs().FakeRun(tmp_path, {"i0": "Set sail."}, systems={"a": {}, "b": {}, "c": {}})
+    fake = FakeRun(tmp_path, {"i0": "Set sail."}, systems={"a": {}, "b": {}, "c": {}})
     for system, heard in (("a", "set sale"), ("b", "set sale"), ("c", "")):
         texts = {**detail("Set sail.", heard), "reference_normalised": "set sail"}
         fake.add(system, "wer", "i0", 0.5, detail=texts)
@@ -105,7 +93,7 @@ def test_transcripts_are_told_once_for_metrics_and_systems_that_share_them(tmp_p
 
 
 def test_the_worst_and_the_first_share_a_short_budget(tmp_path: Path) -> None:
-    fake = fake_runs().FakeRun(tmp_path, {f"i{n}": "x" for n in range(8)}, systems={"a": {}})
+    fake = FakeRun(tmp_path, {f"i{n}": "x" for n in range(8)}, systems={"a": {}})
     for n in range(8):
         fake.add("a", "pesq_wb", f"i{n}", 1.0 if n == 6 else 3.0 + n / 10)
         fake.add("a", "wer", f"i{n}", 90.0 if n == 4 else 1.0)
@@ -125,7 +113,7 @@ def test_the_worst_and_the_first_share_a_short_budget(tmp_path: Path) -> None:
 
 
 def test_length_is_of_the_recording_else_of_the_output(tmp_path: Path) -> None:
-    fake = fake_runs().FakeRun(tmp_path, {"i0": "x", "i1": "x", "i2": "x"}, systems={"a": {}})
+    fake = FakeRun(tmp_path, {"i0": "x", "i1": "x", "i2": "x"}, systems={"a": {}})
     for n in range(3):
         fake.add("a", "stoi", f"i{n}", 0.5)
     fake.references["i0"] = fake.audio("r0", SPEECH, 8000)
@@ -139,7 +127,7 @@ def test_length_is_of_the_recording_else_of_the_output(tmp_path: Path) -> None:
 
 
 def test_provenance_is_in_the_page(tmp_path: Path) -> None:
-    fake = fake_runs().FakeRun(tmp_path, {"i0": "x"}, systems={"a": {"weights_digest": "cafe0123", "codebook_sizes": [2048, 2048]}})
+    fake = FakeRun(tmp_path, {"i0": "x"}, systems={"a": {"weights_digest": "cafe0123", "codebook_sizes": [2048, 2048]}})
     fake.add("a", "stoi", "i0", 0.5)
     run = fake.run()
     run.manifest["outputs"] = [{"label": "a", "key": "not needed here"}]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +16,15 @@ from harness.errors import UnknownName, UsageError
 from reports.intervals import Statistics
 from reports.listening import REFERENCE, Design, Session, Trial, arrange, read_key, render
 from reports.ratings import Answer, findings, markdown, read_answers
+from tests.stubs.fake_runs import FakeRun
 
 HOSTILE = "a</script><b>|x"
-
-
-def fake_runs() -> Any:
-    """The builder of small runs beside the tests of the tables."""
-    name = "reports_fake_runs"
-    if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("test_reports_tables.py"))
-        assert spec and spec.loader
-        sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     systems: dict[str, dict[str, Any]] = {HOSTILE: {}, "opus": {}, "codec": {}}
-    fake = fake_runs().FakeRun(tmp_path_factory.mktemp("run"), {f"item{n:02d}": "x" for n in range(12)}, systems=systems)
+    fake = FakeRun(tmp_path_factory.mktemp("run"), {f"item{n:02d}": "x" for n in range(12)}, systems=systems)
     fake.calibration.append("ceiling")
     rng = np.random.default_rng(0)
     for n in range(12):

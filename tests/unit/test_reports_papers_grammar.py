@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,26 +11,7 @@ from harness.errors import ConfigError, UnknownName
 from harness.registry import resolve, variants
 from reports.replication.papers import load_paper, paper_names
 from reports.verdicts import CALIBRATION
-
-
-def fakes() -> Any:
-    """The builders beside the tests of cells and claims."""
-    name = "reports_fake_papers"
-    if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("test_reports_papers.py"))
-        assert spec and spec.loader
-        sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-def table(**changes: Any) -> Any:
-    return fakes().table(**changes)
-
-
-def paper(**changes: Any) -> Any:
-    return fakes().paper(**changes)
-
+from tests.stubs.fake_papers import PAPER, paper, table
 
 # ---- the grammar -----------------------------------------------------------------------------------------------------------------
 
@@ -73,7 +51,7 @@ def test_unknown_names_ids_twice_and_broken_parts_are_refused() -> None:
     with pytest.raises(UnknownName, match=r"pesq_wb"):
         table(**columns(metric="pesq"))
     with pytest.raises(ConfigError, match="t1 stands twice"):
-        paper(tables=fakes().PAPER["tables"] * 2)
+        paper(tables=PAPER["tables"] * 2)
     figure = {"id": "f", "title": "F", "source": "Figure 1", "status": "published", "suite": "codec", "y": ["stoi"], "systems": ["a"]}
     with pytest.raises(ConfigError, match=r"x is settings\.NAME"):
         paper(figures=[figure | {"x": "colour"}])

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +17,15 @@ from reports.replication import latex, markdown, page, tidy
 from reports.replication.figures import plates
 from reports.replication.output import write_study
 from reports.replication.terminal import print_study
+from tests.stubs.fake_papers import PAPER, found, paper
+from tests.stubs.fake_papers import study as study_of
 
 NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b onclick=x>\x1b[31m\u202e é"
-
-
-def fakes() -> Any:
-    """The builders beside the tests of cells and claims."""
-    name = "reports_fake_papers"
-    if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("test_reports_papers.py"))
-        assert spec and spec.loader
-        sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 @pytest.fixture(scope="module")
 def study() -> Any:
     """One cell of every outcome, a figure, a citation, claims that hold and fail, and a row with a hostile name."""
-    f = fakes()
     rows = [
         {"name": "Ours", "systems": ["ours"], "values": {"PESQ": 3.0, "CER": 10.0, "SMOS": 4.0}},
         {"name": "Far", "systems": ["theirs"], "values": {"PESQ": 4.5}},
@@ -47,10 +35,10 @@ def study() -> Any:
     figure = part | {"id": "f1", "title": "Curves", "x": "config.delay", "y": ["pesq_wb"], "systems": ["ours", "theirs", "absent"]}
     unseen = part | {"id": "f2", "title": "Unseen", "x": "", "y": ["stoi"], "systems": ["absent"]}
     cited = {"title": "Others", "source": NASTY, "columns": ["WER"], "rows": {NASTY: {"WER": "2.10"}, "B": {}}}
-    told = f.paper(tables=[f.PAPER["tables"][0] | {"rows": rows}], figures=[figure, unseen], citations=[cited])
+    told = paper(tables=[PAPER["tables"][0] | {"rows": rows}], figures=[figure, unseen], citations=[cited])
     systems = {label: {"config": {"delay": delay}} for delay, label in enumerate(("ours", "theirs"))}
     figures = {("ours", "pesq_wb"): 3.0, ("ours", "cer"): 0.1, ("theirs", "pesq_wb"): 2.0}
-    return f.study(f.found(figures, asr="embedded", systems=systems, name=NASTY), of=told, unready={"absent": NASTY})
+    return study_of(found(figures, asr="embedded", systems=systems, name=NASTY), of=told, unready={"absent": NASTY})
 
 
 def printed(study: Any, encoding: str = "utf-8", width: int = 120) -> str:

@@ -8,10 +8,8 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from reports import clips, figures, latex, markdown, output, page, terminal, tid
 from reports.intervals import Statistics
 from reports.listing import listed
 from reports.tables import summarise
+from tests.stubs.fake_runs import METRICS, FakeRun, metric
 
 QUICK = Statistics(resamples=100)
 NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b>\x1b[31m\u202e é"
@@ -33,20 +32,9 @@ UNWRITABLE = "\ud800"
 SPEECH = 0.1 * np.sin(np.arange(1600) / 10)
 
 
-def fake_runs() -> Any:
-    """The builder of small runs beside the tests of the tables."""
-    name = "reports_fake_runs"
-    if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("test_reports_tables.py"))
-        assert spec and spec.loader
-        sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Any:
-    fake = fake_runs().FakeRun(tmp_path, {"i0": "one", "i1": NASTY + UNWRITABLE, "i2": "three"}, synthetic=True, calibration=["ceiling"])
+    fake = FakeRun(tmp_path, {"i0": "one", "i1": NASTY + UNWRITABLE, "i2": "three"}, synthetic=True, calibration=["ceiling"])
     fake.systems = {
         "plain": {"family": "f", "num_parameters": 5_400_000, "size": "small", "sample_rate": 16000},
         NASTY: {"weights": "random"},
@@ -137,7 +125,7 @@ def test_terminal_ends_with_the_headline_and_the_failures(run: Any) -> None:
 
 
 def test_calibration_rows_stand_where_they_have_figures(tmp_path: Path) -> None:
-    fake = fake_runs().FakeRun(tmp_path, {f"i{i}": "x" for i in range(3)}, systems={"a": {}, "b": {}}, calibration=["impostor"])
+    fake = FakeRun(tmp_path, {f"i{i}": "x" for i in range(3)}, systems={"a": {}, "b": {}}, calibration=["impostor"])
     for i in range(3):
         for system in "ab":
             for key in ("pesq_wb", "stoi", "wer", "rtf"):
@@ -164,7 +152,7 @@ def test_output_that_is_no_terminal_is_100_wide(run: Any) -> None:
 
 
 def test_texts_and_reasons_of_an_item_are_told_once(tmp_path: Path) -> None:
-    fake = fake_runs().FakeRun(tmp_path, {"i0": "Said."}, systems={"a": {}, "b": {}, "c": {}})
+    fake = FakeRun(tmp_path, {"i0": "Said."}, systems={"a": {}, "b": {}, "c": {}})
     for system, heard in (("a", "set"), ("b", "set"), ("c", "")):
         detail = {"reference": "Said.", "transcript": heard, "transcript_normalised": heard, "unit": "word"}
         fake.add(system, "wer", "i0", 1.0, detail=detail)
@@ -180,11 +168,10 @@ def test_texts_and_reasons_of_an_item_are_told_once(tmp_path: Path) -> None:
 
 
 def test_terminal_with_eight_by_eight(tmp_path: Path) -> None:
-    tests = fake_runs()
     names = [f"measure_number_{i}" for i in range(8)]
-    tests.METRICS.update({n: tests.metric(n, "MOS", Better.HIGHER, (1.0, 5.0)) for n in names})
+    METRICS.update({n: metric(n, "MOS", Better.HIGHER, (1.0, 5.0)) for n in names})
     try:
-        fake = tests.FakeRun(tmp_path, {f"i{i}": "x" for i in range(5)}, systems={f"system_number_{s}": {} for s in range(8)})
+        fake = FakeRun(tmp_path, {f"i{i}": "x" for i in range(5)}, systems={f"system_number_{s}": {} for s in range(8)})
         for s in range(8):
             for name in names:
                 for i in range(5):
@@ -192,7 +179,7 @@ def test_terminal_with_eight_by_eight(tmp_path: Path) -> None:
         summary = summarise(fake.run(), QUICK)
     finally:
         for name in names:
-            del tests.METRICS[name]
+            del METRICS[name]
     columns = [c for c in summary.columns if c.key in names]
     for width in (100, 120):
         text = printed(summary, width, columns=columns)

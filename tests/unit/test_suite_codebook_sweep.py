@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from reports import figures
 from reports.intervals import Statistics
 from reports.tables import summarise
 from suites.codebook_sweep import CodebookSweepSuite
+from tests.stubs.fake_runs import FakeRun
 
 
 def spec(codebooks: int, prefix: bool = True) -> CodecSpec:
@@ -95,20 +94,9 @@ def test_a_prefix_tells_its_last_codebook_alone() -> None:
     assert np.mean(uses) == pytest.approx(CodebookUse().measure(sample(corpus[0])).value)
 
 
-def fake_runs() -> Any:
-    """The builder of small runs beside the tests of the tables."""
-    name = "reports_fake_runs"
-    if name not in sys.modules:
-        found = spec_from_file_location(name, Path(__file__).with_name("test_reports_tables.py"))
-        assert found and found.loader
-        sys.modules[name] = module_from_spec(found)
-        found.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 def test_each_swept_system_is_a_curve_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sizes of one codec swept together: joined by their common stem their points would zigzag."""
-    fake = fake_runs().FakeRun(tmp_path, {f"i{i}": "x" for i in range(3)})
+    fake = FakeRun(tmp_path, {f"i{i}": "x" for i in range(3)})
     fake.systems = {name: {"family": "rvq", "size": "small"} for name in ("rvq4", "rvq8")}
     fake.curves = [{"title": "sweep", "x": "settings.codebooks", "y": ["stoi"], "log_x": False}]
     for system, most, base in (("rvq4", 4, 0.5), ("rvq8", 8, 0.6)):
