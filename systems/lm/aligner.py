@@ -17,7 +17,9 @@ from systems.layers.mel import mel_bands
 
 BANDS = 40
 RATE_HZ = 50
-_NO_BLANK = -1.0  # Badlani et al.'s score of a blank; it is not used by any reading that has learned something
+_BLANK = -1.0  # Badlani et al.'s score of a blank, which CTC wants; what has been learned is likelier than that
+_SPREAD = 3.0  # deviation of log-mel values, about
+_SHARPNESS = 8.0  # of the distances: tokens that are one apart in every number differ by so many nats
 
 
 def sound_frames(audio: Tensor, sample_rate: int) -> Tensor:
@@ -61,10 +63,10 @@ class Aligner(nn.Module):
             text: int64 ``[B, N]``.
             tokens: int64 ``[B]``, valid ones.
         """
-        queries = self.queries(sound.transpose(1, 2) / 3.0).transpose(1, 2)
+        queries = self.queries(sound.transpose(1, 2) / _SPREAD).transpose(1, 2)
         keys = self.keys(self.text(text).transpose(1, 2)).transpose(1, 2)
         apart = queries.square().sum(dim=2)[:, :, None] + keys.square().sum(dim=2)[:, None] - 2.0 * queries @ keys.transpose(1, 2)
-        scores = -8.0 / self.width * apart
+        scores = -_SHARPNESS / self.width * apart
         place = (torch.arange(sound.shape[1], device=sound.device) + 0.5)[None] / frames[:, None].clamp(min=1) * tokens[:, None]
         token = torch.arange(text.shape[1], device=sound.device)
         spread = (0.1 * tokens).clamp(min=4.0)[:, None, None]
@@ -81,7 +83,7 @@ def reading_cost(scores: Tensor, frames: Tensor, tokens: Tensor) -> Tensor:
         frames: int64 ``[B]``.
         tokens: int64 ``[B]``; utterances with none, or with more than frames, cost nothing.
     """
-    with_blank = functional.pad(scores, (1, 0), value=_NO_BLANK).log_softmax(dim=2)
+    with_blank = functional.pad(scores, (1, 0), value=_BLANK).log_softmax(dim=2)
     targets = torch.arange(1, scores.shape[2] + 1, device=scores.device).expand(scores.shape[0], -1)
     costs = functional.ctc_loss(with_blank.transpose(0, 1), targets, frames, tokens, reduction="none", zero_infinity=True)
     return (costs / frames.clamp(min=1) * (tokens > 0)).mean()
