@@ -28,7 +28,7 @@ class TransformerConfig:
         width: W.
         heads: of attention.
         hidden: width inside the feed-forward networks.
-        dropout: of both branches; none of the attention weights, which would forbid the fused kernels that never write them down.
+        dropout: of both branches; none of the attention weights, so that fused kernels need not write them down.
     """
 
     kind: BlockKind = "gpt2"

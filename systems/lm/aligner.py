@@ -1,8 +1,8 @@
 """Which text token is spoken when: a small aligner, learned without any alignment, beside a language model in training.
 
 As in Badlani et al. ("One TTS alignment to rule them all", 2022): tokens and sound become vectors, their distances are the costs of a
-monotonic reading, the sum over all readings (that of CTC, without blanks) is what is minimised, and the best single reading is what is
-used. A prior leads along the diagonal while nothing is learned yet.
+monotonic reading, the sum over all readings (CTC's, whose blank has a fixed low score) is what is minimised, and the best single reading is
+what is used. A prior leads along the diagonal while nothing is learned yet.
 
 Shape letters: B batch, N text tokens, F frames of sound (20 ms), C bands, T frames of a codec.
 """
@@ -17,8 +17,8 @@ from systems.layers.mel import mel_bands
 
 BANDS = 40
 RATE_HZ = 50
-_BLANK = -1.0  # Badlani et al.'s score of a blank, which CTC wants; what has been learned is likelier than that
-_SPREAD = 3.0  # deviation of log-mel values, about
+_BLANK = -1.0  # Badlani et al.'s score of the blank that CTC wants
+_SPREAD = 3.0  # deviation of log-mel values, about (3.5 over 60 recordings of the training data)
 _SHARPNESS = 8.0  # of the distances: tokens that are one apart in every number differ by so many nats
 
 

@@ -146,7 +146,8 @@ class LanguageModel(nn.Module):
             return self.hidden(batch, tokens), None
         watched = Watched(self.config.backbone.layers // 3, _GUIDED_HEADS)
         hidden = self.hidden(batch, tokens, watched)
-        return hidden, strayed(watched, self._lead, batch.text_lengths, batch.frames, batch.spoken)
+        every = self.config.pattern.begun(self.config.num_codebooks, 1)
+        return hidden, strayed(watched, self._lead, batch.text_lengths, batch.frames, batch.spoken, every)
 
     def prefill(self, prefix: Prefix, capacity: int) -> Prefilled:
         """Reads text, voice and prompts.

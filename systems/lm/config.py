@@ -145,7 +145,7 @@ def lm_config(kind: LmKind, size: str, inputs: LmInputs, pattern: Pattern | None
     return replace(plain, kind=kind, depth=(_PAPER_DEPTH if size == "paper" else _SMALL_DEPTH) if kind == "hierarchical" else None)
 
 
-_SYMBOLS_A_SECOND = 15.0  # of the small size's text; synthetic English has 15, human readers 8 to 9
+_SYMBOLS_A_SECOND = 15.0  # of the small size's text; synthetic English has 15, human recordings 8 (English) to 9 (Mandarin)
 _PAPER_BACKBONES: dict[str, TransformerConfig] = {
     "multihead": TransformerConfig("llama", 12, 768, 12, 2176),
     "hierarchical": TransformerConfig("llama", 12, 1024, 16, 2816),

@@ -1,7 +1,7 @@
-"""Guided attention: in training, some heads of one layer are told which text token comes next.
+"""Guided attention: in training, some heads of one layer are told which text token is spoken next.
 
 A language model that begins with little data reads on in its own codes and is long in finding out what the text is for: after 1,900 steps
-a model of the small size predicted its codes as well from another utterance's text as from its own. Tachibana, Uenoyama and Aihara
+a hierarchical model of the small size predicted its codes as well from another utterance's text as from its own. Tachibana, Uenoyama and Aihara
 ("Efficiently trainable text-to-speech system ... with guided attention", 2018) penalise attention off the diagonal of text and time; here
 it is asked to be at the tokens that are spoken, as an aligner finds them (`systems.lm.aligner`). No other head is told anything.
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from systems.layers.attention import Watched
 
 
-def strayed(watched: Watched, lead: int, text: Tensor, frames: Tensor, spoken: Tensor) -> Tensor:
+def strayed(watched: Watched, lead: int, text: Tensor, frames: Tensor, spoken: Tensor, every: int = 1) -> Tensor:
     """Scalar: cross-entropy, in nats per frame, of the heads' attention among the text's columns against the tokens spoken.
 
     Args:
@@ -25,12 +25,13 @@ def strayed(watched: Watched, lead: int, text: Tensor, frames: Tensor, spoken: T
         text: int64 ``[B]``, tokens; utterances without any do not count.
         frames: int64 ``[B]``, whose columns begin behind the text: the first of them predicts the first frame.
         spoken: ``[B, T, N]``, shares of a frame's time.
+        every: columns from frame to frame: more than one where codebooks are said one after the other.
     """
     queries, keys = watched.queries.float(), watched.keys.float()
     steps, tokens = spoken.shape[1:]
     token, frame = torch.arange(tokens, device=text.device), torch.arange(steps, device=text.device)
     # A frame behind the end takes some column or other, and is not counted.
-    rows = (lead + text[:, None] + frame).clamp(max=queries.shape[2] - 1)
+    rows = (lead + text[:, None] + every * frame).clamp(max=queries.shape[2] - 1)
     asked = queries.gather(2, rows[:, None, :, None].expand(-1, queries.shape[1], -1, queries.shape[3]))
     scores = asked @ keys[:, :, lead : lead + tokens].transpose(2, 3) / queries.shape[3] ** 0.5  # [B, H, T, N]
     scores = scores.float().masked_fill(token >= text[:, None, None, None], -1e4).log_softmax(dim=3)
