@@ -56,19 +56,21 @@ class LayerMemory:
 
 @dataclass(eq=False)
 class Watched:
-    """What one layer's attention asked and was offered, for whoever wants to look; filled in by the layer.
+    """What one layer's attention asked and was offered, for whoever wants to look; filled in by the layer, and limited if wanted.
 
     Args:
         layer: number of the block.
         heads: the first so many.
         queries: ``[B, heads, S, D]``, turned.
-        keys: the same.
+        keys: the same; with a memory ``[B, heads, seen, D]``, all columns that are read.
+        mask: bool ``[B, H, S, columns]``, true where a query of all H heads may look; None for what the call says otherwise.
     """
 
     layer: int
     heads: int
     queries: Tensor = field(default_factory=lambda: torch.empty(0))
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
+    mask: Tensor | None = None
 
 
 class CausalAttention(nn.Module):
@@ -96,14 +98,15 @@ class CausalAttention(nn.Module):
         query, key, value = self.enter(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if rotation is not None:
             query, key = rotation.turn(query), rotation.turn(key)
-        if watched is not None:
-            watched.queries, watched.keys = query[:, : watched.heads], key[:, : watched.heads]
         mask = None
         if memory is not None:
             window = memory.window
             memory.keys.index_copy_(2, window.columns, key)
             memory.values.index_copy_(2, window.columns, value)
             key, value, mask = memory.keys[:, :, : window.seen], memory.values[:, :, : window.seen], window.mask
+        if watched is not None:
+            watched.queries, watched.keys = query[:, : watched.heads], key[:, : watched.heads]
+            mask = mask if watched.mask is None else watched.mask
         seen = functional.scaled_dot_product_attention(
             query,
             key,

@@ -19,12 +19,12 @@ from systems.layers.attention import Watched
 from systems.layers.cache import KvCache, Window, aligned_mask
 from systems.layers.transformer import Transformer
 from systems.lm.config import LmConfig
-from systems.lm.guidance import strayed
+from systems.lm.guided_attention import GUIDED_HEADS, guided_layer, strayed
 from systems.lm.objective import LmLoss
 from systems.lm.patterns import lay
+from systems.lm.reading import Reading
 from systems.lm.tokens import Choose, PairedTokens, WholeTokens
 
-_GUIDED_HEADS = 2
 _WAVE = 0.05  # about the size of what a frame's codes add up to at the start
 
 
@@ -38,7 +38,7 @@ class LmBatch:
         codes: int64 ``[B, K, T]``.
         frames: int64 ``[B]``, valid frames.
         voice: ``[B, voice_dim]``, utterance embeddings; None for models that take none.
-        spoken: ``[B, T, N]``, the text tokens that each frame speaks, in training with guidance; see `systems.lm.guidance`.
+        spoken: ``[B, T, N]``, the text tokens that each frame speaks, in training with guidance; see `systems.lm.guided_attention`.
     """
 
     text: Tensor
@@ -130,7 +130,7 @@ class LanguageModel(nn.Module):
         """States ``[B, S, W]`` that predict the steps of ``tokens [B, K, S]``, teacher-forced; ``watched`` is filled in."""
         inputs = tokens.shape[2]
         pieces = self._pieces(batch, tokens[:, :, : inputs - 1])
-        lead, text = self._lead, batch.text.shape[1]
+        lead, text = self.lead, batch.text.shape[1]
         speech_from = lead + batch.text_lengths
         index = torch.arange(lead + text + inputs, device=tokens.device).expand(tokens.shape[0], -1)
         gap = text - batch.text_lengths
@@ -144,10 +144,10 @@ class LanguageModel(nn.Module):
         """`hidden`, and how far the guided heads stray from the text that is spoken; None where the batch does not tell."""
         if batch.spoken is None:
             return self.hidden(batch, tokens), None
-        watched = Watched(self.config.backbone.layers // 3, _GUIDED_HEADS)
+        watched = Watched(guided_layer(self.config), GUIDED_HEADS)
         hidden = self.hidden(batch, tokens, watched)
         every = self.config.pattern.begun(self.config.num_codebooks, 1)
-        return hidden, strayed(watched, self._lead, batch.text_lengths, batch.frames, batch.spoken, every)
+        return hidden, strayed(watched, self.lead, batch.text_lengths, batch.frames, batch.spoken, every)
 
     def prefill(self, prefix: Prefix, capacity: int) -> Prefilled:
         """Reads text, voice and prompts.
@@ -165,7 +165,7 @@ class LanguageModel(nn.Module):
     def prefill_into(self, cache: KvCache, prefix: Prefix) -> Prefilled:
         """`prefill` into a cache of this model that may have been used before."""
         batch = prefix.batch
-        lengths = self._lead + batch.text_lengths + prefix.inputs
+        lengths = self.lead + batch.text_lengths + prefix.inputs
         total = int(lengths.max())
         if total > cache.capacity:
             raise ValueError(f"text and prompt take {total} positions, the cache has {cache.capacity}")
@@ -174,7 +174,7 @@ class LanguageModel(nn.Module):
         columns = torch.arange(total, device=lengths.device)
         index = columns - padding[:, None]
         gap = batch.text.shape[1] - batch.text_lengths
-        speech_from = (self._lead + batch.text_lengths)[:, None]
+        speech_from = (self.lead + batch.text_lengths)[:, None]
         source = torch.where(index >= speech_from, index + gap[:, None], index).clamp(0, pieces.shape[1] - 1)
         padded = bool(padding.any())
         mask = aligned_mask(padding, columns, total) if padded else None
@@ -182,7 +182,7 @@ class LanguageModel(nn.Module):
         states = self.transformer(_taken(pieces, source), places, cache, Window(columns, total, mask))
         return Prefilled(cache, padding, total - prefix.inputs, states[:, -1], total, padded)
 
-    def step(self, state: Prefilled, tokens: Tensor, column: Tensor, seen: int | None = None) -> Tensor:
+    def step(self, state: Prefilled, tokens: Tensor, column: Tensor, seen: int | None = None, reading: Reading | None = None) -> Tensor:
         """States ``[B, W]`` that predict the step after ``tokens``.
 
         Args:
@@ -190,6 +190,7 @@ class LanguageModel(nn.Module):
             tokens: int64 ``[B, K]``, of the step before.
             column: int64 ``[1]``, on the device: where these go.
             seen: column + 1, where the caller knows it; None to look at the whole cache and mask, as a captured graph must.
+            reading: limits the guided heads, and is moved on.
         """
         x = self.tokens.embed(tokens[:, :, None])
         if self.positioned:
@@ -202,7 +203,10 @@ class LanguageModel(nn.Module):
         else:
             window = Window(column, seen, aligned_mask(state.padding, column, seen) if state.padded else None)
         places = self._places(column - state.padding, state.speech_from - state.padding)
-        hidden: Tensor = self.transformer(x, places[:, None], state.cache, window)
+        watched = None if reading is None else reading.watch(window)
+        hidden: Tensor = self.transformer(x, places[:, None], state.cache, window, watched)
+        if reading is not None and watched is not None:
+            reading.follow(watched)
         return hidden[:, 0]
 
     def check(self, text: int, steps: int) -> None:
@@ -225,7 +229,7 @@ class LanguageModel(nn.Module):
             speech_from: number of the BOS of each sequence, broadcastable to it.
         """
         pace = self.config.pace
-        return torch.where(index < speech_from, index, self._lead + pace * (index - speech_from)) if pace else index
+        return torch.where(index < speech_from, index, self.lead + pace * (index - speech_from)) if pace else index
 
     def _start_together(self) -> None:
         """Begins the learned positions as waves on a common axis of time, see `LmConfig.pace`."""
@@ -236,7 +240,8 @@ class LanguageModel(nn.Module):
                 table.weight.copy_(_WAVE * torch.cat([angles.sin(), angles.cos()], dim=1)[:, : table.embedding_dim])
 
     @property
-    def _lead(self) -> int:
+    def lead(self) -> int:
+        """Columns before the text: that of the voice, if any."""
         return 0 if self.voice is None else 1
 
     def _pieces(self, batch: LmBatch, tokens: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """One batch in flight: the step that is repeated, and the tensors it works on.
 
-Shape letters: B batch, K codebooks, T frames, J steps of a generation, V vocabulary, P parts of a token.
+Shape letters: B rows of the batch (with guidance two an item), K codebooks, T frames, J steps of a generation, V vocabulary, P parts of a
+token.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from systems.layers.graphs import Acceleration, accelerated
 from systems.layers.sampling import penalised, sample
 from systems.lm.backbone import LanguageModel, LmBatch, Prefilled
+from systems.lm.reading import Reading
 from systems.lm.requests import Generated, GenerationConfig
 from systems.lm.tokens import SPECIALS
 
@@ -23,7 +26,7 @@ class Decoding:
     Args:
         model: in evaluation mode.
         config: of the generation.
-        size: B.
+        size: B. With guidance the second half of the rows are the requests of the first without their text, see `GenerationConfig`.
         columns: of the cache.
         turns: J, the most steps.
     """
@@ -55,9 +58,11 @@ class Decoding:
         self._is_eos = torch.zeros(widths[0], dtype=torch.bool, device=self.device)
         self._is_eos[-1] = True
         self._eos = shape.eos
-        self._counts: list[Tensor] = []
+        self._counts: Tensor | None = None
         if sampling.repetition_penalty != 1.0:
-            self._counts = [torch.zeros(size, books, width, device=self.device) for width in widths]
+            self._counts = torch.zeros(size, books, shape.codebook_size, device=self.device)
+        self._first_halves: Tensor | None = None
+        self._reading = Reading(shape, size, config.reading_window, self.device) if config.reading_window else None
         self._state = Prefilled(
             model.transformer.new_cache(size, columns),
             numbers(size),
@@ -77,8 +82,15 @@ class Decoding:
             self._run = accelerated(self._step, how, self.device)
 
     @torch.inference_mode()
-    def start(self, batch: LmBatch, seeds: Sequence[int], limits: Sequence[int]) -> None:
-        """Reads the requests and says the first step."""
+    def start(self, batch: LmBatch, seeds: Sequence[int], limits: Sequence[int], read: Sequence[int]) -> None:
+        """Takes the requests in and says the first step.
+
+        Args:
+            batch: of `batched`.
+            seeds: of the rows.
+            limits: frames that each may reach, its prompt's included.
+            read: text tokens of each that its prompt has spoken.
+        """
         model, shape = self._model, self._shape
         prefix = model.prefix(batch)
         begun = (prefix.inputs - 1).tolist()
@@ -98,14 +110,17 @@ class Decoding:
         self._uniform.copy_(torch.stack(draws, dim=1))
         self._length.copy_(torch.tensor(limits))
         self._earliest.copy_(batch.frames + self._config.min_frames)
-        for tensor in (self._turn, self._said, self._ended, *self._counts):
-            tensor.zero_()
+        for tensor in (self._turn, self._said, self._ended, self._counts):
+            if tensor is not None:
+                tensor.zero_()
         self._completed = [[pattern.completed(books, b + turn) for b in begun] for turn in range(turns + 1)]
         self.turns = 0
         state = model.prefill_into(self._state.cache, prefix)
         self._state.padding.copy_(state.padding)
         self._state.speech_from.copy_(state.speech_from)
         self._state = Prefilled(state.cache, self._state.padding, self._state.speech_from, self._state.hidden, state.length, state.padded)
+        if self._reading is not None:
+            self._reading.start(state.padding + model.lead, batch.text_lengths, torch.tensor(read, device=self.device))
         self._column.fill_(state.length)
         self._first_column = state.length
         self._say(state.hidden)
@@ -144,7 +159,8 @@ class Decoding:
 
     def results(self) -> tuple[Generated, ...]:
         """Of every item."""
-        return tuple(self.result(item) for item in range(self._length.shape[0]))
+        items = self._length.shape[0] // (2 if self._config.guided else 1)
+        return tuple(self.result(item) for item in range(items))
 
     def result(self, item: int) -> Generated:
         """What an item has said so far: its whole frames, up to its end."""
@@ -162,7 +178,7 @@ class Decoding:
     def _step(self) -> None:
         """On the device from end to end; in place, so that it may be captured."""
         seen = self._first_column + self.turns if self._exact else None
-        hidden = self._model.step(self._state, self._tokens, self._column, seen)
+        hidden = self._model.step(self._state, self._tokens, self._column, seen, self._reading)
         self._column.add_(1)
         self._say(hidden)
 
@@ -177,36 +193,69 @@ class Decoding:
         tokens = torch.where(frames >= self._length[:, None], self._eos, tokens)
         self._said.index_copy_(0, self._turn, tokens[None])
         self._tokens.copy_(tokens)
-        if self._counts:
-            self._count(tokens, given < 0)
+        if self._counts is not None:
+            self._count(self._counts, tokens, given < 0)
         self._turn.add_(1)
 
     def _choose(self, logits: Tensor, first: int, part: int) -> Tensor:
         """See `systems.lm.tokens.Choose`."""
         books = slice(first, first + logits.shape[1])
         logits = logits.float()
-        if self._counts:
-            logits = penalised(logits, self._counts[part][:, books] > 0, self._config.sampling.repetition_penalty)
+        if self._config.guided:
+            logits = guided(logits, self._config.guidance_scale)
+        if self._counts is not None and part + 1 == len(self._shape.parts):
+            logits = penalised(logits, self._seen(self._counts[:, books], logits.shape[2]), self._config.sampling.repetition_penalty)
         if part == 0:
             logits = logits + self._forbidden[books]
-            if self._config.min_frames:
-                early = self._layout.index_select(0, self._turn)[0, :, 0] < self._earliest
+            if (early := self._too_early()) is not None:
                 logits = torch.where(early[:, None, None] & self._is_eos, -torch.inf, logits)
         uniform = self._uniform.index_select(0, self._turn)[0, :, books, part]
-        return sample(logits, uniform, self._config.sampling)
+        chosen = sample(logits, uniform, self._config.sampling)
+        if part + 1 < len(self._shape.parts):
+            self._first_halves = chosen
+        return chosen
 
-    def _count(self, tokens: Tensor, drawn: Tensor) -> None:
+    def _too_early(self) -> Tensor | None:
+        """Bool ``[B]``: rows that may not end at this step; None for none."""
+        early = None
+        if self._config.min_frames:
+            early = self._layout.index_select(0, self._turn)[0, :, 0] < self._earliest
+        if self._reading is not None:
+            unread = self._reading.unread()
+            if self._config.guided:  # rows without text end with those that have it
+                unread = unread.chunk(2)[0].repeat(2)
+            early = unread if early is None else early | unread
+        return early
+
+    def _seen(self, counts: Tensor, width: int) -> Tensor:
+        """Bool ``[B, n, width]``: which of these logits' tokens were said before; of second halves, behind the first halves just chosen."""
+        seen = counts > 0
+        if self._first_halves is not None:
+            first = self._shape.parts[0]
+            pairs = seen.reshape(*seen.shape[:2], -1, first)  # [B, n, V2, V1]
+            place = self._first_halves.clamp(max=first - 1)[:, :, None, None].expand(-1, -1, pairs.shape[2], -1)
+            behind: Tensor = pairs.gather(3, place)[..., 0]
+            return behind
+        return functional.pad(seen, (0, width - seen.shape[2]))  # BOS and EOS do not count
+
+    def _count(self, counts: Tensor, tokens: Tensor, drawn: Tensor) -> None:
         """Takes ``tokens [B, K]`` into the counts where the model ``drawn`` them, and those that leave the window out."""
-        self._add(tokens, drawn, 1.0)
+        self._add(counts, tokens, drawn, 1.0)
         window = self._config.sampling.repetition_window
         if window:
             back = (self._turn - window).clamp(min=0)
             old = self._said.index_select(0, back)[0]
-            self._add(old, (self._given.index_select(0, back)[0] < 0) & (self._turn >= window), -1.0)
+            self._add(counts, old, (self._given.index_select(0, back)[0] < 0) & (self._turn >= window), -1.0)
 
-    def _add(self, tokens: Tensor, wanted: Tensor, amount: float) -> None:
+    def _add(self, counts: Tensor, tokens: Tensor, wanted: Tensor, amount: float) -> None:
         weight = (wanted & (tokens < self._shape.codebook_size)).float() * amount
-        places = tokens.clamp(max=self._shape.codebook_size - 1)
-        first = self._shape.parts[0]
-        for counts, place in zip(self._counts, (places % first, places // first), strict=False):
-            counts.scatter_add_(2, place[..., None], weight[..., None])
+        counts.scatter_add_(2, tokens.clamp(max=self._shape.codebook_size - 1)[..., None], weight[..., None])
+
+
+def guided(logits: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance of ``logits [B, ..., V]``, the second half of whose rows do not know the text.
+
+    With log-probabilities l (text) and u (none), both halves become ``u + scale (l - u)``, as in transformers' processor of this name.
+    """
+    told, untold = logits.log_softmax(dim=-1).chunk(2)
+    return (untold + scale * (told - untold)).repeat(2, *[1] * (logits.ndim - 1))

@@ -7,6 +7,7 @@ padding is masked. No step waits for the device; whether everything is over is l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from harness.api import UNOBSERVED, Observer
 from systems.layers.graphs import Acceleration
@@ -51,7 +52,7 @@ class Engine:
             found = decoding.results()
         observer.memory("kv_cache", decoding.cache_bytes)
         if self.cost is not None:
-            batch, columns = len(requests), decoding.prefix_columns
+            batch, columns = len(requests) * (2 if config.guided else 1), decoding.prefix_columns
             observer.work("prefill", self.cost.prefill(columns, batch))
             observer.work("lm", self.cost.steps(columns, decoding.turns - 1, batch))
         return found
@@ -87,7 +88,8 @@ class Engine:
         model = self.model
         if model.training:
             raise ValueError("the model is in training mode; call eval() first")
-        batch, limits = batched(requests, config, model)
+        rows = [*requests, *(replace(request, text=(), read=0) for request in requests)] if config.guided else requests
+        batch, limits = batched(rows, config, model)
         pattern, books = model.config.pattern, model.config.num_codebooks
         begun = [pattern.begun(books, int(frames)) for frames in batch.frames.tolist()]
         turns = max(pattern.steps(books, limit) - b for limit, b in zip(limits, begun, strict=True))
@@ -95,15 +97,15 @@ class Engine:
         for text, limit in zip(batch.text_lengths.tolist(), limits, strict=True):
             model.check(text, pattern.steps(books, limit))
         if self.acceleration == "off":
-            decoding = Decoding(model, config, len(requests), columns, turns)
+            decoding = Decoding(model, config, len(rows), columns, turns)
         else:
             columns, turns = (-(-n // _CAPACITY_STEP) * _CAPACITY_STEP for n in (columns, turns))
-            key = (len(requests), columns, turns, config)
+            key = (len(rows), columns, turns, config)
             if key not in self._kept:
-                self._kept[key] = Decoding(model, config, len(requests), columns, turns)
+                self._kept[key] = Decoding(model, config, len(rows), columns, turns)
                 self._kept[key].accelerate(self.acceleration)
             decoding = self._kept[key]
-        decoding.start(batch, [request.seed for request in requests], limits)
+        decoding.start(batch, [request.seed for request in rows], limits, [request.read for request in rows])
         return decoding
 
 

@@ -19,7 +19,7 @@ class LmLoss:
     Args:
         total: scalar, what is minimised.
         codebooks: ``[K]``, nats per token of each codebook.
-        strayed: scalar, see `systems.lm.guidance`; not in the total, and None where the batch does not guide.
+        strayed: scalar, see `systems.lm.guided_attention`; not in the total, and None where the batch does not guide.
     """
 
     total: Tensor

@@ -39,7 +39,7 @@ class LmTraining:
             recordings come without a text.
         depth_fraction: of the frames that the hierarchical model's decoder is trained on.
         first_weight: of codebook 0 in the hierarchical model's loss.
-        guide_weight: of guided attention in the loss, see `systems.lm.guidance`; 0 for none.
+        guide_weight: of guided attention in the loss, see `systems.lm.guided_attention`; 0 for none.
         learning_rate: at the peak.
         weight_decay: of AdamW.
     """

@@ -5,6 +5,7 @@ Shape letters: B batch, K codebooks, T frames.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Request:
         prompt: int64 ``[K, T]``, codes that the speech continues, or None.
         voice: ``[voice_dim]``, utterance embedding, for models that take one.
         max_frames: the most it may say, if less than the configuration allows.
+        read: text tokens that the prompt has spoken, for `GenerationConfig.reading_window`.
     """
 
     text: Sequence[int]
@@ -37,6 +39,7 @@ class Request:
     prompt: Tensor | None = None
     voice: Tensor | None = None
     max_frames: int | None = None
+    read: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,21 @@ class GenerationConfig:
     """How a batch is generated.
 
     Args:
-        sampling: of the tokens. The repetition penalty counts what the model said, each codebook by itself; prompts do not count.
+        sampling: of the tokens. The repetition penalty counts what the model said, each codebook by itself; prompts do not count. Of a
+            token of two halves (`LmConfig.parts`) the second is penalised, where the two together were said before.
+        guidance_scale: of classifier-free guidance (Ho and Salimans 2022; of language models Sanchez et al. 2023): each distribution is
+            moved away from the one without the text, by so much; 1 leaves it as it is. It doubles the batch, and makes sense for models
+            that were trained with texts withheld (`LmTraining.text_dropout`).
+        reading_window: text tokens that the guided heads may move on by in a step, see `systems.lm.reading`; 0 leaves them free. For models
+            that were trained with guided attention.
         max_frames: an item that says more has run away: it is cut, and its stop reason is "length".
         min_frames: codebook 0 may not end before.
         check_every: steps between two looks at whether all items are over; each look waits for the device. None: 1 on a CPU, else 16.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    guidance_scale: float = 1.0
+    reading_window: int = 0
     max_frames: int = 500
     min_frames: int = 0
     check_every: int | None = None
@@ -58,8 +69,17 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         if self.max_frames < 1 or not 0 <= self.min_frames <= self.max_frames:
             raise ValueError(f"1 <= max_frames and 0 <= min_frames <= max_frames; got {self.max_frames} and {self.min_frames}")
+        if not 0.0 <= self.guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale is 1 (none) or another number from 0 up, got {self.guidance_scale}")
+        if self.reading_window < 0:
+            raise ValueError(f"reading_window is 0 (none) or a number of text tokens, got {self.reading_window}")
         if self.check_every is not None and self.check_every < 1:
             raise ValueError(f"check_every is at least 1, got {self.check_every}")
+
+    @property
+    def guided(self) -> bool:
+        """Every item is said twice, with its text and without."""
+        return self.guidance_scale != 1.0
 
 
 SOCODEC_SAMPLING = SamplingConfig(temperature=0.8, top_k=10, top_p=0.8, repetition_penalty=2.0)
@@ -134,5 +154,7 @@ def _check_request(number: int, text: Tensor, prompt: Tensor, request: Request, 
         found = None if request.voice is None else tuple(request.voice.shape)
         wanted = f"an utterance embedding of shape ({shape.voice_dim},)" if shape.voice_dim else "none"
         raise ValueError(f"request {number} has the utterance embedding {found}, the model wants {wanted}")
+    if not 0 <= request.read <= text.shape[1]:
+        raise ValueError(f"request {number} says that {request.read} of its {text.shape[1]} text tokens are read")
     if request.max_frames is not None and request.max_frames < 1:
         raise ValueError(f"request {number} may say {request.max_frames} frames; at least 1")

@@ -32,6 +32,8 @@ class Qtts(LmSpeaker):
         config: shape of the language model, for random weights.
         codec_config: shape of QDAC, for random weights.
         temperature, top_k, top_p, repetition_penalty: see `systems.layers.sampling.SamplingConfig`.
+        guidance_scale: of classifier-free guidance by the text, see `systems.lm.requests.GenerationConfig`; 1 is none, as in the paper.
+        reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 is no limit, as in the paper.
         max_s: seconds after which an utterance is cut.
         chunk_ms: of a stream.
         device, precision, acceleration: see `systems.tts.synthesizer.Speaking`.
@@ -61,6 +63,8 @@ class Qtts(LmSpeaker):
         top_k: int = 50,
         top_p: float = 0.95,
         repetition_penalty: float = 1.0,
+        guidance_scale: float = 1.0,
+        reading_window: int = 0,
         max_s: float = 20.0,
         chunk_ms: int = 200,
         device: str = "cpu",
@@ -84,7 +88,7 @@ class Qtts(LmSpeaker):
         from systems.tts.synthesizer import Identity, LmSynthesizer, Speaking, continued
 
         sampling = SamplingConfig(temperature, top_k, top_p, repetition_penalty)
-        speaking = Speaking(sampling, max_s, chunk_ms, device, precision, acceleration)
+        speaking = Speaking(sampling, guidance_scale, reading_window, max_s, chunk_ms, device, precision, acceleration)
         wanted, path = Wanted(kind, size, variant.delay, tokenizer), variant.path(checkpoint)
         if trained:
             assert path is not None and codec_path is not None  # `LmVariant.unnamed` has said so

@@ -30,6 +30,8 @@ class SocodecTts(LmSpeaker):
         config: shape of the language model, for random weights.
         codec_config: shape of the codec, for random weights.
         temperature, top_k, top_p, repetition_penalty: see `systems.layers.sampling.SamplingConfig`; the paper's by default.
+        guidance_scale: of classifier-free guidance by the text, see `systems.lm.requests.GenerationConfig`; 1 is none, as in the paper.
+        reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 is no limit, as in the paper.
         max_s: seconds after which an utterance is cut.
         chunk_ms: of a stream.
         device, precision, acceleration: see `systems.tts.synthesizer.Speaking`.
@@ -62,6 +64,8 @@ class SocodecTts(LmSpeaker):
         top_k: int = 10,
         top_p: float = 0.8,
         repetition_penalty: float = 2.0,
+        guidance_scale: float = 1.0,
+        reading_window: int = 0,
         max_s: float = 20.0,
         chunk_ms: int = 240,
         device: str = "cpu",
@@ -90,7 +94,7 @@ class SocodecTts(LmSpeaker):
         from systems.tts.synthesizer import Identity, LmSynthesizer, Speaking, imitated
 
         sampling = SamplingConfig(temperature, top_k, top_p, repetition_penalty)
-        speaking = Speaking(sampling, max_s, chunk_ms, device, precision, acceleration)
+        speaking = Speaking(sampling, guidance_scale, reading_window, max_s, chunk_ms, device, precision, acceleration)
         wanted = Wanted("multi_stream", size, delay, tokenizer)
         path = variant.path(checkpoint)
         if trained:

@@ -31,6 +31,8 @@ class Speaking:
 
     Args:
         sampling: of the tokens.
+        guidance_scale: of classifier-free guidance by the text, see `GenerationConfig`.
+        reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 for no limit.
         max_s: seconds of speech after which an utterance has run away: it is cut, and its stop reason is "length".
         chunk_ms: of speech that a stream gathers before it decodes.
         device: "cpu", "cuda", ...
@@ -40,6 +42,8 @@ class Speaking:
     """
 
     sampling: SamplingConfig
+    guidance_scale: float = 1.0
+    reading_window: int = 0
     max_s: float = 20.0
     chunk_ms: int = 200
     device: str = "cpu"
@@ -89,10 +93,12 @@ class Prompted:
     Args:
         text: of prompt and target, where the prompt is continued.
         voice: taken from the prompt.
+        told: the part of the text that the prompt has spoken.
     """
 
     text: str
     voice: Voice
+    told: str = ""
 
 
 class LmSynthesizer:
@@ -119,7 +125,9 @@ class LmSynthesizer:
         if lm.positioned and shape.pattern.steps(shape.num_codebooks, frames) > shape.max_steps:
             most = (shape.max_steps - shape.pattern.steps(shape.num_codebooks, 1) + 1) / codec.spec.frame_rate_hz
             raise ValueError(f"max_s={speaking.max_s:g} is longer than this model's positions reach: at most {most:.1f} s")
-        self._generation = GenerationConfig(speaking.sampling, max_frames=frames, min_frames=1)
+        self._generation = GenerationConfig(
+            speaking.sampling, speaking.guidance_scale, speaking.reading_window, max_frames=frames, min_frames=1
+        )
         self._chunk_frames = max(1, round(speaking.chunk_ms * codec.spec.frame_rate_hz / 1000))
         self.info = SystemInfo(
             family=identity.family,
@@ -205,10 +213,12 @@ class LmSynthesizer:
             prompted = self._prompting(utterance, self._codec)
         try:
             tokens = self._front_end.encode(prompted.text, utterance.language)
+            # Without the space between them the prompt's text is a token shorter, and with a mark of its own end one longer.
+            read = len(self._front_end.encode(prompted.told, utterance.language).ids) if prompted.told else 0
         except ValueError as error:  # a language it does not read, or nothing to speak
             raise MissingOutput(str(error)) from error
         voice = prompted.voice
-        return Request(tokens.ids, seed, voice.codes, voice.embedding), voice
+        return Request(tokens.ids, seed, voice.codes, voice.embedding, read=read), voice
 
     def _audio(self, samples: Tensor) -> Audio:
         return Audio.mono(samples.cpu().numpy(), self.sample_rate)
@@ -227,7 +237,9 @@ def continued(utterance: Utterance, codec: SpeakingCodec) -> Prompted:
     if utterance.prompt is None or not told:
         return Prompted(utterance.text, Voice())
     voice = codec.heard(mono_at(utterance.prompt, codec.spec.sample_rate))
-    return Prompted(f"{told} {utterance.text}" if voice.codes is not None else utterance.text, voice)
+    if voice.codes is None:
+        return Prompted(utterance.text, voice)
+    return Prompted(f"{told} {utterance.text}", voice, told)
 
 
 def imitated(utterance: Utterance, codec: SpeakingCodec) -> Prompted:

@@ -131,6 +131,59 @@ def test_greedy_generation_beside_the_whole_forward(name):
 
 
 @every_model
+def test_guided_generation_beside_two_whole_forwards(name):
+    """With the text and without it, log-probabilities put together by hand."""
+    model, config, scale = _model(name), CONFIGS[name], 2.5
+    request = _requests(config)[3]
+    greedy = GenerationConfig(SamplingConfig(temperature=0.0), max_frames=5, min_frames=5)
+    found = generate(model, [request], replace(greedy, guidance_scale=scale))[0]
+    codes = torch.cat([request.prompt, found.codes], dim=1)[None]
+    frames, voice = torch.tensor([codes.shape[2]]), None if request.voice is None else request.voice[None]
+    told = LmBatch(torch.tensor([request.text]), torch.tensor([len(request.text)]), codes, frames, voice)
+    untold = replace(told, text=torch.zeros(1, 0, dtype=torch.int64), text_lengths=torch.tensor([0]))
+    tokens = lay(config.pattern, codes, frames, config.codebook_size).tokens
+    hidden = torch.cat([model.hidden(item, tokens) for item in (told, untold)])
+    layout, prompt = config.pattern.layout(config.num_codebooks, tokens.shape[2]), request.prompt.shape[1]
+    for step in range(tokens.shape[2]):
+        teacher = model.tokens.targets(tokens[:, :, step : step + 1])
+
+        def choose(logits, first, part, step=step, teacher=teacher):
+            chosen = teacher[part][:, first : first + logits.shape[1], 0].clone()
+            for i in range(logits.shape[1]):
+                if prompt <= int(layout[first + i, step]) < codes.shape[2]:
+                    with_text, without = logits[:, i].log_softmax(dim=-1)
+                    best = (scale * with_text - (scale - 1.0) * without)[: config.parts[part]].argmax()
+                    assert int(best) == int(chosen[0, i]), (step, first + i, part)
+            return chosen.repeat(2, 1)
+
+        model.emit(hidden[:, step], choose)
+
+
+@every_model
+@pytest.mark.parametrize("window", [0, 1])
+def test_guided_batches_and_streams_equal_single_items(name, window):
+    model, requests = _model(name), _requests(CONFIGS[name])
+    config = replace(SAMPLED, guidance_scale=3.0, reading_window=window)
+    for request, found in zip(requests, generate(model, requests, config), strict=True):
+        assert _same(found, generate(model, [request], config)[0])
+        chunks = list(stream(model, request, config, chunk_frames=2))
+        assert torch.equal(torch.cat([chunk.codes for chunk in chunks], dim=1), found.codes)
+
+
+@every_model
+def test_guidance_changes_what_is_said(name):
+    model, requests = _model(name), _requests(CONFIGS[name])
+    plain, guided = (generate(model, requests, replace(SAMPLED, guidance_scale=scale)) for scale in (1.0, 4.0))
+    assert not all(_same(one, other) for one, other in zip(plain, guided, strict=True))
+
+
+@pytest.mark.parametrize("changes", [{"guidance_scale": s} for s in (-1.0, float("nan"), float("inf"))] + [{"reading_window": -1}])
+def test_impossible_guidance_and_reading(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        GenerationConfig(**changes)
+
+
+@every_model
 def test_every_item_ends_by_itself(name):
     config, ends = CONFIGS[name], (5, 0, 2, 9)
     stride = config.num_codebooks if config.pattern == FLATTEN else 1
@@ -206,19 +259,23 @@ def test_repetition_penalty_beside_a_list_of_what_was_said(name, window):
     model.emit = recording
     found = generate(model, [request], GenerationConfig(sampling, max_frames=12, min_frames=12))[0]
     laid = config.pattern.build(found.codes, fill=-1)
-    first = config.parts[0]
     changed = 0
     for k in range(config.num_codebooks):
-        for part in range(len(config.parts)):
-            said = [int(c) % first if part == 0 else int(c) // first for c in laid[k] if c >= 0]
-            steps = [s for s in range(laid.shape[1]) if laid[k, s] >= 0]
-            for n, step in enumerate(steps):
+        said = [int(c) for c in laid[k] if c >= 0]
+        steps = [s for s in range(laid.shape[1]) if laid[k, s] >= 0]
+        for n, step in enumerate(steps):
+            before = set(said[max(0, n - window) if window else 0 : n])
+            halves = [(said[n], before)]
+            if len(config.parts) == 2:  # only what was said together counts, and only the second half suffers
+                first = config.parts[0]
+                halves = [(said[n] % first, set()), (said[n] // first, {c // first for c in before if c % first == said[n] % first})]
+            for part, (chosen, seen) in enumerate(halves):
                 logits = offered[step][k, part][: config.parts[part]].clone()
                 plain = int(logits.argmax())
-                for token in set(said[max(0, n - window) if window else 0 : n]):
+                for token in seen:
                     logits[token] = logits[token] / 3.0 if logits[token] > 0 else logits[token] * 3.0
-                assert int(logits.argmax()) == said[n]
-                changed += said[n] != plain
+                assert int(logits.argmax()) == chosen
+                changed += chosen != plain
     assert changed > 0
 
 
@@ -243,6 +300,7 @@ def test_an_engine_serves_batch_after_batch(monkeypatch):
         ({"voice": None}, "wants an utterance embedding"),
         ({"max_frames": 0}, "at least 1"),
         ({"max_frames": 79}, "made for 80"),
+        ({"read": 2}, "2 of its 1 text tokens"),
     ],
 )
 def test_requests_that_do_not_fit(changes, message):

@@ -14,7 +14,7 @@ from systems.layers.transformer import TransformerConfig
 from systems.lm.aligner import BANDS, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
-from systems.lm.guidance import strayed
+from systems.lm.guided_attention import strayed
 from systems.lm.models import build_lm
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed
 

@@ -14,6 +14,14 @@ import torch
 from torch import Tensor
 
 from systems.layers.attention import Watched
+from systems.lm.config import LmConfig
+
+GUIDED_HEADS = 2
+
+
+def guided_layer(config: LmConfig) -> int:
+    """The block whose first `GUIDED_HEADS` heads are told, a third of the way up."""
+    return config.backbone.layers // 3
 
 
 def strayed(watched: Watched, lead: int, text: Tensor, frames: Tensor, spoken: Tensor, every: int = 1) -> Tensor:

@@ -1,0 +1,81 @@
+"""Monotonic reading: in generation, the guided heads may not leap over words nor go back.
+
+Two heads of one layer were told in training which text token is spoken (`systems.lm.guided_attention`), and show in generation what the
+model reads. A small model sometimes loses its place, leaves words out and ends early. As in Deep Voice 3 (Ping et al. 2018, section 3.5), the
+attention of these heads is limited to a window of the text from the place that was read last, and the place only moves on; the end may not
+come before the text is read. The other heads, and what all heads see of voice and speech, are left alone.
+
+Shape letters: B rows of a batch, H heads, C columns that are seen, D numbers a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from systems.layers.attention import Watched
+from systems.layers.cache import Window
+from systems.lm.config import LmConfig
+from systems.lm.guided_attention import GUIDED_HEADS, guided_layer
+
+_BACK = 1  # tokens before the place that stay in sight
+_TAIL = 2  # tokens at the end that nothing need be heard of: a full stop, the mark of the end
+
+
+class Reading:
+    """The place in the text of each row of a batch; its tensors stay where they are, for steps that are captured.
+
+    Args:
+        config: of the model.
+        size: B.
+        window: tokens that the place may move on by in a step; at least 1.
+        device: of the model.
+    """
+
+    def __init__(self, config: LmConfig, size: int, window: int, device: torch.device) -> None:
+        self._layer, self._heads, self._window = guided_layer(config), config.backbone.heads, window
+        self._guided = min(GUIDED_HEADS, self._heads)
+        self.place, self._from, self._length = (torch.zeros(size, dtype=torch.int64, device=device) for _ in range(3))
+
+    def start(self, text_from: Tensor, text_lengths: Tensor, read: Tensor) -> None:
+        """A new batch.
+
+        Args:
+            text_from: int64 ``[B]``, columns of the first text tokens.
+            text_lengths: int64 ``[B]``; rows without text read nothing.
+            read: int64 ``[B]``, tokens at the beginning that were spoken before, by a prompt.
+        """
+        self._from.copy_(text_from)
+        self._length.copy_(text_lengths)
+        self.place.copy_(torch.minimum(read, (text_lengths - 1).clamp(min=0)))
+
+    def watch(self, window: Window) -> Watched:
+        """What the guided layer of a step of one column is to see, and is looked at by."""
+        allowed = self._in_sight(window.seen) | ~self._is_text(window.seen)
+        if window.mask is not None:
+            allowed = allowed & window.mask[:, 0, 0]
+        everything = torch.ones_like(allowed) if window.mask is None else window.mask[:, 0, 0].expand_as(allowed)
+        free = self._heads - self._guided
+        mask = torch.cat([allowed[:, None].expand(-1, self._guided, -1), everything[:, None].expand(-1, free, -1)], dim=1)
+        return Watched(self._layer, self._guided, mask=mask[:, :, None])
+
+    def follow(self, watched: Watched) -> None:
+        """Moves on to where the guided heads looked most."""
+        seen = watched.keys.shape[2]
+        asked = (watched.queries.float() @ watched.keys.float().transpose(2, 3))[:, :, 0] / watched.queries.shape[3] ** 0.5  # [B, H, C]
+        sight = self._in_sight(seen)
+        looked = asked.masked_fill(~sight[:, None], -1e9).softmax(dim=2).mean(dim=1).argmax(dim=1) - self._from
+        self.place.copy_(torch.where(sight.any(dim=1), torch.maximum(self.place, looked), self.place))
+
+    def unread(self) -> Tensor:
+        """Bool ``[B]``: something of the text is still to be spoken."""
+        return self.place + _TAIL + 1 < self._length
+
+    def _is_text(self, seen: int) -> Tensor:
+        token = torch.arange(seen, device=self._from.device) - self._from[:, None]
+        return (token >= 0) & (token < self._length[:, None])
+
+    def _in_sight(self, seen: int) -> Tensor:
+        token = torch.arange(seen, device=self._from.device) - self._from[:, None]
+        place = self.place[:, None]
+        return self._is_text(seen) & (token >= place - _BACK) & (token <= place + self._window)

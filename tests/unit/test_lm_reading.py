@@ -1,0 +1,174 @@
+"""Monotonic reading in generation: the place, the window, the end, beside loops and the whole forward."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from systems.layers.attention import Watched
+from systems.layers.cache import Window
+from systems.layers.sampling import SamplingConfig
+from systems.layers.transformer import TransformerConfig
+from systems.lm.backbone import LmBatch
+from systems.lm.config import LmConfig
+from systems.lm.generation import GenerationConfig, Request, generate
+from systems.lm.guided_attention import guided_layer
+from systems.lm.models import build_lm
+from systems.lm.patterns import PARALLEL, delayed, lay
+from systems.lm.reading import Reading
+
+GPT2 = TransformerConfig("gpt2", 4, 24, 3, 24)
+LLAMA = TransformerConfig("llama", 4, 24, 3, 24)
+CONFIGS = {
+    "multi_stream": LmConfig("multi_stream", 3, (4, 5), 30, 5, GPT2, pattern=delayed(1), max_text=40, max_steps=80),
+    "multihead": LmConfig("multihead", 3, (11,), 30, 0, LLAMA, pattern=delayed(2), pace=0.6),
+    "hierarchical": LmConfig("hierarchical", 3, (11,), 30, 0, LLAMA, replace(LLAMA, width=12, heads=2), PARALLEL),
+}
+every_model = pytest.mark.parametrize("name", CONFIGS)
+
+
+def _model(name):
+    torch.manual_seed(0)
+    model = build_lm(CONFIGS[name]).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.mul_(3.0) if parameter.ndim > 1 else parameter.add_(0.1)
+    return model
+
+
+def _request(config, tokens, seed=0, prompt=0):
+    generator = torch.Generator().manual_seed(seed)
+    voice = torch.randn(config.voice_dim, generator=generator) if config.voice_dim else None
+    codes = torch.randint(config.codebook_size, (config.num_codebooks, prompt), generator=generator)
+    return Request(torch.randint(config.text_size, (tokens,), generator=generator).tolist(), seed, codes, voice)
+
+
+def _followed(monkeypatch):
+    """The places after every step, as they come."""
+    places, follow = [], Reading.follow
+
+    def noted(self, watched):
+        follow(self, watched)
+        places.append(self.place.tolist())
+
+    monkeypatch.setattr(Reading, "follow", noted)
+    return places
+
+
+def _seeing(config, places, read, text, total, seen_before):
+    """Bool ``[H, total, total]``, by loops: the guided heads see no text outside the window at each step behind the prefix."""
+    lead, window = (1 if config.voice_dim else 0), 2
+    mask = torch.zeros(config.backbone.heads, total, total, dtype=torch.bool)
+    for head in range(config.backbone.heads):
+        for query in range(total):
+            step = query - seen_before  # 0 is the first step after the prefix
+            for key in range(query + 1):
+                token = key - lead
+                place = None if step < 0 else read if step == 0 else places[step - 1][0]
+                hidden = head < 2 and place is not None and 0 <= token < text and not place - 1 <= token <= place + window
+                mask[head, query, key] = not hidden
+    return mask
+
+
+@every_model
+@pytest.mark.parametrize("read", [0, 4])
+def test_beside_the_whole_forward(name, read, monkeypatch):
+    """Every token is the likeliest one, given all before by a pass without a cache whose guided layer sees what loops allow."""
+    model, config, places = _model(name), CONFIGS[name], _followed(monkeypatch)
+    request = replace(_request(config, 20, prompt=3), read=read)
+    greedy = GenerationConfig(SamplingConfig(temperature=0.0), reading_window=2, max_frames=12, min_frames=12)
+    found = generate(model, [request], greedy)[0]
+    codes = torch.cat([request.prompt, found.codes], dim=1)
+    frames, voice = torch.tensor([codes.shape[1]]), None if request.voice is None else request.voice[None]
+    item = LmBatch(torch.tensor([request.text]), torch.tensor([20]), codes[None], frames, voice)
+    tokens = lay(config.pattern, item.codes, frames, config.codebook_size).tokens
+    prefix = model.lead + 20 + 1 + config.pattern.begun(config.num_codebooks, 3)
+    total = model.lead + 20 + tokens.shape[2]
+    mask = _seeing(config, places, read, 20, total, prefix)
+    assert not mask[:2].equal(mask[2:].expand(2, -1, -1))  # the window hides something
+    hidden = model.hidden(item, tokens, Watched(guided_layer(config), 2, mask=mask[None]))[0]
+    layout, wrong = config.pattern.layout(config.num_codebooks, tokens.shape[2]), 0
+    free = model.hidden(item, tokens)[0]
+    for step in range(tokens.shape[2]):
+        teacher = model.tokens.targets(tokens[:, :, step : step + 1])
+
+        def choose(logits, first, part, step=step, teacher=teacher):
+            chosen = teacher[part][:, first : first + logits.shape[1], 0].clone()
+            for i in range(logits.shape[1]):
+                if 3 <= int(layout[first + i, step]) < codes.shape[1]:
+                    assert int(logits[0, i, : config.parts[part]].argmax()) == int(chosen[0, i]), (step, first + i, part)
+            return chosen
+
+        model.emit(hidden[step][None], choose)
+        wrong += not torch.allclose(hidden[step], free[step], atol=1e-4)
+    assert wrong  # without the window the states are others
+
+
+@every_model
+def test_the_place_only_moves_on_and_never_further_than_the_window(name, monkeypatch):
+    model, config, places = _model(name), CONFIGS[name], _followed(monkeypatch)
+    requests = [replace(_request(config, 8 + 6 * seed, seed, prompt=seed), read=seed) for seed in range(4)]
+    generate(model, requests, GenerationConfig(SamplingConfig(), reading_window=3, max_frames=15, min_frames=15))
+    before = [0, 1, 2, 3]
+    for now in places:
+        assert all(old <= place <= min(old + 3, 8 + 6 * row - 1) for row, (old, place) in enumerate(zip(before, now, strict=True)))
+        before = now
+    assert before != [0, 1, 2, 3]
+
+
+def test_the_place_follows_the_heads():
+    """Two rows, the second shifted by padding: the token that both heads together look at most, inside the window."""
+    config = CONFIGS["multihead"]
+    reading = Reading(config, 2, window=2, device=torch.device("cpu"))
+    reading.start(torch.tensor([1, 4]), torch.tensor([6, 5]), torch.tensor([0, 2]))
+    watched = reading.watch(Window(torch.tensor([9]), 10))
+    # Text of row 0 lies in columns 1..6, of row 1 in 4..8; in sight are tokens -1..2 and 1..4.
+    assert watched.mask[0, 0, 0].tolist() == [True, True, True, True, False, False, False, True, True, True]
+    assert watched.mask[1, 1, 0].tolist() == [True, True, True, True, False, True, True, True, True, True]
+    assert watched.mask[:, 2].all()
+    watched.queries, watched.keys = torch.ones(2, 2, 1, 4), torch.zeros(2, 2, 10, 4)
+    watched.keys[0, :, 2] = 1.0  # token 1
+    watched.keys[0, :, 5] = 9.0  # token 4, out of sight
+    watched.keys[1, :, 0] = 9.0  # not text
+    watched.keys[1, :, 5] = 2.0  # token 1: behind the place
+    reading.follow(watched)
+    assert reading.place.tolist() == [1, 2]
+    assert reading.unread().tolist() == [True, False]
+
+
+def test_rows_without_text_see_everything_and_stay():
+    reading = Reading(CONFIGS["multihead"], 1, window=2, device=torch.device("cpu"))
+    reading.start(torch.tensor([0]), torch.tensor([0]), torch.tensor([0]))
+    watched = reading.watch(Window(torch.tensor([3]), 4))
+    assert watched.mask.all()
+    watched.queries, watched.keys = torch.ones(1, 2, 1, 4), torch.randn(1, 2, 4, 4)
+    reading.follow(watched)
+    assert reading.place.tolist() == [0] and not reading.unread().any()
+
+
+@every_model
+def test_nobody_ends_before_the_text_is_read(name, monkeypatch):
+    """With an end that is always the likeliest token: it comes as soon as the place is at the text's end, and at once without a window."""
+    model, config, places = _model(name), CONFIGS[name], _followed(monkeypatch)
+    emit, column = model.emit, config.parts[0] + 1
+
+    def ending(hidden, choose):
+        def wish(logits, first, part):
+            if first == 0 and part == 0:
+                logits = logits.clone()
+                logits[:, 0, column] = 1e4
+            return choose(logits, first, part)
+
+        return emit(hidden, wish)
+
+    model.emit = ending
+    request = _request(config, 12)
+    free = GenerationConfig(SamplingConfig(), max_frames=60)
+    assert generate(model, [request], free)[0].codes.shape[1] == 0
+    found = generate(model, [request], replace(free, reading_window=1))[0]
+    reached = next((step for step, (place,) in enumerate(places, start=1) if place >= 12 - 3), None)
+    if reached is None:  # a random model may stay where it is
+        assert found.stop_reason == "length" and found.codes.shape[1] == 60
+    else:
+        assert found.stop_reason == "end" and found.codes.shape[1] == reached >= 9
