@@ -26,7 +26,7 @@ class ZeroShotSuite:
             task=Task.SYNTHESIS,
             systems=("socodec120_tts",),
             metrics=(*METRICS, "clipped_samples"),
-            headline=("wer", "cer", "sim_o", "sim_r", "mos", "stopped_by_itself", "rtf"),
+            headline=("wer", "cer", "intelligibility_probe", "sim_o", "sim_r", "mos", "stopped_by_itself", "rtf"),
             curves=(Curve("Words and voice against speed", x="rtf", y=("cer", "sim_o"), log_x=True),),
             calibration=CALIBRATION,
         )

@@ -59,7 +59,7 @@ class Qtts(LmSpeaker):
         weights: str = "trained",
         config: LmConfig | None = None,
         codec_config: QdacConfig | None = None,
-        temperature: float = 0.8,
+        temperature: float = 1.0,
         top_k: int = 50,
         top_p: float = 0.95,
         repetition_penalty: float = 1.0,

@@ -17,7 +17,7 @@ ELSEWHERE = (
     ("F25", "symlink out of the dataset's root", "refused",
      "tests/unit/test_data_manifests_refused.py::test_symlinks_may_not_leave_the_root"),
     ("F29", "batches against single items", "equal within the law's tolerance, else the contract is broken",
-     "tests/contract/test_checks_catch.py::test_a_broken_codec_is_caught"),
+     "tests/contract/test_checks_catch_codecs.py::test_a_broken_codec_is_caught"),
     ("F30", "other package versions, signatures, data in two runs", "refused, or told, unless force=true",
      "tests/unit/test_reports_comparison.py::test_what_is_not_comparable"),
     ("F31", "empty reference text, numbers, case, punctuation", "defined by the preset's normaliser; an empty reference is undefined",

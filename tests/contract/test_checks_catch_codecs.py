@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.api import (
-    Audio,
-    Bitstream,
-    CodecSpec,
-    Codes,
-    SystemInfo,
-)
+from harness.api import Audio, Bitstream, CodecSpec, Codes, SystemInfo
 from harness.testing import BrokenLaw, check_codec, speechlike
 
 SPEC = CodecSpec(sample_rate=16000, hop_length=4, codebook_sizes=(16, 16, 16), causal=True, prefix_decodable=True)
