@@ -24,7 +24,7 @@ class ZeroShotSuite:
             name="zero_shot",
             title="Zero-shot text-to-speech",
             task=Task.SYNTHESIS,
-            systems=("socodec120_tts",),
+            systems=("qtts_hierarchical", "qtts_multihead", "socodec120_tts"),
             metrics=(*METRICS, "clipped_samples"),
             headline=("wer", "cer", "intelligibility_probe", "sim_o", "sim_r", "mos", "stopped_by_itself", "rtf"),
             curves=(Curve("Words and voice against speed", x="rtf", y=("cer", "sim_o"), log_x=True),),
