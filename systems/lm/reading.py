@@ -1,9 +1,10 @@
 """Monotonic reading: in generation, the guided heads may not leap over words nor go back.
 
 Two heads of one layer were told in training which text token is spoken (`systems.lm.guided_attention`), and show in generation what the
-model reads. A small model sometimes loses its place, leaves words out and ends early. As in Deep Voice 3 (Ping et al. 2018, section 3.5), the
+model reads. A small model sometimes loses its place, leaves words out and ends early. As in Deep Voice 3 (Ping et al. 2018), the
 attention of these heads is limited to a window of the text from the place that was read last, and the place only moves on; the end may not
-come before the text is read. The other heads, and what all heads see of voice and speech, are left alone.
+come before the text is read. The other heads, and what all heads see of voice and speech, are left alone. A flattened pattern is followed at
+every step, though its heads were told at those of codebook 0 only: no system here speaks so.
 
 Shape letters: B rows of a batch, H heads, C columns that are seen, D numbers a head.
 """
