@@ -30,8 +30,10 @@ class SocodecTts(LmSpeaker):
         config: shape of the language model, for random weights.
         codec_config: shape of the codec, for random weights.
         temperature, top_k, top_p, repetition_penalty: see `systems.layers.sampling.SamplingConfig`; the paper's by default.
-        guidance_scale: of classifier-free guidance by the text, see `systems.lm.requests.GenerationConfig`; 1 is none, as in the paper.
-        reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 is no limit, as in the paper.
+        guidance_scale: of classifier-free guidance by the text, see `systems.lm.requests.GenerationConfig`; 1 is none, as in the paper;
+            the YAMLs of the small size say 3.
+        reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 is no limit, as in the
+            paper; the YAMLs of the small size set one.
         max_s: seconds after which an utterance is cut.
         chunk_ms: of a stream.
         device, precision, acceleration: see `systems.tts.synthesizer.Speaking`.

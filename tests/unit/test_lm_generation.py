@@ -12,8 +12,8 @@ from systems.layers.transformer import TransformerConfig
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
 from systems.lm.generation import Engine, GenerationConfig, Request, count_stops, generate, stream
-from systems.lm.models import build_lm
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
+from tests.stubs.lively_models import lively
 
 GPT2 = TransformerConfig("gpt2", 2, 16, 2, 24)
 LLAMA = TransformerConfig("llama", 2, 16, 2, 24)
@@ -34,12 +34,7 @@ SAMPLED = GenerationConfig(SamplingConfig(temperature=1.2, top_k=8, top_p=0.95),
 
 
 def _model(name):
-    """Random, but lively: its ends come after a few frames, at another one for every seed."""
-    torch.manual_seed(0)
-    model = build_lm(CONFIGS[name]).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.mul_(3.0) if parameter.ndim > 1 else parameter.add_(0.1)
-    return model
+    return lively(CONFIGS[name])
 
 
 def _requests(config, count=6):

@@ -15,9 +15,9 @@ from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
 from systems.lm.generation import GenerationConfig, Request, generate
 from systems.lm.guided_attention import guided_layer
-from systems.lm.models import build_lm
 from systems.lm.patterns import PARALLEL, delayed, lay
 from systems.lm.reading import Reading
+from tests.stubs.lively_models import lively
 
 GPT2 = TransformerConfig("gpt2", 4, 24, 3, 24)
 LLAMA = TransformerConfig("llama", 4, 24, 3, 24)
@@ -30,11 +30,7 @@ every_model = pytest.mark.parametrize("name", CONFIGS)
 
 
 def _model(name):
-    torch.manual_seed(0)
-    model = build_lm(CONFIGS[name]).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.mul_(3.0) if parameter.ndim > 1 else parameter.add_(0.1)
-    return model
+    return lively(CONFIGS[name])
 
 
 def _request(config, tokens, seed=0, prompt=0):

@@ -84,8 +84,25 @@ def test_a_prompt_is_continued_after_its_text(monkeypatch: pytest.MonkeyPatch) -
     assert followed.text == SymbolFrontEnd().encode("We sang. A red kite.", "en").ids and followed.seed == 5
     whole = Audio(PROMPTED.prompt.samples[:, : PROMPTED.prompt.num_samples // HOP * HOP], 16000)
     assert np.array_equal(followed.prompt.numpy(), codec.encode(whole).indices)
+    # What is read already is the prompt's text and the space behind it; the target's own tokens follow.
+    assert followed.text[followed.read :] == SymbolFrontEnd().encode("A red kite.", "en").ids[1:]
     # Without a transcript, a whole frame or a prompt at all there is nothing to continue.
-    assert all(r.text == SymbolFrontEnd().encode("A red kite.", "en").ids and r.prompt is None for r in others)
+    assert all(r.text == SymbolFrontEnd().encode("A red kite.", "en").ids and r.prompt is None and r.read == 0 for r in others)
+
+
+@pytest.mark.parametrize("build", [_qtts, lambda **w: _qtts("hierarchical", **w), _socodec], ids=["multihead", "hierarchical", "socodec"])
+def test_guidance_and_reading_reach_the_generation(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    synthesizer = build(guidance_scale=2.5, reading_window=4)
+    engine = synthesizer._synthesizer._engine
+    generate = engine.generate
+    monkeypatch.setattr(engine, "generate", lambda requests, config: (asked.append(config), generate(requests, config))[1])
+    synthesizer.synthesize(PROMPTED, 1)
+    assert [(config.guidance_scale, config.reading_window) for config in asked] == [(2.5, 4)]
+    with pytest.raises(ValueError, match="guidance_scale is 1"):
+        build(guidance_scale=-1.0)
+    with pytest.raises(ValueError, match="reading_window is 0"):
+        build(reading_window=-1)
 
 
 def test_socodec_needs_a_voice_and_no_transcript() -> None:
