@@ -40,7 +40,8 @@ class QuantizerAblationTtsSuite:
     """One utterance per system, item and seed, of language models trained alike on the codes of codecs that differ in the quantizer.
 
     Each is asked twice: as the paper samples ("w/ SS": temperature, top-k, top-p, repetition penalty), and from the plain distribution
-    (``<name>_plain``), where a codec whose later streams are harder to predict has nothing to lean on.
+    (``<name>_plain``), where a codec whose later streams are harder to predict has nothing to lean on. Small models are guided by the text
+    and read monotonically both times (`systems/lm/README.md`).
     """
 
     @property
