@@ -47,7 +47,8 @@ class SamplingConfig:
 
 def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """``logits [..., V]`` with those of ``seen`` (bool, the same shape) made less likely."""
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    smaller = torch.minimum if penalty >= 1.0 else torch.maximum  # positive: divided, negative: multiplied
+    return torch.where(seen, smaller(logits / penalty, logits * penalty), logits)
 
 
 def sample(logits: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:

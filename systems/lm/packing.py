@@ -23,10 +23,15 @@ def prepared(model: LanguageModel, device: str, precision: Precision) -> Languag
     reason = cannot_pack(precision, device)
     if precision == "int8" and reason:
         raise ValueError(f'precision="int8": {reason}; use "bfloat16" or "float32"')
-    model = model.to(device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    model = model.to(device, working_dtype(device, precision))
     if reason is None:
         pack(model, precision)
     return model
+
+
+def working_dtype(device: str, precision: Precision) -> torch.dtype:
+    """Of what a model `prepared` so computes with and remembers: where weights are packed, only they are in their precision."""
+    return torch.bfloat16 if precision == "bfloat16" and cannot_pack(precision, device) else torch.float32
 
 
 def pack(model: LanguageModel, precision: Precision) -> None:
@@ -35,8 +40,8 @@ def pack(model: LanguageModel, precision: Precision) -> None:
     Heads that share the tables' weights (``table_dim``) are small and stay, as do those of second halves of tokens.
 
     Args:
-        model: on the CPU, in bfloat16 for that precision, else in float32.
-        precision: of the products.
+        model: on the CPU, in float32.
+        precision: of the weights.
     """
     apart = {id(model.decoder_heads)} if isinstance(model, HierarchicalLm) else set()
     kept = {id(heads) for name, heads in model.named_modules() if name.endswith("second_heads")}
@@ -65,7 +70,9 @@ class PackedHeads(nn.Module):
 
     def forward(self, hidden: Tensor, first: int = 0) -> Tensor:
         """See `CodeHeads.forward`."""
-        return torch.cat([part(hidden) for part in self.parts], dim=-1).reshape(*hidden.shape[:-1], self.codebooks, -1)
+        parts = [part(hidden) for part in self.parts]
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return joined.reshape(*hidden.shape[:-1], self.codebooks, -1)
 
     def single(self, hidden: Tensor, number: int, first: int = 0) -> Tensor:
         """See `CodeHeads.single`."""

@@ -16,7 +16,7 @@ from systems.layers.graphs import Acceleration
 from systems.layers.packed import Precision
 from systems.layers.sampling import SamplingConfig
 from systems.lm.generation import Engine, GenerationConfig, Request
-from systems.lm.packing import prepared
+from systems.lm.packing import prepared, working_dtype
 from systems.lm.workload import step_cost
 from systems.tts.codec import SpeakingCodec, Voice, mono_at
 from systems.tts.model import SpokenModel
@@ -118,7 +118,7 @@ class LmSynthesizer:
     def __init__(self, identity: Identity, model: SpokenModel, codec: SpeakingCodec, prompting: Prompting, speaking: Speaking) -> None:
         self._codec, self._front_end, self._prompting = codec, model.front_end, prompting
         shape, learnt = model.lm.config, sum(p.numel() for p in model.lm.parameters())  # packed layers have no parameters to count
-        cost = step_cost(model.lm, _WEIGHT_BYTES[speaking.precision], 2 if speaking.precision == "bfloat16" else 4)
+        cost = step_cost(model.lm, _WEIGHT_BYTES[speaking.precision], working_dtype(speaking.device, speaking.precision).itemsize)
         lm = prepared(model.lm, speaking.device, speaking.precision)
         self._engine = Engine(lm, speaking.acceleration, cost)
         frames = max(1, round(speaking.max_s * codec.spec.frame_rate_hz))
