@@ -25,7 +25,13 @@ class DelaySweepSuite:
             systems=("socodec120_tts_d0", "socodec120_tts", "socodec120_tts_d2", "socodec120_tts_d3"),
             metrics=METRICS,
             headline=("cer", "wer", "intelligibility_probe", "sim_o", "stopped_by_itself", "rtf"),
-            curves=(Curve("Words and voice against the delay between streams", x="config.delay", y=("cer", "wer", "sim_o")),),
+            curves=(
+                Curve(
+                    "Words and voice against the delay between streams",
+                    x="config.delay",
+                    y=("cer", "wer", "intelligibility_probe", "sim_o"),
+                ),
+            ),
             calibration=CALIBRATION,
         )
 

@@ -1,10 +1,10 @@
-"""Linear layers whose weights lie as the processor wants them: for decoding on a CPU, where reading weights is what takes the time.
+"""Layers whose weights lie as the processor wants them: for decoding on a CPU, where reading weights and calling operations take the time.
 
 The stock product of one row with a matrix reads memory at a third of its speed. Ours (`few_rows`) reads it at about nine tenths, for a few
-rows; oneDNN's with blocked weights at two thirds, for more of them or where no C compiler is; FBGEMM's integer product reads a quarter of the
-bytes. Packed layers only infer: they have no parameters.
+rows, and computes a whole block of a transformer in one call. For more rows, or where no C compiler is, there are oneDNN's product with blocked
+weights and FBGEMM's of integers. Packed layers only infer: they have no parameters.
 
-Shape letters: I inputs, O outputs, R rows.
+Shape letters: I inputs, O outputs, B batch, S queries an item, W width.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from systems.layers.few_rows import cannot_take, few_rows_product
+from systems.layers.attention import LayerMemory, Rotation, Watched
+from systems.layers.few_rows import Layer, Matrix, cannot_take, row_scales
+from systems.layers.transformer import Block, GatedFeedForward
 
 Precision = Literal["float32", "bfloat16", "int8"]
-"""Of the weights; everything between layers is float32, and so is attention, for which torch has no fast product of one bfloat16 query on a
-CPU. int8: weights in 8 bits with a scale per output, activations in 7 bits with a scale per call."""
+"""Of the weights (int8: with a scale per output); everything between layers is float32, and so is attention, for which torch has no fast
+product of one bfloat16 query on a CPU."""
 
-_FEW = {torch.float32: 8, torch.bfloat16: 2}
-"""Rows up to which our product is the faster one, measured with two threads on a processor with AVX-512; oneDNN multiplies bfloat16 as such."""
+_FEW: dict[Precision, int] = {"float32": 8, "bfloat16": 2, "int8": 2}
+"""Rows up to which our product is the faster one, measured with two threads on a processor with AVX-512; the libraries multiply bfloat16 and
+integers as such."""
 
 
 def cannot_pack(precision: str, device: torch.device | str) -> str | None:
@@ -55,12 +58,16 @@ def packed_linear(weight: Tensor, bias: Tensor | None, precision: Precision) -> 
     """
     if reason := cannot_pack(precision, weight.device):
         raise ValueError(reason)
-    if precision == "int8":
-        return _IntegerLinear(weight, bias)
-    weight = weight.detach().to(getattr(torch, precision)).contiguous()
-    bias = None if bias is None else bias.detach().contiguous()
-    blocked = _BlockedLinear(weight, bias)
-    return blocked if cannot_take(weight) else _StreamedLinear(weight, bias, blocked)
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    many = _IntegerLinear(weight, bias) if precision == "int8" else _BlockedLinear(weight.to(getattr(torch, precision)), bias)
+    return many if cannot_take(weight) else _StreamedLinear(Matrix(weight, bias, precision), many, _FEW[precision])
+
+
+def packed_block(block: Block) -> nn.Module:
+    """The same block, its linear layers packed before: in one call where that is the faster way."""
+    linears = (block.attention.enter, block.attention.leave, block.feed_forward.enter, block.feed_forward.leave)
+    streamed = [linear for linear in linears if isinstance(linear, _StreamedLinear)]
+    return block if len(streamed) < len(linears) else _WholeBlock(block, streamed)
 
 
 class _BlockedLinear(nn.Module):
@@ -79,17 +86,36 @@ class _BlockedLinear(nn.Module):
 
 
 class _StreamedLinear(nn.Module):
-    """Our own product for as many rows as it is the faster for, and ``many`` for more: both layouts of the weights are kept."""
+    """Our own product for up to ``few`` rows, and ``many`` for more: both layouts of the weights are kept."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, many: nn.Module) -> None:
+    def __init__(self, matrix: Matrix, many: nn.Module, few: int) -> None:
         super().__init__()
-        self._weight, self._bias, self._many = weight, bias, many
-        self._few = _FEW[weight.dtype]
+        self.matrix, self.few, self._many = matrix, few, many
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.numel() <= self._few * x.shape[-1] and not torch.compiler.is_compiling():
-            return few_rows_product(x, self._weight, self._bias)
+        if x.numel() <= self.few * x.shape[-1] and not torch.compiler.is_compiling():
+            return self.matrix.product(x)
         out: Tensor = self._many(x)
+        return out
+
+
+class _WholeBlock(nn.Module):
+    """A block over a cache in one call for a few rows, and the block itself for more."""
+
+    def __init__(self, block: Block, linears: list[_StreamedLinear]) -> None:
+        super().__init__()
+        self.block = block
+        enter, leave, forward_enter, forward_leave = (linear.matrix for linear in linears)
+        gated = isinstance(block.feed_forward, GatedFeedForward)
+        norms = (block.attention_norm, block.feed_forward_norm)
+        self._layer = Layer(norms, (enter, leave, forward_enter, forward_leave), block.attention.heads, gated)
+        self._few = min(linear.few for linear in linears)
+
+    def forward(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory | None, watched: Watched | None) -> Tensor:
+        """``[B, S, W]`` to the same; see `Block.forward`."""
+        if memory is not None and x.shape[0] * x.shape[1] <= self._few and not torch.compiler.is_compiling():
+            return self._layer.run(x, rotation, memory, watched)
+        out: Tensor = self.block(x, rotation, memory, watched)
         return out
 
 
@@ -98,11 +124,10 @@ class _IntegerLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        weight = weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / 127.0).clamp(min=1e-12)
+        scales = row_scales(weight).double()
         with _fbgemm():
-            integers = torch.quantize_per_channel(weight, scales.double(), torch.zeros(weight.shape[0], dtype=torch.int64), 0, torch.qint8)
-            self._packed = torch.ops.quantized.linear_prepack(integers, None if bias is None else bias.detach().float())
+            integers = torch.quantize_per_channel(weight, scales, torch.zeros(weight.shape[0], dtype=torch.int64), 0, torch.qint8)
+            self._packed = torch.ops.quantized.linear_prepack(integers, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         # Seven bits of activations: with eight, processors without VNNI overflow, and results would depend on the processor.

@@ -5,10 +5,13 @@ Shape letters: K codebooks, W width, V' logits of a codebook.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from systems.layers.packed import Precision, cannot_pack, packed_linear
+from systems.layers.packed import Precision, cannot_pack, packed_block, packed_linear
+from systems.layers.transformer import Block, Transformer
 from systems.lm.backbone import LanguageModel
 from systems.lm.hierarchical import HierarchicalLm
 from systems.lm.tokens import CodeHeads
@@ -51,6 +54,8 @@ def pack(model: LanguageModel, precision: Precision) -> None:
                 setattr(parent, name, packed_linear(child.weight, child.bias, precision))
             elif isinstance(child, CodeHeads) and not child.shares_tables and id(child) not in kept:
                 setattr(parent, name, PackedHeads(child, precision, apart=id(child) in apart))
+    for transformer in [module for module in model.modules() if isinstance(module, Transformer)]:
+        transformer.blocks = nn.ModuleList(packed_block(cast(Block, block)) for block in transformer.blocks)
 
 
 class PackedHeads(nn.Module):
