@@ -19,7 +19,7 @@ from harness.timing.stages import StageClock
 from harness.timing.streaming import listen
 from harness.torchaudio import ensure_torchaudio
 
-ROUNDS = 7
+ROUNDS = 11
 SOCODEC_S, QTTS_S = 4.8, 1.92  # a delay of 7 frames of 240 ms weighs on anything short
 PRECISION = os.environ.get("SPEED_PRECISION", "float32")
 
