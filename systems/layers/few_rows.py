@@ -31,6 +31,9 @@ _SOURCE = Path(__file__).with_suffix(".c")
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-fopenmp", "-Wno-psabi")
 _BLOCK, _TOGETHER, _LANES = 64, 4, 16
 _COMPILER_S = 120
+_WORTH_SHARING = 1 << 20
+"""Weights from which on a call is shared among threads. Of less, one makes as much speed as several, which wait for one another dozens of
+times a step: on a busy machine that is several times as slow."""
 
 
 class NotCompiled(RuntimeError):
@@ -108,7 +111,7 @@ class Matrix:
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self.outputs)
         rows = x.numel() // self.inputs
-        _library()["product"](ctypes.byref(self.struct), rows, x.data_ptr(), out.data_ptr(), torch.get_num_threads())
+        _library()["product"](ctypes.byref(self.struct), rows, x.data_ptr(), out.data_ptr(), _threads(self.inputs * self.outputs))
         return out
 
 
@@ -127,6 +130,7 @@ class Layer:
     ) -> None:
         self._kept: list[Any] = [matrices]
         self._heads, self._hidden = heads, matrices[3].inputs
+        self._weights = sum(matrix.inputs * matrix.outputs for matrix in matrices)
         self._struct = _LayerStruct(*map(self._norm, norms), *(matrix.struct for matrix in matrices), heads, gated)
 
     def run(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory, watched: Watched | None) -> Tensor:
@@ -144,8 +148,8 @@ class Layer:
         )  # fmt: skip
         out = x.clone(memory_format=torch.contiguous_format)
         room = x.new_empty(batch * queries * (6 * width + 3 * self._hidden) + batch * self._heads * window.seen)
-        pointers = (out.data_ptr(), room.data_ptr())
-        _library()["run_layer"](ctypes.byref(self._struct), ctypes.byref(remembered), batch, queries, *pointers, torch.get_num_threads())
+        arguments = (batch, queries, out.data_ptr(), room.data_ptr(), _threads(self._weights))
+        _library()["run_layer"](ctypes.byref(self._struct), ctypes.byref(remembered), *arguments)
         if watched is not None and asked is not None:
             watched.queries, watched.keys = asked[:, : watched.heads], keys[:, : watched.heads, : window.seen]
         return out
@@ -159,6 +163,10 @@ class Layer:
 def row_scales(weight: Tensor) -> Tensor:
     """``[O]``: what a step of 8 bits is worth in each row of ``weight [O, I]``."""
     return (weight.detach().abs().amax(dim=1) / 127.0).clamp(min=1e-12)
+
+
+def _threads(weights: int) -> int:
+    return torch.get_num_threads() if weights >= _WORTH_SHARING else 1
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -67,7 +67,7 @@ def test_dimensions_before_the_last_and_strides():
 
 def test_threads_change_nothing():
     _able()
-    x, weight, bias = _numbers(2, 256, 512)
+    x, weight, bias = _numbers(2, 1024, 1024)  # enough of them to be shared among threads
     matrix, before, found = Matrix(weight, bias, "bfloat16"), torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
