@@ -1,8 +1,8 @@
 """Layers whose weights lie as the processor wants them: for decoding on a CPU, where reading weights and calling operations take the time.
 
-The stock product of one row with a matrix reads memory at a third of its speed. Ours (`few_rows`) reads it at about nine tenths, for a few
-rows, and computes a whole block of a transformer in one call. For more rows, or where no C compiler is, there are oneDNN's product with blocked
-weights and FBGEMM's of integers. Packed layers only infer: they have no parameters.
+The stock product of one row with a matrix reads memory at less than half of its speed. Ours (`few_rows`) reads it nearly as fast as memory
+allows, for a few rows, and computes a whole block of a transformer in one call. For more rows, or where no C compiler is, there are oneDNN's
+product with blocked weights and FBGEMM's of integers. Packed layers only infer: they have no parameters.
 
 Shape letters: I inputs, O outputs, B batch, S queries an item, W width.
 """
@@ -26,8 +26,8 @@ Precision = Literal["float32", "bfloat16", "int8"]
 product of one bfloat16 query on a CPU."""
 
 _FEW: dict[Precision, int] = {"float32": 8, "bfloat16": 2, "int8": 2}
-"""Rows up to which our product is the faster one, measured with two threads on a processor with AVX-512; the libraries multiply bfloat16 and
-integers as such."""
+"""Rows up to which our product is the faster one, in float32 and bfloat16 as measured with two threads on a processor with AVX-512; with
+integers as in bfloat16: the libraries multiply both as such."""
 
 
 def cannot_pack(precision: str, device: torch.device | str) -> str | None:

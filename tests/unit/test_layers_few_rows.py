@@ -165,7 +165,7 @@ def test_it_is_compiled_once(elsewhere, monkeypatch):
     ("compiler", "why"),
     [("no-such-compiler", "no-such-compiler"), ("python3 -c 'import sys; sys.exit(len(sys.argv) > 2 and \"broken\")'", "broken"), ("", "no C compiler")],
 )  # fmt: skip
-def test_without_a_compiler_onednn_multiplies(compiler, why, elsewhere, monkeypatch):
+def test_without_a_compiler_onednn_multiplies(compiler, why, elsewhere, monkeypatch, caplog):
     monkeypatch.setenv("CC", compiler)
     if not compiler:
         monkeypatch.setenv("PATH", str(elsewhere))
@@ -173,7 +173,10 @@ def test_without_a_compiler_onednn_multiplies(compiler, why, elsewhere, monkeypa
     assert why in cannot_take(weight)
     with torch.inference_mode():
         found = packed_linear(weight, bias, "float32")(x)
-    assert torch.allclose(found, torch.nn.functional.linear(x, weight, bias), atol=1e-4)
+    assert torch.allclose(found, functional.linear(x, weight, bias), atol=1e-4)
+    # Asked twice, looked for and said once.
+    (said,) = [record.getMessage() for record in caplog.records if record.name == few_rows.__name__]
+    assert said.startswith("language models decode more slowly") and why in said
 
 
 def test_a_home_that_cannot_be_written(elsewhere, monkeypatch):
