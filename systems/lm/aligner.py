@@ -9,6 +9,7 @@ Shape letters: B batch, N text tokens, F frames of sound (20 ms), C bands, T fra
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -98,22 +99,25 @@ def best_reading(scores: Tensor, frames: Tensor, tokens: Tensor) -> Tensor:
         frames: int64 ``[B]``.
         tokens: int64 ``[B]``. With fewer frames than tokens the reading ends where it has come to.
     """
-    count = scores.shape[1]
-    best = torch.full_like(scores[:, 0], -torch.inf)
-    best[:, 0] = scores[:, 0, 0]
-    stepped = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    found = scores.float().cpu().numpy()  # a loop over frames: numpy's calls cost a fraction of torch's
+    ends = torch.minimum(tokens, frames).clamp(min=1).cpu().numpy() - 1
+    lengths = frames.cpu().numpy()
+    batch, count, _ = found.shape
+    best = np.full_like(found[:, 0], -np.inf)
+    best[:, 0] = found[:, 0, 0]
+    before = np.full_like(best, -np.inf)
+    stepped = np.zeros(found.shape, dtype=bool)
     for frame in range(1, count):
-        before = functional.pad(best[:, :-1], (1, 0), value=-torch.inf)
-        stepped[:, frame] = before > best
-        best = torch.maximum(best, before) + scores[:, frame]
-    place = torch.minimum(tokens, frames).clamp(min=1) - 1
-    path = torch.zeros(scores.shape[:2], dtype=torch.int64, device=scores.device)
+        before[:, 1:] = best[:, :-1]
+        np.greater(before, best, out=stepped[:, frame])
+        np.maximum(best, before, out=best)
+        best += found[:, frame]
+    place, rows = ends, np.arange(batch)
+    path = np.zeros((batch, count), dtype=np.int64)
     for frame in reversed(range(count)):
-        inside = frame < frames
         path[:, frame] = place
-        moved = stepped[:, frame].gather(1, place[:, None])[:, 0]
-        place = torch.where(inside & moved, place - 1, place)
-    return path
+        place = place - ((frame < lengths) & stepped[rows, frame, place])
+    return torch.from_numpy(path).to(scores.device)
 
 
 def spoken_tokens(path: Tensor, hop_s: float, frames: Tensor, tokens: int) -> Tensor:

@@ -99,7 +99,8 @@ class LanguageModel(nn.Module):
         self.text = nn.Embedding(config.text_size, width)
         self.tokens: WholeTokens | PairedTokens = WholeTokens(config) if len(config.parts) == 1 else PairedTokens(config)
         self.voice = nn.Linear(config.voice_dim, width) if config.voice_dim else None
-        tables = [self.text]
+        self.delay = nn.Embedding(len(config.delays), width) if config.delays else None
+        tables = [self.text] + [self.delay] * (self.delay is not None)
         self.positioned = config.backbone.kind == "gpt2"
         if self.positioned:
             self.text_positions, self.speech_positions = nn.Embedding(config.max_text, width), nn.Embedding(config.max_steps, width)
@@ -110,6 +111,14 @@ class LanguageModel(nn.Module):
             self._start_together()
         self.dropout = nn.Dropout(config.backbone.dropout)
         self.transformer = Transformer(config.backbone)
+
+    def take_delay(self, delay: int) -> None:
+        """From here on codebooks lie ``delay`` frames apart.
+
+        Raises:
+            ValueError: the weights do not know that delay.
+        """
+        self.config = self.config.at_delay(delay)
 
     def emit(self, hidden: Tensor, choose: Choose) -> Tensor:
         """Tokens int64 ``[B, K]`` of the next step from ``hidden [B, W]``; ``choose`` draws from logits, once per group of tokens."""
@@ -192,7 +201,7 @@ class LanguageModel(nn.Module):
             seen: column + 1, where the caller knows it; None to look at the whole cache and mask, as a captured graph must.
             reading: limits the guided heads, and is moved on.
         """
-        x = self.tokens.embed(tokens[:, :, None])
+        x = self._heard(tokens[:, :, None])
         if self.positioned:
             # An item that is over may still be stepped, beside longer ones; where, is of no consequence.
             place = (column - state.speech_from).clamp(max=self.config.max_steps - 1)
@@ -244,11 +253,16 @@ class LanguageModel(nn.Module):
         """Columns before the text: that of the voice, if any."""
         return 0 if self.voice is None else 1
 
+    def _heard(self, tokens: Tensor) -> Tensor:
+        """Speech inputs ``[B, S, W]`` of ``tokens [B, K, S]``, without their positions."""
+        speech = self.tokens.embed(tokens)
+        return speech if self.delay is None else speech + self.delay.weight[self.config.delays.index(self.config.pattern.delay)]
+
     def _pieces(self, batch: LmBatch, tokens: Tensor) -> Tensor:
         """``[B, lead + N + 1 + S, W]``: embedded voice, text, BOS and ``tokens [B, K, S]``, each as long as the longest."""
         self.check(batch.text.shape[1], tokens.shape[2] + 1)
         text = self.text(batch.text)
-        speech = self.tokens.embed(functional.pad(tokens, (1, 0), value=self.config.bos))
+        speech = self._heard(functional.pad(tokens, (1, 0), value=self.config.bos))
         if self.positioned:
             text = text + self.text_positions.weight[: text.shape[1]]
             speech = speech + self.speech_positions.weight[: speech.shape[1]]

@@ -29,6 +29,8 @@ class LmConfig:
         backbone: the transformer over time.
         depth: the transformer over codebooks; of the hierarchical model only.
         pattern: of the codebooks; parallel for the hierarchical model, which says a whole frame per step anyway.
+        delays: between codebooks, where the weights know several and are told by an embedding which one is meant; ``pattern`` is one of
+            them. Empty where they know their pattern only, as in the papers.
         table_dim: of an entry of the code tables, with a linear map between it and the backbone's width; the output uses the same tables.
             0 for the paper's form: tables as wide as the backbone, and heads of their own.
         pace: text tokens that are spoken in a step, about. Rotary positions of text and speech then both count text tokens, from 0, so that
@@ -46,6 +48,7 @@ class LmConfig:
     backbone: TransformerConfig = field(default_factory=TransformerConfig)
     depth: TransformerConfig | None = None
     pattern: Pattern = field(default_factory=lambda: delayed(1))
+    delays: tuple[int, ...] = ()
     table_dim: int = 0
     pace: float = 0.0
     max_text: int = 512
@@ -53,14 +56,17 @@ class LmConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
+        object.__setattr__(self, "delays", tuple(self.delays))
         if self.kind not in get_args(LmKind):
             raise ValueError(f"a language model is of kind {', '.join(get_args(LmKind))}; got {self.kind!r}")
         if self.num_codebooks < 1 or len(self.parts) not in (1, 2):
             raise ValueError(f"a model has one codebook at least, of one part or two; got {self.num_codebooks} of {self.parts}")
         if (self.kind == "hierarchical") != (self.depth is not None):
             raise ValueError("the hierarchical model has a depth transformer, and no other has one")
-        if self.kind == "hierarchical" and (self.pattern != PARALLEL or len(self.parts) > 1):
+        if self.kind == "hierarchical" and (self.pattern != PARALLEL or self.delays or len(self.parts) > 1):
             raise ValueError("the hierarchical model says whole frames: its pattern is parallel, and its codebooks have one part")
+        if self.delays and (len(set(self.delays)) < len(self.delays) or self.pattern not in map(delayed, self.delays)):
+            raise ValueError(f"a model that knows the delays {self.delays} follows one of them, each named once; its pattern is {self.pattern}")
         if len(self.parts) > 1 and self.table_dim:
             raise ValueError("codebooks of two parts have tables as wide as the backbone; table_dim is for those of one part")
 
@@ -78,6 +84,20 @@ class LmConfig:
     def eos(self) -> int:
         """What ends an utterance; codebook 0 decides."""
         return self.codebook_size + 1
+
+    def at_delay(self, delay: int) -> LmConfig:
+        """The same weights with codebooks ``delay`` frames apart.
+
+        Raises:
+            ValueError: the weights do not know that delay.
+        """
+        if self.pattern == delayed(delay):
+            return self
+        if delay not in self.delays:
+            known = f"delay={self.pattern.delay}" if self.pattern.kind == "delay" else f"pattern {self.pattern.kind}"
+            known = f"the delays {', '.join(map(str, self.delays))}" if self.delays else known
+            raise ValueError(f"trained with {known}, asked was delay={delay}; a delay is learnt and cannot be changed")
+        return replace(self, pattern=delayed(delay))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's metadata."""

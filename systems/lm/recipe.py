@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
-from systems.lm.checkpoint import FAMILIES, exported
+from systems.lm.checkpoint import FAMILIES, exported, load
 from systems.lm.codes import CodecChoice, code_source, unpacked
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
 from systems.lm.hierarchical import HierarchicalLm
@@ -40,6 +40,7 @@ class LmTraining:
         depth_fraction: of the frames that the hierarchical model's decoder is trained on.
         first_weight: of codebook 0 in the hierarchical model's loss.
         guide_weight: of guided attention in the loss, see `systems.lm.guided_attention`; 0 for none.
+        guide_after: steps without guidance, in which the aligner learns what to guide to; for a model that has been trained before.
         learning_rate: at the peak.
         weight_decay: of AdamW.
     """
@@ -52,6 +53,7 @@ class LmTraining:
     depth_fraction: float = 0.125
     first_weight: float = 0.5
     guide_weight: float = 0.3
+    guide_after: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
 
@@ -68,6 +70,8 @@ class LmRecipe:
         kind: "multi_stream" (over SoCodec), "multihead" or "hierarchical" (over QDAC).
         size: "small" or "paper".
         delay: d of the pattern; the hierarchical model has none.
+        delays: several that the model is to know, step by step in turn, so that each has the same share of one training; ``delay`` is the
+            one that it is used with where nothing is said.
         num_codebooks: the first so many of QDAC's.
         frame_rate: of QDAC, 25 or 50 Hz.
         frame_ms: of SoCodec, 40, 120 or 240.
@@ -77,11 +81,13 @@ class LmRecipe:
         tokenizer: of the text, for the paper's size, see `systems.tts.text`.
         config: shape other than the size's.
         training: choices other than the size's.
+        start: a safetensors file of a language model of the same shape, codec and text to go on from, with a new optimiser and a new
+            schedule: for more steps, or for other data. A resumed training needs none.
         seed: of the initial weights.
 
     Raises:
-        FileNotFoundError: no codec, or no tokenizer.
-        ValueError: impossible parameters.
+        FileNotFoundError: no codec, no tokenizer, or no model to start from.
+        ValueError: impossible parameters, or a model to start from that is another.
     """
 
     players = ("model",)
@@ -91,6 +97,7 @@ class LmRecipe:
         kind: LmKind = "multi_stream",
         size: str = "small",
         delay: int = 1,
+        delays: Sequence[int] = (),
         num_codebooks: int = 8,
         frame_rate: int = 25,
         frame_ms: int = 120,
@@ -102,6 +109,7 @@ class LmRecipe:
         tokenizer: str | None = None,
         config: LmConfig | None = None,
         training: LmTraining | None = None,
+        start: str | None = None,
         seed: int = 0,
     ) -> None:
         if kind not in FAMILIES:
@@ -115,7 +123,8 @@ class LmRecipe:
         codec = self.source
         frame_hz = codec.sample_rate / codec.hop
         inputs = LmInputs(codec.num_codebooks, codec.parts, self.front_end.vocabulary_size, codec.voice_dim, frame_hz)
-        self.config = config or lm_config(kind, size, inputs, PARALLEL if kind == "hierarchical" else Pattern("delay", delay))
+        pattern = PARALLEL if kind == "hierarchical" else Pattern("delay", delay)
+        self.config = config or replace(lm_config(kind, size, inputs, pattern), delays=tuple(delays))
         _check(self.config, inputs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -124,7 +133,9 @@ class LmRecipe:
         if isinstance(self.model, HierarchicalLm):
             self.model.depth_fraction, self.model.first_weight = self.training.depth_fraction, self.training.first_weight
         entries = self.source.entries()
-        if isinstance(self.model.tokens, WholeTokens) and entries is not None and entries.shape[2] == self.config.table_dim:
+        if start is not None:
+            self._start_from(start)
+        elif isinstance(self.model.tokens, WholeTokens) and entries is not None and entries.shape[2] == self.config.table_dim:
             self.model.tokens.tables.start_from(entries)
 
     def modules(self) -> Mapping[str, nn.Module]:
@@ -166,6 +177,8 @@ class LmRecipe:
     def losses(self, player: str, batch: Mapping[str, Batch], step: int, generator: torch.Generator) -> Losses:
         """The model's cross-entropy, and that of its first and last codebook."""
         found = batch["utterances"]
+        if delays := self.config.delays:
+            self.model.take_delay(delays[step % len(delays)])
         withheld = torch.rand(len(found.texts), generator=generator) < self.training.text_dropout
         texts = ["" if hide else text for text, hide in zip(found.texts, withheld.tolist(), strict=True)]
         lm_batch = self._batch(found.derived["codes"], found.lengths, texts, found.languages)
@@ -175,11 +188,26 @@ class LmRecipe:
         reading, spoken = self._aligned(self.aligner, found, lm_batch)
         loss = self.model.loss(replace(lm_batch, spoken=spoken), generator)
         assert loss.strayed is not None
-        total = loss.total + reading + self.training.guide_weight * loss.strayed
+        guide = self.training.guide_weight if step >= self.training.guide_after else 0.0
+        total = loss.total + reading + guide * loss.strayed
         return Losses(total, {**_parts(loss), "reading": reading.detach(), "strayed": loss.strayed.detach()})
 
     def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
-        """Cross-entropy of whole utterances without their text, in nats per token: of all codebooks, and of the first."""
+        """Cross-entropy of whole utterances without their text, in nats per token: of all codebooks, and of the first.
+
+        A model that knows several delays is asked at each of them: the means, and all codebooks of each.
+        """
+        if not self.config.delays:
+            return self._validated(audios)
+        every = {}
+        for delay in self.config.delays:
+            self.model.take_delay(delay)
+            every[delay] = self._validated(audios)
+        names = next(iter(every.values()))
+        means = {name: sum(found[name] for found in every.values()) / len(every) for name in names}
+        return means | {f"entropy_d{delay}": found["entropy"] for delay, found in every.items() if found}
+
+    def _validated(self, audios: Sequence[Tensor]) -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         found: list[LmLoss] = []
         for audio in audios:
@@ -203,6 +231,16 @@ class LmRecipe:
             "front_end": self.front_end.identity,
         }
         return exported(self.model, torch.float16 if self.size == "small" else torch.float32), metadata
+
+    def _start_from(self, path: str) -> None:
+        found = load(path, self.kind)
+        wanted = {"codec": self.source.digest, "front_end": self.front_end.identity}
+        if found.model.config != self.config or any(found.metadata.get(name) != value for name, value in wanted.items()):
+            told = {name: found.metadata.get(name) for name in wanted}
+            raise ValueError(
+                f"start={path} cannot be gone on from: it is {found.model.config} of {told}, to be trained is {self.config} of {wanted}"
+            )
+        self.model.load_state_dict(found.model.state_dict())
 
     def _aligned(self, aligner: Aligner, found: Batch, batch: LmBatch) -> tuple[Tensor, Tensor]:
         """The cost of reading these utterances, and which tokens their frames speak."""

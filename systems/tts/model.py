@@ -73,9 +73,11 @@ def trained_model(path: Path, wanted: Wanted, codec: SpeakingCodec) -> SpokenMod
     told, config = loaded.metadata, loaded.model.config
     if told.get("size", wanted.size) != wanted.size:
         raise ValueError(f"{path} is of size {told['size']!r}, asked was {wanted.size!r}")
-    if wanted.delay is not None and config.pattern != delayed(wanted.delay):
-        pattern = f"delay={config.pattern.delay}" if config.pattern.kind == "delay" else config.pattern.kind
-        raise ValueError(f"{path} was trained with {pattern}, asked was delay={wanted.delay}; a delay is learnt and cannot be changed")
+    if wanted.delay is not None:
+        try:
+            loaded.model.take_delay(wanted.delay)
+        except ValueError as error:
+            raise ValueError(f"{path} was {error}") from error
     if told.get("codec") != codec.digest:
         raise ValueError(
             f"{path} says the codes of other codec weights ({told.get('codec')}) than those it is to speak through "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,15 +43,22 @@ class LmVariant:
     @property
     def name(self) -> str:
         """As the variants of systems are called: qtts_hierarchical, socodec120_tts_d0, socodec120_tts_d2_seed1."""
-        delay = "" if self.delay in (None, DEFAULT_DELAY) else f"_d{self.delay}"
-        seed = f"_seed{self.training_seed}" if self.training_seed else ""
-        return f"{self.system}{delay}{seed}"
+        return self._named("" if self.delay in (None, DEFAULT_DELAY) else f"_d{self.delay}")
 
     def path(self, checkpoint: str | Path | None) -> Path | None:
-        """The file: the one that is named, else the bundled one, else None."""
+        """The file: the one that is named, else the bundled one, else None.
+
+        A delay without a file of its own is in that of the system, where its weights know several.
+        """
         if checkpoint is not None:
             return Path(checkpoint)
-        return BUNDLED / f"{self.name}_small.safetensors" if self.size == "small" and self.bundled else None
+        if self.size != "small" or not self.bundled:
+            return None
+        own, shared = (BUNDLED / f"{name}_small.safetensors" for name in (self.name, self._named("")))
+        return shared if not own.is_file() and self.delay in _delays(shared) else own
+
+    def _named(self, delay: str) -> str:
+        return f"{self.system}{delay}{f'_seed{self.training_seed}' if self.training_seed else ''}"
 
     def unnamed(self, checkpoint: str | Path | None, tokenizer: str | Path | None, codec: Sequence[str] = ()) -> str | None:
         """What is needed that nobody named, or None; of trained weights.
@@ -79,6 +87,20 @@ class LmVariant:
             seed = f" seed={self.training_seed}" if self.training_seed else ""
             return f"no language model at {path}; train one with: harness train system={self.system} data=MANIFEST{delay}{seed}"
         return BpeFrontEnd.missing(tokenizer) if self.size == "paper" else None
+
+
+def _delays(path: Path) -> Sequence[int]:
+    """`LmConfig.delays` of a model's file; none where there is no such file, or none that says so (whoever loads it will say more)."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return ()
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = json.loads((file.metadata() or {}).get("config", "{}"))
+    except (SafetensorError, ValueError):
+        return ()
+    return told.get("delays", ()) if isinstance(told, dict) else ()
 
 
 def check_weights(weights: str, named: Mapping[str, object], shaped: bool) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from harness.torchaudio import ensure_torchaudio
-from systems.layers.attention import CausalAttention, Rotation
+from systems.layers.attention import CausalAttention, Rotation, by_products
 from systems.layers.cache import Window, aligned_mask
 from systems.layers.graphs import accelerated
 from systems.layers.sampling import SamplingConfig, penalised, sample
@@ -53,6 +53,30 @@ def test_attention_beside_loops():
         rows.append(torch.cat(heads))
     wanted = attention.leave(torch.stack(rows))
     assert torch.allclose(attention(x, rotation)[0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_attention_by_products_is_the_library_s(dtype, tolerance):
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(2, 3, 9, 4, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
+    toward = torch.randn(2, 3, 9, 4, generator=generator).to(dtype)
+    found = by_products(*inputs)
+    wanted = functional.scaled_dot_product_attention(*inputs, is_causal=True)
+    assert torch.allclose(found, wanted, atol=tolerance)
+    for ours, theirs in zip(torch.autograd.grad(found, inputs, toward), torch.autograd.grad(wanted, inputs, toward), strict=True):
+        assert torch.allclose(ours, theirs, atol=2 * tolerance)
+
+
+def test_training_in_bfloat16_learns_from_the_same_gradients():
+    model, (x, positions) = _transformer("llama"), _inputs()
+    gradients = []
+    for narrow in (False, True):
+        model.train()
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            model(x, positions).float().square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert functional.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,6 +20,9 @@ LLAMA = TransformerConfig("llama", 2, 16, 2, 24)
 CONFIGS = {
     "multi_stream": LmConfig("multi_stream", 3, (11,), 9, 5, GPT2, pattern=delayed(1), max_text=8, max_steps=40),
     "multi_stream, pairs": LmConfig("multi_stream", 3, (4, 5), 9, 5, GPT2, pattern=delayed(2), max_text=8, max_steps=40),
+    "multi_stream, several delays": LmConfig(
+        "multi_stream", 3, (4, 5), 9, 5, GPT2, pattern=delayed(2), delays=(0, 2, 1), max_text=8, max_steps=40
+    ),
     "multi_stream, flat": LmConfig("multi_stream", 3, (11,), 9, 0, GPT2, pattern=FLATTEN, max_text=8, max_steps=40),
     "multihead": LmConfig("multihead", 3, (11,), 9, 0, LLAMA, pattern=delayed(1), table_dim=6),
     "multihead, parallel": LmConfig("multihead", 1, (11,), 9, 0, LLAMA, pattern=PARALLEL),
@@ -277,3 +280,25 @@ def test_a_pace_lays_speech_beside_its_text():
     learned = build_lm(replace(CONFIGS["multi_stream, paced"], backbone=replace(GPT2, width=64, heads=2)))
     alike = learned.speech_positions.weight @ learned.text_positions.weight.T  # [steps, text]
     assert alike[:5].argmax(dim=1).tolist() == [0, 2, 4, 5, 7]  # 1.8 tokens a step
+
+
+def test_a_model_of_several_delays_is_told_which():
+    model = _model("multi_stream, several delays")
+    item = _item(model.config, 4, 5, seed=2)
+    hidden = {}
+    for delay in (0, 1, 2):
+        model.take_delay(delay)
+        assert model.config.pattern == delayed(delay)
+        hidden[delay] = model.hidden(item, lay(PARALLEL, item.codes, item.frames, model.config.codebook_size).tokens)
+    assert not torch.allclose(hidden[0], hidden[1], atol=1e-3) and not torch.allclose(hidden[1], hidden[2], atol=1e-3)
+    with pytest.raises(ValueError, match="the delays 0, 2, 1, asked was delay=3"):
+        model.take_delay(3)
+    with pytest.raises(ValueError, match="trained with delay=1, asked was delay=0"):
+        _model("multi_stream").take_delay(0)
+    assert model.config.pattern == delayed(2)
+
+
+@pytest.mark.parametrize("wrong", [{"delays": (0, 0, 1)}, {"delays": (0, 2)}, {"pattern": FLATTEN, "delays": (0, 1)}])
+def test_delays_that_cannot_be(wrong):
+    with pytest.raises(ValueError, match="follows one of them"):
+        replace(CONFIGS["multi_stream"], **wrong)

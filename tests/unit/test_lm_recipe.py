@@ -258,3 +258,43 @@ def test_words_of_the_command_line_reach_codec_model_and_training(qdac):
 def test_the_paper_size_needs_files_of_its_own():
     with pytest.raises(FileNotFoundError, match="tokenizer=FILE"):
         LmRecipe("multi_stream", "paper")
+
+
+def test_several_delays_take_turns_and_each_is_validated(tmp_path, qdac):
+    shape = replace(_config("multihead"), delays=(1, 0, 2))
+    recipe = LmRecipe("multihead", num_codebooks=BOOKS, codec_checkpoint=qdac, config=shape, training=CHOICES)
+    followed = []
+    for step in range(4):
+        recipe.losses("model", {"utterances": _synthetic(recipe, 0)}, step, torch.Generator())
+        followed.append(recipe.model.config.pattern.delay)
+    assert followed == [1, 0, 2, 1]
+    found = recipe.validate([torch.randn(16000)])
+    assert found["entropy"] == pytest.approx(sum(found[f"entropy_d{d}"] for d in (0, 1, 2)) / 3)
+    assert len({found[f"entropy_d{d}"] for d in (0, 1, 2)}) == 3
+    loaded = load(_write(recipe, tmp_path / "lm.safetensors"), "multihead")
+    assert loaded.model.config == shape  # whatever was followed last
+    words = {"kind": "multihead", "codec_checkpoint": qdac, "num_codebooks": BOOKS, "delay": 2, "delays": [0, 2]}
+    assert build_recipe(LmRecipe, words, seed=0).config.delays == (0, 2)
+    with pytest.raises(ValueError, match="follows one of them"):
+        LmRecipe(**{**words, "delay": 1})
+
+
+def test_a_model_is_gone_on_from(tmp_path, qdac):
+    first = _recipe("multihead", qdac, GUIDED)
+    path = _write(first, tmp_path / "lm.safetensors")
+    choices = {"codec_checkpoint": qdac, "num_codebooks": BOOKS, "training": GUIDED, "seed": 5}
+    second = LmRecipe("multihead", config=_config("multihead"), start=path, **choices)
+    for name, tensor in first.model.state_dict().items():
+        assert torch.allclose(second.model.state_dict()[name], tensor, atol=1e-3)  # the small size is stored in float16
+    with pytest.raises(ValueError, match="cannot be gone on from"):
+        LmRecipe("multihead", config=replace(_config("multihead"), pace=0.5), start=path, **choices)
+    with pytest.raises(FileNotFoundError):
+        LmRecipe("multihead", config=_config("multihead"), start=str(tmp_path / "none"), **choices)
+
+
+def test_guidance_may_wait_for_the_aligner(tmp_path, qdac):
+    recipe = _recipe("multihead", qdac, replace(GUIDED, guide_after=2))
+    host, derived = _derived(recipe, _corpus(tmp_path, (1.0, 1.3), ("one two", "three")))
+    batch = Batch(torch.zeros(len(host.texts), 1), torch.from_numpy(host.lengths), host.texts, host.languages, derived)
+    before, after = (recipe.losses("model", {"utterances": batch}, step, torch.Generator()) for step in (1, 2))
+    assert after.total.item() - before.total.item() == pytest.approx(GUIDED.guide_weight * after.parts["strayed"].item(), abs=1e-4)

@@ -108,6 +108,31 @@ def test_socodec_tts_from_its_files(bundled: Path) -> None:
         SocodecTts(delay=2, **files)
 
 
+def test_a_file_that_knows_several_delays_serves_them_all(bundled: Path) -> None:
+    path = _write(_recipe(bundled, replace(MULTIHEAD, delays=(1, 2, 0))), bundled / "qtts_multihead_small.safetensors")
+    said = [_trained_qtts(bundled, "multihead", delay=delay, checkpoint=path).synthesize(PROMPTED, 0).codes for delay in (0, 1, 2)]
+    assert len({codes.digest() for codes in said}) == 3
+    with pytest.raises(ValueError, match="the delays 1, 2, 0, asked was delay=3"):
+        _trained_qtts(bundled, "multihead", delay=3, checkpoint=path)
+
+
+def test_a_delay_is_looked_for_in_its_own_file_and_then_in_the_systems(bundled: Path) -> None:
+    def found(delay: int) -> str:
+        path = LmVariant("qtts_multihead", delay=delay).path(None)
+        assert path is not None and path.parent == bundled
+        return path.name.removesuffix("_small.safetensors")
+
+    shared = _write(_recipe(bundled, replace(MULTIHEAD, delays=(1, 2, 0))), bundled / "qtts_multihead_small.safetensors")
+    assert [found(delay) for delay in range(4)] == ["qtts_multihead", "qtts_multihead", "qtts_multihead", "qtts_multihead_d3"]
+    _write(_recipe(bundled, replace(MULTIHEAD, pattern=delayed(2))), bundled / "qtts_multihead_d2_small.safetensors")
+    assert found(2) == "qtts_multihead_d2"
+    for damaged in (b"no tensors", b""):
+        shared.write_bytes(damaged)
+        assert found(0) == "qtts_multihead_d0"
+    shared.unlink()
+    assert found(0) == "qtts_multihead_d0"
+
+
 # -- variants
 
 
