@@ -100,7 +100,7 @@ class LanguageModel(nn.Module):
         self.tokens: WholeTokens | PairedTokens = WholeTokens(config) if len(config.parts) == 1 else PairedTokens(config)
         self.voice = nn.Linear(config.voice_dim, width) if config.voice_dim else None
         self.delay = nn.Embedding(len(config.delays), width) if config.delays else None
-        tables = [self.text] + [self.delay] * (self.delay is not None)
+        tables = [table for table in (self.text, self.delay) if table is not None]
         self.positioned = config.backbone.kind == "gpt2"
         if self.positioned:
             self.text_positions, self.speech_positions = nn.Embedding(config.max_text, width), nn.Embedding(config.max_steps, width)

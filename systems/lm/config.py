@@ -66,7 +66,9 @@ class LmConfig:
         if self.kind == "hierarchical" and (self.pattern != PARALLEL or self.delays or len(self.parts) > 1):
             raise ValueError("the hierarchical model says whole frames: its pattern is parallel, and its codebooks have one part")
         if self.delays and (len(set(self.delays)) < len(self.delays) or self.pattern not in map(delayed, self.delays)):
-            raise ValueError(f"a model that knows the delays {self.delays} follows one of them, each named once; its pattern is {self.pattern}")
+            raise ValueError(
+                f"a model that knows the delays {self.delays} follows one of them, each named once; its pattern is {self.pattern}"
+            )
         if len(self.parts) > 1 and self.table_dim:
             raise ValueError("codebooks of two parts have tables as wide as the backbone; table_dim is for those of one part")
 
