@@ -25,14 +25,10 @@ from typing import Any
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
 from harness.processes import limit_memory
-from harness.supervision import Slot, Supervisor
+from harness.supervision import START_S, Slot, Supervisor
 
 OBJECT_STORE_BYTES = 200_000_000
 """Of a cluster started here: only recipes of workers and outcomes of steps travel through it."""
-
-
-START_S = 300.0
-"""At least so long may an actor take to its first answer: a machine of the cluster may have to be started for it."""
 
 
 @contextlib.contextmanager
@@ -106,6 +102,9 @@ class _Actor:
         self._threads = surroundings.resources.threads
         self._recipe = factory
         self._worker: Worker | None = None
+
+    def ready(self) -> None:
+        """Answers as soon as the actor has a place and is there."""
 
     def begin(self, job: bytes) -> tuple[str, Any]:
         def call() -> None:
@@ -186,6 +185,12 @@ class RayExecutor(Supervisor[_Held]):
         )
         return _Held(actor=kind.remote(self._factory, self._around))
 
+    def _replacement(self) -> _Held:
+        """Gets no job before it is there: a cluster that has lost a machine may have no place for it, and others can do the work."""
+        slot = self._start()
+        slot.ready, slot.pending = False, slot.actor.ready.remote()
+        return slot
+
     def _wait(self, busy: Sequence[_Held]) -> Sequence[_Held]:
         ready, _ = self._ray.wait([slot.pending for slot in busy], num_returns=1, timeout=HEARTBEAT_S)
         return [slot for slot in busy if slot.pending in ready]
@@ -204,6 +209,14 @@ class RayExecutor(Supervisor[_Held]):
             slot.pending = slot.actor.end.remote()
 
     def _hear(self, slot: _Held, queue: deque[Job]) -> Iterator[Event]:
+        if not slot.ready:
+            try:
+                self._ray.get(slot.pending)
+            except self._ray.exceptions.RayError:
+                self._slots[self._slots.index(slot)] = self._replacement()
+                return
+            slot.ready = slot.heard = True
+            return
         job = slot.job
         assert job is not None
         try:

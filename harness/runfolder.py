@@ -74,11 +74,16 @@ def write_records(folder: Path, records: Iterable[Record]) -> None:
 
     rest = iter(records)
     with records_file(folder) as out:
-        while rows := [r.as_dict() for r in islice(rest, ROWS_AT_ONCE)]:
-            for row in rows:
-                for name in ("counts", "detail"):
-                    row[name] = json.dumps(row[name], allow_nan=False, ensure_ascii=False, sort_keys=True)
-            out.write_table(pa.Table.from_pylist(rows, schema=out.schema))
+        while rows := list(islice(rest, ROWS_AT_ONCE)):
+            columns = {name: [getattr(row, name) for row in rows] for name in out.schema.names}
+            columns["status"] = [str(status) for status in columns["status"]]
+            for name in ("counts", "detail"):
+                columns[name] = [_as_text(evidence) for evidence in columns[name]]
+            out.write_table(pa.Table.from_pydict(columns, schema=out.schema))
+
+
+def _as_text(evidence: Mapping[str, Any]) -> str:
+    return json.dumps(evidence, allow_nan=False, ensure_ascii=False, sort_keys=True) if evidence else "{}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from harness.errors import StoreError
 
 SCHEMA = 1
 FSYNC_EVERY_S = 1.0
+_STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+"""Made once: `json.dumps` makes one a call."""
 
 
 def boot() -> str:
@@ -61,7 +63,7 @@ class SegmentWriter:
             StoreError: the disk is full or gone; earlier entries are intact.
             ValueError: the entry holds NaN or Inf, which strict JSON has not.
         """
-        body = json.dumps({"schema": SCHEMA, **entry}, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        body = _STRICT.encode({"schema": SCHEMA, **entry}).encode()
         line = b"%08x %s\n" % (zlib.crc32(body), body)
         try:
             written = self._file.write(line)
@@ -116,7 +118,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
             return None
     except ValueError:
         return None
-    entry: dict[str, Any] = json.loads(body)
+    entry: dict[str, Any] = json.loads(body.decode())
     return entry if entry.get("schema") == SCHEMA else None
 
 

@@ -70,7 +70,8 @@ def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item],
             workers = section["workers"] or max(1, int(here.get("CPU", 1)))
             predict_workers = section["predict_workers"] or devices or 1
             gpus = min(1.0, devices / predict_workers)
-            share = min(1.0, int(1000 * here.get("CPU", 1.0) / (workers + predict_workers)) / 1000)
+            # All of them are counted for half of the cluster: what is lost with a machine finds a place on the others.
+            share = min(1.0, int(500 * here.get("CPU", 1.0) / (workers + predict_workers)) / 1000)
         make = partial(build, kind, stop=stop)
         scorers = make(partial(ScoreWorker, store, recipe), resources=limits(workers, 1, cores=share))
         stack.callback(scorers.close)

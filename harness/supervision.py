@@ -9,7 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from harness.errors import HarnessError
 from harness.executors import Broken, Event, Job, Resources, Stop
+
+START_S = 300.0
+"""At least so long may a worker elsewhere take to its first answer: a machine of the cluster may have to be started for it."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -20,11 +24,13 @@ class Slot:
         job: None while idle.
         position: of the step in flight; -1 while beginning, the number of steps while ending.
         since: when it was last heard of or given something.
+        ready: takes jobs; a replacement may have to wait for a place to be.
     """
 
     job: Job | None = None
     position: int = -1
     since: float = field(default_factory=time.monotonic)
+    ready: bool = True
 
 
 S = TypeVar("S", bound=Slot)
@@ -52,28 +58,39 @@ class Supervisor(ABC, Generic[S]):
 
         Raises:
             Interrupted: a stop was asked for; steps in flight have ended and were yielded.
-            HarnessError: a worker met an error that concerns the whole run (disk full, missing backend).
+            HarnessError: a worker met an error that concerns the whole run (disk full, missing backend), or none is left.
         """
         queue = deque(jobs)
         while True:
             for slot in self._slots:
-                if slot.job is None and queue and not self._stop.requested:
+                if slot.job is None and slot.ready and queue and not self._stop.requested:
                     slot.job, slot.position, slot.since = queue.popleft(), -1, time.monotonic()
                     self._submit(slot)
             busy = [slot for slot in self._slots if slot.job is not None]
-            if not busy:
+            if not busy and (not queue or self._stop.requested):
                 self._stop.check()
                 return
-            ready = self._wait(busy)
-            for slot in busy:
-                if slot in ready:
+            awaited = busy + [slot for slot in self._slots if not slot.ready]
+            heard = self._wait(awaited)
+            for slot in awaited:
+                if slot in heard:
                     yield from self._hear(slot, queue)
+                elif not slot.ready:
+                    if not busy and time.monotonic() - slot.since > START_S:
+                        raise HarnessError(
+                            f"no worker is left, and none could be started within {START_S:g} s; what was finished is stored, "
+                            "the same command continues"
+                        )
                 elif time.monotonic() - slot.since > self._limit_s(slot):
                     yield from self._lost(slot, queue, "timeout", f"no result after {self._limit_s(slot):g} s")
 
     @abstractmethod
     def _start(self) -> S:
         """A new worker."""
+
+    def _replacement(self) -> S:
+        """A new worker in the place of a lost one."""
+        return self._start()
 
     @abstractmethod
     def _submit(self, slot: S) -> None:
@@ -85,7 +102,7 @@ class Supervisor(ABC, Generic[S]):
 
     @abstractmethod
     def _hear(self, slot: S, queue: deque[Job]) -> Iterator[Event]:
-        """What the worker said."""
+        """What the worker said; one that is not ready says that it is."""
 
     @abstractmethod
     def _end(self, slot: S) -> None:
@@ -105,4 +122,4 @@ class Supervisor(ABC, Generic[S]):
             if rest := job.steps[slot.position + 1 :]:
                 queue.appendleft(replace(job, steps=rest))
             yield Broken(job, job.steps[slot.position], kind, reason)
-        self._slots[self._slots.index(slot)] = self._start()
+        self._slots[self._slots.index(slot)] = self._replacement()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -69,8 +69,8 @@ class Record:
             raise ValueError(f"a record with status {self.status} must give its reason")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON: no NaN)."""
-        return {**asdict(self), "status": str(self.status)}
+        """JSON-ready mapping (strict JSON: no NaN); it shares ``counts`` and ``detail`` with the record."""
+        return {**vars(self), "status": str(self.status)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:

@@ -85,7 +85,7 @@ def test_the_aligner_finds_tokens_by_their_sound():
 
     aligner = Aligner(6, width=16)
     optimiser = torch.optim.Adam(aligner.parameters(), lr=1e-2)
-    for _ in range(80):
+    for _ in range(150):
         sound, frames, texts, tokens, _ = utterances()
         optimiser.zero_grad()
         reading_cost(aligner(sound, frames, texts, tokens), frames, tokens).backward()
