@@ -9,10 +9,11 @@ from suites.synthesis import CALIBRATION, METRICS
 
 
 class DelaySweepSuite:
-    """One utterance per system, item and seed, of systems that differ in nothing but the delay they were trained with.
+    """One utterance per system, item and seed, of systems that differ in nothing but the delay.
 
-    A delay lies in the weights and is no setting of a run: each is a system of its own, ``<name>_d0``, ``<name>_d2`` ..., beside the plain
-    name with a delay of 1, and the claims name them so. Words (``cer``, ``wer``) are where the delay is expected to show, the voice is not;
+    A delay is learnt and no setting of a run: each is a system of its own, ``<name>_d0``, ``<name>_d2`` ..., beside the plain name with a
+    delay of 1, and the claims name them so. The paper trains a model for each; the bundled ones are one model that learnt all four in turn
+    (`systems/lm/README.md`). Words (``cer``, ``wer``) are where the delay is expected to show, the voice is not;
     ``rtf`` holds the further steps that a longer pattern takes.
     """
 
