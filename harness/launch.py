@@ -9,6 +9,7 @@ hand out the jobs and wait for them. All machines see the same folders. ``--dry-
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def _count(words: Sequence[str]) -> int:
 def _launch(count: int, words: Sequence[str], hydras: Sequence[str]) -> None:
     import hydra
     from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
 
     ConfigStore.instance().store(name="launch", node={"words": "[]", "shard": "1/1"})
     # Hydra sees the overrides of `harness run` as one text: what they mean is found out in the job.
@@ -89,10 +91,24 @@ def _launch(count: int, words: Sequence[str], hydras: Sequence[str]) -> None:
     shards = ",".join(f'"{i}/{count}"' for i in range(1, count + 1))
     place = [] if any(w.startswith("hydra.sweep.dir=") for w in hydras) else [RESULTS]
     before, sys.argv = sys.argv, [MODULE, "--multirun", f"words={text}", f"shard={shards}", *place, *hydras]
+    full = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback and ends the process
     try:
         hydra.main(version_base="1.3", config_path=None, config_name="launch")(run_job)()
+    except HydraException as error:
+        raise UsageError(f"Hydra refuses {shlex.join(hydras)}: {error}") from error
+    except Exception as error:  # every launcher has errors of its own
+        asked = f" It was asked: {shlex.join(hydras)}." if hydras else ""
+        raise HarnessError(
+            f"the launcher failed: {' '.join(str(error).split())}.{asked} Shards that ended are kept; the same command hands all out again, "
+            "and those do nothing twice"
+        ) from error
     finally:
         sys.argv = before
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
 
 
 if __name__ == "__main__":

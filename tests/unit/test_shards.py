@@ -154,3 +154,22 @@ def test_what_is_handed_to_slurm(data, tmp_path):
     assert "#SBATCH --array=0-2" in script
     assert "#SBATCH --partition=cpu" in script
     shutil.rmtree(programs)
+
+
+@pytest.mark.slow
+def test_a_refusal_of_the_scheduler_is_told_without_a_traceback(tmp_path):
+    pytest.importorskip("submitit", reason="needs hydra-submitit-launcher")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gold' >&2\nexit 1\n")
+    (programs / "srun").write_text("#!/bin/sh\nexit 1\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    asked = ["shards=2", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gold", "run.name=x"]
+    told = {"cwd": tmp_path, "env": environment(programs), "capture_output": True, "text": True, "timeout": 120}
+    result = subprocess.run([sys.executable, "-m", "harness.launch", *asked], **told)
+    assert result.returncode == 1
+    assert "invalid partition specified: gold" in result.stderr and "hydra.launcher.partition=gold" in result.stderr
+    assert "Traceback" not in result.stderr
+    result = subprocess.run([sys.executable, "-m", "harness.launch", *asked[:1], "hydra/launcher=submitit_slrum", asked[3]], **told)
+    assert result.returncode == 2 and "submitit_slrum" in result.stderr and "Traceback" not in result.stderr
