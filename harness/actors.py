@@ -212,8 +212,10 @@ class RayExecutor(Supervisor[_Held]):
         if not slot.ready:
             try:
                 self._ray.get(slot.pending)
-            except self._ray.exceptions.RayError:
-                self._slots[self._slots.index(slot)] = self._replacement()
+            except self._ray.exceptions.RayError:  # it died before it was there: the next one has no more time than was left
+                again = self._replacement()
+                again.since = slot.since
+                self._slots[self._slots.index(slot)] = again
                 return
             slot.ready = slot.heard = True
             return

@@ -1,13 +1,15 @@
 """Supervision: what a crash, a hang, an exception or a stop costs."""
 
 import os
+import time
 from functools import partial
 
 import pytest
 
-from harness.errors import Interrupted, StoreError, UnknownName
+from harness.errors import HarnessError, Interrupted, StoreError, UnknownName
 from harness.executors import Broken, Finished, Job, Resources, SerialExecutor, Stop, build, jobs_in_chunks, run_with_retries
 from harness.processes import ProcessExecutor
+from harness.supervision import START_S, Slot, Supervisor
 from tests.stubs.obedient import Obedient
 
 
@@ -140,3 +142,49 @@ def test_chunks_share_the_steps_in_order():
     assert [j.steps for j in jobs_in_chunks("x", None, "abcde", 2)] == [("a", "b", "c"), ("d", "e")]
     assert [j.steps for j in jobs_in_chunks("x", None, "a", 3)] == [("a",)]
     assert jobs_in_chunks("x", None, "", 3) == []
+
+
+class Waiting(Supervisor[Slot]):
+    """Two workers, the first of which is lost and finds no place again; ``served`` counts the steps of the other."""
+
+    served = 0
+
+    def _start(self):
+        return Slot()
+
+    def _replacement(self):
+        return Slot(ready=False, since=self.lost_at)
+
+    def _submit(self, slot):
+        slot.position = 0
+
+    def _wait(self, busy):
+        return [slot for slot in busy if slot.ready]
+
+    def _hear(self, slot, queue):
+        if slot.job.name == "deadly":
+            yield from self._lost(slot, queue, "killed", "gone")
+            return
+        self.served += 1
+        yield Finished(slot.job, slot.job.steps[0], "done")
+        slot.job = None
+
+    def _end(self, slot):
+        pass
+
+
+def test_a_lost_worker_without_a_place_leaves_the_work_to_the_others():
+    pool = Waiting(Resources(2, 1, 60.0), Stop())
+    pool.lost_at = time.monotonic()
+    jobs = [Job("deadly", None, ("x",)), *(Job(f"j{i}", None, ("a",)) for i in range(5))]
+    assert len(list(pool.run(jobs))) == 6
+    assert pool.served == 5
+
+
+def test_no_worker_left_ends_the_run_with_a_message():
+    pool = Waiting(Resources(1, 1, 60.0), Stop())
+    pool.lost_at = time.monotonic() - START_S - 1.0
+    events = pool.run([Job("deadly", None, ("x",)), Job("j", None, ("a",))])
+    assert next(events).kind == "killed"
+    with pytest.raises(HarnessError, match="no worker is left"):
+        next(events)
