@@ -46,6 +46,8 @@ class Obedient:
             raise UnknownName("system", "opsu", ["opus"])
         if step == "threads":
             return os.environ["OMP_NUM_THREADS"]
+        if step == "device":
+            return os.environ.get("CUDA_VISIBLE_DEVICES", "")
         if step == "sleep":
             time.sleep(0.3)
         return f"{self.began}:{step}"

@@ -154,3 +154,28 @@ def test_a_cluster_by_address_that_loses_a_machine(make_dataset, tmp_path):
     assert subprocess.run(command("serial"), env=environment, capture_output=True).returncode == 0
     frames = [harness.load(tmp_path / kind / "x") for kind in ("serial", "ray")]
     assert len(frames[0]) == 120 and frames[0].equals(frames[1])
+
+
+ON_TWO_DEVICES = """
+from ray.cluster_utils import Cluster
+from harness.actors import RayExecutor, cluster
+from harness.executors import Job, Resources, Stop
+from tests.stubs.obedient import Obedient
+
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False})
+with cluster(nodes.address, 2) as here:
+    assert here["GPU"] == 2
+    executor = RayExecutor(Obedient, Resources(2, 1, 60.0, cores=0.5, gpus=1.0), Stop())
+    events = list(executor.run([Job(f"j{i}", None, ("device",) + ("sleep",) * 3) for i in range(2)]))
+    print("seen", sorted(e.result for e in events if e.step == "device"))
+    executor.close()
+nodes.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_each_actor_sees_a_device_of_its_own():
+    """Ray believes in two devices that are not there: what is tested is who gets which."""
+    result = subprocess.run([sys.executable, "-c", ON_TWO_DEVICES], cwd=STUBS.parents[1], capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
+    assert "seen ['0', '1']" in result.stdout
