@@ -66,9 +66,8 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
     declared = manifest["metrics"]
     which, keys = pd.factorize(frame["metric"])  # once: mapping a column of strings three times takes half of reading a large run
     for column in ("name", "unit", "better"):
-        frame[column] = pd.array([declared[key][column] if key in declared else None for key in keys], dtype=frame["metric"].dtype).take(
-            which
-        )
+        told = pd.Series([declared[key][column] if key in declared else None for key in keys], dtype=frame["metric"].dtype)
+        frame[column] = told.array.take(which)
     frame = frame.loc[:, list(COLUMNS)]
     references = {name: Path(item["path"]) for name, item in manifest["items"].items() if item["path"]}
     store = Store(folder.parent / "store")
