@@ -100,7 +100,7 @@ def _launch(count: int, words: Sequence[str], hydras: Sequence[str]) -> None:
     except Exception as error:  # every launcher has errors of its own
         asked = f" It was asked: {shlex.join(hydras)}." if hydras else ""
         raise HarnessError(
-            f"the launcher failed: {' '.join(str(error).split())}.{asked} Shards that ended are kept; the same command hands all out again, "
+            f"the launcher failed: {type(error).__name__}: {' '.join(str(error).split())}.{asked} Shards that ended are kept; the same command hands all out again, "
             "and those do nothing twice"
         ) from error
     finally:

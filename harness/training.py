@@ -71,7 +71,7 @@ def _run(plan: Plan) -> None:
     torch.manual_seed(settings.seed)  # the recipe draws its first weights
     try:
         recipe = build_recipe(plan.recipe_class, plan.parameters, settings.seed)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, FileNotFoundError) as error:
         raise ConfigError(f"the recipe of '{plan.family}' refuses {_shown(plan.parameters)}: {error}") from error
     identity = {
         "system": settings.system,

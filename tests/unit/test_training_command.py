@@ -162,6 +162,11 @@ def test_values_that_cannot_be_carried_out(command, words, text):
         main(["system=stub_frames", "data=data", *(w for w in ["held_out=2"] if not any("held_out" in x for x in words)), *words])
 
 
+def test_a_file_of_the_recipe_that_is_not_there_is_told(command):
+    with pytest.raises(ConfigError, match=r"the recipe of 'qtts' refuses .*no multihead language checkpoint at nowhere"):
+        main(["system=qtts_multihead", "data=data", "held_out=2", "start=nowhere"])
+
+
 def test_an_unreadable_recording_is_named(command):
     Path("data/3.wav").write_bytes(b"RIFFnothing")
     with pytest.raises(ConfigError, match=r"1 of 10 recordings cannot be used:\n  .*3\.wav"):
