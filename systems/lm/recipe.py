@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
 from systems.lm.checkpoint import FAMILIES, exported, load
-from systems.lm.codes import CodecChoice, code_source, unpacked
+from systems.lm.codes import CodecChoice, code_source
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
 from systems.lm.hierarchical import HierarchicalLm
 from systems.lm.models import build_lm
 from systems.lm.objective import LmLoss
 from systems.lm.patterns import PARALLEL, Pattern
 from systems.lm.tokens import WholeTokens
-from systems.training.faults import BadRecordings
+from systems.lm.utterances import derived_codes, utterance_batch
 from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
 from systems.tts.text import front_end
 
@@ -160,8 +160,7 @@ class LmRecipe:
     def wants(self) -> Mapping[str, BatchSpec]:
         """Whole utterances with their codes."""
         choices = self.training
-        identity = f"codes of {self.source.num_codebooks} codebooks of {self.source.digest}"
-        codes = Derived("codes", self.source.hop, self.source.frames, padded=False, identity=identity)
+        codes = derived_codes(self.source)
         rate = self.source.sample_rate
         sound = Derived("sound", rate // RATE_HZ, partial(sound_frames, sample_rate=rate), padded=False, identity=f"sound at {rate} Hz")
         spec = BatchSpec(
@@ -253,21 +252,7 @@ class LmRecipe:
         return reading, spoken_tokens(path, self.source.hop / self.source.sample_rate, batch.frames, batch.text.shape[1])
 
     def _batch(self, frames: Tensor, lengths: Tensor, texts: Sequence[str], languages: Sequence[str]) -> LmBatch:
-        """Of derived ``frames [B, T, D]`` and int64 ``lengths [B]`` in samples."""
-        device = frames.device
-        tokens = [torch.tensor(self._tokens(t, language), dtype=torch.int64) for t, language in zip(texts, languages, strict=True)]
-        text = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-        sizes = torch.tensor([row.shape[0] for row in tokens])
-        made = unpacked(frames, self.source)
-        return LmBatch(text.to(device), sizes.to(device), made.codes, lengths // self.source.hop, made.voice)
-
-    def _tokens(self, text: str, language: str) -> list[int]:
-        if not text:
-            return []
-        try:
-            return list(self.front_end.encode(text, language).ids)
-        except (ValueError, RuntimeError) as error:
-            raise BadRecordings(f"a text of the training data cannot be read: {text!r} ({language or 'no language'}): {error}") from error
+        return utterance_batch(frames, lengths, texts, languages, self.source, self.front_end)
 
 
 def _parts(loss: LmLoss) -> dict[str, Tensor]:

@@ -21,11 +21,13 @@ class Voice:
 
     Args:
         codes: int64 ``[K, T]``, of codecs whose codes hold the voice.
-        embedding: ``[D]``, of codecs with an utterance embedding.
+        embedding: ``[D]``, of codecs with an utterance embedding, which their language models are told too.
+        timbre: ``[D]``, of decoders that are told the voice beside the codes, see `systems.tts.voiced_decoder`.
     """
 
     codes: Tensor | None = None
     embedding: Tensor | None = None
+    timbre: Tensor | None = None
 
 
 class Pieces(Protocol):

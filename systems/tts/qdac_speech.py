@@ -39,7 +39,7 @@ class QdacSpeech:
         shape = model.config
         if not 1 <= num_codebooks <= shape.num_codebooks:
             raise ValueError(f"asked for {num_codebooks} codebooks of a QDAC with {shape.num_codebooks}")
-        self._model, self._device = model.to(device), device
+        self.model, self._device = model.to(device), device
         self.parts: tuple[int, ...] = (shape.codebook_size,)
         self.spec = CodecSpec(shape.sample_rate, shape.hop, (shape.codebook_size,) * num_codebooks, prefix_decodable=True)
         self.digest = weights_digest
@@ -53,25 +53,25 @@ class QdacSpeech:
         if not count:
             return Voice()
         whole = samples[None, : count * self.spec.hop_length].to(self._device)
-        return Voice(codes=self._model.encode(whole, self.spec.num_codebooks)[0])
+        return Voice(codes=self.model.encode(whole, self.spec.num_codebooks)[0])
 
     def decode(self, codes: Tensor, voice: Voice, observer: Observer = UNOBSERVED) -> Tensor:
         """See `SpeakingCodec.decode`; codes tell everything."""
         with observer.stage("codec"):
-            return self._model.decode(codes[None].to(self._device))[0].float()
+            return self.model.decode(codes[None].to(self._device))[0].float()
 
     def pieces(self, voice: Voice) -> _QdacPieces:
         """See `SpeakingCodec.pieces`."""
-        return _QdacPieces(self._model, Piecewise(self._model.decoder, self.spec.hop_length, self._reach), self._device)
+        return _QdacPieces(self.model, Piecewise(self.model.decoder, self.spec.hop_length, self._reach), self._device)
 
     def resynthesize(self, samples: Tensor) -> Tensor:
         """See `SpeakingCodec.resynthesize`."""
         whole = in_frames(samples, self.spec.hop_length).to(self._device)
-        return self._model.decode(self._model.encode(whole, self.spec.num_codebooks))[0, : samples.shape[0]].float()
+        return self.model.decode(self.model.encode(whole, self.spec.num_codebooks))[0, : samples.shape[0]].float()
 
     @cached_property
     def _reach(self) -> Reach:
-        return reach_of(self._model.decoder, self._model.config.latent_dim, self._device)
+        return reach_of(self.model.decoder, self.model.config.latent_dim, self._device)
 
 
 class _QdacPieces:

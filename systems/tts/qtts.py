@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.tts.adapter import LmSpeaker
-from systems.tts.variant import BUNDLED, DEFAULT_DELAY, LmVariant, check_weights
+from systems.tts.variant import BUNDLED, BUNDLED_CODES, DEFAULT_DELAY, Decoder, LmVariant, VoicedFiles, check_weights
 
 if TYPE_CHECKING:
     from systems.lm.config import LmConfig
+    from systems.tts.codec import SpeakingCodec
 
 Kind = Literal["hierarchical", "multihead"]
 
@@ -28,6 +29,9 @@ class Qtts(LmSpeaker):
         checkpoint: a safetensors file of `harness train`; the bundled one by default.
         codec_checkpoint: of QDAC; the bundled one by default.
         tokenizer: of the paper size's text, see `systems.tts.text`.
+        decoder: "codec", QDAC's own, as in the paper; or "voiced", see `systems.tts.voiced_decoder`, as the YAMLs of the small size say.
+        decoder_checkpoint: of the voiced decoder, a safetensors file of `harness train`; the bundled one by default.
+        vocoder: of the voiced decoder's mel frames, see `systems.socodec.adapter.SocodecCodec`; the bundled one by default.
         weights: "trained" or "random".
         config: shape of the language model, for random weights.
         codec_config: shape of QDAC, for random weights.
@@ -58,6 +62,9 @@ class Qtts(LmSpeaker):
         checkpoint: str | Path | None = None,
         codec_checkpoint: str | Path | None = None,
         tokenizer: str | Path | None = None,
+        decoder: Decoder = "codec",
+        decoder_checkpoint: str | Path | None = None,
+        vocoder: str | Path | None = None,
         weights: str = "trained",
         config: LmConfig | None = None,
         codec_config: QdacConfig | None = None,
@@ -76,29 +83,40 @@ class Qtts(LmSpeaker):
         training_seed: int = 0,
     ) -> None:
         variant = _variant(kind, size, delay, num_codebooks, frame_rate, training_seed)
-        named = {"checkpoint": checkpoint, "codec_checkpoint": codec_checkpoint}
+        voiced = VoicedFiles.of(decoder, size, num_codebooks, frame_rate, decoder_checkpoint, vocoder)
+        named = {
+            "checkpoint": checkpoint,
+            "codec_checkpoint": codec_checkpoint,
+            "decoder_checkpoint": decoder_checkpoint,
+            "vocoder": vocoder,
+        }
         check_weights(weights, named, shaped=config is not None or codec_config is not None)
         trained, codec_path = weights == "trained", _codec_path(size, frame_rate, codec_checkpoint)
-        if trained and (reason := variant.unnamed(checkpoint, tokenizer, [] if codec_path else ["codec_checkpoint"])):
+        lacking = ([] if codec_path else ["codec_checkpoint"]) + (voiced.lacking if voiced else [])
+        if trained and (reason := variant.unnamed(checkpoint, tokenizer, lacking)):
             raise ValueError(reason)
-        if trained and (reason := variant.absent(checkpoint, tokenizer)):
+        if trained and (reason := variant.absent(checkpoint, tokenizer) or (voiced.absent if voiced else None)):
             raise FileNotFoundError(reason)
 
         from systems.layers.sampling import SamplingConfig
         from systems.tts.model import Wanted, random_model, trained_model
         from systems.tts.qdac_speech import random_qdac, trained_qdac
         from systems.tts.synthesizer import Identity, LmSynthesizer, Speaking, continued
+        from systems.tts.voiced_speech import random_voiced, trained_voiced
 
+        codec: SpeakingCodec
         sampling = SamplingConfig(temperature, top_k, top_p, repetition_penalty)
         speaking = Speaking(sampling, guidance_scale, reading_window, max_s, chunk_ms, device, precision, acceleration)
         wanted, path = Wanted(kind, size, variant.delay, tokenizer), variant.path(checkpoint)
         if trained:
             assert path is not None and codec_path is not None  # `LmVariant.unnamed` has said so
-            codec = trained_qdac(codec_path, num_codebooks, frame_rate, device)
+            qdac = trained_qdac(codec_path, num_codebooks, frame_rate, device)
+            codec = qdac if voiced is None else trained_voiced(qdac, *voiced.files, device)
             model = trained_model(path, wanted, codec)
         else:
             shape = codec_config or qdac_config(size, num_codebooks, frame_rate)
-            codec = random_qdac(shape, shape.num_codebooks, seed, device)
+            qdac = random_qdac(shape, shape.num_codebooks, seed, device)
+            codec = qdac if voiced is None else random_voiced(qdac, seed, device)
             model = random_model(wanted, codec, config, seed)
         told = "QTTS hierarchical" if kind == "hierarchical" else f"QTTS multihead with delay {delay}"
         self._synthesizer = LmSynthesizer(Identity("qtts", told, size, weights), model, codec, continued, speaking)
@@ -114,6 +132,9 @@ class Qtts(LmSpeaker):
         checkpoint: str | Path | None = None,
         codec_checkpoint: str | Path | None = None,
         tokenizer: str | Path | None = None,
+        decoder: Decoder = "codec",
+        decoder_checkpoint: str | Path | None = None,
+        vocoder: str | Path | None = None,
         weights: str = "trained",
         training_seed: int = 0,
         **rest: object,
@@ -122,9 +143,13 @@ class Qtts(LmSpeaker):
         if weights == "random":
             return None
         variant = _variant(kind, size, delay, num_codebooks, frame_rate, training_seed)
+        voiced = VoicedFiles.of(decoder, size, num_codebooks, frame_rate, decoder_checkpoint, vocoder)
         lacking = [] if _codec_path(size, frame_rate, codec_checkpoint) else ["codec_checkpoint"]
+        lacking += voiced.lacking if voiced else []
         if reason := variant.unnamed(checkpoint, tokenizer, lacking) or variant.absent(checkpoint, tokenizer):
             return reason
+        if voiced and voiced.absent:
+            return voiced.absent
         return QdacCodec.missing(size, num_codebooks, frame_rate, codec_checkpoint)
 
 
@@ -133,7 +158,7 @@ def _variant(kind: Kind, size: str, delay: int, num_codebooks: int, frame_rate: 
         raise ValueError(f"QTTS is {' or '.join(get_args(Kind))}, got {kind!r}")
     if kind == "hierarchical" and delay != DEFAULT_DELAY:
         raise ValueError(f'the hierarchical model says whole frames and has no delay, got delay={delay}; kind="multihead" has one')
-    kept = (num_codebooks, frame_rate) == (8, 25)
+    kept = (num_codebooks, frame_rate) == BUNDLED_CODES
     return LmVariant(f"qtts_{kind}", size, None if kind == "hierarchical" else delay, training_seed, bundled=kept)
 
 

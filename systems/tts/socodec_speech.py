@@ -14,13 +14,12 @@ from torch import Tensor
 from harness.api import UNOBSERVED, CodecSpec, Observer
 from systems.checkpoints import digest_of
 from systems.socodec.config import MEL_PER_FEATURE, SAMPLE_RATE
-from systems.socodec.mel import HOP, NUM_BANDS, MelFrames
+from systems.socodec.mel import MelFrames
 from systems.socodec.model import SocodecModel
 from systems.socodec.parts import Parts
-from systems.socodec.wave_vocoder import WaveVocoder
 from systems.tts.codec import Voice, in_frames
 from systems.tts.pieces import Piecewise, Reach, Stage, pushed, reach_of
-from systems.tts.wave_pieces import wave_stages
+from systems.tts.wave_pieces import vocoder_stages
 
 
 class SocodecSpeech:
@@ -78,11 +77,7 @@ class SocodecSpeech:
 
     @cached_property
     def _vocoder_stages(self) -> Callable[[], list[Stage]]:
-        vocoder = self._vocoder
-        if isinstance(vocoder, WaveVocoder):
-            return wave_stages(vocoder, self._device)
-        reach = reach_of(vocoder, NUM_BANDS, self._device)
-        return lambda: [Piecewise(vocoder, HOP, reach)]
+        return vocoder_stages(self._vocoder, self._device)
 
 
 class _SocodecPieces:

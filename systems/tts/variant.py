@@ -1,4 +1,4 @@
-"""Which trained language model is meant, and where its file is; knows no torch, so that `harness list` may ask."""
+"""Which trained language model is meant, and where its file and its decoder's are; knows no torch, so that `harness list` may ask."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from systems.tts.text import BpeFrontEnd
 
 BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 DEFAULT_DELAY = 1
+BUNDLED_CODES = (8, 25)
+"""QDAC's codebooks and frames a second that QTTS's bundled weights know."""
+Decoder = Literal["codec", "voiced"]
+"""What turns QTTS's codes into sound: the codec's own decoder, or one that is told the voice."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,58 @@ class LmVariant:
             seed = f" seed={self.training_seed}" if self.training_seed else ""
             return f"no language model at {path}; train one with: harness train system={self.system} data=MANIFEST{delay}{seed}"
         return BpeFrontEnd.missing(tokenizer) if self.size == "paper" else None
+
+
+@dataclass(frozen=True)
+class VoicedFiles:
+    """The files of a voiced decoder, see `systems.tts.voiced_decoder`.
+
+    Args:
+        decoder: None where none is named or bundled.
+        vocoder: None likewise.
+    """
+
+    decoder: Path | None
+    vocoder: Path | None
+
+    @classmethod
+    def of(
+        cls, decoder: str, size: str, num_codebooks: int, frame_rate: int, checkpoint: str | Path | None, vocoder: str | Path | None
+    ) -> VoicedFiles | None:
+        """None where the codec decodes its codes itself.
+
+        Raises:
+            ValueError: another decoder, or files that it would not use.
+        """
+        if decoder not in get_args(Decoder):
+            raise ValueError(f"the decoder is {' or '.join(get_args(Decoder))}, got {decoder!r}")
+        if decoder == "codec":
+            if given := [name for name, path in (("decoder_checkpoint", checkpoint), ("vocoder", vocoder)) if path is not None]:
+                raise ValueError(f"{' and '.join(given)} belong to decoder=voiced, and the decoder is the codec's own")
+            return None
+        kept = size == "small" and (num_codebooks, frame_rate) == BUNDLED_CODES
+        own = BUNDLED / "qtts_decoder_small.safetensors" if kept else None
+        mels = BUNDLED / "mel_vocoder_small.safetensors" if size == "small" else None
+        return cls(own if checkpoint is None else Path(checkpoint), mels if vocoder is None else Path(vocoder))
+
+    @property
+    def lacking(self) -> list[str]:
+        """Parameters that nobody named and that no bundled file stands for."""
+        return [name for name, path in (("decoder_checkpoint", self.decoder), ("vocoder", self.vocoder)) if path is None]
+
+    @property
+    def absent(self) -> str | None:
+        """Which named or bundled file is not there, or None."""
+        for path, system in ((self.decoder, "qtts_decoder"), (self.vocoder, "mel_vocoder")):
+            if path is not None and not path.is_file():
+                return f"no {system} at {path}; train one with: harness train system={system} data=MANIFEST"
+        return None
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Both."""
+        assert self.decoder is not None and self.vocoder is not None  # `lacking` has said so
+        return self.decoder, self.vocoder
 
 
 def _delays(path: Path) -> Sequence[int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from systems.socodec.mel import HOP, NUM_BANDS
 from systems.socodec.wave_vocoder import Controls, Pitch, Progress, WaveVocoder, progressed, turns_within
@@ -27,6 +27,14 @@ def wave_stages(vocoder: WaveVocoder, device: str) -> Callable[[], list[Stage]]:
     columns = tell(torch.ones(1, 1, NUM_BANDS, device=device)).shape[-1]
     heard, rendered = reach_of(tell, NUM_BANDS, device), reach_of(render, columns, device)
     return lambda: [Piecewise(tell, 1, heard), _Clock(), Piecewise(render, HOP, rendered)]
+
+
+def vocoder_stages(vocoder: nn.Module, device: str) -> Callable[[], list[Stage]]:
+    """The same of any vocoder: those that carry nothing from piece to piece are one stage."""
+    if isinstance(vocoder, WaveVocoder):
+        return wave_stages(vocoder, device)
+    reach = reach_of(vocoder, NUM_BANDS, device)
+    return lambda: [Piecewise(vocoder, HOP, reach)]
 
 
 class _Clock:

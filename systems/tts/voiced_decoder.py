@@ -1,0 +1,152 @@
+"""A decoder for the codes that a small language model says: told the voice of the prompt, and used to the model's mistakes.
+
+A small model draws the later codebooks little better than by chance, so that a voice which the codec keeps in them is lost on the way, even
+where the prompt's codes are there to be continued. This decoder takes the voice from the prompt itself, as SoCodec's does, and learns on codes
+which the language model drew (`voiced_recipe`): frames to mel frames, for a vocoder. The codec's encoder and codebooks stay as they are.
+
+Shape letters: B batch, T code frames, D latent, M mel frames, R mel frames per code frame.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.checkpoints import digest, fill, read_family
+from systems.configuration import refuse_unknown
+from systems.layers.convnext import ConvNeXtStack
+from systems.socodec.mel import NUM_BANDS
+
+FAMILY = "qtts_decoder"
+_MEAN, _SCALE = -5.0, 2.5  # of log-mel values, about
+TIMBRE_DIM = 2 * NUM_BANDS
+
+
+@dataclass(frozen=True)
+class VoicedDecoderConfig:
+    """Everything that fixes the decoder's tensors.
+
+    Args:
+        latent_dim: D, of the codec's quantized frames.
+        ratio: R.
+        width: channels.
+        hidden: width inside the blocks.
+        depth: blocks at the rate of the codes, and as many at that of the mel frames.
+        kernel: frames of their convolutions.
+        lookahead: frames after its own that each block sees.
+        timbre_width: of the network that reads the voice.
+    """
+
+    latent_dim: int = 64
+    ratio: int = 4
+    width: int = 256
+    hidden: int = 640
+    depth: int = 3
+    kernel: int = 7
+    lookahead: int = 1
+    timbre_width: int = 128
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VoicedDecoderConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a name that is none of the fields.
+        """
+        refuse_unknown(values, cls, "a configuration of a voiced decoder")
+        return cls(**values)
+
+
+class VoicedDecoder(nn.Module):
+    """ConvNeXt blocks at the rate of the codes, then at that of the mel frames, the voice added before both.
+
+    Args:
+        config: shape.
+    """
+
+    def __init__(self, config: VoicedDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.enter = nn.Linear(config.latent_dim, width)
+        self.voice = nn.Sequential(nn.Linear(TIMBRE_DIM, config.timbre_width), nn.GELU(), nn.Linear(config.timbre_width, 2 * width))
+        self.slow, self.fast = (
+            ConvNeXtStack(width, config.hidden, config.depth, config.kernel, scale=0.3, lookahead=config.lookahead) for _ in range(2)
+        )
+        self.widen = nn.Linear(width, config.ratio * width)
+        self.head = nn.Linear(width, NUM_BANDS)
+
+    def forward(self, latent: Tensor, timbre: Tensor | None = None) -> Tensor:
+        """Log-mel ``[B, T x R, 80]`` of ``latent [B, T, D]`` in the voices ``timbre [B, 160]`` of `timbre_of`.
+
+        Without one, and where a row of it is zero throughout, the voice is left to the codes.
+        """
+        slow, fast = self._voices(timbre, latent)
+        x = self.widen(self.slow(self.enter(latent) + slow)).unflatten(2, (self.config.ratio, -1)).flatten(1, 2)
+        made: Tensor = self.head(self.fast(x + fast)).float()
+        return made * _SCALE + _MEAN
+
+    def _voices(self, timbre: Tensor | None, latent: Tensor) -> tuple[Tensor, Tensor]:
+        if timbre is None:
+            nothing = latent.new_zeros(1, 1, self.config.width)
+            return nothing, nothing
+        told = self.voice(timbre) * timbre.any(dim=1, keepdim=True)
+        first, second = told[:, None].chunk(2, dim=2)
+        return first, second
+
+
+def timbre_of(mel: Tensor) -> Tensor:
+    """What a recording's voice sounds like, ``[160]``: mean and deviation of each band of ``mel [M, 80]`` over its louder half.
+
+    Pauses would tell how long they are. A recording without a mel frame gives zeros, which stand for no voice.
+    """
+    if not mel.shape[0]:
+        return mel.new_zeros(TIMBRE_DIM)
+    level = mel.mean(dim=1)
+    loud = (mel[level >= level.median()] - _MEAN) / _SCALE
+    return torch.cat([loud.mean(dim=0), loud.std(dim=0, correction=0)])
+
+
+def mel_distance(made: Tensor, wanted: Tensor, frames: Tensor) -> Tensor:
+    """Mean absolute difference in nepers of ``made`` and ``wanted [B, M, 80]`` over the first ``frames [B]`` of each."""
+    counted = torch.arange(made.shape[1], device=made.device) < frames[:, None]
+    return functional.l1_loss(made, wanted, reduction="none").mean(dim=2)[counted].mean()
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A decoder read from a file.
+
+    Args:
+        model: in evaluation mode, float32.
+        codec: digest of the codec's weights whose codes it decodes.
+        digest: content hash of the stored tensors.
+    """
+
+    model: VoicedDecoder
+    codec: str
+    digest: str
+
+
+def load(path: str | Path) -> Loaded:
+    """Reads a file of `harness train system=qtts_decoder`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: no safetensors file, no such decoder, tensors missing, too many or of another shape, or not finite.
+    """
+    stored = read_family(path, FAMILY, "voiced decoder")
+    model = VoicedDecoder(VoicedDecoderConfig.from_dict(json.loads(stored.metadata["config"])))
+    fill(model, stored)
+    return Loaded(model.eval().requires_grad_(False), stored.metadata.get("codec", ""), digest(stored.tensors))

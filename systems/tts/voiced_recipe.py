@@ -1,0 +1,246 @@
+"""How the voiced decoder is trained: on the codes that language models say where they are told what was said before.
+
+Every recording is spoken along by a language model, frame by frame with the true past, and each code is drawn as in generation. What is
+drawn lies in time where the recording does, so that the recording's own mel frames are what the decoder should make of it. Half of the steps
+play their recordings faster or slower, which moves pitch and formants: voices that nobody has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from systems.checkpoints import read, stored_tensors
+from systems.layers.sampling import SamplingConfig, sample
+from systems.lm.backbone import LanguageModel, LmBatch
+from systems.lm.checkpoint import load
+from systems.lm.codes import CodecChoice, QdacCodes, code_source
+from systems.lm.hierarchical import HierarchicalLm
+from systems.lm.multi_stream import MultiStreamLm
+from systems.lm.patterns import lay
+from systems.lm.utterances import text_batch
+from systems.socodec.mel import DB_PER_NEPER, HOP, SAMPLE_RATE, MelFrames
+from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
+from systems.tts.text import front_end
+from systems.tts.variant import BUNDLED
+from systems.tts.voiced_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
+
+
+@dataclass(frozen=True)
+class VoicedTraining:
+    """Choices of a training run that leave the decoder's shape alone.
+
+    Args:
+        batch_size: utterances a step.
+        utterance_s: longest of them.
+        languages: only these, if any are named.
+        true_codes: share of the utterances whose codes are the recording's own.
+        voiceless: share of the utterances whose voice is not told.
+        warp: largest factor by which recordings are played faster or slower.
+        temperature, top_k, top_p: of the drawn codes, see `systems.layers.sampling`; those of QTTS's generation.
+        learning_rate: at the peak.
+    """
+
+    batch_size: int = 8
+    utterance_s: float = 12.0
+    languages: tuple[str, ...] = ("en", "zh")
+    true_codes: float = 0.15
+    voiceless: float = 0.05
+    warp: float = 1.18
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 0.95
+    learning_rate: float = 1e-3
+
+
+class VoicedDecoderRecipe:
+    """Trains a voiced decoder for the small QTTS.
+
+    Args:
+        num_codebooks: the first so many of QDAC's.
+        frame_rate: of QDAC, 25 or 50 Hz.
+        codec_checkpoint: a safetensors file of QDAC; the bundled one by default.
+        speakers: safetensors files of QTTS's language models over that codec, which take turns; the bundled two by default.
+        config: shape other than the usual.
+        training: choices other than the usual.
+        seed: of the initial weights.
+
+    Raises:
+        FileNotFoundError: no codec or no language model.
+        ValueError: models that do not fit one another, or a codec whose frames are no whole number of mel frames at 16 kHz.
+    """
+
+    family = FAMILY
+    players = ("model",)
+
+    def __init__(
+        self,
+        num_codebooks: int = 8,
+        frame_rate: int = 25,
+        codec_checkpoint: str | None = None,
+        speakers: Sequence[str] = (),
+        config: VoicedDecoderConfig | None = None,
+        training: VoicedTraining | None = None,
+        seed: int = 0,
+    ) -> None:
+        source = code_source("qdac", "small", CodecChoice(num_codebooks, frame_rate, checkpoint=codec_checkpoint))
+        assert isinstance(source, QdacCodes)
+        self.source, self.sample_rate = source, source.sample_rate
+        if source.sample_rate != SAMPLE_RATE or source.hop % HOP:
+            raise ValueError(
+                f"a voiced decoder makes a mel frame per {HOP} samples at {SAMPLE_RATE} Hz; this codec has {source.hop} at {source.sample_rate} Hz"
+            )
+        latent = source.model.config.latent_dim
+        self.config = config or VoicedDecoderConfig(latent, source.hop // HOP)
+        if (self.config.latent_dim, self.config.ratio) != (latent, source.hop // HOP):
+            raise ValueError(f"the codec has latents of {latent} and {source.hop // HOP} mel frames each; got {self.config}")
+        self.training = training or VoicedTraining()
+        files = [Path(path) for path in speakers] or [BUNDLED / f"qtts_{kind}_small.safetensors" for kind in ("multihead", "hierarchical")]
+        self.front_end = front_end("symbols", None)
+        self.speakers = tuple(_speaker(path, source, self.front_end.identity) for path in files)
+        self.mel = MelFrames()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = VoicedDecoder(self.config)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The decoder; codec and language models are frozen and come from their own files."""
+        return {"model": self.model}
+
+    def parameters(self, player: str) -> list[nn.Parameter]:
+        """Of the decoder."""
+        return list(self.model.parameters())
+
+    def optimiser(self, player: str) -> OptimiserSpec:
+        """A cosine over the run."""
+        return OptimiserSpec(self.training.learning_rate, warmup_steps=100, schedule="cosine", clip_norm=10.0)
+
+    def averaged(self) -> Sequence[str]:
+        """The decoder."""
+        return ("model",)
+
+    def wants(self) -> Mapping[str, BatchSpec]:
+        """Whole transcribed utterances."""
+        choices = self.training
+        return {"utterances": BatchSpec(choices.batch_size, choices.utterance_s, whole=True, with_text=True, languages=choices.languages)}
+
+    def losses(self, player: str, batch: Mapping[str, Batch], step: int, generator: torch.Generator) -> Losses:
+        """Distance of the mel frames, in nepers."""
+        found = batch["utterances"]
+        speaker = self.speakers[step % len(self.speakers)]
+        share = torch.rand(2, len(found.texts), generator=generator).to(found.audio.device)
+        with torch.no_grad():
+            warp, half = self.training.warp ** torch.tensor([-1.0, 1.0]), torch.rand(2, generator=generator)
+            factor = float(warp[0] + (warp[1] - warp[0]) * half[0]) if half[1] < 0.5 else 1.0
+            audio, lengths = played(found.audio, factor), (found.lengths * factor).long()
+            spoken = self._spoken(audio, lengths, found.texts, found.languages)
+            drawn = self.drawn(speaker, spoken, generator)
+            codes = torch.where((share[0] < self.training.true_codes)[:, None, None], spoken.codes, drawn)
+            wanted, frames = self._mel(audio), spoken.frames * self.config.ratio
+            voices = [self._heard(row[:count], generator) for row, count in zip(wanted, frames.tolist(), strict=True)]
+            timbre = torch.stack(voices) * (share[1] >= self.training.voiceless)[:, None]
+        loss = self._distance(codes, timbre, wanted, frames)
+        return Losses(loss, {"mel_db": loss.detach() * DB_PER_NEPER})
+
+    def drawn(self, speaker: LanguageModel, batch: LmBatch, generator: torch.Generator) -> Tensor:
+        """Codes int64 ``[B, K, T]`` that ``speaker`` draws at every frame of ``batch`` after the recording's own frames before it."""
+        logits = code_logits(speaker.to(batch.codes.device), batch)
+        choices = self.training
+        uniform = torch.rand(logits.shape[:-1], generator=generator).to(logits.device)
+        return sample(logits, uniform, SamplingConfig(choices.temperature, choices.top_k, choices.top_p))
+
+    @torch.no_grad()
+    def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
+        """Mel distance in dB, the voice told: of drawn codes (without a text, as held-out recordings come) and of the recording's own."""
+        generator = torch.Generator().manual_seed(0)
+        found: dict[str, list[float]] = {"mel_db": [], "mel_db_true_codes": []}
+        for audio in audios:
+            if audio.shape[0] < self.source.hop:
+                continue
+            spoken = self._spoken(audio[None], torch.tensor([audio.shape[0]], device=audio.device), [""], [""])
+            wanted = self._mel(audio[None])
+            timbre = timbre_of(wanted[0])[None]
+            for name, codes in (("mel_db", self.drawn(self.speakers[0], spoken, generator)), ("mel_db_true_codes", spoken.codes)):
+                distance = self._distance(codes, timbre, wanted, spoken.frames * self.config.ratio)
+                found[name].append(float(distance) * DB_PER_NEPER)
+        return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The decoder in float16; the metadata name the codec."""
+        metadata = {"family": self.family, "size": "small", "config": json.dumps(self.config.to_dict()), "codec": self.source.digest}
+        return stored_tensors(self.model, torch.float16), metadata
+
+    def _distance(self, codes: Tensor, timbre: Tensor, wanted: Tensor, frames: Tensor) -> Tensor:
+        latent = self.source.model.to(codes.device).quantizer.decode(codes)
+        made = self.model(latent, timbre)
+        count = min(made.shape[1], wanted.shape[1])
+        return mel_distance(made[:, :count], wanted[:, :count], frames)
+
+    def _mel(self, audio: Tensor) -> Tensor:
+        with torch.autocast(audio.device.type, enabled=False):
+            made: Tensor = self.mel.to(audio.device)(audio)
+            return made
+
+    def _spoken(self, audio: Tensor, lengths: Tensor, texts: Sequence[str], languages: Sequence[str]) -> LmBatch:
+        """Codes and text of ``audio [B, N]``, of which ``lengths [B]`` samples are valid."""
+        hop, model = self.source.hop, self.source.model.to(audio.device)
+        codes = model.encode(functional.pad(audio, (0, -audio.shape[1] % hop)), self.source.num_codebooks)
+        text, sizes = text_batch(texts, languages, self.front_end)
+        return LmBatch(text.to(audio.device), sizes.to(audio.device), codes, lengths // hop)
+
+    def _heard(self, mel: Tensor, generator: torch.Generator) -> Tensor:
+        """The voice of a random half of ``mel [M, 80]``."""
+        start = int(torch.randint(mel.shape[0] // 2 + 1, (), generator=generator))
+        return timbre_of(mel[start : start + -(-mel.shape[0] // 2)])
+
+
+def played(audio: Tensor, factor: float) -> Tensor:
+    """``[B, N x factor]``: ``audio [B, N]`` played so much slower, band-limited, by the length of its spectrum."""
+    if factor == 1.0:
+        return audio
+    count = audio.shape[1]
+    wanted = max(1, round(count * factor))
+    with torch.autocast(audio.device.type, enabled=False):
+        made: Tensor = torch.fft.irfft(torch.fft.rfft(audio), n=wanted)
+        return made * (wanted / count)
+
+
+def code_logits(speaker: LanguageModel, batch: LmBatch) -> Tensor:
+    """``[B, K, T, V]``: what a model expects of each frame of ``batch``; of EOS and the like nothing."""
+    config = speaker.config
+    laid = lay(config.pattern, batch.codes, batch.frames, config.codebook_size)
+    frames = batch.codes.shape[2]
+    if isinstance(speaker, HierarchicalLm):
+        hidden = speaker.hidden(batch, laid.tokens)[:, :frames]
+        first = speaker.tokens.heads(hidden)
+        rest = speaker.frame_logits(hidden.flatten(0, 1), batch.codes.transpose(1, 2).flatten(0, 1)).reshape(
+            *first.shape[:2], config.num_codebooks - 1, -1
+        )
+        made = torch.cat([first, rest], dim=2).transpose(1, 2)
+    else:
+        assert isinstance(speaker, MultiStreamLm)
+        (steps,) = speaker.logits(batch)
+        layout = config.pattern.layout(config.num_codebooks, steps.shape[1])
+        # Codebook k of frame t is said at the step where the layout names t.
+        made = torch.stack([steps[:, (row >= 0).nonzero()[:, 0][:frames], k] for k, row in enumerate(layout)], dim=1)
+    return made[..., : config.codebook_size].float()
+
+
+def _speaker(path: Path, source: QdacCodes, text: str) -> LanguageModel:
+    kind = json.loads(read(path, "language model").metadata.get("config", "{}")).get("kind")
+    if kind not in ("multihead", "hierarchical"):
+        raise ValueError(f"{path} holds no language model of QTTS: its metadata says kind={kind!r}")
+    found = load(path, kind)
+    wanted = {"codec": source.digest, "front_end": text}
+    if any(found.metadata.get(name) != value for name, value in wanted.items()):
+        told = {name: found.metadata.get(name) for name in wanted}
+        raise ValueError(f"{path} says the codes of {told}, the decoder is to learn those of {wanted}")
+    if found.model.config.num_codebooks != source.num_codebooks:
+        raise ValueError(f"{path} says {found.model.config.num_codebooks} codebooks, the decoder is to hear {source.num_codebooks}")
+    return found.model

@@ -1,0 +1,128 @@
+"""QDAC spoken through a voiced decoder: codes as QDAC's, mel frames in the prompt's voice, and a vocoder.
+
+Shape letters: K codebooks, T frames, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.api import UNOBSERVED, Observer
+from systems.checkpoints import digest, stored_tensors
+from systems.qdac.model import QdacModel
+from systems.socodec.mel import HOP, SAMPLE_RATE, MelFrames
+from systems.socodec.vocoder import Vocoder, load_vocoder, random_vocoder
+from systems.tts.codec import Voice, in_frames
+from systems.tts.pieces import Piecewise, Reach, Stage, pushed, reach_of
+from systems.tts.qdac_speech import QdacSpeech
+from systems.tts.voiced_decoder import Loaded, VoicedDecoder, VoicedDecoderConfig, load, timbre_of
+from systems.tts.wave_pieces import vocoder_stages
+
+
+class VoicedQdacSpeech:
+    """See `SpeakingCodec`.
+
+    Args:
+        codec: what the language model says the codes of.
+        decoder: for them.
+        vocoder: for its mel frames.
+        device: "cpu", "cuda", ...
+
+    Raises:
+        ValueError: a decoder for frames of another rate or size.
+    """
+
+    voice_dim = 0
+
+    def __init__(self, codec: QdacSpeech, decoder: Loaded, vocoder: Vocoder, device: str) -> None:
+        shape, wanted = decoder.model.config, (codec.model.config.latent_dim, codec.spec.hop_length // HOP)
+        if codec.spec.sample_rate != SAMPLE_RATE or (shape.latent_dim, shape.ratio) != wanted:
+            raise ValueError(
+                f"the voiced decoder makes {shape.ratio} mel frames at {SAMPLE_RATE} Hz of latents of {shape.latent_dim}; "
+                f"the codec has {wanted[1]} at {codec.spec.sample_rate} Hz and latents of {wanted[0]}"
+            )
+        self._codec, self._device = codec, device
+        self._decoder, self._vocoder = decoder.model.to(device), vocoder.model.to(device)
+        self._mel = MelFrames().to(device)
+        self.spec, self.parts, self.digest = codec.spec, codec.parts, codec.digest
+        self.digests = (*codec.digests, decoder.digest, vocoder.digest)
+        added = (self._decoder, self._vocoder)
+        self.num_parameters = codec.num_parameters + sum(p.numel() for module in added for p in module.parameters())
+        self.description = f"{codec.description}, a voiced decoder and a {vocoder.name}"
+
+    def heard(self, samples: Tensor) -> Voice:
+        """See `SpeakingCodec.heard`."""
+        mel = self._mel(samples[None].to(self._device))[0]
+        return Voice(codes=self._codec.heard(samples).codes, timbre=timbre_of(mel))
+
+    def decode(self, codes: Tensor, voice: Voice, observer: Observer = UNOBSERVED) -> Tensor:
+        """See `SpeakingCodec.decode`."""
+        with observer.stage("codec"):
+            mel = self._mels(voice)(self._codec.model.quantizer.decode(codes[None].to(self._device)))
+        with observer.stage("vocoder"):
+            audio: Tensor = self._vocoder(mel)
+        return audio[0].float()
+
+    def pieces(self, voice: Voice) -> _VoicedPieces:
+        """See `SpeakingCodec.pieces`."""
+        decoder = Piecewise(self._mels(voice), self._decoder.config.ratio, self._reach)
+        return _VoicedPieces(self._codec.model, [decoder, *self._vocoder_stages()], self._device)
+
+    def resynthesize(self, samples: Tensor) -> Tensor:
+        """See `SpeakingCodec.resynthesize`."""
+        voice = self.heard(in_frames(samples, self.spec.hop_length)[0])
+        assert voice.codes is not None  # of one frame at least
+        return self.decode(voice.codes, voice)[: samples.shape[0]]
+
+    def _mels(self, voice: Voice) -> Callable[[Tensor], Tensor]:
+        return partial(self._decoder, timbre=None if voice.timbre is None else voice.timbre[None])
+
+    @cached_property
+    def _reach(self) -> Reach:
+        return reach_of(self._decoder, self._decoder.config.latent_dim, self._device)
+
+    @cached_property
+    def _vocoder_stages(self) -> Callable[[], list[Stage]]:
+        return vocoder_stages(self._vocoder, self._device)
+
+
+class _VoicedPieces:
+    def __init__(self, model: QdacModel, stages: Sequence[Stage], device: str) -> None:
+        self._model, self._stages, self._device = model, stages, device
+
+    def push(self, codes: Tensor, last: bool) -> Tensor | None:
+        """See `Pieces.push`."""
+        latent = self._model.quantizer.decode(codes[None].to(self._device)) if codes.shape[1] else None
+        found = pushed(self._stages, latent, last)
+        return None if found is None else found[0].float()
+
+
+def trained_voiced(codec: QdacSpeech, decoder: Path, vocoder: Path, device: str) -> VoicedQdacSpeech:
+    """From the files of decoder and vocoder.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no decoder, no vocoder, or one for another codec.
+    """
+    loaded = load(decoder)
+    if loaded.codec != codec.digest:
+        raise ValueError(
+            f"{decoder} decodes the codes of other codec weights ({loaded.codec}) than those it is to hear ({codec.digest}, "
+            f"{codec.description}): train it with harness train system=qtts_decoder codec_checkpoint=, or say decoder=codec"
+        )
+    return VoicedQdacSpeech(codec, loaded, load_vocoder(vocoder), device)
+
+
+def random_voiced(codec: QdacSpeech, seed: int, device: str) -> VoicedQdacSpeech:
+    """Untrained, for timing."""
+    shape = VoicedDecoderConfig(codec.model.config.latent_dim, codec.spec.hop_length // HOP)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VoicedDecoder(shape).eval().requires_grad_(False)
+    loaded = Loaded(model, codec.digest, digest(stored_tensors(model, torch.float32)))
+    return VoicedQdacSpeech(codec, loaded, random_vocoder("small", seed), device)
