@@ -1,7 +1,7 @@
 """How the voiced decoder is trained: on the codes that language models say where they are told what was said before.
 
-Every recording is spoken along by a language model, frame by frame with the true past, and each code is drawn as in generation. What is
-drawn lies in time where the recording does, so that the recording's own mel frames are what the decoder should make of it. Half of the steps
+Every recording is spoken along by a language model, frame by frame with the true past, and each code is drawn as in generation. What is drawn
+lies in time where the recording does, so that the recording's own mel frames are what the decoder should make of it. Half of the steps
 play their recordings faster or slower, which moves pitch and formants: voices that nobody has.
 """
 
@@ -30,6 +30,7 @@ from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 from systems.tts.text import front_end
 from systems.tts.variant import BUNDLED
 from systems.tts.voiced_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
+from systems.tts.voiced_decoder import load as load_decoder
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class VoicedTraining:
         batch_size: utterances a step.
         utterance_s: longest of them.
         languages: only these, if any are named.
-        true_codes: share of the utterances whose codes are the recording's own.
+        true_codes: share of the utterances whose codes are all the recording's own.
+        true_first: codebooks of the others that are the recording's own, too. The first one carries the words: what a model says in it is
+            what it means to say, and a decoder that had learned to doubt it would slur.
         voiceless: share of the utterances whose voice is not told.
         warp: largest factor by which recordings are played faster or slower.
         temperature, top_k, top_p: of the drawn codes, see `systems.layers.sampling`; those of QTTS's generation.
@@ -51,6 +54,7 @@ class VoicedTraining:
     utterance_s: float = 12.0
     languages: tuple[str, ...] = ("en", "zh")
     true_codes: float = 0.15
+    true_first: int = 1
     voiceless: float = 0.05
     warp: float = 1.18
     temperature: float = 1.0
@@ -69,11 +73,12 @@ class VoicedDecoderRecipe:
         speakers: safetensors files of QTTS's language models over that codec, which take turns; the bundled two by default.
         config: shape other than the usual.
         training: choices other than the usual.
+        start: a safetensors file of a decoder of the same shape to go on from, with a new optimiser and a new schedule.
         seed: of the initial weights.
 
     Raises:
-        FileNotFoundError: no codec or no language model.
-        ValueError: models that do not fit one another, or a codec whose frames are no whole number of mel frames at 16 kHz.
+        FileNotFoundError: no codec, no language model, or no decoder to start from.
+        ValueError: models that do not fit one another, a decoder to start from that is another, or a codec whose frames are no whole number of mel frames at 16 kHz.
     """
 
     family = FAMILY
@@ -87,6 +92,7 @@ class VoicedDecoderRecipe:
         speakers: Sequence[str] = (),
         config: VoicedDecoderConfig | None = None,
         training: VoicedTraining | None = None,
+        start: str | None = None,
         seed: int = 0,
     ) -> None:
         source = code_source("qdac", "small", CodecChoice(num_codebooks, frame_rate, checkpoint=codec_checkpoint))
@@ -108,6 +114,12 @@ class VoicedDecoderRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = VoicedDecoder(self.config)
+        if start is not None:
+            before = load_decoder(start)
+            if (before.model.config, before.codec) != (self.config, source.digest):
+                told = f"{before.model.config} of codec {before.codec}"
+                raise ValueError(f"start={start} cannot be gone on from: it is {told}, to be trained is {self.config} of {source.digest}")
+            self.model.load_state_dict(before.model.state_dict())
 
     def modules(self) -> Mapping[str, nn.Module]:
         """The decoder; codec and language models are frozen and come from their own files."""
@@ -141,7 +153,7 @@ class VoicedDecoderRecipe:
             audio, lengths = played(found.audio, factor), (found.lengths * factor).long()
             spoken = self._spoken(audio, lengths, found.texts, found.languages)
             drawn = self.drawn(speaker, spoken, generator)
-            codes = torch.where((share[0] < self.training.true_codes)[:, None, None], spoken.codes, drawn)
+            codes = self._mixed(spoken.codes, drawn, share[0] < self.training.true_codes)
             wanted, frames = self._mel(audio), spoken.frames * self.config.ratio
             voices = [self._heard(row[:count], generator) for row, count in zip(wanted, frames.tolist(), strict=True)]
             timbre = torch.stack(voices) * (share[1] >= self.training.voiceless)[:, None]
@@ -166,7 +178,8 @@ class VoicedDecoderRecipe:
             spoken = self._spoken(audio[None], torch.tensor([audio.shape[0]], device=audio.device), [""], [""])
             wanted = self._mel(audio[None])
             timbre = timbre_of(wanted[0])[None]
-            for name, codes in (("mel_db", self.drawn(self.speakers[0], spoken, generator)), ("mel_db_true_codes", spoken.codes)):
+            drawn = self._mixed(spoken.codes, self.drawn(self.speakers[0], spoken, generator))
+            for name, codes in (("mel_db", drawn), ("mel_db_true_codes", spoken.codes)):
                 distance = self._distance(codes, timbre, wanted, spoken.frames * self.config.ratio)
                 found[name].append(float(distance) * DB_PER_NEPER)
         return {name: sum(values) / len(values) for name, values in found.items() if values}
@@ -175,6 +188,12 @@ class VoicedDecoderRecipe:
         """The decoder in float16; the metadata name the codec."""
         metadata = {"family": self.family, "size": "small", "config": json.dumps(self.config.to_dict()), "codec": self.source.digest}
         return stored_tensors(self.model, torch.float16), metadata
+
+    def _mixed(self, true: Tensor, drawn: Tensor, whole: Tensor | None = None) -> Tensor:
+        """``drawn [B, K, T]`` but for the first codebooks, and for the rows that are ``whole`` (bool ``[B]``)."""
+        first = self.training.true_first
+        mixed = torch.cat([true[:, :first], drawn[:, first:]], dim=1)
+        return mixed if whole is None else torch.where(whole[:, None, None], true, mixed)
 
     def _distance(self, codes: Tensor, timbre: Tensor, wanted: Tensor, frames: Tensor) -> Tensor:
         latent = self.source.model.to(codes.device).quantizer.decode(codes)

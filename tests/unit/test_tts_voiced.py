@@ -175,8 +175,9 @@ def test_it_learns_and_leaves_the_speakers_alone(files: dict[str, str]) -> None:
     assert told.keys() == {"mel_db", "mel_db_true_codes"} and all(0 < value < 20 for value in told.values())
 
 
-def test_a_loss_is_of_true_codes_and_untold_voices_where_asked(files: dict[str, str]) -> None:
-    choices = VoicedTraining(true_codes=1.0, voiceless=1.0, warp=1.0)
+@pytest.mark.parametrize("true", [{"true_codes": 1.0}, {"true_codes": 0.0, "true_first": BOOKS}], ids=["rows", "codebooks"])
+def test_a_loss_is_of_true_codes_and_untold_voices_where_asked(files: dict[str, str], true: dict[str, float]) -> None:
+    choices = VoicedTraining(voiceless=1.0, warp=1.0, **true)
     recipe = _recipe(files, training=choices)
     batch = _batch()
     found = recipe.losses("model", {"utterances": batch}, 0, torch.Generator().manual_seed(0)).total
@@ -186,6 +187,27 @@ def test_a_loss_is_of_true_codes_and_untold_voices_where_asked(files: dict[str, 
     wanted = recipe.mel(batch.audio)
     count = min(made.shape[1], wanted.shape[1])
     assert torch.allclose(found, mel_distance(made[:, :count], wanted[:, :count], frames), atol=1e-5)
+
+
+def test_the_first_codebook_stays_the_recordings_own(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, decoded = _recipe(files, training=VoicedTraining(true_codes=0.0, warp=1.0)), []
+    decode = recipe.source.model.quantizer.decode
+    monkeypatch.setattr(recipe.source.model.quantizer, "decode", lambda codes: (decoded.append(codes), decode(codes))[1])
+    batch = _batch()
+    recipe.losses("model", {"utterances": batch}, 0, torch.Generator().manual_seed(0))
+    true = recipe.source.model.encode(functional.pad(batch.audio, (0, -batch.audio.shape[1] % HOP)), BOOKS)
+    assert torch.equal(decoded[0][:, 0], true[:, 0]) and not torch.equal(decoded[0][:, 1:], true[:, 1:])
+
+
+def test_it_goes_on_from_another(files: dict[str, str], decoder: str, tmp_path: Path) -> None:
+    first, second = _recipe(files), _recipe(files, start=decoder, seed=1)
+    # A file holds half precision.
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert not torch.allclose(_recipe(files, seed=1).model.head.weight, second.model.head.weight, atol=1e-3)
+    with pytest.raises(ValueError, match="cannot be gone on from"):
+        _recipe(files, start=decoder, config=replace(SHAPE, hidden=8))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        _recipe(files, start=str(tmp_path / "nowhere.safetensors"))
 
 
 def test_recipes_that_cannot_be(files: dict[str, str], tmp_path: Path) -> None:
