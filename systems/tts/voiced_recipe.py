@@ -78,7 +78,8 @@ class VoicedDecoderRecipe:
 
     Raises:
         FileNotFoundError: no codec, no language model, or no decoder to start from.
-        ValueError: models that do not fit one another, a decoder to start from that is another, or a codec whose frames are no whole number of mel frames at 16 kHz.
+        ValueError: models that do not fit one another, a decoder to start from that is another, or a codec whose frames are no whole number
+            of mel frames at 16 kHz.
     """
 
     family = FAMILY
@@ -148,8 +149,7 @@ class VoicedDecoderRecipe:
         speaker = self.speakers[step % len(self.speakers)]
         share = torch.rand(2, len(found.texts), generator=generator).to(found.audio.device)
         with torch.no_grad():
-            warp, half = self.training.warp ** torch.tensor([-1.0, 1.0]), torch.rand(2, generator=generator)
-            factor = float(warp[0] + (warp[1] - warp[0]) * half[0]) if half[1] < 0.5 else 1.0
+            factor = self._factor(generator)
             audio, lengths = played(found.audio, factor), (found.lengths * factor).long()
             spoken = self._spoken(audio, lengths, found.texts, found.languages)
             drawn = self.drawn(speaker, spoken, generator)
@@ -188,6 +188,11 @@ class VoicedDecoderRecipe:
         """The decoder in float16; the metadata name the codec."""
         metadata = {"family": self.family, "size": "small", "config": json.dumps(self.config.to_dict()), "codec": self.source.digest}
         return stored_tensors(self.model, torch.float16), metadata
+
+    def _factor(self, generator: torch.Generator) -> float:
+        """How much slower this step plays its recordings; every other time not at all."""
+        warp, (place, coin) = self.training.warp, torch.rand(2, generator=generator).tolist()
+        return 1.0 / warp + (warp - 1.0 / warp) * place if coin < 0.5 else 1.0
 
     def _mixed(self, true: Tensor, drawn: Tensor, whole: Tensor | None = None) -> Tensor:
         """``drawn [B, K, T]`` but for the first codebooks, and for the rows that are ``whole`` (bool ``[B]``)."""
