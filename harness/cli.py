@@ -47,7 +47,8 @@ Every setting is key=value; `harness run --show-config` prints them all with the
 TRAIN_HELP = """\
   harness train system=NAME data=MANIFEST [key=value ...]
 
-  system=NAME       what to train: a variant (`harness list systems`) whose family can be trained, or a part by itself (speech_encoder)
+  system=NAME       what to train: a variant (`harness list systems`) whose family can be trained, or a part by itself:
+                    speech_encoder, mel_vocoder, qtts_decoder (what QTTS's codes become sound by)
   data=PATH         manifest (CSV, JSONL) or corpus folder, as `harness run dataset.root=PATH` takes it
   valid=PATH        held-out recordings; without it held_out=8 of the data are kept back
   out=DIR           where everything goes (runs/train-SYSTEM-DIGEST); holds checkpoint.safetensors, model.safetensors, log.csv, curve.png
@@ -59,7 +60,7 @@ TRAIN_HELP = """\
   cache=DIR         keep what frozen networks make of the recordings (codes, features) there; several trainings on them share it
   log_s=10  checkpoint_s=180  memory_gib=8  max_skipped=20  tensorboard=true
   anything else     a parameter of the recipe, e.g. size=small batch_size=16; training.batch_size=16 says which group of them is meant.
-                    Language models: delays=[0,1] (one model of several delays), start=FILE (go on from a trained model)
+                    Language models: delays=[0,1] (one model of several delays); they and qtts_decoder: start=FILE (go on from a trained one)
 
 The same command again continues where it stopped. Several processes: torchrun --nproc_per_node=2 -m harness.cli train ... (needs the
 [train] extra). Exit codes: 0 done or out of time, 1 diverged, 2 cannot be carried out, 130 stopped by a signal (resumable).

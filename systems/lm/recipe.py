@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
 from systems.lm.checkpoint import FAMILIES, exported, load
-from systems.lm.codes import CodecChoice, code_source
+from systems.lm.codes import CodecChoice, code_source, unpacked
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
 from systems.lm.hierarchical import HierarchicalLm
 from systems.lm.models import build_lm
 from systems.lm.objective import LmLoss
 from systems.lm.patterns import PARALLEL, Pattern
+from systems.lm.texts import text_batch
 from systems.lm.tokens import WholeTokens
-from systems.lm.utterances import derived_codes, utterance_batch
 from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
 from systems.tts.text import front_end
 
@@ -160,7 +160,8 @@ class LmRecipe:
     def wants(self) -> Mapping[str, BatchSpec]:
         """Whole utterances with their codes."""
         choices = self.training
-        codes = derived_codes(self.source)
+        identity = f"codes of {self.source.num_codebooks} codebooks of {self.source.digest}"
+        codes = Derived("codes", self.source.hop, self.source.frames, padded=False, identity=identity)
         rate = self.source.sample_rate
         sound = Derived("sound", rate // RATE_HZ, partial(sound_frames, sample_rate=rate), padded=False, identity=f"sound at {rate} Hz")
         spec = BatchSpec(
@@ -252,7 +253,10 @@ class LmRecipe:
         return reading, spoken_tokens(path, self.source.hop / self.source.sample_rate, batch.frames, batch.text.shape[1])
 
     def _batch(self, frames: Tensor, lengths: Tensor, texts: Sequence[str], languages: Sequence[str]) -> LmBatch:
-        return utterance_batch(frames, lengths, texts, languages, self.source, self.front_end)
+        """Of derived ``frames [B, T, D]`` and int64 ``lengths [B]`` in samples."""
+        device, made = frames.device, unpacked(frames, self.source)
+        text, sizes = text_batch(texts, languages, self.front_end)
+        return LmBatch(text.to(device), sizes.to(device), made.codes, lengths // self.source.hop, made.voice)
 
 
 def _parts(loss: LmLoss) -> dict[str, Tensor]:

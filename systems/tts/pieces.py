@@ -108,6 +108,25 @@ class Piecewise:
         return found
 
 
+class CodePieces:
+    """One utterance in decoding, see `systems.tts.codec.Pieces`: codes become latent frames, and those go through stages.
+
+    Args:
+        latents: ``codes [1, K, t]`` to ``[1, t, D]``.
+        stages: of one utterance, in a row.
+        device: of both.
+    """
+
+    def __init__(self, latents: Network, stages: Sequence[Stage], device: torch.device | str) -> None:
+        self._latents, self._stages, self._device = latents, stages, device
+
+    def push(self, codes: Tensor, last: bool) -> Tensor | None:
+        """See `systems.tts.codec.Pieces`."""
+        latent = self._latents(codes[None].to(self._device)) if codes.shape[1] else None
+        found = pushed(self._stages, latent, last)
+        return None if found is None else found[0].float()
+
+
 def pushed(stages: Sequence[Stage], frames: Tensor | None, last: bool) -> Tensor | None:
     """`Stage.push` through several in a row."""
     for stage in stages:

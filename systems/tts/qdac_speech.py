@@ -17,7 +17,7 @@ from systems.qdac.checkpoint import exported, load
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.tts.codec import Voice, in_frames
-from systems.tts.pieces import Piecewise, Reach, reach_of
+from systems.tts.pieces import CodePieces, Piecewise, Reach, reach_of
 
 
 class QdacSpeech:
@@ -60,9 +60,9 @@ class QdacSpeech:
         with observer.stage("codec"):
             return self.model.decode(codes[None].to(self._device))[0].float()
 
-    def pieces(self, voice: Voice) -> _QdacPieces:
+    def pieces(self, voice: Voice) -> CodePieces:
         """See `SpeakingCodec.pieces`."""
-        return _QdacPieces(self.model, Piecewise(self.model.decoder, self.spec.hop_length, self._reach), self._device)
+        return CodePieces(self.model.quantizer.decode, [Piecewise(self.model.decoder, self.spec.hop_length, self._reach)], self._device)
 
     def resynthesize(self, samples: Tensor) -> Tensor:
         """See `SpeakingCodec.resynthesize`."""
@@ -72,17 +72,6 @@ class QdacSpeech:
     @cached_property
     def _reach(self) -> Reach:
         return reach_of(self.model.decoder, self.model.config.latent_dim, self._device)
-
-
-class _QdacPieces:
-    def __init__(self, model: QdacModel, decoder: Piecewise, device: str) -> None:
-        self._model, self._decoder, self._device = model, decoder, device
-
-    def push(self, codes: Tensor, last: bool) -> Tensor | None:
-        """See `Pieces.push`."""
-        latent = self._model.quantizer.decode(codes[None].to(self._device)) if codes.shape[1] else None
-        found = self._decoder.push(latent, last)
-        return None if found is None else found[0].float()
 
 
 def trained_qdac(path: Path, num_codebooks: int, frame_rate: int, device: str) -> QdacSpeech:

@@ -5,7 +5,7 @@ Shape letters: B batch, K streams, T frames, N samples, D width of the codec.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -18,7 +18,7 @@ from systems.socodec.mel import MelFrames
 from systems.socodec.model import SocodecModel
 from systems.socodec.parts import Parts
 from systems.tts.codec import Voice, in_frames
-from systems.tts.pieces import Piecewise, Reach, Stage, pushed, reach_of
+from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, reach_of
 from systems.tts.wave_pieces import vocoder_stages
 
 
@@ -57,10 +57,10 @@ class SocodecSpeech:
             audio: Tensor = self._vocoder(mel)
         return audio[0].float()
 
-    def pieces(self, voice: Voice) -> _SocodecPieces:
+    def pieces(self, voice: Voice) -> CodePieces:
         """See `SpeakingCodec.pieces`."""
         decoder = Piecewise(_mel_decoder(self._model, _embedding(voice)), *self._codec_reach)
-        return _SocodecPieces(self._model, [decoder, *self._vocoder_stages()], self._device)
+        return CodePieces(self._model.quantizer.decode, [decoder, *self._vocoder_stages()], self._device)
 
     def resynthesize(self, samples: Tensor) -> Tensor:
         """See `SpeakingCodec.resynthesize`."""
@@ -78,17 +78,6 @@ class SocodecSpeech:
     @cached_property
     def _vocoder_stages(self) -> Callable[[], list[Stage]]:
         return vocoder_stages(self._vocoder, self._device)
-
-
-class _SocodecPieces:
-    def __init__(self, model: SocodecModel, stages: Sequence[Stage], device: str) -> None:
-        self._model, self._stages, self._device = model, stages, device
-
-    def push(self, codes: Tensor, last: bool) -> Tensor | None:
-        """See `Pieces.push`."""
-        latent = self._model.quantizer.decode(codes[None].to(self._device)) if codes.shape[1] else None
-        found = pushed(self._stages, latent, last)
-        return None if found is None else found[0].float()
 
 
 def _embedding(voice: Voice) -> Tensor:

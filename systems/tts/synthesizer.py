@@ -231,14 +231,14 @@ class LmSynthesizer:
 def continued(utterance: Utterance, codec: SpeakingCodec) -> Prompted:
     """The prompt is continued: its text before the target's, its codes as if already said.
 
-    Without a prompt or its text there is nothing to continue, and the model speaks in a voice of its own choice.
+    Without a prompt or its text there is nothing to continue: the model speaks in a voice of its own choice, though a decoder that is told the
+    voice still hears that of a prompt.
     """
-    told = utterance.prompt_text.strip()
-    if utterance.prompt is None or not told:
+    if utterance.prompt is None:
         return Prompted(utterance.text, Voice())
-    voice = codec.heard(mono_at(utterance.prompt, codec.spec.sample_rate))
-    if voice.codes is None:
-        return Prompted(utterance.text, voice)
+    told, voice = utterance.prompt_text.strip(), codec.heard(mono_at(utterance.prompt, codec.spec.sample_rate))
+    if voice.codes is None or not told:
+        return Prompted(utterance.text, replace(voice, codes=None))
     return Prompted(f"{told} {utterance.text}", voice, told)
 
 

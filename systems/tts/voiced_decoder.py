@@ -42,6 +42,7 @@ class VoicedDecoderConfig:
         kernel: frames of their convolutions.
         lookahead: frames after its own that each block sees.
         timbre_width: of the network that reads the voice.
+        num_codebooks: whose entries add up to a frame; with fewer or more it was not trained.
     """
 
     latent_dim: int = 64
@@ -52,6 +53,7 @@ class VoicedDecoderConfig:
     kernel: int = 7
     lookahead: int = 1
     timbre_width: int = 128
+    num_codebooks: int = 8
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's metadata."""

@@ -24,7 +24,7 @@ from systems.lm.codes import CodecChoice, QdacCodes, code_source
 from systems.lm.hierarchical import HierarchicalLm
 from systems.lm.multi_stream import MultiStreamLm
 from systems.lm.patterns import lay
-from systems.lm.utterances import text_batch
+from systems.lm.texts import text_batch
 from systems.socodec.mel import DB_PER_NEPER, HOP, SAMPLE_RATE, MelFrames
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 from systems.tts.text import front_end
@@ -103,10 +103,10 @@ class VoicedDecoderRecipe:
             raise ValueError(
                 f"a voiced decoder makes a mel frame per {HOP} samples at {SAMPLE_RATE} Hz; this codec has {source.hop} at {source.sample_rate} Hz"
             )
-        latent = source.model.config.latent_dim
-        self.config = config or VoicedDecoderConfig(latent, source.hop // HOP)
-        if (self.config.latent_dim, self.config.ratio) != (latent, source.hop // HOP):
-            raise ValueError(f"the codec has latents of {latent} and {source.hop // HOP} mel frames each; got {self.config}")
+        latent, ratio, books = source.model.config.latent_dim, source.hop // HOP, source.num_codebooks
+        self.config = config or VoicedDecoderConfig(latent, ratio, num_codebooks=books)
+        if (self.config.latent_dim, self.config.ratio, self.config.num_codebooks) != (latent, ratio, books):
+            raise ValueError(f"the codec has {books} codebooks, latents of {latent} and {ratio} mel frames each; got {self.config}")
         self.training = training or VoicedTraining()
         files = [Path(path) for path in speakers] or [BUNDLED / f"qtts_{kind}_small.safetensors" for kind in ("multihead", "hierarchical")]
         self.front_end = front_end("symbols", None)

@@ -5,7 +5,7 @@ Shape letters: K codebooks, T frames, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from torch import Tensor
 
 from harness.api import UNOBSERVED, Observer
 from systems.checkpoints import digest, stored_tensors
-from systems.qdac.model import QdacModel
 from systems.socodec.mel import HOP, SAMPLE_RATE, MelFrames
 from systems.socodec.vocoder import Vocoder, load_vocoder, random_vocoder
 from systems.tts.codec import Voice, in_frames
-from systems.tts.pieces import Piecewise, Reach, Stage, pushed, reach_of
+from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, reach_of
 from systems.tts.qdac_speech import QdacSpeech
 from systems.tts.voiced_decoder import Loaded, VoicedDecoder, VoicedDecoderConfig, load, timbre_of
 from systems.tts.wave_pieces import vocoder_stages
@@ -40,11 +39,11 @@ class VoicedQdacSpeech:
     voice_dim = 0
 
     def __init__(self, codec: QdacSpeech, decoder: Loaded, vocoder: Vocoder, device: str) -> None:
-        shape, wanted = decoder.model.config, (codec.model.config.latent_dim, codec.spec.hop_length // HOP)
-        if codec.spec.sample_rate != SAMPLE_RATE or (shape.latent_dim, shape.ratio) != wanted:
+        shape, wanted = decoder.model.config, _fitting(codec)
+        if codec.spec.sample_rate != SAMPLE_RATE or (shape.latent_dim, shape.ratio, shape.num_codebooks) != wanted:
             raise ValueError(
-                f"the voiced decoder makes {shape.ratio} mel frames at {SAMPLE_RATE} Hz of latents of {shape.latent_dim}; "
-                f"the codec has {wanted[1]} at {codec.spec.sample_rate} Hz and latents of {wanted[0]}"
+                f"the voiced decoder makes {shape.ratio} mel frames at {SAMPLE_RATE} Hz of latents of {shape.latent_dim} from {shape.num_codebooks} "
+                f"codebooks; the codec has {wanted[1]} at {codec.spec.sample_rate} Hz and latents of {wanted[0]} from {wanted[2]}"
             )
         self._codec, self._device = codec, device
         self._decoder, self._vocoder = decoder.model.to(device), vocoder.model.to(device)
@@ -68,10 +67,10 @@ class VoicedQdacSpeech:
             audio: Tensor = self._vocoder(mel)
         return audio[0].float()
 
-    def pieces(self, voice: Voice) -> _VoicedPieces:
+    def pieces(self, voice: Voice) -> CodePieces:
         """See `SpeakingCodec.pieces`."""
         decoder = Piecewise(self._mels(voice), self._decoder.config.ratio, self._reach)
-        return _VoicedPieces(self._codec.model, [decoder, *self._vocoder_stages()], self._device)
+        return CodePieces(self._codec.model.quantizer.decode, [decoder, *self._vocoder_stages()], self._device)
 
     def resynthesize(self, samples: Tensor) -> Tensor:
         """See `SpeakingCodec.resynthesize`."""
@@ -89,17 +88,6 @@ class VoicedQdacSpeech:
     @cached_property
     def _vocoder_stages(self) -> Callable[[], list[Stage]]:
         return vocoder_stages(self._vocoder, self._device)
-
-
-class _VoicedPieces:
-    def __init__(self, model: QdacModel, stages: Sequence[Stage], device: str) -> None:
-        self._model, self._stages, self._device = model, stages, device
-
-    def push(self, codes: Tensor, last: bool) -> Tensor | None:
-        """See `Pieces.push`."""
-        latent = self._model.quantizer.decode(codes[None].to(self._device)) if codes.shape[1] else None
-        found = pushed(self._stages, latent, last)
-        return None if found is None else found[0].float()
 
 
 def trained_voiced(codec: QdacSpeech, decoder: Path, vocoder: Path, device: str) -> VoicedQdacSpeech:
@@ -120,9 +108,15 @@ def trained_voiced(codec: QdacSpeech, decoder: Path, vocoder: Path, device: str)
 
 def random_voiced(codec: QdacSpeech, seed: int, device: str) -> VoicedQdacSpeech:
     """Untrained, for timing."""
-    shape = VoicedDecoderConfig(codec.model.config.latent_dim, codec.spec.hop_length // HOP)
+    latent, ratio, books = _fitting(codec)
+    shape = VoicedDecoderConfig(latent, ratio, num_codebooks=books)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VoicedDecoder(shape).eval().requires_grad_(False)
     loaded = Loaded(model, codec.digest, digest(stored_tensors(model, torch.float32)))
     return VoicedQdacSpeech(codec, loaded, random_vocoder("small", seed), device)
+
+
+def _fitting(codec: QdacSpeech) -> tuple[int, int, int]:
+    """Latent, mel frames per frame and codebooks that a decoder of its codes must have."""
+    return codec.model.config.latent_dim, codec.spec.hop_length // HOP, codec.spec.num_codebooks

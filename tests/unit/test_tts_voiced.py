@@ -27,7 +27,7 @@ from systems.tts.voiced_decoder import TIMBRE_DIM, VoicedDecoder, VoicedDecoderC
 from systems.tts.voiced_recipe import VoicedDecoderRecipe, VoicedTraining, code_logits, played
 from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, HOP, MULTIHEAD, PROMPTED, QDAC, SIZE, VOCODER
 
-SHAPE = VoicedDecoderConfig(8, 4, width=16, hidden=16, depth=2, timbre_width=8)
+SHAPE = VoicedDecoderConfig(8, 4, width=16, hidden=16, depth=2, timbre_width=8, num_codebooks=BOOKS)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_it_goes_on_from_another(files: dict[str, str], decoder: str, tmp_path: 
 
 
 def test_recipes_that_cannot_be(files: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="latents of 8 and 4 mel frames"):
+    with pytest.raises(ValueError, match="3 codebooks, latents of 8 and 4 mel frames"):
         _recipe(files, config=replace(SHAPE, ratio=2))
     with pytest.raises(ValueError, match="no language model of QTTS"):
         _recipe(files, speakers=[files["codec"]])
@@ -222,7 +222,7 @@ def test_recipes_that_cannot_be(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="says the codes of"):
         VoicedDecoderRecipe(BOOKS, 25, str(tmp_path / "other.safetensors"), [files["multihead"]], SHAPE)
     with pytest.raises(ValueError, match="3 codebooks, the decoder is to hear 2"):
-        VoicedDecoderRecipe(2, 25, files["codec"], [files["multihead"]], SHAPE)
+        VoicedDecoderRecipe(2, 25, files["codec"], [files["multihead"]], replace(SHAPE, num_codebooks=2))
     odd = QdacRecipe(config=replace(QDAC, sample_rate=24000, hop=960), training=QdacTraining(semantic=False)).export()
     save_file(odd[0], tmp_path / "odd.safetensors", odd[1])
     with pytest.raises(ValueError, match="960 at 24000 Hz"):
@@ -254,6 +254,9 @@ def test_the_same_codes_in_another_voice(files: dict[str, str], decoder: str) ->
     assert voiced.info.weights_digest != plain.info.weights_digest and "voiced decoder" in voiced.info.description
     assert voiced.info.num_parameters > plain.info.num_parameters
     assert voiced.synthesize(replace(PROMPTED, prompt=None), 0).audio.num_samples > 0
+    # Without its text a prompt is not continued, but its voice is heard.
+    alone, unheard = voiced.synthesize(replace(PROMPTED, prompt_text=""), 0), voiced.synthesize(replace(PROMPTED, prompt=None), 0)
+    assert alone.codes.digest() == unheard.codes.digest() and not np.allclose(alone.audio.samples, unheard.audio.samples, atol=1e-3)
     prompt = Audio(PROMPTED.prompt.samples[:, :5000], 16000)
     assert voiced.resynthesize(prompt).num_samples == 5000
 
@@ -264,6 +267,10 @@ def test_decoders_that_do_not_fit_are_refused(files: dict[str, str], decoder: st
     save_file(tensors, tmp_path / "other.safetensors", metadata | {"codec": "0" * 32})
     with pytest.raises(ValueError, match="decodes the codes of other codec weights"):
         _speaker(files, **{**given, "decoder_checkpoint": tmp_path / "other.safetensors"})
+    fewer = json.dumps(replace(SHAPE, num_codebooks=2).to_dict())
+    save_file(tensors, tmp_path / "fewer.safetensors", metadata | {"config": fewer})
+    with pytest.raises(ValueError, match="from 2 codebooks; the codec has 4 at 16000 Hz and latents of 8 from 3"):
+        _speaker(files, **{**given, "decoder_checkpoint": tmp_path / "fewer.safetensors"})
     with pytest.raises(ValueError, match="holds no voiced decoder"):
         _speaker(files, **{**given, "decoder_checkpoint": files["vocoder"]})
     with pytest.raises(FileNotFoundError, match="harness train system=qtts_decoder"):
