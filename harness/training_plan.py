@@ -20,7 +20,7 @@ from harness.recipes import known_parameters
 
 USE_ONLY = (
     "checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed", "temperature", "top_k", "top_p",
-    "repetition_penalty", "guidance_scale", "reading_window", "max_s", "chunk_ms", "acceleration",
+    "repetition_penalty", "guidance_scale", "reading_window", "prompt_share", "max_s", "chunk_ms", "acceleration",
     "decoder", "decoder_checkpoint",
 )  # fmt: skip
 """Parameters of a system's YAML that concern its use and say nothing about its training."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.tts.adapter import LmSpeaker
-from systems.tts.variant import BUNDLED, BUNDLED_CODES, DEFAULT_DELAY, Decoder, LmVariant, VoicedFiles, check_weights
+from systems.tts.variant import BUNDLED, BUNDLED_CODES, DEFAULT_DELAY, Decoder, LmVariant, VoicedFiles, check_share, check_weights
 
 if TYPE_CHECKING:
     from systems.lm.config import LmConfig
@@ -40,6 +40,8 @@ class Qtts(LmSpeaker):
             the YAMLs of the small size say 3.
         reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 is no limit, as in the
             paper; the YAMLs of the small size set one.
+        prompt_share: of each mel frame that is taken from the prompt's frames nearest to it, 0 to 1, see `systems.tts.nearest_frames`; 0 is
+            none, as in the paper; the YAMLs of the small size set one. QDAC's own decoder has no mel frames and uses none.
         max_s: seconds after which an utterance is cut.
         chunk_ms: of a stream.
         device, precision, acceleration: see `systems.tts.synthesizer.Speaking`.
@@ -74,6 +76,7 @@ class Qtts(LmSpeaker):
         repetition_penalty: float = 1.0,
         guidance_scale: float = 1.0,
         reading_window: int = 0,
+        prompt_share: float = 0.0,
         max_s: float = 20.0,
         chunk_ms: int = 200,
         device: str = "cpu",
@@ -90,6 +93,7 @@ class Qtts(LmSpeaker):
             "decoder_checkpoint": decoder_checkpoint,
             "vocoder": vocoder,
         }
+        check_share(prompt_share)
         check_weights(weights, named, shaped=config is not None or codec_config is not None)
         trained, codec_path = weights == "trained", _codec_path(size, frame_rate, codec_checkpoint)
         lacking = ([] if codec_path else ["codec_checkpoint"]) + (voiced.lacking if voiced else [])
@@ -111,12 +115,12 @@ class Qtts(LmSpeaker):
         if trained:
             assert path is not None and codec_path is not None  # `LmVariant.unnamed` has said so
             qdac = trained_qdac(codec_path, num_codebooks, frame_rate, device)
-            codec = qdac if voiced is None else trained_voiced(qdac, *voiced.files, device)
+            codec = qdac if voiced is None else trained_voiced(qdac, *voiced.files, device, prompt_share)
             model = trained_model(path, wanted, codec)
         else:
             shape = codec_config or qdac_config(size, num_codebooks, frame_rate)
             qdac = random_qdac(shape, shape.num_codebooks, seed, device)
-            codec = qdac if voiced is None else random_voiced(qdac, seed, device)
+            codec = qdac if voiced is None else random_voiced(qdac, seed, device, prompt_share)
             model = random_model(wanted, codec, config, seed)
         told = "QTTS hierarchical" if kind == "hierarchical" else f"QTTS multihead with delay {delay}"
         self._synthesizer = LmSynthesizer(Identity("qtts", told, size, weights), model, codec, continued, speaking)

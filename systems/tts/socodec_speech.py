@@ -18,7 +18,8 @@ from systems.socodec.mel import MelFrames
 from systems.socodec.model import SocodecModel
 from systems.socodec.parts import Parts
 from systems.tts.codec import Voice, in_frames
-from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, reach_of
+from systems.tts.nearest_frames import nearest_stages
+from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.wave_pieces import vocoder_stages
 
 
@@ -28,9 +29,11 @@ class SocodecSpeech:
     Args:
         parts: of it, trained or random.
         device: "cpu", "cuda", ...
+        prompt_share: of the decoded mel frames, see `systems.tts.nearest_frames`.
     """
 
-    def __init__(self, parts: Parts, device: str) -> None:
+    def __init__(self, parts: Parts, device: str, prompt_share: float = 0.0) -> None:
+        self._share = prompt_share
         self._model = parts.model.to(device)
         self._features = None if parts.features is None else parts.features.to(device)
         self._vocoder, self._mel, self._device = parts.vocoder.model.to(device), MelFrames().to(device), device
@@ -47,12 +50,14 @@ class SocodecSpeech:
         """See `SpeakingCodec.heard`; whole code frames are listened to, as in training, one at least."""
         hop = self.spec.hop_length
         whole = samples[None, : samples.shape[0] // hop * hop] if samples.shape[0] >= hop else in_frames(samples, hop)
-        return Voice(embedding=self._model.embed(self._mel(whole.to(self._device)))[0].float())
+        mel = self._mel(whole.to(self._device))
+        return Voice(embedding=self._model.embed(mel)[0].float(), frames=mel[0])
 
     def decode(self, codes: Tensor, voice: Voice, observer: Observer = UNOBSERVED) -> Tensor:
         """See `SpeakingCodec.decode`."""
         with observer.stage("codec"):
-            mel = self._model.decode(codes[None].to(self._device), _embedding(voice)).mel
+            made = self._model.decode(codes[None].to(self._device), _embedding(voice)).mel
+            mel = pushed(nearest_stages(voice.frames, self._share), made, last=True)
         with observer.stage("vocoder"):
             audio: Tensor = self._vocoder(mel)
         return audio[0].float()
@@ -60,7 +65,9 @@ class SocodecSpeech:
     def pieces(self, voice: Voice) -> CodePieces:
         """See `SpeakingCodec.pieces`."""
         decoder = Piecewise(_mel_decoder(self._model, _embedding(voice)), *self._codec_reach)
-        return CodePieces(self._model.quantizer.decode, [decoder, *self._vocoder_stages()], self._device)
+        return CodePieces(
+            self._model.quantizer.decode, [decoder, *nearest_stages(voice.frames, self._share), *self._vocoder_stages()], self._device
+        )
 
     def resynthesize(self, samples: Tensor) -> Tensor:
         """See `SpeakingCodec.resynthesize`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from systems.socodec.config import QuantizerName, SocodecConfig, Source
 from systems.socodec.variant import Files, SocodecVariant
 from systems.tts.adapter import LmSpeaker
-from systems.tts.variant import DEFAULT_DELAY, LmVariant, check_weights
+from systems.tts.variant import DEFAULT_DELAY, LmVariant, check_share, check_weights
 
 if TYPE_CHECKING:
     from systems.lm.config import LmConfig
@@ -34,6 +34,8 @@ class SocodecTts(LmSpeaker):
             the YAMLs of the small size say 3.
         reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 is no limit, as in the
             paper; the YAMLs of the small size set one.
+        prompt_share: of each mel frame that is taken from the prompt's frames nearest to it, 0 to 1, see `systems.tts.nearest_frames`; 0 is
+            none, as in the paper; the YAMLs of the small size set one.
         max_s: seconds after which an utterance is cut.
         chunk_ms: of a stream.
         device, precision, acceleration: see `systems.tts.synthesizer.Speaking`.
@@ -68,6 +70,7 @@ class SocodecTts(LmSpeaker):
         repetition_penalty: float = 2.0,
         guidance_scale: float = 1.0,
         reading_window: int = 0,
+        prompt_share: float = 0.0,
         max_s: float = 20.0,
         chunk_ms: int = 240,
         device: str = "cpu",
@@ -80,6 +83,7 @@ class SocodecTts(LmSpeaker):
         variant = _variant(codec_variant, delay, training_seed)
         files = Files.at(codec_checkpoint, vocoder, ssl)
         named = {"checkpoint": checkpoint, "codec_checkpoint": codec_checkpoint}
+        check_share(prompt_share)
         check_weights(weights, named, shaped=config is not None or codec_config is not None)
         trained = weights == "trained"
         if trained and (reason := variant.unnamed(checkpoint, tokenizer, _lacking(size, files))):
@@ -101,10 +105,10 @@ class SocodecTts(LmSpeaker):
         path = variant.path(checkpoint)
         if trained:
             assert path is not None  # `LmVariant.unnamed` has said so
-            codec = SocodecSpeech(trained_parts(codec_variant, codec_variant.completed(files)), device)
+            codec = SocodecSpeech(trained_parts(codec_variant, codec_variant.completed(files)), device, prompt_share)
             model = trained_model(path, wanted, codec)
         else:
-            codec = SocodecSpeech(random_parts(codec_variant, files, codec_config or codec_variant.config, seed), device)
+            codec = SocodecSpeech(random_parts(codec_variant, files, codec_config or codec_variant.config, seed), device, prompt_share)
             model = random_model(wanted, codec, config, seed)
         told = f"TTS of {codec_variant.name} with delay {delay}"
         self._synthesizer = LmSynthesizer(Identity("socodec_tts", told, size, weights), model, codec, imitated, speaking)

@@ -160,6 +160,16 @@ def _delays(path: Path) -> Sequence[int]:
     return told.get("delays", ()) if isinstance(told, dict) else ()
 
 
+def check_share(prompt_share: float) -> None:
+    """That it is a share.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 <= prompt_share <= 1:
+        raise ValueError(f"prompt_share is the part of a mel frame that the prompt's nearest frames give, 0 to 1; got {prompt_share}")
+
+
 def check_weights(weights: str, named: Mapping[str, object], shaped: bool) -> None:
     """That ``weights`` is a word we know, and that nothing is given beside it which it would not use.
 

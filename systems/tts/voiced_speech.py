@@ -6,6 +6,7 @@ Shape letters: K codebooks, T frames, N samples.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from systems.checkpoints import digest, stored_tensors
 from systems.socodec.mel import HOP, SAMPLE_RATE, MelFrames
 from systems.socodec.vocoder import Vocoder, load_vocoder, random_vocoder
 from systems.tts.codec import Voice, in_frames
-from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, reach_of
+from systems.tts.nearest_frames import nearest_stages
+from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.qdac_speech import QdacSpeech
 from systems.tts.voiced_decoder import Loaded, VoicedDecoder, VoicedDecoderConfig, load, timbre_of
 from systems.tts.wave_pieces import vocoder_stages
@@ -31,6 +33,7 @@ class VoicedQdacSpeech:
         decoder: for them.
         vocoder: for its mel frames.
         device: "cpu", "cuda", ...
+        prompt_share: of the mel frames, see `systems.tts.nearest_frames`.
 
     Raises:
         ValueError: a decoder for frames of another rate or size.
@@ -38,14 +41,14 @@ class VoicedQdacSpeech:
 
     voice_dim = 0
 
-    def __init__(self, codec: QdacSpeech, decoder: Loaded, vocoder: Vocoder, device: str) -> None:
+    def __init__(self, codec: QdacSpeech, decoder: Loaded, vocoder: Vocoder, device: str, prompt_share: float = 0.0) -> None:
         shape, wanted = decoder.model.config, _fitting(codec)
         if codec.spec.sample_rate != SAMPLE_RATE or (shape.latent_dim, shape.ratio, shape.num_codebooks) != wanted:
             raise ValueError(
                 f"the voiced decoder makes {shape.ratio} mel frames at {SAMPLE_RATE} Hz of latents of {shape.latent_dim} from {shape.num_codebooks} "
                 f"codebooks; the codec has {wanted[1]} at {codec.spec.sample_rate} Hz and latents of {wanted[0]} from {wanted[2]}"
             )
-        self._codec, self._device = codec, device
+        self._codec, self._device, self._share = codec, device, prompt_share
         self._decoder, self._vocoder = decoder.model.to(device), vocoder.model.to(device)
         self._mel = MelFrames().to(device)
         self.spec, self.parts, self.digest = codec.spec, codec.parts, codec.digest
@@ -57,12 +60,13 @@ class VoicedQdacSpeech:
     def heard(self, samples: Tensor) -> Voice:
         """See `SpeakingCodec.heard`."""
         mel = self._mel(samples[None].to(self._device))[0]
-        return Voice(codes=self._codec.heard(samples).codes, timbre=timbre_of(mel))
+        return Voice(codes=self._codec.heard(samples).codes, timbre=timbre_of(mel), frames=mel)
 
     def decode(self, codes: Tensor, voice: Voice, observer: Observer = UNOBSERVED) -> Tensor:
         """See `SpeakingCodec.decode`."""
         with observer.stage("codec"):
-            mel = self._mels(voice)(self._codec.model.quantizer.decode(codes[None].to(self._device)))
+            made = self._mels(voice)(self._codec.model.quantizer.decode(codes[None].to(self._device)))
+            mel = pushed(nearest_stages(voice.frames, self._share), made, last=True)
         with observer.stage("vocoder"):
             audio: Tensor = self._vocoder(mel)
         return audio[0].float()
@@ -70,13 +74,14 @@ class VoicedQdacSpeech:
     def pieces(self, voice: Voice) -> CodePieces:
         """See `SpeakingCodec.pieces`."""
         decoder = Piecewise(self._mels(voice), self._decoder.config.ratio, self._reach)
-        return CodePieces(self._codec.model.quantizer.decode, [decoder, *self._vocoder_stages()], self._device)
+        stages = [decoder, *nearest_stages(voice.frames, self._share), *self._vocoder_stages()]
+        return CodePieces(self._codec.model.quantizer.decode, stages, self._device)
 
     def resynthesize(self, samples: Tensor) -> Tensor:
         """See `SpeakingCodec.resynthesize`."""
         voice = self.heard(in_frames(samples, self.spec.hop_length)[0])
         assert voice.codes is not None  # of one frame at least
-        return self.decode(voice.codes, voice)[: samples.shape[0]]
+        return self.decode(voice.codes, replace(voice, frames=None))[: samples.shape[0]]  # not to be drawn to itself
 
     def _mels(self, voice: Voice) -> Callable[[Tensor], Tensor]:
         return partial(self._decoder, timbre=None if voice.timbre is None else voice.timbre[None])
@@ -90,7 +95,7 @@ class VoicedQdacSpeech:
         return vocoder_stages(self._vocoder, self._device)
 
 
-def trained_voiced(codec: QdacSpeech, decoder: Path, vocoder: Path, device: str) -> VoicedQdacSpeech:
+def trained_voiced(codec: QdacSpeech, decoder: Path, vocoder: Path, device: str, prompt_share: float = 0.0) -> VoicedQdacSpeech:
     """From the files of decoder and vocoder.
 
     Raises:
@@ -103,10 +108,10 @@ def trained_voiced(codec: QdacSpeech, decoder: Path, vocoder: Path, device: str)
             f"{decoder} decodes the codes of other codec weights ({loaded.codec}) than those it is to hear ({codec.digest}, "
             f"{codec.description}): train it with harness train system=qtts_decoder codec_checkpoint=, or say decoder=codec"
         )
-    return VoicedQdacSpeech(codec, loaded, load_vocoder(vocoder), device)
+    return VoicedQdacSpeech(codec, loaded, load_vocoder(vocoder), device, prompt_share)
 
 
-def random_voiced(codec: QdacSpeech, seed: int, device: str) -> VoicedQdacSpeech:
+def random_voiced(codec: QdacSpeech, seed: int, device: str, prompt_share: float = 0.0) -> VoicedQdacSpeech:
     """Untrained, for timing."""
     latent, ratio, books = _fitting(codec)
     shape = VoicedDecoderConfig(latent, ratio, num_codebooks=books)
@@ -114,7 +119,7 @@ def random_voiced(codec: QdacSpeech, seed: int, device: str) -> VoicedQdacSpeech
         torch.manual_seed(seed)
         model = VoicedDecoder(shape).eval().requires_grad_(False)
     loaded = Loaded(model, codec.digest, digest(stored_tensors(model, torch.float32)))
-    return VoicedQdacSpeech(codec, loaded, random_vocoder("small", seed), device)
+    return VoicedQdacSpeech(codec, loaded, random_vocoder("small", seed), device, prompt_share)
 
 
 def _fitting(codec: QdacSpeech) -> tuple[int, int, int]:

@@ -1,0 +1,82 @@
+"""Frames drawn to the prompt's: against a loop over frames, and in pieces."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from systems.tts.nearest_frames import PRIOR_FRAMES, SOFTNESS, NearestFrames, nearest_stages
+from systems.tts.qtts import Qtts
+from systems.tts.socodec_tts import SocodecTts
+
+
+@pytest.fixture
+def prompt() -> Tensor:
+    return torch.randn(40, 80, generator=torch.Generator().manual_seed(1)) - 5
+
+
+@pytest.fixture
+def made() -> Tensor:
+    return torch.randn(1, 30, 80, generator=torch.Generator().manual_seed(2)) * 1.5 - 4
+
+
+def slowly(made: Tensor, prompt: Tensor, share: float) -> Tensor:
+    """Frame after frame, neighbour after neighbour."""
+    loud = float(prompt.mean(dim=1).median())
+    mean = torch.stack([frame for frame in prompt if float(frame.mean()) >= loud]).mean(dim=0)
+    heard, found = [mean] * PRIOR_FRAMES, []
+    for frame in made[0]:
+        if float(frame.mean()) >= loud:
+            heard.append(frame)
+        own = frame + mean - torch.stack(heard).mean(dim=0)
+        distances = [float(((own - other) ** 2).sum()) for other in prompt]
+        weights = [math.exp((min(distances) - distance) / SOFTNESS) for distance in distances]
+        near = sum((weight * other for weight, other in zip(weights, prompt, strict=True)), torch.zeros(80)) / sum(weights)
+        found.append((1 - share) * own + share * near)
+    return torch.stack(found)[None]
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_frames_are_mixed_with_their_neighbours_as_a_loop_would(made: Tensor, prompt: Tensor, share: float) -> None:
+    found = NearestFrames(prompt, share).push(made, last=True)
+    assert found is not None
+    torch.testing.assert_close(found, slowly(made, prompt, share), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 30, [7, 0, 22, 1], [29, 1]])
+def test_pieces_equal_the_whole(made: Tensor, prompt: Tensor, sizes: list[int]) -> None:
+    stage = NearestFrames(prompt, 0.6)
+    pieces = [stage.push(piece, last=False) for piece in made.split(sizes, dim=1)]
+    whole = NearestFrames(prompt, 0.6).push(made, last=True)
+    assert whole is not None and stage.push(None, last=True) is None
+    torch.testing.assert_close(torch.cat([piece for piece in pieces if piece is not None], dim=1), whole, rtol=0, atol=2e-5)
+
+
+def test_a_frame_looks_back_only(made: Tensor, prompt: Tensor) -> None:
+    changed = made.clone()
+    changed[:, 20:] += 1
+    first, second = (NearestFrames(prompt, 0.6).push(frames, last=True) for frames in (made, changed))
+    assert first is not None and second is not None
+    assert torch.equal(first[:, :20], second[:, :20]) and not torch.equal(first[:, 20:], second[:, 20:])
+
+
+def test_a_frame_of_the_prompt_stays_and_another_voice_comes_near(prompt: Tensor) -> None:
+    coloured = prompt[None] + torch.linspace(-2, 2, 80)  # the prompt's words through another filter
+    found = NearestFrames(prompt, 0.6).push(coloured, last=True)
+    assert found is not None
+    before, after = ((frames[0, 20:] - prompt[20:]).abs().mean() for frames in (coloured, found))
+    assert after < 0.4 * before
+
+
+def test_without_a_prompt_or_a_share_there_is_no_stage(prompt: Tensor) -> None:
+    assert nearest_stages(None, 0.6) == [] and nearest_stages(prompt[:0], 0.6) == [] and nearest_stages(prompt, 0.0) == []
+    assert len(nearest_stages(prompt, 0.6)) == 1
+
+
+@pytest.mark.parametrize("family", [Qtts, SocodecTts])
+def test_a_share_beyond_one_is_refused(family: type[Qtts] | type[SocodecTts]) -> None:
+    with pytest.raises(ValueError, match=r"0 to 1; got 1\.5"):
+        family(weights="random", prompt_share=1.5)
