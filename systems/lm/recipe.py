@@ -83,11 +83,13 @@ class LmRecipe:
         training: choices other than the size's.
         start: a safetensors file of a language model of the same shape, codec and text to go on from, with a new optimiser and a new
             schedule: for more steps, or for other data. A resumed training needs none.
+        transfer: a safetensors file of a language model over another codec, of the same kind, text and transformer: those two are begun with
+            its, and what depends on the codec (tokens, positions of speech, voice) as always.
         seed: of the initial weights.
 
     Raises:
         FileNotFoundError: no codec, no tokenizer, or no model to start from.
-        ValueError: impossible parameters, or a model to start from that is another.
+        ValueError: impossible parameters, or a model to start from that is another; ``start`` and ``transfer`` at once.
     """
 
     players = ("model",)
@@ -110,6 +112,7 @@ class LmRecipe:
         config: LmConfig | None = None,
         training: LmTraining | None = None,
         start: str | None = None,
+        transfer: str | None = None,
         seed: int = 0,
     ) -> None:
         if kind not in FAMILIES:
@@ -133,9 +136,14 @@ class LmRecipe:
         if isinstance(self.model, HierarchicalLm):
             self.model.depth_fraction, self.model.first_weight = self.training.depth_fraction, self.training.first_weight
         entries = self.source.entries()
+        if start is not None and transfer is not None:
+            raise ValueError("start and transfer are two ways to begin, and both are given")
         if start is not None:
             self._start_from(start)
-        elif isinstance(self.model.tokens, WholeTokens) and entries is not None and entries.shape[2] == self.config.table_dim:
+            return
+        if transfer is not None:
+            self._transfer_from(transfer)
+        if isinstance(self.model.tokens, WholeTokens) and entries is not None and entries.shape[2] == self.config.table_dim:
             self.model.tokens.tables.start_from(entries)
 
     def modules(self) -> Mapping[str, nn.Module]:
@@ -242,6 +250,17 @@ class LmRecipe:
             )
         self.model.load_state_dict(found.model.state_dict())
 
+    def _transfer_from(self, path: str) -> None:
+        found = load(path, self.kind)
+        other, text = found.model, found.metadata.get("front_end")
+        if other.config.backbone != self.config.backbone or text != self.front_end.identity:
+            raise ValueError(
+                f"transfer={path} has another transformer or text: {other.config.backbone} over {text}; to be trained is "
+                f"{self.config.backbone} over {self.front_end.identity}"
+            )
+        known = {name: tensor for name, tensor in other.state_dict().items() if name.startswith(_BESIDE_THE_CODEC)}
+        self.model.load_state_dict(known, strict=False)
+
     def _aligned(self, aligner: Aligner, found: Batch, batch: LmBatch) -> tuple[Tensor, Tensor]:
         """The cost of reading these utterances, and which tokens their frames speak."""
         sound, hop = found.derived["sound"], self.source.sample_rate // RATE_HZ
@@ -257,6 +276,10 @@ class LmRecipe:
         device, made = frames.device, unpacked(frames, self.source)
         text, sizes = text_batch(texts, languages, self.front_end)
         return LmBatch(text.to(device), sizes.to(device), made.codes, lengths // self.source.hop, made.voice)
+
+
+_BESIDE_THE_CODEC = ("text.", "text_positions.", "transformer.")
+"""Beginnings of the names of what a model over another codec may have learnt for this one."""
 
 
 def _parts(loss: LmLoss) -> dict[str, Tensor]:

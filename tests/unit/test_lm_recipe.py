@@ -298,3 +298,17 @@ def test_guidance_may_wait_for_the_aligner(tmp_path, qdac):
     batch = Batch(torch.zeros(len(host.texts), 1), torch.from_numpy(host.lengths), host.texts, host.languages, derived)
     before, after = (recipe.losses("model", {"utterances": batch}, step, torch.Generator()) for step in (1, 2))
     assert after.total.item() - before.total.item() == pytest.approx(GUIDED.guide_weight * after.parts["strayed"].item(), abs=1e-4)
+
+
+def test_a_model_begins_with_what_another_codecs_has_learnt_of_text(tmp_path, qdac):
+    path = _write(_recipe("multihead", qdac, GUIDED), tmp_path / "lm.safetensors")
+    fewer = {"codec_checkpoint": qdac, "num_codebooks": BOOKS - 1, "training": GUIDED, "seed": 5}
+    shape = replace(_config("multihead"), num_codebooks=BOOKS - 1)
+    other, plain = load(path, "multihead").model.state_dict(), LmRecipe("multihead", config=shape, **fewer).model.state_dict()
+    found = LmRecipe("multihead", config=shape, transfer=path, **fewer).model.state_dict()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, (other if name.startswith(("text.", "transformer.")) else plain)[name]), name
+    with pytest.raises(ValueError, match="another transformer or text"):
+        LmRecipe("multihead", config=replace(shape, backbone=replace(LLAMA, layers=1)), transfer=path, **fewer)
+    with pytest.raises(ValueError, match="two ways to begin"):
+        LmRecipe("multihead", config=shape, start=path, transfer=path, **fewer)

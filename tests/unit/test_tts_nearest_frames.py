@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from harness.api import Utterance
+from harness.backends.resemblyzer import Resemblyzer
+from harness.data.audio import read_audio, resample
+from harness.data.manifests import DatasetConfig, load_dataset
 from systems.tts.nearest_frames import PRIOR_FRAMES, SOFTNESS, NearestFrames, nearest_stages
 from systems.tts.qtts import Qtts
 from systems.tts.socodec_tts import SocodecTts
@@ -80,3 +85,16 @@ def test_without_a_prompt_or_a_share_there_is_no_stage(prompt: Tensor) -> None:
 def test_a_share_beyond_one_is_refused(family: type[Qtts] | type[SocodecTts]) -> None:
     with pytest.raises(ValueError, match=r"0 to 1; got 1\.5"):
         family(weights="random", prompt_share=1.5)
+
+
+@pytest.mark.parametrize("number", [2, 8])
+def test_a_voice_that_nothing_was_trained_on_comes_through(number: int) -> None:
+    (item,) = (item for item in load_dataset(DatasetConfig(name="embedded", kind="embedded")).items if item.id == f"flite-rms-{number:02}")
+    assert item.prompt_path is not None
+    prompt, encoder = read_audio(item.prompt_path), Resemblyzer()
+    wanted = encoder.embed(resample(prompt.samples[0], prompt.sample_rate, encoder.info.sample_rate))
+    spoken = {}
+    for share in (0.0, 0.5):
+        speech = SocodecTts(prompt_share=share).synthesize(Utterance(item.text, "en", prompt), seed=0).audio
+        spoken[share] = float(np.dot(wanted, encoder.embed(speech.samples[0])))
+    assert spoken[0.5] > spoken[0.0] + 0.03
