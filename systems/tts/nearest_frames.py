@@ -4,19 +4,24 @@ A decoder that learnt from few voices makes something between those for a voice 
 sounds like most that are wanted. As kNN-VC does with self-supervised features (Baas et al., "Voice Conversion With Just Nearest
 Neighbors", 2023), each frame is mixed with those of the prompt that are like it; here they are mel frames, weighted by a softmax of their
 distances (so that rounding changes little), and the decoder's own mean is moved to the prompt's beforehand, without which a frame's
-neighbours are those of the wrong voice. All of it looks back only, so that a stream is what the whole would be.
+neighbours are those of the wrong voice. What the prompt has no sound like, and what is soft, stays more of its own: consonants and edges
+of words tell more about the words than about the voice. All of it looks back only, so that a stream is what the whole would be.
 
 Shape letters: B batch, T frames, M frames of the prompt.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, cdist, softmax
+from torch import Tensor, cdist, exp, sigmoid, softmax
 
 from systems.tts.pieces import Stage
 
 SOFTNESS = 3.0
 """Squared distance, in square nepers summed over the bands, by which a neighbour's weight falls to 1/e."""
+NEARNESS = 80.0
+"""The same of the nearest neighbour, by which the neighbours' share falls to 1/e."""
+LEVEL_STEP = 0.5
+"""Nepers of level, in which the neighbours' share falls with loudness: .73 at the prompt's median, .5 a step below, .12 three below."""
 PRIOR_FRAMES = 10
 """Frames for which the prompt's own mean stands in the decoder's, until enough were made."""
 
@@ -26,7 +31,8 @@ class NearestFrames:
 
     Args:
         prompt: log-mel frames ``[M, 80]`` of the prompt, one at least.
-        share: of a frame that comes from its neighbours, 0 to 1; the rest is its own, moved to the prompt's mean.
+        share: of a loud frame with a twin in the prompt that comes from its neighbours, 0 to 1; the rest is its own, moved to the
+            prompt's mean.
     """
 
     def __init__(self, prompt: Tensor, share: float) -> None:
@@ -41,9 +47,11 @@ class NearestFrames:
         if frames is None or not frames.shape[1]:
             return frames
         own = frames + self._mean - self._means(frames)
-        distances = cdist(own, self._prompt[None], compute_mode="donot_use_mm_for_euclid_dist")  # which rounds the same for few and many
-        weights = softmax(-distances.square() / SOFTNESS, dim=2)
-        return own + self._share * (weights @ self._prompt - own)
+        distances = cdist(own, self._prompt[None], compute_mode="donot_use_mm_for_euclid_dist").square()  # rounds the same for few and many
+        neighbours = softmax(-distances / SOFTNESS, dim=2) @ self._prompt
+        near = exp(-distances.amin(dim=2, keepdim=True) / NEARNESS)
+        loud = sigmoid((own.mean(dim=2, keepdim=True) - self._loud) / LEVEL_STEP + 1)
+        return own + self._share * near * loud * (neighbours - own)
 
     def _means(self, frames: Tensor) -> Tensor:
         """Of the louder frames up to each one: pauses would tell how long they are."""
