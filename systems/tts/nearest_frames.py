@@ -5,7 +5,8 @@ sounds like most that are wanted. As kNN-VC does with self-supervised features (
 Neighbors", 2023), each frame is mixed with those of the prompt that are like it; here they are mel frames, weighted by a softmax of their
 distances (so that rounding changes little), and the decoder's own mean is moved to the prompt's beforehand, without which a frame's
 neighbours are those of the wrong voice. What the prompt has no sound like, and what is soft, stays more of its own: consonants and edges
-of words tell more about the words than about the voice. All of it looks back only, so that a stream is what the whole would be.
+of words tell more about the words than about the voice. All of it looks back only, so that a stream is what the whole would be; sums are
+float64, so that its roundings are the same ones, which the phase of a vocoder's pulses would add up.
 
 Shape letters: B batch, T frames, M frames of the prompt.
 """
@@ -36,22 +37,22 @@ class NearestFrames:
     """
 
     def __init__(self, prompt: Tensor, share: float) -> None:
-        self._prompt, self._share = prompt, share
-        level = prompt.mean(dim=1)
+        self._prompt, self._share = prompt.double(), share
+        level = self._prompt.mean(dim=1)
         self._loud = level.median()
-        self._mean = prompt[level >= self._loud].mean(dim=0)
+        self._mean = self._prompt[level >= self._loud].mean(dim=0)
         self._sum, self._count = PRIOR_FRAMES * self._mean, self._mean.new_tensor(float(PRIOR_FRAMES))
 
     def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
         """Frames ``[1, T, 80]`` to ``[1, T, 80]``, each at once; see `Stage.push`."""
         if frames is None or not frames.shape[1]:
             return frames
-        own = frames + self._mean - self._means(frames)
-        distances = cdist(own, self._prompt[None], compute_mode="donot_use_mm_for_euclid_dist").square()  # rounds the same for few and many
+        own = frames + self._mean - self._means(frames.double())
+        distances = cdist(own, self._prompt[None], compute_mode="donot_use_mm_for_euclid_dist").square()
         neighbours = softmax(-distances / SOFTNESS, dim=2) @ self._prompt
         near = exp(-distances.amin(dim=2, keepdim=True) / NEARNESS)
         loud = sigmoid((own.mean(dim=2, keepdim=True) - self._loud) / LEVEL_STEP + 1)
-        return own + self._share * near * loud * (neighbours - own)
+        return (own + self._share * near * loud * (neighbours - own)).to(frames.dtype)
 
     def _means(self, frames: Tensor) -> Tensor:
         """Of the louder frames up to each one: pauses would tell how long they are."""
