@@ -37,7 +37,7 @@ class Qtts(LmSpeaker):
         codec_config: shape of QDAC, for random weights.
         temperature, top_k, top_p, repetition_penalty: see `systems.layers.sampling.SamplingConfig`.
         guidance_scale: of classifier-free guidance by the text, see `systems.lm.requests.GenerationConfig`; 1 is none, as in the paper;
-            the YAMLs of the small size say 3.
+            the YAMLs of the small size set one.
         reading_window: text tokens that the model may read on by in a step, see `systems.lm.reading`; 0 is no limit, as in the
             paper; the YAMLs of the small size set one.
         prompt_share: of each mel frame that is taken from the prompt's frames nearest to it, 0 to 1, see `systems.tts.nearest_frames`; 0 is
