@@ -259,6 +259,12 @@ def test_the_same_codes_in_another_voice(files: dict[str, str], decoder: str) ->
     assert alone.codes.digest() == unheard.codes.digest() and not np.allclose(alone.audio.samples, unheard.audio.samples, atol=1e-3)
     prompt = Audio(PROMPTED.prompt.samples[:, :5000], 16000)
     assert voiced.resynthesize(prompt).num_samples == 5000
+    # Drawn to the prompt's frames it says the same; a prompt by itself is not drawn to itself.
+    drawn = _speaker(files, decoder="voiced", decoder_checkpoint=decoder, vocoder=files["vocoder"], prompt_share=1.0)
+    quiet = replace(PROMPTED, prompt=Audio(PROMPTED.prompt.samples * 1e-3, 16000))  # next to which an untrained decoder is loud
+    told, made = (system.synthesize(quiet, 0) for system in (drawn, voiced))
+    assert told.codes.digest() == made.codes.digest() and not np.array_equal(told.audio.samples, made.audio.samples)
+    assert np.array_equal(drawn.resynthesize(prompt).samples, voiced.resynthesize(prompt).samples)
 
 
 def test_decoders_that_do_not_fit_are_refused(files: dict[str, str], decoder: str, tmp_path: Path) -> None:
