@@ -8,8 +8,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,9 +84,7 @@ def _run(plan: Plan) -> None:
     }
     key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
     folder = Path(settings.out) if settings.out else Path("runs") / f"train-{settings.system}-{key}"
-    leads = processes.rank == 0
-    with _claim(folder, identity, settings.overwrite) if leads else nullcontext(), _Signals() as signals:
-        processes.wait()
+    with _claimed_together(processes, folder, identity, settings.overwrite), _Signals() as signals:
         workers = settings.threads or os.cpu_count() or 1
         corpus = corpora.load_corpus(dataset.items, recipe.sample_rate, settings.memory_gib, workers)
         if held_out is None:
@@ -205,6 +203,21 @@ class _Signals:
         self.raised, self.name = True, signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _claimed_together(processes: Any, folder: Path, identity: Mapping[str, str], overwrite: bool) -> Iterator[None]:
+    """Process 0 claims the folder for all; where it is refused, it says why and every process ends."""
+    with ExitStack() as held:
+        refusal = None
+        if processes.rank == 0:
+            try:
+                held.enter_context(_claim(folder, identity, overwrite))
+            except (HarnessError, OSError) as error:
+                refusal = error
+        if processes.any(refusal is not None):
+            raise refusal or ConfigError("process 0 is refused the folder and says why")
+        yield
 
 
 def _claim(folder: Path, identity: Mapping[str, str], overwrite: bool) -> AbstractContextManager[None]:

@@ -42,7 +42,8 @@ save_file({**tensors, "rows": torch.stack(recipe.first_rows)}, f"{folder}/rank{r
 """
 
 
-def train_together(folder, words, processes=2):
+def start_together(folder, words, processes=2):
+    """What each process ended with and said."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,7 +59,12 @@ def train_together(folder, words, processes=2):
         command = [sys.executable, "-c", SCRIPT, str(folder), *words, f"out={folder / 'out'}"]
         started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=folder))
     errors = [process.communicate(timeout=120)[1] for process in started]
-    assert [p.returncode for p in started] == [0] * processes, "\n".join(errors)
+    return [process.returncode for process in started], errors
+
+
+def train_together(folder, words, processes=2):
+    codes, errors = start_together(folder, words, processes)
+    assert codes == [0] * processes, "\n".join(errors)
     return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)], errors
 
 
@@ -86,6 +92,13 @@ def test_two_processes_see_different_data_and_end_with_equal_weights(make_datase
     (again, _), errors = train_together(tmp_path / "again", patient)
     assert f"continuing stub_frames (stub_frames, 0.00 M weights) at step {stopped_at[1]} of 24" in errors[0]
     assert all(torch.equal(first[name], again[name]) for name in first if name != "rows")
+
+    # Another training in that folder: every process ends by itself, process 0 with the reason.
+    codes, errors = start_together(tmp_path / "again", [*patient, "seed=1"])
+    assert 0 not in codes
+    assert "another training (seed was 0, is 1)" in errors[0]
+    assert "process 0 is refused the folder" in errors[1]
+    assert not any("Connection closed" in error for error in errors)
 
 
 @needs_accelerate
