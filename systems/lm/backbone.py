@@ -25,6 +25,8 @@ from systems.lm.patterns import lay
 from systems.lm.reading import Reading
 from systems.lm.tokens import Choose, PairedTokens, WholeTokens
 
+_FEW_LENGTHS = 16
+"""In training sequences are filled up to a multiple of it: oneDNN compiles its kernels for every length anew, and keeps few of them."""
 _WAVE = 0.05  # about the size of what a frame's codes add up to at the start
 
 
@@ -141,7 +143,10 @@ class LanguageModel(nn.Module):
         pieces = self._pieces(batch, tokens[:, :, : inputs - 1])
         lead, text = self.lead, batch.text.shape[1]
         speech_from = lead + batch.text_lengths
-        index = torch.arange(lead + text + inputs, device=tokens.device).expand(tokens.shape[0], -1)
+        columns = lead + text + inputs
+        if self.training:
+            columns = -(-columns // _FEW_LENGTHS) * _FEW_LENGTHS
+        index = torch.arange(columns, device=tokens.device).expand(tokens.shape[0], -1)
         gap = text - batch.text_lengths
         # Without a gap between text and speech a plain causal mask will do: what is padded lies behind, where nobody looks back from.
         source = torch.where(index < speech_from[:, None], index, index + gap[:, None]).clamp(max=pieces.shape[1] - 1)

@@ -92,6 +92,22 @@ def _whole_logits(model, item):
 
 
 @every_model
+def test_what_training_fills_up_is_not_seen(name):
+    """Sequences are made longer in training; the states are those of the sequences as they are."""
+    model, config = _model(name), CONFIGS[name]
+    items = joined(_items(config))
+    tokens = lay(config.pattern, items.codes, items.frames, config.codebook_size).tokens
+    whole = model.hidden(items, tokens)
+    lengths = []
+    model.transformer.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    assert torch.allclose(model.hidden(items, tokens), whole, atol=1e-5)
+    assert lengths[0] % 16 == 0
+
+
+@every_model
 @pytest.mark.parametrize("prompt", [0, 2])
 @pytest.mark.parametrize("exact", [True, False])
 def test_steps_equal_the_whole(name, prompt, exact):
