@@ -213,7 +213,7 @@ def _claimed_together(processes: Any, folder: Path, identity: Mapping[str, str],
         if processes.rank == 0:
             try:
                 held.enter_context(_claim(folder, identity, overwrite))
-            except (HarnessError, OSError) as error:
+            except Exception as error:  # raised below, once the others know
                 refusal = error
         if processes.any(refusal is not None):
             raise refusal or ConfigError("process 0 is refused the folder and says why")
