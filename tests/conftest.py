@@ -9,6 +9,52 @@ import pytest
 import soundfile
 
 STUBS = Path(__file__).parent / "stubs"
+CASES = (*(f"A{i}" for i in range(1, 23)), *(f"B{i}" for i in range(1, 9)), "C1", *(f"D{i}" for i in range(1, 14)))
+"""Every line of what people brought: wrong numbers (A), statistics (B), MCD's band (C), hangs, losses and leaks (D)."""
+
+
+def pytest_configure(config):
+    config.stash[_TOLD], config.stash[_ENDED] = {}, {}
+
+
+_TOLD: pytest.StashKey = pytest.StashKey()
+"""Node id to the (case, before, after) it is about."""
+_ENDED: pytest.StashKey = pytest.StashKey()
+"""Node id to how it ended."""
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if marks := list(item.iter_markers("cases")):
+            config.stash[_TOLD][item.nodeid] = [(mark.args[0], mark.kwargs["before"], mark.kwargs["after"]) for mark in marks]
+            if unknown := {mark.args[0] for mark in marks} - set(CASES):
+                raise pytest.UsageError(f"{item.nodeid}: no case {', '.join(sorted(unknown))}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if item.nodeid in item.config.stash[_TOLD]:
+        ended = item.config.stash[_ENDED]
+        if report.when == "call" or not report.passed:
+            ended[item.nodeid] = "passed" if report.passed else ("skipped" if report.skipped else "FAILED")
+    return report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """With ``-m cases``: each case with what happened before, what happens now and whether its tests say so."""
+    if config.getoption("markexpr") != "cases":
+        return
+    rows = {}
+    for node, told in config.stash[_TOLD].items():
+        for case, before, after in told:
+            rows.setdefault((CASES.index(case), case, before, after), []).append(config.stash[_ENDED].get(node, "not run"))
+    terminalreporter.section("cases")
+    for (_, case, before, after), ends in sorted(rows.items()):
+        worst = next((e for e in ("FAILED", "not run", "skipped") if e in ends), "passed")
+        terminalreporter.write_line(f"{case:<4} {worst:<7} before: {before}\n{'':12} now:    {after}")
+    if lacking := sorted(set(CASES) - {case for _, case, _, _ in rows}, key=CASES.index):
+        terminalreporter.write_line(f"no test of: {', '.join(lacking)}")
 
 
 @pytest.hookimpl(tryfirst=True)
