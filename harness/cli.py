@@ -26,8 +26,8 @@ examples:
   harness report runs/codec-1a2b3c4d                           table and files of an earlier run again
   harness doctor                                               what works on this machine, and what is missing
 
-The same `harness run` command resumes an interrupted run. Exit codes: 0 done, 1 done with failures (listed in the table), 2 the
-request cannot be carried out (nothing was run), 130 stopped by Ctrl-C (resumable).
+The same `harness run` command resumes an interrupted run. Exit codes: 0 done, 1 done with more failures
+than run.max_failures (listed in the table), 2 the request cannot be carried out (nothing was run), 130 stopped by Ctrl-C (resumable).
 """
 
 RUN_HELP = """\
@@ -275,6 +275,7 @@ def _join(options: argparse.Namespace) -> int:
     joined = join(options.run, options.source)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(joined.counts.items()))
     print(f"{joined.folder}: {joined.records} records of {joined.shards} shards ({counts}); `harness report` shows them")
+    joined.check()
     return 0
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.api import Item, MetricInfo, Record, Status
+from harness.api import Item, MetricInfo, Record, Side, Status
+from harness.errors import Incomplete
 from harness.plan import Attempt, Entrant
 from harness.provenance import now
 from harness.runfolder import MANIFEST, write_json, write_records
@@ -60,29 +61,63 @@ class Join:
                     outcome = Outcome(Status.FAILED, side="output", reason="the measurement was lost; run the same command again")
                 yield _record(self.suite, attempt, self.items[attempt.item], name, self.panel.metrics[name], outcome)
 
-    def write(self, folder: Path, manifest: dict[str, Any], warmups_s: Mapping[str, float]) -> Counter[str]:
+    def write(self, folder: Path, manifest: dict[str, Any], warmups_s: Mapping[str, float]) -> tuple[Counter[str], int]:
         """Writes records, then the manifest that declares them; its ``status`` says whether the run is whole.
 
         Returns:
-            Number of records by status.
+            Number of records by status, and how many of them are failures (`fails`).
 
         Raises:
             StoreError: not writable.
         """
         counts: Counter[str] = Counter()
+        failures = 0
+        untested = {*manifest["calibration"], *(label for label, info in manifest["systems"].items() if info["anchor"])}
 
         def counted() -> Iterator[Record]:
+            nonlocal failures
             for record in self.records(partial=manifest["status"] == "partial"):
                 counts[str(record.status)] += 1
+                failures += fails(record, untested)
                 yield record
 
         write_records(folder, counted())
         for label, seconds in warmups_s.items():
             manifest["systems"][label]["warmup_s"] = round(seconds, 4)
         outputs = [{**asdict(a), **_stored(self.store, a)} for a in self.plan]
-        ends = {"finished": now(), "counts": dict(counts), "outputs": outputs, "warnings": _flags(self.store, self.plan)}
+        ends = {
+            "finished": now(),
+            "counts": dict(counts),
+            "failures": failures,
+            "outputs": outputs,
+            "warnings": _flags(self.store, self.plan),
+        }
         write_json(folder / MANIFEST, {**manifest, **ends})
-        return counts
+        return counts, failures
+
+
+def fails(record: Record, untested: Collection[str]) -> bool:
+    """Whether a record lacks its value through a fault that a run must not end well with.
+
+    That is whatever crashed, hung or could not be read, and an output that a metric cannot score, where a system under test made it: the
+    table lists all of them. A sound recording that a metric cannot score is nobody's failure, nor is what an anchor loses.
+
+    Args:
+        record: of the run.
+        untested: labels of calibration rows and anchors.
+    """
+    if record.status is Status.METRIC_UNDEFINED:
+        return record.side != Side.REFERENCE and record.system not in untested
+    return record.status not in (Status.OK, Status.SKIPPED_BY_POLICY)
+
+
+def refuse_failures(folder: Path, failures: int, records: int, allowed: int) -> None:
+    """Raises Incomplete when more failed than allowed."""
+    if failures > allowed:
+        raise Incomplete(
+            f"{failures} of {records} measurements have no value because of failures, unreadable input or outputs that cannot be scored "
+            f"(allowed: run.max_failures={allowed}); the table lists them. Everything else is complete in {folder}."
+        )
 
 
 def _record(suite: str, attempt: Attempt, item: Item, metric: str, info: MetricInfo, outcome: Outcome) -> Record:

@@ -11,10 +11,10 @@ from harness.api import Item, Status, Suite, Task
 from harness.config import Config
 from harness.data.digests import file_digest, item_digest
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
-from harness.errors import ConfigError, Incomplete, Interrupted
+from harness.errors import ConfigError, Interrupted
 from harness.executors import Broken, Executor, Job, Stop, jobs_in_chunks, run_with_retries
 from harness.folders import claimed
-from harness.joining import Join
+from harness.joining import Join, refuse_failures
 from harness.plan import Attempt, Entrant, attempts, calibration_entrants, score_key
 from harness.predicting import Predicted
 from harness.provenance import describe_run
@@ -34,7 +34,7 @@ class RunResult:
     Args:
         folder: of the run.
         counts: records by status.
-        failures: measurements that failed, timed out or had invalid input.
+        failures: measurements without a value that count as failures (`harness.joining.fails`).
         max_failures: how many were allowed.
         predicted, scored: how many were computed now; the others came from the store.
     """
@@ -48,11 +48,7 @@ class RunResult:
 
     def check(self) -> None:
         """Raises Incomplete when more failed than allowed."""
-        if self.failures > self.max_failures:
-            raise Incomplete(
-                f"{self.failures} of {sum(self.counts.values())} measurements have no value because of failures or unreadable input "
-                f"(allowed: run.max_failures={self.max_failures}); the table lists them. Everything else is complete in {self.folder}."
-            )
+        refuse_failures(self.folder, self.failures, sum(self.counts.values()), self.max_failures)
 
 
 @dataclass
@@ -131,12 +127,11 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             except Interrupted:
                 join.write(folder, {**manifest, "status": "partial"}, session.warmups_s)
                 raise
-        counts = join.write(folder, {**manifest, "status": "complete"}, session.warmups_s)
+        counts, failures = join.write(folder, {**manifest, "status": "complete"}, session.warmups_s)
         writer.close()
         store.compact()
         if config["run"]["publish"]:
             progress.note(f"published: {publish(folder, str(config['run']['publish']))}")
-    failures = sum(counts[s] for s in (Status.FAILED, Status.TIMEOUT, Status.INVALID_INPUT))
     return RunResult(folder, counts, failures, int(config["run"]["max_failures"]), predicted, scored)
 
 

@@ -87,8 +87,10 @@ class ScoreWorker:
         sample = self._sample(step.prediction)
         if isinstance(sample, Outcome):
             return sample
-        if isinstance(self._prompt, Outcome) and Need.PROMPT in metric.info.needs:
-            return self._prompt
+        # What cannot be read is missing from what needs it, and from nothing else.
+        for need, side in ((Need.REFERENCE, self._reference), (Need.PROMPT, self._prompt)):
+            if need in metric.info.needs and isinstance(side, Outcome):
+                return side
         if lacking := _lacking(metric.info, sample):
             return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
         try:
@@ -100,7 +102,7 @@ class ScoreWorker:
         return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=dict(evidence.counts), detail=dict(evidence.detail))
 
     def _sample(self, prediction_key: str) -> Sample | Outcome:
-        """The output beside its reference; or why the reference cannot be read."""
+        """The output beside its recording and prompt, as far as these can be read; or why the output cannot."""
         item = self._item
         assert item is not None
         if self._reference is None and item.path is not None:
@@ -108,9 +110,7 @@ class ScoreWorker:
                 self._reference = Signal(read_audio(item.path), resample)
             except UnreadableAudio as error:
                 self._reference = Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"{item.path}: {error}")
-        if isinstance(self._reference, Outcome):
-            return self._reference
-        if self._prompt is None and item.prompt_path is not None and item.prompt_path.exists():
+        if self._prompt is None and item.prompt_path is not None:
             try:
                 self._prompt = Signal(read_audio(item.prompt_path), resample)
             except UnreadableAudio as error:
@@ -125,7 +125,7 @@ class ScoreWorker:
             sample = Sample(
                 item=item,
                 output=Signal(prediction.audio, resample),
-                reference=self._reference,
+                reference=self._reference if isinstance(self._reference, Signal) else None,
                 prompt=self._prompt if isinstance(self._prompt, Signal) else None,
                 encoded=prediction.encoded,
                 timing=prediction.timing,

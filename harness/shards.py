@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api import Item
 from harness.errors import ConfigError, Incomparable, MissingDependency, StoreError, UsageError
+from harness.joining import refuse_failures
 from harness.runfolder import MANIFEST, RECORDS, records_file, write_json
 
 if TYPE_CHECKING:
@@ -97,12 +98,20 @@ class Joined:
         shards: how many.
         records: how many.
         counts: of them by status.
+        failures: of all shards.
+        max_failures: how many each shard was allowed.
     """
 
     folder: Path
     shards: int
     records: int
     counts: Mapping[str, int]
+    failures: int
+    max_failures: int
+
+    def check(self) -> None:
+        """Raises Incomplete when more failed than allowed."""
+        refuse_failures(self.folder, self.failures, self.records, self.max_failures)
 
 
 def publish(folder: Path, url: str) -> str:
@@ -152,7 +161,7 @@ def join(run: Path, source: str | None = None) -> Joined:
     items: dict[str, Any] = {}
     outputs: list[Any] = []
     warnings: Counter[tuple[str, str]] = Counter()
-    total = 0
+    total = failures = 0
     run.mkdir(parents=True, exist_ok=True)
     with records_file(run) as out:
         for place, manifest in manifests.items():
@@ -164,6 +173,7 @@ def join(run: Path, source: str | None = None) -> Joined:
                 raise StoreError(f"{place}/{RECORDS} holds {rows} records, its manifest says {sum(manifest['counts'].values())}")
             total += rows
             counts.update(manifest["counts"])
+            failures += manifest["failures"]
             items.update(manifest["items"])
             outputs += manifest["outputs"]
             warnings.update({(w["system"], w["flag"]): w["items"] for w in manifest["warnings"]})
@@ -176,11 +186,12 @@ def join(run: Path, source: str | None = None) -> Joined:
         "dataset": {**first["dataset"], "num_items": len(items)},
         "items": items,
         "counts": dict(counts),
+        "failures": failures,
         "outputs": outputs,
         "warnings": [{"system": system, "flag": flag, "items": n} for (system, flag), n in sorted(warnings.items())],
     }
     write_json(run / MANIFEST, whole)
-    return Joined(run, len(manifests), total, counts)
+    return Joined(run, len(manifests), total, counts, failures, int(first["config"]["run"]["max_failures"]))
 
 
 def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:

@@ -59,7 +59,9 @@ def _figures(summary: Summary, columns: Sequence[Column]) -> str:
 
 def _label(row: Row) -> str:
     label = escaped(row.label) + (" **(random weights)**" if row.facts.random else "")
-    return f"*{label}* (calibration)" if row.calibration else label
+    if row.calibration or row.facts.anchor:
+        return f"*{label}* ({'calibration' if row.calibration else 'anchor'})"
+    return label
 
 
 def _cell(row: Row, column: Column) -> str:

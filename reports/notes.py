@@ -87,7 +87,12 @@ def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
             if not cell.reason and cell.n_ok < cell.n_total:
                 floor = "has no bound" if cell.pessimistic is None else f"is {column.shown(cell.pessimistic)}"
                 failed = f"{cell.n_total - cell.n_ok} of {cell.n_total} failed"
-                yield Note(f"{where} {failed}; with failures as the worst value it {floor}.", key)
+                worst = "" if row.calibration else f"; with failures as the worst value it {floor}"
+                yield Note(f"{where} {failed}{worst}.", key)
+            if own := cell.n_own:
+                yield Note(
+                    f"{where} {own} of its recordings cannot be scored and {'is' if own == 1 else 'are'} left out of this row only.", key
+                )
             if cell.seed_spread is not None:
                 spread = f"{cell.seed_spread * column.factor:.{column.decimals + 1}f} {column.shown_unit}".rstrip()
                 yield Note(f"{where} standard deviation over {cell.seeds} seeds {spread}.", key)

@@ -82,7 +82,7 @@ def _scale(rows: Iterable[Row], column: Column) -> tuple[float, float]:
 
 def _figure_row(row: Row, number: int, columns: Sequence[Column], scales: dict[str, tuple[float, float]]) -> str:
     facts = row.facts
-    more = [row.variant, facts.size, count(facts.num_parameters)]
+    more = [row.variant, facts.size, count(facts.num_parameters), "anchor" if facts.anchor else ""]
     tag = '<span class="tag bad">random weights</span>' if facts.random else ""
     # A long name may break after an underscore.
     name = shown(facts.label).replace("_", "_<wbr>")

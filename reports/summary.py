@@ -85,6 +85,7 @@ class Cell:
         n_ok: outputs scored.
         n_total: outputs that could be scored, i.e. ``n_ok`` and the system's failures.
         n_excluded: records left out because the reference cannot be scored.
+        n_own: those of them that are left out of this row only, a calibration row with recordings of its own.
         n_skipped: records the metric does not apply to, or that were skipped by policy.
         n_missing: items of the run without any record (an unfinished run).
         pessimistic: the figure when each failure counts as the worst possible value; None where that has no bound.
@@ -102,6 +103,7 @@ class Cell:
     n_ok: int = 0
     n_total: int = 0
     n_excluded: int = 0
+    n_own: int = 0
     n_skipped: int = 0
     n_missing: int = 0
     pessimistic: float | None = None
@@ -138,6 +140,7 @@ class SystemFacts:
     num_parameters: int = 0
     training_data: str = ""
     sample_rate: int = 0
+    anchor: bool = False
     device: str = ""
     precision: str = ""
     tools: str = ""
@@ -181,8 +184,10 @@ class Failure:
     """Records without a value that share status and reason (up to the figures in it).
 
     Args:
-        kind: "failure" counts against the system; "reference" is left out for every system; "skipped" is neither.
-        labels: of the rows: one for a failure, all affected rows for what was skipped, none where the reference is to blame.
+        kind: "failure" counts against the system; "reference" is left out for every system; "calibration" is of a row that is not under
+            test; "skipped" is none of these.
+        labels: of the rows: one for a failure or a row not under test, all affected rows for what was skipped, none where the reference
+            is to blame.
         status, reason: of the first of them, by item.
         metrics: names affected.
         items: affected, sorted.

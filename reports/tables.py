@@ -17,7 +17,7 @@ from harness.errors import Incomparable, StoreError
 from harness.frame import COLUMNS, Run
 from harness.registry import config_names
 from reports.claims import Claim, load_claims
-from reports.failures import grouped_failures
+from reports.failures import grouped_failures, reference_fault
 from reports.intervals import Interval, Statistics, interval, pooled_interval
 from reports.notes import notes_on
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
@@ -57,12 +57,12 @@ def summarise(
     how = statistics or Statistics()
     frame = _checked(run.frame)
     manifest = run.manifest
-    columns = _columns(frame, manifest)
+    calibration = set(manifest.get("calibration") or ())
+    columns = _columns(frame, manifest, calibration)
     usual = manifest.get("items") or {}
     seeds = {s: frozenset(g["seed"]) for s, g in frame.groupby(["system", "settings"], sort=False)}
     cluster = _cluster_names(frame)
     groups = {key: group for key, group in frame.groupby(["metric", "system", "settings"], sort=False)}
-    calibration = set(manifest.get("calibration") or ())
     rows = []
     for system, settings in _row_order(seeds, manifest):
         expected = 0 if system in calibration else len(usual) * len(seeds[system, settings])
@@ -94,7 +94,7 @@ def summarise(
         confidence=how.confidence,
         columns=columns,
         rows=tuple(marked),
-        failures=grouped_failures(frame, labels),
+        failures=grouped_failures(frame, labels, calibration, {f.label for f in facts.values() if f.anchor}),
         error_rates=_error_rates(groups, columns, marked),
         axes=tuple(
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
@@ -139,7 +139,7 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[Column, ...]:
+def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[str]) -> tuple[Column, ...]:
     suite = manifest.get("suite") or {}
     present = {str(key): group for key, group in frame.groupby("metric", sort=True)}
     order = [key for key in dict.fromkeys([*(suite.get("metrics") or ()), *(suite.get("headline") or ()), *present]) if key in present]
@@ -164,7 +164,7 @@ def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[Column, 
                 description=str(info.get("description", "")),
                 aggregation=str(info.get("aggregation") or (fields[3] if len(fields) > 3 else "mean")),
                 headline=headline.index(key) if key in headline else None,
-                excluded=tuple(sorted(set(group.loc[_reference_fault(group), "item"]))),
+                excluded=tuple(sorted(set(group.loc[reference_fault(group) & ~group["system"].isin(calibration), "item"]))),
             )
         )
     return tuple(columns)
@@ -177,10 +177,6 @@ def _printed(column: Column, values: Sequence[float]) -> Column:
     apart = column.aggregation.startswith("weighted mean") and bool(sizes) and max(sizes) >= APART * min(sizes)
     shown = replace(column, decimals=decimals(v * column.factor for v in values))
     return replace(shown, significant=apart or column.factor != 1.0)
-
-
-def _reference_fault(group: pd.DataFrame) -> pd.Series[bool]:
-    return (group["side"] == "reference") & ~group["status"].isin([Status.OK.value, Status.SKIPPED_BY_POLICY.value])
 
 
 def _cluster_names(frame: pd.DataFrame) -> Mapping[str, str]:
@@ -215,6 +211,7 @@ def _facts(label: str, manifest: Mapping[str, Any]) -> SystemFacts:
         weights=str(info.get("weights") or "none"),
         num_parameters=int(info.get("num_parameters") or 0),
         sample_rate=int(info.get("sample_rate") or 0),
+        anchor=bool(info.get("anchor")),
         tools=", ".join(f"{name} {version}" for name, version in info.get("tools") or ()),
         configured=tuple(
             (k, float(v)) for k, v in sorted((info.get("config") or {}).items()) if isinstance(v, int | float) and not isinstance(v, bool)
@@ -226,20 +223,21 @@ def _cell(
     group: pd.DataFrame, column: Column, cluster: Mapping[str, str], expected: int, how: Statistics, pooled: Mapping[str, PooledMetric]
 ) -> Cell:
     skipped = group["status"] == Status.SKIPPED_BY_POLICY.value
-    excluded = group["item"].isin(column.excluded) & ~skipped
+    excluded = (group["item"].isin(column.excluded) | reference_fault(group)) & ~skipped
     wanted = group[~skipped & ~excluded]
     ok = wanted[wanted["status"] == Status.OK.value]
     cell = Cell(
         n_ok=len(ok),
         n_total=len(wanted),
         n_excluded=int(excluded.sum()),
+        n_own=int((excluded & ~group["item"].isin(column.excluded)).sum()),
         n_skipped=int(skipped.sum()),
         n_missing=max(0, expected - len(group)),
         statuses=dict(sorted(Counter(group["status"]).items())),
         seeds=int(group["seed"].nunique()),
     )
     if ok.empty:
-        return replace(cell, reason=_why_empty(cell, group, skipped), pessimistic=column.worst if len(wanted) else None)
+        return replace(cell, reason=_why_empty(cell, column, group, skipped), pessimistic=column.worst if len(wanted) else None)
     try:
         found = _figure(ok, column, cluster, how, pooled)
     except UnpoolableError as problem:
@@ -262,12 +260,14 @@ def _cell(
     )
 
 
-def _why_empty(cell: Cell, group: pd.DataFrame, skipped: pd.Series[bool]) -> str:
+def _why_empty(cell: Cell, column: Column, group: pd.DataFrame, skipped: pd.Series[bool]) -> str:
     if cell.n_total:
         return f"none of {cell.n_total} outputs could be scored"
     if cell.n_skipped:
         return str(group.loc[skipped, "reason"].iloc[0]) or "skipped"
-    return "no reference could be scored"
+    # What a calibration row lacks beyond what no system can be scored with is its own recordings.
+    own = not set(group.loc[reference_fault(group), "item"]) <= set(column.excluded)
+    return "none of its recordings could be scored" if own else "no reference could be scored"
 
 
 def _pessimistic(value: float, weights: np.ndarray[Any, Any], failures: int, column: Column) -> float | None:

@@ -21,7 +21,7 @@ MIN_WIDTH = 100
 GROUPS_SHOWN = 6
 NOTES_SHOWN = 8
 NOTE_LIMIT = 240
-REASON_LIMIT = {"failure": 160, "reference": 120, "skipped": 90}
+REASON_LIMIT = {"failure": 160, "reference": 120, "calibration": 120, "skipped": 90}
 OUTCOME_STYLES = {
     Outcome.REPRODUCED: "bold green",
     Outcome.NOT_REPRODUCED: "bold red",
@@ -71,7 +71,8 @@ def _print(summary: Summary, console: Console, columns: Sequence[Column]) -> Non
     write("mean, scored/wanted, interval below; ✓ best; signatures and the other metrics are in the report", "dim")
     if summary.verdicts:
         _claims(summary.verdicts, console)
-    _groups("reference", summary, console)
+    for kind in ("calibration", "reference"):
+        _groups(kind, summary, console)
     if not _groups("failure", summary, console):
         write(f"{HEADINGS['failure']}: none", "bold")
 
@@ -135,7 +136,8 @@ def _heading_lines(column: Column) -> list[str]:
 
 def _label_lines(row: Row, console: Console) -> list[str]:
     """Name, variant or size, warning; each within `LABEL_WIDTH` also where an ellipsis takes three characters."""
-    second = "calibration" if row.calibration else row.variant or ", ".join(filter(None, (row.facts.size, count(row.facts.num_parameters))))
+    about = (row.facts.size, count(row.facts.num_parameters), "anchor" if row.facts.anchor else "")
+    second = "calibration" if row.calibration else row.variant or ", ".join(filter(None, about))
     third = "RANDOM WEIGHTS" if row.facts.random else ""
     parts = (_encodable(part, console) for part in (row.facts.label, second, third) if part)
     return [_encodable(shortened(part, LABEL_WIDTH - 2), console) for part in parts]
@@ -245,7 +247,7 @@ def _groups(kind: str, summary: Summary, console: Console) -> bool:
 
 def _reason(failure: Failure, summary: Summary) -> str:
     status = "" if failure.kind == "skipped" else f"{failure.status.replace('_', ' ')}, "
-    where = f"{whose(failure, summary.everywhere)}: " if failure.kind == "failure" else ""
+    where = f"{whose(failure, summary.everywhere)}: " if failure.kind in ("failure", "calibration") else ""
     return f"{where}{status}{shortened(failure.reason, REASON_LIMIT[failure.kind])}"
 
 

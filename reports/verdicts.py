@@ -23,6 +23,7 @@ import numpy.typing as npt
 from harness.api import PooledMetric, Status, Weights
 from harness.registry import config_names
 from reports.claims import Claim, Contrast, Monotone, Point
+from reports.failures import reference_fault
 from reports.findings import CONTRADICTED, UNDECIDED, Finding, Outcome, Verdict, gravest
 from reports.intervals import Interval, Statistics, paired_interval
 from reports.pooling import Figure, UnpoolableError, figure_of
@@ -224,7 +225,7 @@ def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured:
             Outcome.NOT_RUN, f"{column.name} of {lacking} of {measured.num_items} items of {who} is missing: finish the run"
         )
     skipped = group["status"] == Status.SKIPPED_BY_POLICY.value
-    wanted = group[~skipped & ~group["item"].isin(column.excluded)]
+    wanted = group[~skipped & ~group["item"].isin(column.excluded) & ~reference_fault(group)]
     ok = wanted[wanted["status"] == Status.OK.value]
     if wanted.empty:
         why = str(group.loc[skipped, "reason"].iloc[0]) if skipped.any() else "no reference can be scored"

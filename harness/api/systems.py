@@ -36,6 +36,7 @@ class SystemInfo:
         device: "cpu", "cuda:0", ...
         precision: "float32", "bfloat16", ...
         tools: versions of outside programs or libraries that shape the output, e.g. {"libopus": "1.5"} as pairs.
+        anchor: known to be bad and there to show the low end of each scale: what it loses is listed, and counted against no system.
     """
 
     family: str
@@ -49,6 +50,7 @@ class SystemInfo:
     device: str = "cpu"
     precision: str = "float32"
     tools: tuple[tuple[str, str], ...] = ()
+    anchor: bool = False
 
 
 @runtime_checkable

@@ -27,7 +27,7 @@ class Noise:
 
     def __init__(self, sample_rate: int = 16000, seed: int = 0) -> None:
         self._seed = seed
-        self.info = SystemInfo(family="noise", version="1", description="white noise at the input's RMS level: the floor")
+        self.info = SystemInfo(family="noise", version="1", description="white noise at the input's RMS level: the floor", anchor=True)
         # One packet an utterance: there are no frames, so the hop is one sample.
         self.spec = CodecSpec(sample_rate=sample_rate, hop_length=1)
 

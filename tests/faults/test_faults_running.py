@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
 import harness
+from harness.cli import main
 from harness.frame import open_run
+from reports.tables import summarise
 
 fault = pytest.mark.fault
 STATUSES = {"ok", "invalid_input", "metric_undefined", "failed", "timeout", "skipped_by_policy"}
@@ -117,6 +120,78 @@ def test_allowed_failures_give_exit_0(make_dataset, harness_run):
         )[0]
         == 0
     )
+
+
+@pytest.mark.cases(
+    "A19",
+    before="a table with failures counted against a system (metric undefined on its output) exits 0",
+    after="exit code 1, in run and join; run.max_failures allows them; an anchor's are listed apart and cost nothing",
+)
+def test_an_output_that_cannot_be_scored_is_a_failure(make_dataset, harness_run, tmp_path, capsys, monkeypatch):
+    root = make_dataset(["a"] * 5)
+    words = ("executor=serial", "systems=[stub_echo]", "systems.stub_echo.fault=silence")
+    assert harness_run(root, *words)[0] == 1
+    told = capsys.readouterr()
+    assert "Failures, counted against the system: 5 measurements" in told.out
+    assert "5 of 5 measurements have no value" in told.err and "outputs that cannot be scored" in told.err
+    assert harness_run(root, *words, "run.max_failures=5")[0] == 0
+    assert harness_run(root, *words, "run.max_failures=4")[0] == 1
+    for i in (1, 2):
+        harness_run(root, *words, f"run.shard={i}/2", name="cut")
+    assert main(["join", str(tmp_path / "runs" / "cut")]) == 1
+    # a sound but silent recording is no failure of anybody, and what an anchor loses is none either
+    soundfile.write(root / "1.wav", np.zeros(8000), 16000)
+    assert harness_run(root, "executor=serial", "systems=[passthrough]", name="quiet", metrics="[si_sdr_db]")[0] == 0
+    import stub_plugin
+
+    class Floor(stub_plugin.Echo):
+        def __init__(self, fault="", at_samples=-1, log="", sleep_s=0.0):
+            super().__init__(fault, at_samples, log, sleep_s)
+            self.info = replace(self.info, anchor=True)
+
+    monkeypatch.setattr(stub_plugin, "Echo", Floor)
+    capsys.readouterr()
+    assert harness_run(root, *words, name="floor")[0] == 0
+    assert "counted against no system: 5 measurements" in capsys.readouterr().out
+    assert json.loads((tmp_path / "runs" / "floor" / "manifest.json").read_text())["failures"] == 0
+
+
+@pytest.mark.cases(
+    "A9",
+    before="sim_o lost every item whose impostor row used the broken recording: 4/4 of 6 items, said to be unscorable references",
+    after="only the item whose recording is broken is left out, for every metric that needs its recording",
+)
+def test_a_broken_recording_costs_its_own_item_only(make_dataset, harness_run, monkeypatch):
+    monkeypatch.setattr("harness.plan.VOICE_METRICS", ("stub_peak",))
+    root = make_dataset(["a"] * 6)
+    (root / "1.wav").write_bytes(b"no audio at all")
+    code, folder = harness_run(root, "executor=serial", "systems=[stub_echo]")
+    assert code == 1  # unreadable input is told
+    frame = harness.load(folder)
+    impostor = frame[frame["system"] == "impostor"].set_index("item")
+    assert list(impostor.index[impostor["status"] == "invalid_input"]) == ["item0"]
+    (row,) = (r for r in summarise(open_run(folder)).systems)
+    assert row.cells["stub_peak"].counted == "5/5" and row.cells["stub_peak"].n_excluded == 1
+
+
+def test_what_cannot_be_read_is_missing_from_what_needs_it_only(make_dataset, harness_run, tmp_path):
+    """Of a synthesis with a broken recording the words, of one with a broken prompt whatever needs none."""
+    root = make_dataset(["a", "b"])
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    for i in range(2):
+        shutil.copy(root / f"{i}.wav", outputs / f"item{i}.wav")
+    (root / "0.wav").write_bytes(b"no audio")
+    lines = [json.loads(line) for line in (root / "manifest.jsonl").read_text().splitlines()]
+    (root / "manifest.jsonl").write_text(
+        "".join(json.dumps({**line, "prompt_audio": "p.wav", "prompt_text": "p"}) + "\n" for line in lines)
+    )
+    (root / "p.wav").write_bytes(b"no audio either")
+    words = ("executor=serial", "suite=stub_speech", "systems=[recorded]", f"systems.recorded.root={outputs}")
+    _, folder = harness_run(root, *words, metrics="[stub_peak,clipped_samples,si_sdr_db]")
+    found = {m: by_item(folder, m) for m in ("stub_peak", "clipped_samples", "si_sdr_db")}
+    assert {s for m in ("stub_peak", "clipped_samples") for s, _, _ in found[m].values()} == {"ok"}
+    assert {i: s for i, (s, _, _) in found["si_sdr_db"].items()} == {"item0": "invalid_input", "item1": "ok"}
 
 
 def broken_inputs(root):

@@ -110,7 +110,6 @@ class FakeRun:
             "metrics": metrics,
             "items": items,
             "calibration": self.calibration,
-            "failures": {},
         }
 
     def run(self) -> Run:

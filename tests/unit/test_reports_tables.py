@@ -54,6 +54,53 @@ def test_who_is_to_blame(fake: FakeRun) -> None:
     assert groups == [("failure", ("b",), 1), ("reference", (), 1), ("skipped", ("b",), 1)]
 
 
+@pytest.mark.cases(
+    "A9",
+    before="a broken recording that an impostor row used took its item from every system: 1/1 of 4, 'the reference cannot be scored'",
+    after="it is left out of the impostor row only: systems 3/3 or 4/4, the row 1/1 with a note, listed apart from the references",
+)
+def test_a_calibration_row_has_its_own_faults(fake: FakeRun) -> None:
+    fake.calibration = ["impostor"]
+    for n in range(4):
+        for system in "ab":
+            fake.add(system, "pesq_wb", f"i{n}", 2.0 + n)
+            fake.add(system, "stoi", f"i{n}", 0.5)
+    fake.records = [r for r in fake.records if (r.system, r.metric, r.item) != ("b", "pesq_wb", "i3")]
+    fake.add("b", "pesq_wb", "i3", status=Status.METRIC_UNDEFINED, side="reference", reason="silent")
+    fake.add("impostor", "pesq_wb", "i0", status=Status.INVALID_INPUT, side="reference", reason="x.wav: truncated")
+    fake.add("impostor", "pesq_wb", "i1", status=Status.INVALID_INPUT, side="reference", reason="x.wav: truncated")
+    fake.add("impostor", "pesq_wb", "i2", 1.5)
+    fake.add("impostor", "pesq_wb", "i3", 1.0)
+    summary = summarise(fake.run(), QUICK)
+    a, b, row = (cell(summary, system, "pesq_wb") for system in ("a", "b", "impostor"))
+    assert (a.value, a.counted, b.value, b.counted) == (3.0, "3/3", 3.0, "3/3")
+    assert (row.value, row.counted, row.n_excluded, row.n_own) == (1.5, "1/1", 3, 2)
+    # What one metric cannot score says nothing of another.
+    assert cell(summary, "a", "stoi").counted == cell(summary, "b", "stoi").counted == "4/4"
+    assert summary.column("pesq_wb").excluded == ("i3",)
+    assert any("impostor: 2 of its recordings cannot be scored and are left out of this row only" in n.text for n in summary.notes)
+    assert {(f.kind, f.labels, f.records) for f in summary.failures} == {("reference", (), 1), ("calibration", ("impostor",), 2)}
+
+
+def test_a_calibration_row_without_any_recording_says_so(fake: FakeRun) -> None:
+    fake.calibration = ["impostor"]
+    for n in range(4):
+        fake.add("a", "pesq_wb", f"i{n}", 2.0)
+        fake.add("impostor", "pesq_wb", f"i{n}", status=Status.INVALID_INPUT, side="reference", reason="x.wav: truncated")
+    summary = summarise(fake.run(), QUICK)
+    assert cell(summary, "a", "pesq_wb").counted == "4/4"
+    assert cell(summary, "impostor", "pesq_wb").reason == "none of its recordings could be scored"
+
+
+def test_what_an_anchor_loses_is_listed_apart_unless_it_crashed(fake: FakeRun) -> None:
+    fake.systems["b"]["anchor"] = True
+    fake.add("b", "pesq_wb", "i0", status=Status.METRIC_UNDEFINED, side="output", reason="no speech")
+    fake.add("b", "pesq_wb", "i1", status=Status.FAILED, side="output", reason="crashed")
+    fake.add("a", "pesq_wb", "i0", status=Status.METRIC_UNDEFINED, side="output", reason="no speech")
+    found = [(f.kind, f.labels, f.reason) for f in summarise(fake.run(), QUICK).failures]
+    assert found == [("failure", ("a",), "no speech"), ("failure", ("b",), "crashed"), ("calibration", ("b",), "no speech")]
+
+
 def test_failure_is_never_a_number(fake: FakeRun) -> None:
     for n in range(4):
         fake.add("a", "wer", f"i{n}", status=Status.TIMEOUT, side="output", reason="no answer in 60 s")
