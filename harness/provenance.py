@@ -118,6 +118,7 @@ def describe_run(
             "digest": dataset.digest,
             "num_items": len(dataset.items),
             "synthetic": dataset.synthetic,
+            "left_out": list(dataset.left_out),
         },
         "systems": systems,
         "calibration": [label for label, card in cards.items() if card.kind == "calibration"],

@@ -107,6 +107,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             f"{suite.info.title}: {_counted(len(names), 'system')}, {_counted(len(items), 'item')} of '{dataset.name}'{shard.described}, "
             f"{_counted(len(keys), 'metric')} -> {folder}"
         )
+        for line in dataset.remarks:
+            progress.note(line)
         writer = store.writer()
         stack.callback(writer.close)
         session = _Session(config, {i.id: i for i in items}, entrants, store, progress, stop, writer)

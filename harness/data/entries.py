@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.errors import ManifestError
 
 MAX_ID_LENGTH = 200
 MAX_PROBLEMS_SHOWN = 100
+MAX_NAMES_SHOWN = 12
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -52,10 +54,12 @@ class Entry:
 
 
 class Problems:
-    """What is wrong with a manifest, collected so that one reading reports all of it."""
+    """What is wrong with a manifest, collected so that one reading reports all of it; and what of the data is left out, which is no fault."""
 
     def __init__(self) -> None:
         self._found: list[str] = []
+        self._left: Counter[str] = Counter()
+        self._columns: dict[str, None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -64,6 +68,23 @@ class Problems:
         """Note one offence; shown as ``source:line: what``."""
         where = f"{source}:{line}" if line else source
         self._found.append(f"{_escaped(where)}: {what}")
+
+    def leave(self, what: str, count: int = 1) -> None:
+        """Note that so many more are left out. ``what`` names one of them, with ``{s}`` where a plural differs: ".m4a file{s}"."""
+        self._left[what] += count
+
+    def leave_columns(self, names: Iterable[str]) -> None:
+        """Note columns of a table that are kept as notes and say nothing to anybody here."""
+        self._columns.update(dict.fromkeys(names))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was left out, in short phrases, the columns last."""
+        phrases = [f"{count} {what.format(s='' if count == 1 else 's')}" for what, count in sorted(self._left.items()) if count]
+        if names := [_escaped(name) for name in self._columns]:
+            more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+            phrases.append(f"columns not read: {', '.join(names[:MAX_NAMES_SHOWN])}{more}")
+        return tuple(phrases)
 
     def raise_if_any(self, dataset: str) -> None:
         """Raise ManifestError naming every offence (the first hundred in full)."""

@@ -20,6 +20,18 @@ AUDIO_SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph")
 )
 
+AUDIO_ELSEWHERE = frozenset(
+    f".{suffix}" for suffix in (
+        "3ga", "3gp", "aac", "ac3", "alac", "alaw", "amr", "ape", "asf", "avi", "awb", "dts", "dss", "eac3", "flv", "g722", "gsm", "m4a", "m4b", "m4p",
+        "m4r", "m4v", "mka", "mkv", "mov", "mp2", "mp4", "mpc", "mpeg", "mpg", "mpga", "nist", "ogv", "ogx", "pcm", "qcp", "ra", "raw", "rm", "shn",
+        "sln", "spx", "tak", "tta", "ulaw", "voc", "vox", "weba", "webm", "wma", "wmv", "wv",
+    )
+)  # fmt: skip
+"""Names of sound (and of film with sound) that is not read here; a folder that holds some is told so."""
+
+_TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv", ".lst": "seedtts"}
+_UNNAMED = "sound file{s} that the layout does not name"
+
 Reader = Callable[[Path, str | None, Problems], list[Entry]]
 """``(root, split, problems) -> entries``."""
 
@@ -35,21 +47,26 @@ def folder(root: Path, split: str | None, problems: Problems) -> list[Entry]:
         problems.add(str(start), 0, "no such folder")
         return []
     entries = []
-    for audio in _sound_files(start, root):
-        text = _optional_text(root, audio.rpartition(".")[0] + ".txt", problems).strip()
-        entries.append(Entry(source=audio, line=0, id=id_from_path(audio), audio=audio, text=text))
+    for here, files in _walk(start, root, problems):
+        sounds = [name for name in files if _is_sound(name)]
+        for name in sounds:
+            audio = here + name
+            text = _optional_text(root, audio.rpartition(".")[0] + ".txt", problems).strip()
+            entries.append(Entry(source=audio, line=0, id=id_from_path(audio), audio=audio, text=text))
+        stems = {name.rpartition(".")[0] for name in sounds}
+        problems.leave(".txt file{s} without a recording", sum(n.endswith(".txt") and n.removesuffix(".txt") not in stems for n in files))
     return entries
 
 
 def librispeech(root: Path, split: str | None, problems: Problems) -> list[Entry]:
     """``[LibriSpeech/][SPLIT/]SPEAKER/CHAPTER/{ID.flac, SPEAKER-CHAPTER.trans.txt}``; the text as it stands (upper case)."""
     start, entries = _subset(root, split, "LibriSpeech", problems), []
-    for chapter, files in _chapters(start, root):
+    for chapter, files in _chapters(start, root, problems):
         texts: dict[str, tuple[str, int, str]] = {}
         for name in files:
             if name.endswith(".trans.txt"):
                 texts.update(_transcript(root, f"{chapter}/{name}", problems))
-        sounds = {name.rpartition(".")[0]: name for name in files if Path(name).suffix in (".flac", ".wav")}
+        sounds = _taken(files, (".wav", ".flac"), problems)
         for key in sorted(texts.keys() | sounds.keys()):
             source, line, text = texts.get(key, (f"{chapter}/{sounds.get(key)}", 0, ""))
             audio = f"{chapter}/{sounds.get(key, key + '.flac')}"
@@ -60,8 +77,8 @@ def librispeech(root: Path, split: str | None, problems: Problems) -> list[Entry
 def libritts(root: Path, split: str | None, problems: Problems) -> list[Entry]:
     """``[LibriTTS/][SPLIT/]SPEAKER/CHAPTER/{ID.wav, ID.normalized.txt, ID.original.txt}``; the text is the normalized one."""
     start, entries = _subset(root, split, "LibriTTS", problems), []
-    for chapter, files in _chapters(start, root):
-        sounds = {name.rpartition(".")[0]: name for name in files if Path(name).suffix in (".wav", ".flac")}
+    for chapter, files in _chapters(start, root, problems):
+        sounds = _taken(files, (".flac", ".wav"), problems)
         stated = {name.removesuffix(".normalized.txt") for name in files if name.endswith(".normalized.txt")}
         for key in sorted(sounds.keys() | stated):
             audio = f"{chapter}/{sounds.get(key, key + '.wav')}"
@@ -84,9 +101,13 @@ def vctk(root: Path, split: str | None, problems: Problems) -> list[Entry]:
         problems.add(str(root), 0, f"no wav48_silence_trimmed and no wav48 folder; saw {seen(root)}")
         return []
     entries = []
-    for audio in _sound_files(root / tree, root):
+    for audio in _sound_files(root / tree, root, problems):
         speaker, name = audio.split("/")[-2:]
         match = re.fullmatch(r"(.+?)(?:_(mic[12]))?\.(?:flac|wav)", name)
+        if match is None:
+            problems.leave(_UNNAMED)
+        elif match[2] not in (None, microphone):
+            problems.leave(f"recording{{s}} of {match[2]}")
         if match and match[2] in (None, microphone):
             text = _optional_text(root, f"txt/{speaker}/{match[1]}.txt", problems).strip()
             entries.append(Entry(audio, 0, match[1], audio=audio, text=text, language="en", speaker=speaker))
@@ -108,7 +129,7 @@ def aishell(root: Path, split: str | None, problems: Problems) -> list[Entry]:
     for file in sorted((top / "transcript").glob("*.txt")):
         texts.update(_transcript(root, file.relative_to(root).as_posix(), problems))
     entries = []
-    for audio in _sound_files(start, root):
+    for audio in _sound_files(start, root, problems):
         key = Path(audio).stem
         source, line, text = texts.get(key, (audio, 0, ""))
         entries.append(Entry(source, line, key, audio=audio, text=text.replace(" ", ""), language="zh", speaker=_speaker_of(audio)))
@@ -145,7 +166,7 @@ def listed_language(name: str) -> str:
 def guess(root: Path) -> str | None:
     """The kind of dataset that a file or folder looks like, or None."""
     if root.is_file():
-        return {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".lst": "seedtts"}.get(root.suffix.lower())
+        return _TABLES.get(root.suffix.lower())
     if not root.is_dir():
         return None
     if chosen_lists(seedtts_lists(root), None, ""):
@@ -159,13 +180,20 @@ def guess(root: Path) -> str | None:
             return "libritts"
         if next(root.glob(f"{depth}.trans.txt"), None):
             return "librispeech"
-    tables = [p for p in sorted(root.iterdir()) if p.suffix.lower() in (".jsonl", ".csv", ".tsv")]
-    for preferred in ("manifest.jsonl", "manifest.csv", "manifest.tsv"):
-        if root / preferred in tables:
-            return guess(root / preferred)
-    if len(tables) == 1:
-        return guess(tables[0])
-    return "folder" if next(_sound_files(root, root), None) else None
+    if table := main_table(root):
+        return guess(root / table)
+    return "folder" if next(_sound_files(root, root, Problems()), None) else None
+
+
+def main_table(root: Path) -> str | None:
+    """The manifest of a folder: one called so, else one called metadata, else the only table there is."""
+    there = [p.name for p in sorted(root.iterdir()) if p.suffix.lower() in _TABLES and p.suffix.lower() != ".lst" and p.is_file()]
+    for stem in ("manifest", "metadata"):
+        for suffix in (".jsonl", ".csv", ".tsv", ".json"):
+            if stem + suffix in there:
+                return stem + suffix
+    tables = [name for name in there if not name.lower().endswith(".json")]  # which may hold anything
+    return tables[0] if len(tables) == 1 else None
 
 
 def seen(path: Path) -> str:
@@ -178,14 +206,54 @@ def seen(path: Path) -> str:
     return (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "an empty folder"
 
 
-def _sound_files(start: Path, root: Path) -> Iterator[str]:
-    """Sound files below ``start``, relative to ``root``, in sorted order; hidden ones and linked folders are left out."""
-    for here, folders, files in os.walk(start):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        relative = Path(here).relative_to(root).as_posix()
+def _walk(start: Path, root: Path, problems: Problems) -> Iterator[tuple[str, list[str]]]:
+    """(folder below ``start``, relative to ``root``, ending in a slash or empty; its files), both sorted.
+
+    Linked folders are not entered: what they lead to would be there twice, or lies outside. They, what is hidden and sound in other
+    formats are noted as left out; a folder that cannot be read is a fault.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problems.add(os.path.relpath(error.filename, root), 0, f"cannot be read ({error.strerror})")
+
+    for here, folders, files in os.walk(start, onerror=unreadable):
+        hidden = [f for f in folders if f.startswith(".")]
+        linked = [f for f in folders if os.path.islink(os.path.join(here, f))]  # noqa: PTH114, PTH118  (thousands of folders)
+        problems.leave("hidden folder{s}", len(hidden))
+        problems.leave("linked folder{s}", len(set(linked).difference(hidden)))
+        folders[:] = sorted(set(folders).difference(hidden, linked))
+        shown = []
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:  # noqa: PTH122
-                yield name if relative == "." else f"{relative}/{name}"
+            suffix = _suffix(name)
+            if suffix in AUDIO_ELSEWHERE:
+                problems.leave(f"{suffix} file{{s}}")
+            elif not name.startswith("."):
+                shown.append(name)
+            elif suffix in AUDIO_SUFFIXES:
+                problems.leave("hidden file{s}")
+        relative = Path(here).relative_to(root).as_posix()
+        yield "" if relative == "." else f"{relative}/", shown
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (thousands of files)
+
+
+def _is_sound(name: str) -> bool:
+    return _suffix(name) in AUDIO_SUFFIXES
+
+
+def _sound_files(start: Path, root: Path, problems: Problems) -> Iterator[str]:
+    """Sound files below ``start``, relative to ``root``, in sorted order."""
+    for here, files in _walk(start, root, problems):
+        yield from (here + name for name in files if _is_sound(name))
+
+
+def _taken(files: Sequence[str], suffixes: Sequence[str], problems: Problems) -> dict[str, str]:
+    """The sound files of a corpus by their stems, the last suffix preferred; others are noted as left out."""
+    found = {name.rpartition(".")[0]: name for suffix in suffixes for name in files if name.endswith(suffix)}
+    problems.leave(_UNNAMED, sum(map(_is_sound, files)) - len(found))
+    return found
 
 
 def _subset(root: Path, split: str | None, corpus: str, problems: Problems) -> Path:
@@ -196,13 +264,15 @@ def _subset(root: Path, split: str | None, corpus: str, problems: Problems) -> P
     return start
 
 
-def _chapters(start: Path, root: Path) -> Iterator[tuple[str, list[str]]]:
+def _chapters(start: Path, root: Path, problems: Problems) -> Iterator[tuple[str, list[str]]]:
     """(folder relative to ``root``, its file names) of every folder with a SPEAKER/CHAPTER path of numbers."""
-    for here, folders, files in os.walk(start):
-        folders.sort()
-        parts = Path(here).parts[-2:]
-        if files and len(parts) == 2 and all(p.isdigit() for p in parts):
-            yield Path(here).relative_to(root).as_posix(), sorted(files)
+    for here, files in _walk(start, root, problems):
+        parts = (root / here).absolute().parts[-2:]
+        if len(parts) == 2 and all(p.isdigit() for p in parts):
+            if files:
+                yield here.rstrip("/"), files
+        else:
+            problems.leave("sound file{s} outside SPEAKER/CHAPTER folders", sum(map(_is_sound, files)))
 
 
 def _speaker_of(path: str) -> str:
@@ -228,7 +298,7 @@ def _optional_text(root: Path, source: str, problems: Problems) -> str:
     if file.is_symlink() and not file.resolve().is_relative_to(root.resolve()):
         problems.add(source, 0, "leaves the dataset's root")
         return ""
-    return (read_text(file, source, problems) or "").rstrip() if file.is_file() else ""
+    return (read_text(file, source, problems) or "").rstrip() if file.exists() else ""
 
 
 def _with_prompts(entries: Sequence[Entry]) -> list[Entry]:

@@ -27,7 +27,7 @@ _TREES: Mapping[str, tuple[layouts.Reader, str]] = {
     "aishell": (layouts.aishell, "Apache-2.0 (AISHELL-1)"),
 }
 _TABLES: Mapping[str, tuple[Callable[[Path, str, Problems], Iterable[Entry]], tuple[str, ...]]] = {
-    "jsonl": (tables.read_jsonl, (".jsonl", ".ndjson")),
+    "jsonl": (tables.read_jsonl, (".jsonl", ".ndjson", ".json")),
     "csv": (tables.read_csv, (".csv", ".tsv")),
 }
 KINDS = ("embedded", *_TABLES, "seedtts", *_TREES, "auto")
@@ -109,6 +109,7 @@ class Dataset:
         licence: as far as the manifest or the corpus states it.
         digest: of what the manifest says of these items (32 hex digits), wherever the dataset lies; the bytes of the recordings
             are `item_digest`'s matter.
+        left_out: what lies in the dataset and is not among the items, in short phrases: "3 .m4a files", "columns not read: age".
     """
 
     name: str
@@ -117,6 +118,17 @@ class Dataset:
     description: str
     licence: str
     digest: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines to be said before anything runs."""
+        said = ", ".join(words for words in self.left_out if ":" not in words)
+        return (
+            (f"left out: {'; '.join([*([said] if said else []), *(words for words in self.left_out if ':' in words)])}",)
+            if self.left_out
+            else ()
+        )
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,7 @@ class _Source:
     licence: str = ""
     description: str = ""
     splits_rows: bool = False
+    ours: bool = False  # its notes are our own
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
@@ -145,18 +158,22 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     total, everything = len(items), items
     if source.splits_rows and config.split:
         items = tuple(i for i in items if i.notes.get("split") == config.split)
+        problems.leave("item{s} of other splits", total - len(items))
         if total and not items:
             splits = _counted(i.notes.get("split", "") for i in everything)
             raise ManifestError(f"dataset '{config.name}': no row has split '{config.split}'; there are: {splits}")
     if config.language:
         items, before = tuple(i for i in items if i.language == config.language), items
+        if others := [i.language for i in before if i.language != config.language]:
+            problems.leave(f"item{{s}} in other languages ({_counted(others)})", len(others))
         if before and not items:
             raise ManifestError(
                 f"dataset '{config.name}': no item in language '{config.language}'; there are: {_counted(i.language for i in before)}"
             )
     if not items:
+        left = f"; left out: {', '.join(problems.left_out)}" if problems.left_out else ""
         raise ManifestError(
-            f"dataset '{config.name}' is empty: no items of kind {source.kind} in {source.root} ({layouts.seen(source.root)})"
+            f"dataset '{config.name}' is empty: no items of kind {source.kind} in {source.root} ({layouts.seen(source.root)}){left}"
         )
     items = _picked(config, items)
     licences = sorted({i.notes["licence"] for i in items if i.notes.get("licence")})
@@ -169,6 +186,7 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         description=f"{what}; {taken} ({_counted(i.language for i in items)})",
         licence=source.licence or "; ".join(licences) or "not stated",
         digest=_digest(items, source.root),
+        left_out=() if source.ours else problems.left_out,
     )
 
 
@@ -178,7 +196,7 @@ def _source(config: DatasetConfig, problems: Problems) -> _Source:
         embedded_set.verify()
         root = embedded_set.ROOT
         entries = tables.read_jsonl(root / embedded_set.MANIFEST, embedded_set.MANIFEST, problems)
-        return _Source(kind, root, entries, embedded_set.LICENCE, embedded_set.DESCRIPTION, splits_rows=True)
+        return _Source(kind, root, entries, embedded_set.LICENCE, embedded_set.DESCRIPTION, splits_rows=True, ours=True)
     if kind == "embedded":
         raise ConfigError(
             "the embedded set lies inside the package: leave dataset.root and dataset.manifest empty, or choose another dataset"
@@ -186,6 +204,7 @@ def _source(config: DatasetConfig, problems: Problems) -> _Source:
     root, manifest = _places(config)
     if kind == "auto":
         kind = layouts.guess(root / manifest if manifest else root) or ""
+        manifest = manifest or (layouts.main_table(root) if kind in _TABLES else None)
         if not kind:
             raise ConfigError(
                 f"dataset '{config.name}': cannot tell what {root / (manifest or '')} is; saw {layouts.seen(root)}. "
@@ -195,7 +214,7 @@ def _source(config: DatasetConfig, problems: Problems) -> _Source:
         return _Source(kind, root, _seedtts(config, root, manifest, problems))
     if kind in _TABLES:
         reader, suffixes = _TABLES[kind]
-        name = manifest or _only_table(root, suffixes)
+        name = manifest or _only_table(root, suffixes, problems)
         return _Source(kind, root, reader(root / name, name, problems), splits_rows=True)
     if manifest:
         raise ConfigError(f"dataset kind '{kind}' is a folder tree: it takes dataset.root, not dataset.manifest ({config.manifest})")
@@ -226,11 +245,13 @@ def _places(config: DatasetConfig) -> tuple[Path, str | None]:
     return config.root, Path(inside).as_posix()
 
 
-def _only_table(root: Path, suffixes: tuple[str, ...]) -> str:
+def _only_table(root: Path, suffixes: tuple[str, ...], problems: Problems) -> str:
     found = sorted(p.name for p in root.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    preferred = [name for name in found if Path(name).stem == "manifest"]
-    if len(chosen := preferred or found) != 1:
+    preferred = [n for n in found if Path(n).stem == "manifest"] or [n for n in found if Path(n).stem == "metadata"]
+    lines = [n for n in found if not n.endswith(".json")]  # which may hold anything
+    if len(chosen := preferred or lines or found) != 1:
         raise ConfigError(f"{len(chosen)} manifests ({' or '.join(suffixes)}) in {root}: give dataset.manifest; saw {layouts.seen(root)}")
+    problems.leave("other table{s}", len({*lines, *chosen}) - 1)
     return chosen[0]
 
 
@@ -245,6 +266,7 @@ def _seedtts(config: DatasetConfig, root: Path, manifest: str | None, problems: 
         raise ConfigError(
             f"dataset '{config.name}': no list (meta*.lst){' for ' + wanted if wanted else ''} in {root}; lists there: {lists}"
         )
+    problems.leave("other list{s}", len(every) - len(names))
     speakers: dict[str, dict[str, dict[str, str]]] = {}
     for name in names:
         folder = name.rpartition("/")[0]

@@ -1,47 +1,90 @@
-"""Manifests that are one text file: JSONL, CSV and the `.lst` lists of SeedTTS. Each reader yields unchecked entries.
+"""Manifests that are one text file: JSONL, JSON, CSV and the `.lst` lists of SeedTTS. Each reader yields unchecked entries.
 
-JSONL and CSV share their columns:
+JSONL, JSON and CSV share their columns. The words that other tools use for them are understood (`WORDS`), in any case:
 
 =============  =====================================================================================================
 id             unique name; may be left out where ``audio`` is given, then made of its path (``a/b.wav`` is ``a__b``)
-audio          path of the recording, relative to the manifest's root; ``path`` is another word for it
+audio          path of the recording, relative to the manifest's root (or to ``clips``, ``wavs``, ``wav``, ``audio`` in it)
 text           what is said
 language       ISO 639 code; the dataset's ``language`` where empty
 speaker        speaker id
 prompt_audio   path of a recording of the same speaker saying something else
 prompt_text    what the prompt says
 synthetic      the recording is synthetic speech: true or false (CSV: also yes, no, 1, 0; empty is false)
-others         kept as the item's notes, as text
+licence        of the recording
+split          a part of the dataset, chosen by the dataset's ``split``
+others         kept as the item's notes, as text; `harness.data.manifests.Dataset.left_out` names them
 =============  =====================================================================================================
 
-UTF-8 with or without a byte order mark; LF or CRLF; empty lines are skipped.
+UTF-8 with or without a byte order mark; LF, CRLF or CR; empty lines are skipped.
+
+A ``.csv`` is separated by commas, semicolons, tabs or bars: by what makes its header one. Where commas or semicolons separate, cells may
+be quoted. Where tabs or bars do, a quote is a character like any other (Common Voice writes texts so), unless every cell that holds one
+is a quoted cell and the header or a doubled quote shows that quoting was meant.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.data.entries import Entry, Problems, id_from_path
+from harness.documents import MIB, read_bytes
 
-COLUMNS = ("id", "audio", "path", "text", "language", "speaker", "prompt_audio", "prompt_text", "synthetic")
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "utt_id", "uttid", "utt", "utterance_id", "segment_id", "key", "segment"),
+    "audio": (
+        "audio", "path", "file", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "wav_file", "wav_filename", "audio_path",
+        "audio_file", "audio_filename", "audio_filepath", "target_wav", "target_audio",
+    ),
+    "text": ("text", "sentence", "transcript", "transcription", "target_text"),
+    "language": ("language", "lang", "locale", "language_id"),
+    "speaker": ("speaker", "speaker_id", "spk", "spk_id", "speaker_name", "client_id"),
+    "prompt_audio": ("prompt_audio", "prompt_wav", "prompt_path", "prompt_audio_path", "ref_audio", "ref_wav", "ref_audio_path"),
+    "prompt_text": ("prompt_text", "prompt_transcript", "ref_text", "ref_transcript"),
+    "synthetic": ("synthetic",),
+    "licence": ("licence", "license"),
+    "split": ("split",),
+}  # fmt: skip
+"""The columns, and the words for each in the order in which they are preferred."""
+SECOND_CHOICE = {"text": ("normalized_text", "normalised_text", "text_normalized", "raw_text", "original_text")}
+"""Columns that stand for another only where a table has none of its words: beside them they say something else."""
+ONLY_IF_UNIQUE = ("key", "segment")
+"""Words for an id that elsewhere mean something else: taken only where every row has one of its own."""
+ONE_ONLY = ("id", "speaker", "licence", "split", "synthetic")
+"""Columns of which the first word is taken where a table has several; of the others, two words that disagree are a fault."""
+PARTS = ("offset", "start", "start_s", "start_time", "segment_start")
+"""Columns that say where in a recording an utterance begins; only whole recordings are read."""
+FOLDERS = ("clips", "wavs", "wav", "audio")
+"""Where the recordings of a table may lie that names them without their folder (Common Voice, LJSpeech)."""
+LIMIT = 2048 * MIB
 
 _TRUTH = {"": False, "false": False, "no": False, "0": False, "true": True, "yes": True, "1": True}
+_DELIMITERS = (",", ";", "\t", "|")
+_QUOTED = re.compile(r'\s*"(?:[^"]|"")*"\s*')
+_MAX_DEPTH = 50
+_TYPED = frozenset(WORDS) - {"licence", "split"}
 
 
 def read_text(file: Path, source: str, problems: Problems) -> str | None:
-    """A whole UTF-8 file without its byte order mark, or None with every undecodable line reported."""
+    """A whole UTF-8 file without its byte order mark, lines ended by LF, or None with every undecodable line reported."""
     try:
-        data = file.read_bytes()
+        data = read_bytes(file, LIMIT)
     except OSError as error:
         problems.add(source, 0, f"cannot be read ({error.strerror or error})")
         return None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        problems.add(source, 1, "not UTF-8 but UTF-16; save it as UTF-8")
+        return None
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         for number, line in enumerate(data.split(b"\n"), 1):
             try:
@@ -49,51 +92,34 @@ def read_text(file: Path, source: str, problems: Problems) -> str | None:
             except UnicodeDecodeError as error:
                 problems.add(source, number, f"not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1} ({error.reason})")
         return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+        if "\n" not in text:  # as old Macintosh programs end lines
+            text = text.replace("\r", "\n")
+    return text
 
 
 def read_jsonl(file: Path, source: str, problems: Problems) -> Iterator[Entry]:
-    """Entries of a JSONL manifest: an object a line."""
-    for number, line in _lines(read_text(file, source, problems)):
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:
-            problems.add(source, number, f"not JSON ({error})")
-            continue
-        if not isinstance(row, dict):
+    """Entries of a JSONL manifest, an object a line, or of a JSON file that is a list of objects."""
+    text = read_text(file, source, problems) or ""
+    rows: list[tuple[int, dict[str, str], list[str]]] = []
+    for number, row in _json_list(text, source, problems) if text.lstrip()[:1] == "[" else _json_lines(text, file, source, problems):
+        if isinstance(row, dict):
+            rows.append((number, *_json_values(row)))
+        else:
             problems.add(source, number, f"not a JSON object but {type(row).__name__}")
-            continue
-        values, faults = _json_values(row)
-        yield from _entry(source, number, values, faults, problems)
+    yield from _entries(file, source, rows, problems)
 
 
 def read_csv(file: Path, source: str, problems: Problems) -> Iterator[Entry]:
-    """Entries of a CSV manifest with a header line; tabs separate in ``.tsv``."""
-    text = read_text(file, source, problems)
-    if text is None:
-        return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
-    header: list[str] | None = None
-    line = 1
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            problems.add(source, line, f"not CSV ({error})")
+    """Entries of a CSV or TSV manifest with a header line, or of LJSpeech's table without one."""
+    table = _table(file, source, problems)
+    if table is not None:
+        if fault := _header_fault(table.header):
+            problems.add(source, table.line, fault)
             return
-        if cells is None:
-            break
-        number, line = line, reader.line_num + 1
-        if not any(cells):
-            continue
-        if header is None:
-            header = [c.strip() for c in cells]
-            if fault := _header_fault(header):
-                problems.add(source, number, fault)
-                return
-        elif len(cells) != len(header):
-            problems.add(source, number, f"{len(cells)} cells, but the header names {len(header)} columns")
-        else:
-            yield from _entry(source, number, dict(zip(header, cells, strict=True)), [], problems)
+        rows = [(number, dict(zip(table.header, cells, strict=True)), list[str]()) for number, cells in table.rows]
+        yield from _entries(file, source, rows, problems)
 
 
 def read_lst(file: Path, source: str, problems: Problems, language: str, speakers: Mapping[str, Mapping[str, str]]) -> Iterator[Entry]:
@@ -141,25 +167,65 @@ def read_lst(file: Path, source: str, problems: Problems, language: str, speaker
 
 def read_speakers(file: Path, source: str, problems: Problems) -> dict[str, dict[str, str]]:
     """The rows of a CSV by their ``utt_id``; empty where it has no such column or no ``speaker``."""
-    text = read_text(file, source, problems)
-    if text is None:
+    table = _table(file, source, problems)
+    if table is None or not {"utt_id", "speaker"} <= set(table.header):
         return {}
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if not {"utt_id", "speaker"} <= set(rows.fieldnames or ()):
-            return {}
-        return {row["utt_id"]: {k: v for k, v in row.items() if isinstance(k, str) and isinstance(v, str)} for row in rows}
-    except csv.Error as error:
-        problems.add(source, rows.line_num, f"not CSV ({error})")
-        return {}
+    place = table.header.index("utt_id")
+    return {cells[place]: dict(zip(table.header, cells, strict=True)) for _, cells in table.rows}
 
 
 def _lines(text: str | None) -> Iterator[tuple[int, str]]:
     """Non-empty lines with their numbers. Only LF ends a line: JSON and transcripts may hold other Unicode separators."""
     for number, line in enumerate((text or "").split("\n"), 1):
-        line = line.removesuffix("\r")
         if line.strip():
             yield number, line
+
+
+# -- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def _json_lines(text: str, file: Path, source: str, problems: Problems) -> Iterator[tuple[int, Any]]:
+    for number, line in _lines(text):
+        try:
+            yield number, json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
+            if file.suffix.lower() == ".json" and number == 1 and line.strip() != text.strip():
+                problems.add(source, number, "neither a list of objects nor an object on each line")
+                return
+            problems.add(source, number, f"not JSON ({error})")
+
+
+def _json_list(text: str, source: str, problems: Problems) -> Iterator[tuple[int, Any]]:
+    """Elements of the list that a file is, with the line on which each begins."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    blank = re.compile(r"[ \t\n\r]*")
+    line, counted = 1, 0
+
+    def after(position: int) -> int:
+        found = blank.match(text, position)
+        return found.end() if found else position
+
+    position = after(0)
+    while position < len(text):
+        position, wanted = after(position + 1), ""
+        while text[position : position + 1] != "]":
+            if wanted:
+                if text[position : position + 1] != ",":
+                    problems.add(source, line, "not JSON (the list is not closed, or lacks a comma)")
+                    return
+                position = after(position + 1)
+            line, counted = line + text.count("\n", counted, position), position
+            try:
+                row, position = decoder.raw_decode(text, position)
+            except (ValueError, RecursionError) as error:
+                problems.add(source, line, f"not JSON ({error})")
+                return
+            yield line, row
+            position, wanted = after(position), ","
+        position = after(position + 1)
+        if position < len(text) and text[position] != "[":
+            problems.add(source, line, "not JSON (something stands behind the list)")
+            return
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -174,53 +240,264 @@ def _json_values(row: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """The values of a JSON object as text, and what cannot be one."""
     values, faults = {}, []
     for key, value in row.items():
+        column = _meaning(key)
         if isinstance(value, str):
             values[key] = value
         elif value is None:
             values[key] = ""
-        elif key == "synthetic" and isinstance(value, bool):
+        elif column == "synthetic" and isinstance(value, bool):
             values[key] = "true" if value else "false"
-        elif key in COLUMNS and (key not in ("id", "speaker") or isinstance(value, bool) or not isinstance(value, int)):
-            faults.append(f"'{key}' wants {'true or false' if key == 'synthetic' else 'text'}, got {type(value).__name__}")
+        elif (
+            column in _TYPED
+            and _folded(key) not in ONLY_IF_UNIQUE
+            and (column not in ("id", "speaker") or isinstance(value, bool) or not isinstance(value, int))
+        ):
+            faults.append(f"'{key}' wants {'true or false' if column == 'synthetic' else 'text'}, got {type(value).__name__}")
+        elif _depth(value) > _MAX_DEPTH:
+            faults.append(f"'{key}' is nested more than {_MAX_DEPTH} deep")
         else:
             values[key] = json.dumps(value, ensure_ascii=False)
     return values, faults
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects lie in one another; told without recursion."""
+    level, depth = [value], 0
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return depth
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Cells as text, with the line that each row begins on.
+
+    Args:
+        header: names of the columns.
+        line: of the header; 0 where the file has none.
+        rows: as many cells each as there are columns.
+    """
+
+    header: list[str]
+    line: int
+    rows: list[tuple[int, list[str]]]
+
+
+def _table(file: Path, source: str, problems: Problems) -> _Table | None:
+    """The table in a file, None where it is empty or cannot be read; rows with another number of cells are reported."""
+    text = read_text(file, source, problems)
+    lines = text.split("\n") if text else []
+    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        return None
+    stated = re.fullmatch(r"sep=(.)", lines[first].strip())  # spreadsheets write this line
+    if stated:
+        first = next((i for i, line in enumerate(lines) if i > first and line.strip()), first)
+    bare = _without_header(file, lines[first])
+    delimiter = "|" if bare else stated[1] if stated else _delimiter(lines[first], file.suffix.lower())
+    quoted = not bare and (delimiter in ",;" or _evidently_quoted(lines[first:], delimiter))
+    rows = list((_quoted_rows if quoted else _plain_rows)(lines, first, delimiter, source, problems))
+    if not rows:
+        return None
+    number, header = (0, bare) if bare else (rows[0][0], [c.strip() for c in rows[0][1]])
+    fitting = []
+    for line, cells in rows if bare else rows[1:]:
+        if len(cells) == len(header):
+            fitting.append((line, cells))
+        else:
+            quotes = "; a quote is a character of the text here" if not quoted and any('"' in c for c in cells) else ""
+            problems.add(
+                source,
+                line,
+                f"{len(cells)} cells, but {'the first line has' if bare else 'the header names'} {len(header)} columns{quotes}",
+            )
+    if bare:
+        header, fitting = [*header, "audio"], [(line, [*c[:-1], c[-1] or c[1], f"wavs/{c[0]}.wav"]) for line, c in fitting]
+    return _Table(header, number, fitting)
+
+
+def _without_header(file: Path, line: str) -> list[str]:
+    """The columns of LJSpeech's metadata.csv, ``id|text[|normalised text]`` beside ``wavs``, if the line is a row of such a table."""
+    cells = line.split("|")
+    if len(cells) not in (2, 3) or any(map(_meaning, cells)) or "/" in cells[0]:
+        return []
+    if not os.path.isfile(os.path.join(file.parent, "wavs", f"{cells[0]}.wav")):  # noqa: PTH113, PTH118  (a name too long is simply absent)
+        return []
+    return ["id", "text"] if len(cells) == 2 else ["id", "raw_text", "text"]
+
+
+def _delimiter(line: str, suffix: str) -> str:
+    """What separates the cells: what makes most known columns of the header; without any, what a file of this name has."""
+    usual = "\t" if suffix == ".tsv" else ","
+    known = {d: sum(bool(_meaning(c.strip().strip('"'))) for c in line.split(d)) for d in _DELIMITERS}
+    return max(_DELIMITERS, key=lambda d: (known[d], d in line, d == usual))
+
+
+def _evidently_quoted(lines: Iterable[str], delimiter: str) -> bool:
+    """Whether every cell that holds a quote is a quoted one, and quotes are doubled inside or stand around the header too."""
+    marked = [(i, cell) for i, line in enumerate(lines) if '"' in line for cell in line.split(delimiter) if '"' in cell]
+    return all(_QUOTED.fullmatch(cell) for _, cell in marked) and any(i == 0 or '""' in cell.strip()[1:-1] for i, cell in marked)
+
+
+def _plain_rows(lines: Sequence[str], first: int, delimiter: str, source: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(lines[first:], first + 1):
+        if line.strip():
+            yield number, line.split(delimiter)
+
+
+def _quoted_rows(lines: Sequence[str], first: int, delimiter: str, source: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """Rows whose cells may be quoted. A row that runs over lines that look like rows of their own is one quote too many: refused."""
+    reader = csv.reader((line + "\n" for line in lines[first:]), delimiter=delimiter, strict=True)
+    width, line = 0, first + 1
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            unclosed = reader.line_num >= len(lines) - first and "end of data" in str(error)
+            problems.add(source, line, "not CSV (a quote that is opened here is never closed)" if unclosed else f"not CSV ({error})")
+            return
+        if cells is None:
+            return
+        number, line = line, first + reader.line_num + 1
+        if not any(c.strip() for c in cells):
+            continue
+        width = width or len(cells)
+        if line - number > 1:
+            like_rows = [n for n in range(number, line) if lines[n - 1].count(delimiter) >= width - 1]
+            if (like_rows[:1] == [number] and len(like_rows) > 1) or any(number < n < line - 1 for n in like_rows):
+                problems.add(
+                    source, number, f"a quoted cell runs on to line {line - 1}, over what looks like rows of its own: a quote is missing or "
+                    "one too many (texts with line breaks can stand in a JSONL manifest)",
+                )  # fmt: skip
+                continue
+        yield number, cells
 
 
 def _header_fault(header: list[str]) -> str:
     names = ", ".join(h or "''" for h in header)
     if len(set(header)) != len(header) or not all(header):
         return f"column names must be unique and not empty, got: {names}"
-    if not {"audio", "path", "text"} & set(header):
-        return f"no column audio (or path) and no text; columns: {names}"
+    if not {"audio", "text"} & {_meaning(h) or _second(h) for h in header}:
+        return f"no column audio (or path) and no text; columns: {names}. The first line must name the columns"
     return ""
 
 
-def _entry(source: str, line: int, values: Mapping[str, str], faults: list[str], problems: Problems) -> Iterator[Entry]:
-    """The entry of one row, unless it has faults of its own; those are reported."""
-    faults = list(faults)
-    if values.get("audio") and values.get("path"):
-        faults.append("both 'audio' and 'path'; they are two words for one thing")
-    audio = values.get("audio") or values.get("path") or ""
-    synthetic = _TRUTH.get(values.get("synthetic", "").strip().lower())
-    if synthetic is None:
-        faults.append(f"'synthetic' wants true or false, got {values['synthetic']!r}")
-    name = values["id"] if "id" in values else id_from_path(audio)
-    if "id" not in values and not audio:
-        faults.append("no 'id', and no 'audio' to make one of")
-    for fault in faults:
-        problems.add(source, line, fault)
-    if not faults:
-        yield Entry(
-            source=source,
-            line=line,
-            id=name,
-            audio=audio,
-            text=values.get("text", ""),
-            language=values.get("language", ""),
-            speaker=values.get("speaker", ""),
-            prompt_audio=values.get("prompt_audio", ""),
-            prompt_text=values.get("prompt_text", ""),
-            synthetic=bool(synthetic),
-            notes={k: v for k, v in values.items() if k not in COLUMNS},
-        )
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _meaning(name: str) -> str:
+    """The column that a word stands for, "" for none."""
+    word = _folded(name)
+    return next((column for column, words in WORDS.items() if word in words), "")
+
+
+@cache
+def _second(name: str) -> str:
+    word = _folded(name)
+    return next((column for column, words in SECOND_CHOICE.items() if word in words), "")
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What the columns of a row are for.
+
+    Args:
+        words: names that stand for each column, the preferred first.
+        others: names of the rest.
+    """
+
+    words: Mapping[str, tuple[str, ...]]
+    others: tuple[str, ...]
+
+
+def _columns(rows: Sequence[Mapping[str, str]], problems: Problems) -> Mapping[tuple[str, ...], _Columns]:
+    """What each set of names that rows have is for; names that are for nothing are noted as left out."""
+    shapes = dict.fromkeys(tuple(row) for row in rows)
+    refused = set()
+    for name in {n for shape in shapes for n in shape if _folded(n) in ONLY_IF_UNIQUE}:
+        ids = [row.get(name, "") for row in rows]
+        if any(_meaning(n) == "audio" for shape in shapes for n in shape) and (not all(ids) or len(set(ids)) != len(ids)):
+            refused.add(name)
+    found = {}
+    for shape in shapes:
+        words: dict[str, tuple[str, ...]] = {}
+        for column, known in WORDS.items():
+            mine = sorted((n for n in shape if _meaning(n) == column and n not in refused), key=lambda n: known.index(_folded(n)))
+            mine = mine or [n for n in shape if _second(n) == column][:1]
+            words[column] = tuple(mine[:1] if column in ONE_ONLY else mine)
+        used = {n for mine in words.values() for n in mine}
+        found[shape] = _Columns(words, tuple(n for n in shape if n not in used))
+        problems.leave_columns(found[shape].others)
+    return found
+
+
+def _base(root: Path, named: Iterable[str]) -> str:
+    """Where the recordings lie: "" for the root, or one of `FOLDERS` where none of those named is in the root and one is there."""
+    plain = [n for n in named if not n.startswith("/") and ".." not in n.split("/")]
+    places = [f for f in ("", *FOLDERS) if any(os.path.isfile(os.path.join(root, f, n)) for n in plain)]  # noqa: PTH113, PTH118  (never raises)
+    return places[0] if places else ""
+
+
+def _value(column: str, words: Sequence[str], values: Mapping[str, str], faults: list[str]) -> str:
+    """The value of a column, by the first of its words that has one; two that disagree are a fault."""
+    filled = [n for n in words if values[n]]
+    if len(filled) > 1:
+        cut = (lambda text: re.split(r"[-_]", text.lower())[0]) if column == "language" else str.strip
+        for other in filled[1:]:
+            if cut(values[other]) != cut(values[filled[0]]):
+                faults.append(f"both '{filled[0]}' and '{other}', which differ; they are two words for one thing: leave one of them out")
+    return values[filled[0]] if filled else ""
+
+
+def _positive(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
+
+
+def _entries(file: Path, source: str, rows: Sequence[tuple[int, dict[str, str], list[str]]], problems: Problems) -> Iterator[Entry]:
+    """The entries of rows, but for those with faults, which are reported."""
+    columns = _columns([values for _, values, _ in rows], problems)
+    base = _base(
+        file.parents[source.count("/")],
+        [values[n] for _, values, _ in rows[:8] for n in columns[tuple(values)].words["audio"] if values[n]],
+    )
+    for number, values, found in rows:
+        taken = columns[tuple(values)]
+        faults = list(found)
+        told = {column: _value(column, words, values, faults) for column, words in taken.words.items()}
+        for name in taken.others:
+            if _folded(name) in PARTS and _positive(values[name]):
+                faults.append(f"'{name}' is {values[name]}: parts of recordings are not read; cut them into files of their own")
+        synthetic = _TRUTH.get(told["synthetic"].strip().lower())
+        if synthetic is None:
+            faults.append(f"'synthetic' wants true or false, got {told['synthetic']!r}")
+        if not taken.words["id"] and not told["audio"]:
+            faults.append("no 'id', and no 'audio' to make one of")
+        for fault in faults:
+            problems.add(source, number, fault)
+        if not faults:
+            yield Entry(
+                source=source,
+                line=number,
+                id=told["id"] if taken.words["id"] else id_from_path(told["audio"]),
+                base=base,
+                audio=told["audio"],
+                text=told["text"],
+                language=told["language"],
+                speaker=told["speaker"],
+                prompt_audio=told["prompt_audio"],
+                prompt_text=told["prompt_text"],
+                synthetic=bool(synthetic),
+                notes={k: told[k] for k in ("licence", "split") if taken.words[k]} | {k: values[k] for k in taken.others},
+            )

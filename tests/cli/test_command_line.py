@@ -114,3 +114,14 @@ def test_human_speech_by_the_seedtts_layout(capsys, tmp_path, monkeypatch):
     assert "SYNTHETIC" not in capsys.readouterr().out
     mean = harness.load(tmp_path / "runs" / "x").groupby("system")["value"].mean()
     assert mean["opus6"] < mean["opus24"] < mean["passthrough"]
+
+
+@pytest.mark.cases("A11", before="what a dataset left out stood nowhere", after="a line at the start, and a list in manifest.json")
+def test_what_is_left_out_is_said_and_kept(make_dataset, harness_run, capsys):
+    root = make_dataset(["one", "two"])
+    text = (root / "manifest.jsonl").read_text()
+    (root / "manifest.jsonl").write_text(text.replace('"id"', '"mood": "calm", "id"'))
+    code, folder = harness_run(root, "systems=[stub_echo]", "executor=serial")
+    assert code == 0
+    assert "left out: columns not read: mood" in capsys.readouterr().err
+    assert json.loads((folder / "manifest.json").read_text())["dataset"]["left_out"] == ["columns not read: mood"]
