@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from scipy.signal import fftconvolve, firwin
 
-from harness.api import Side
+from harness.api import Audio, Side, Signal
+from harness.data import embedded_set
 from harness.metrics import warping, world
 from harness.metrics.warping import banded_path, warp
-from tests.stubs.signal_pairs import RATE, Wave, blame, build, noisy, sample, signal, value
+from systems.baselines.ffmpeg import FFmpegCodec
+from tests.stubs.signal_pairs import RATE, Wave, blame, build, noisy, resample, sample, signal, value
 
 
 def test_unvoiced_sides_are_blamed(clean: Wave) -> None:
@@ -58,6 +63,66 @@ def test_pauses_do_not_enter_mcd(clean: Wave) -> None:
     found = build("mcd_db").measure(sample(output, reference))
     assert found.value == pytest.approx(without.value, rel=0.02)
     assert found.counts["active_frames"] == pytest.approx(without.counts["active_frames"], abs=4)
+
+
+EVAL = Path(__file__).resolve().parents[2] / "../shared/data/eval"
+SPEECH = {"embedded": sorted(embedded_set.ROOT.glob("*/02.flac"))[::5], "human": sorted(EVAL.glob("en*/*.flac"))[::30]}
+
+
+@pytest.fixture(scope="module", params=SPEECH)
+def recordings(request: pytest.FixtureRequest) -> list[Signal]:
+    """Two seconds each of three voices or more."""
+    if not SPEECH[request.param]:
+        pytest.skip("the human evaluation set (shared/data/eval beside the checkout) is not here")
+    return [signal(soundfile.read(path, dtype="float32")[0][RATE // 2 : 5 * RATE // 2]) for path in SPEECH[request.param]]
+
+
+def mean_mcd(change: Callable[[Wave], Wave], recordings: list[Signal]) -> Wave:
+    """``[mcd_db, mcd_dtw_db]`` of a change, mean over recordings."""
+    pairs = [sample(signal(change(x.at(RATE))), x) for x in recordings]
+    return np.mean([[build(key).measure(pair).value for key in ("mcd_db", "mcd_dtw_db")] for pair in pairs], axis=0)
+
+
+def low_passed(x: Wave, edge_hz: float) -> Wave:
+    return fftconvolve(x, firwin(513, edge_hz, fs=RATE, window=("kaiser", 8.0)), "same").astype(np.float32)
+
+
+@pytest.mark.cases(
+    "C1", before="3.0 dB for an identity through 24 kHz, 7 for a low-pass at 7.3 kHz, 18 to 21 at 6 kHz", after="below .1, .2 and 7 dB"
+)
+def test_mcd_hears_no_edge_of_the_band(recordings: list[Signal]) -> None:
+    for rate in (24000, 44100, 48000):
+        assert (mean_mcd(lambda x, rate=rate: resample(resample(x, RATE, rate), rate, RATE)[: x.size], recordings) < 0.1).all()
+    assert (mean_mcd(lambda x: low_passed(x, 7300), recordings) < 0.2).all()
+    assert (mean_mcd(lambda x: low_passed(x, 6000), recordings) < 7).all()
+    assert mean_mcd(lambda x: x * 10 ** (3 / 20), recordings) == pytest.approx([0, 0], abs=0.01)
+
+
+@pytest.mark.cases("C1", before="so it did", after="MCD rises with noise from 40 to 10 dB")
+def test_mcd_rises_with_noise(recordings: list[Signal]) -> None:
+    ladder = np.array([mean_mcd(lambda x, snr=snr: noisy(x, snr), recordings) for snr in (40, 30, 20, 10)])
+    assert (np.diff(ladder, axis=0) > 1).all(), ladder
+
+
+@pytest.mark.cases("C1", before="so it did", after="MCD falls with Opus' rate from 9 to 32 kbit/s")
+def test_mcd_falls_with_opus_rate(recordings: list[Signal]) -> None:
+    ladder = []
+    for rate in (9000, 12000, 16000, 24000, 32000):
+        codec = FFmpegCodec("opus", bitrate_bps=rate)
+        ladder.append(mean_mcd(lambda x, codec=codec: codec.decode(codec.encode(Audio.mono(x, RATE))).samples[0], recordings))
+    assert (np.diff(ladder, axis=0) < 0).all(), ladder
+
+
+def test_one_loud_tone_moves_no_other_frame(clean: Wave) -> None:
+    """The floor hangs on the frame: what happens elsewhere in a recording changes nothing here."""
+    loud = np.concatenate([clean, np.zeros(RATE // 5, np.float32), 0.9 * np.sin(np.arange(800) * 0.5).astype(np.float32)])
+    here = world.mel_cepstra(signal(clean)).coefficients[:400]
+    assert world.mel_cepstra(signal(loud)).coefficients[:400] == pytest.approx(here, abs=1e-3)
+
+
+def test_band_and_floor_stand_in_the_signature() -> None:
+    for key in ("mcd_db", "mcd_dtw_db"):
+        assert (build(key).info.version, build(key).info.params["top_hz"], build(key).info.params["floor_db"]) == ("2", 7000.0, 60.0)
 
 
 def test_warped_mcd_forgives_tempo(clean: Wave) -> None:
