@@ -58,6 +58,11 @@ class Audio:
     def duration_s(self) -> float:
         return self.num_samples / self.sample_rate
 
+    def mixed(self) -> FloatArray:
+        """float32 ``[N]``: the average of the channels, the only channel as it is."""
+        mono: FloatArray = self.samples[0] if self.num_channels == 1 else self.samples.mean(axis=0)
+        return mono
+
     def digest(self) -> str:
         """Content hash (32 hex digits) of rate, shape and every sample's bits."""
         h = hashlib.blake2b(digest_size=16)
@@ -87,7 +92,7 @@ class Signal:
         return self.derive(("at", sample_rate), lambda: self._at(sample_rate))
 
     def _at(self, sample_rate: int) -> FloatArray:
-        mono: FloatArray = self.audio.samples[0] if self.audio.num_channels == 1 else self.audio.samples.mean(axis=0)
+        mono = self.audio.mixed()
         if sample_rate == self.audio.sample_rate:
             return mono
         resampled: FloatArray = self.resampler(mono, self.audio.sample_rate, sample_rate)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
-import stat
 import struct
 import uuid
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.api import Audio, FloatArray
+from harness.data.containers import missing_bytes
+from harness.data.digests import NotRegular, bytes_digest, open_regular
 
 if TYPE_CHECKING:
     import soundfile
@@ -25,9 +29,22 @@ CLIPPED_SHARE = 0.01
 SILENCE_RMS = 10 ** (-70 / 20)
 """Every channel's RMS about its mean below this (-70 dBFS) is flagged "silent"; a constant signal is "dc" and "silent"."""
 
+OVER_FULL_SCALE = 1 + 2**-15
+"""A sample beyond this is flagged "over_full_scale"; what 16 bits hold, and rounding, stays below."""
+FAR_OVER = 4.0
+"""A sample beyond this (+12 dB) is no level of audio: lossy decoders overshoot by less than 6 dB, and speech as int16 or int8 values
+reaches hundreds or tens."""
+ONE_CHANNEL = 10 ** (-30 / 20)
+"""Every other channel's RMS below this share of the loudest's (30 dB): there is one channel with sound, and the average is too quiet."""
+CANCELLED = 10 ** (-6 / 20)
+"""The average's RMS below this share of the loudest channel's (6 dB; uncorrelated stereo loses 3): the channels cancel in it."""
+CHANGED = "changed since the run was planned"
+AGAIN = "run the same command again"
+
 _BLOCK_FRAMES = 1 << 20
-_STREAMED_SIZE = 0x7FFF0000
-"""RIFF data sizes from here on are placeholders of programs that write to a pipe (0x7FFFF000, 0xFFFFFFFF ...), not promises."""
+MOST_BYTES = 4 << 30
+ENDED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "NIST", "SVX", "SDS", "HTK")
+"""Formats of libsndfile of which it, or `harness.data.containers`, tells whether they are cut; it reads the others as shorter ones."""
 
 
 class UnreadableAudio(Exception):
@@ -47,42 +64,112 @@ class UnreadableAudio(Exception):
         return type(self), (self.path, self.reason)
 
 
-def read_audio(path: Path | str) -> Audio:
-    """A sound file as float32 at its own rate, every channel kept.
+class ChangedAudio(UnreadableAudio):
+    """A file that is not what it was when the run was planned: what was asked about it is not what it would answer."""
 
-    Whatever libsndfile reads is accepted (WAV, FLAC, Ogg, Opus, MP3, AIFF ... of any subtype); integers are scaled to +-1.
-    Truncation is found where the format tells the length: WAV (by its data chunk) and FLAC and others whose decoder stops early.
-    MP3 and Ogg streams do not promise a length, so a cut there cannot be seen.
+
+def read_audio(path: Path | str) -> Audio:
+    """A sound file as float32 at its own rate, every channel kept: the promises of `read_recording` but for level and channels.
 
     Raises:
-        UnreadableAudio: missing, not a regular file, not audio, empty (0 samples), truncated or corrupt, NaN or Inf samples.
+        UnreadableAudio: as there.
     """
-    import soundfile
-
     path = Path(path)
-    size = _regular_size(path)
-    if size == 0:
-        raise UnreadableAudio(path, "empty file (0 bytes)")
+    return _decoded(path, _bytes_of(path))
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What one reading of a sound file gave.
+
+    Args:
+        audio: float32 at its own rate, every channel of the file or the one that was asked for.
+        digest: of the file's bytes (`harness.data.digests`), those that were decoded.
+        channels: of the file.
+    """
+
+    audio: Audio
+    digest: str
+    channels: int
+
+    @cached_property
+    def flags(self) -> tuple[str, ...]:
+        """As `flags` of what was taken from the file."""
+        return flags(self.audio)
+
+
+def read_recording(path: Path | str, channel: int | None = None, planned: str = "") -> Recording:
+    """The one reading of a sound file from outside: opened once, its bytes hashed, and those bytes decoded.
+
+    Whatever libsndfile reads and whose end can be told is accepted (WAV, FLAC, Ogg, Opus, MP3, AIFF, AU, CAF, W64, SPHERE ...); integers
+    are scaled to +-1. A cut file is found by the length that its header declares, or by the last page of an Ogg stream; an MP3 without
+    a Xing header promises neither, so a cut there cannot be seen.
+
+    Args:
+        path: of the file.
+        channel: to take, from 1; None keeps all of them. The only channel of a mono file is taken whatever is asked.
+        planned: what `file_digest` found when the run was planned; "" where nothing was.
+
+    Raises:
+        ChangedAudio: the file is not what it was when the run was planned.
+        UnreadableAudio: missing, not a regular file, not audio, empty (0 samples), truncated or corrupt, NaN or Inf samples, samples
+            `FAR_OVER` full scale, a channel that it has not, or channels whose average is not what they say (`unmixable`).
+    """
+    path = Path(path)
     try:
-        # An absolute name, because libsndfile takes "-" for standard input. TypeError: soundfile asks for parameters for ".raw".
-        file = soundfile.SoundFile(os.path.abspath(path))  # noqa: PTH100  (no symlink is to be resolved in messages)
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
-        raise UnreadableAudio(path, f"not audio that libsndfile reads ({_one_line(error)})") from None
-    with file:
-        declared, rate = int(file.frames), int(file.samplerate)
-        samples = _decode(file, path)
-    decoded = samples.shape[1]
-    if decoded < declared < 2**62:  # an unknown length is reported as 2**63 - 1
-        raise UnreadableAudio(path, f"truncated: the header declares {declared} frames, {decoded} could be decoded")
-    cut = _missing_wav_bytes(path, size)
-    if cut is not None:
-        raise UnreadableAudio(path, f"truncated: the header declares {cut[0]} bytes of samples, the file holds {cut[1]} ({decoded} frames)")
-    if decoded == 0:
-        raise UnreadableAudio(path, "empty (0 samples)")
-    if not np.isfinite(samples).all():
-        bad = int(samples.size - np.isfinite(samples).sum())
-        raise UnreadableAudio(path, f"{bad} of {samples.size} samples are NaN or Inf")
-    return Audio(samples, rate)
+        data = _bytes_of(path)
+    except UnreadableAudio as error:
+        if planned and ":" not in planned:
+            raise ChangedAudio(path, f"{CHANGED}, when it was there: now it is {error.reason}; {AGAIN}") from None
+        raise
+    digest = bytes_digest(data)
+    if planned and digest != planned:
+        raise ChangedAudio(path, changed(planned, digest))
+    audio = _decoded(path, data)
+    channels = audio.num_channels
+    if channel is not None and channels > 1:
+        if channel > channels:
+            raise UnreadableAudio(path, f"channel {channel} is asked for (dataset.channel), the file has {channels}")
+        audio = Audio(audio.samples[channel - 1 : channel], audio.sample_rate)
+    if reason := out_of_scale(audio) or unmixable(audio):
+        raise UnreadableAudio(path, reason)
+    return Recording(audio, digest, channels)
+
+
+def changed(planned: str, found: str) -> str:
+    """What is said of a file whose digest is another than when the run was planned."""
+    if ":" in planned:
+        return f"{CHANGED}, when it was {planned.partition(':')[0]}: now it is there; {AGAIN}"
+    return f"{CHANGED}: its content was {planned[:8]} and is {found[:8]}; {AGAIN}"
+
+
+def out_of_scale(audio: Audio) -> str:
+    """Why a finite signal cannot be meant for a full scale of +-1, or ""."""
+    peak = float(max(audio.samples.max(initial=0.0), -audio.samples.min(initial=0.0)))
+    if peak <= FAR_OVER:
+        return ""
+    kind = next((f"int{bits}" for bits in (8, 16, 24, 32) if peak <= 1.1 * 2.0 ** (bits - 1)), "")
+    scale = 2 ** (int(kind[3:]) - 1) if kind else 0
+    likely = f"{kind} values in a float file? Divide them by {scale}" if kind else "nothing of audio is so loud"
+    return f"samples reach {peak:g} where full scale is 1: {likely}"
+
+
+def unmixable(audio: Audio) -> str:
+    """Why the average of the channels, which is what is listened to, is not what they hold, or ""."""
+    if audio.num_channels == 1 or audio.num_samples == 0:
+        return ""
+    levels = audio.samples.std(axis=1, dtype=np.float64)
+    loudest = int(levels.argmax())
+    if levels[loudest] < SILENCE_RMS:
+        return ""
+    others = np.delete(levels, loudest)
+    if others.max() < levels[loudest] * ONE_CHANNEL:
+        what = f"only channel {loudest + 1} of {audio.num_channels} holds sound"
+    elif audio.mixed().std(dtype=np.float64) < levels[loudest] * CANCELLED:
+        what = f"the {audio.num_channels} channels cancel in their average (opposite phase, or speech on a few of them)"
+    else:
+        return ""
+    return f"{what}; give it as mono (of a dataset: dataset.channel={loudest + 1} takes that one, counted from 1)"
 
 
 def write_audio(path: Path | str, audio: Audio) -> None:
@@ -152,7 +239,11 @@ def resample(samples: FloatArray, source_hz: int, target_hz: int) -> FloatArray:
 
 
 def flags(audio: Audio) -> tuple[str, ...]:
-    """What is odd about a finite signal: any of "dc", "clipped", "silent", by the thresholds above; () for ordinary audio."""
+    """What is odd about a finite signal, by the thresholds above; () for ordinary audio.
+
+    "dc": a channel's mean is off zero. "clipped": a channel is often at full scale. "over_full_scale": samples beyond it, which integers
+    cannot hold. "silent": nothing is heard. "channels_averaged": it has several channels, and their average is what is measured.
+    """
     if audio.num_samples == 0:
         return ("silent",)
     samples = audio.samples
@@ -160,25 +251,64 @@ def flags(audio: Audio) -> tuple[str, ...]:
     mean = samples.mean(axis=1, dtype=np.float64)
     if np.abs(mean).max() > DC_OFFSET:
         found.append("dc")
-    if (np.abs(samples) >= FULL_SCALE).mean(axis=1).max() > CLIPPED_SHARE:
+    size = np.abs(samples)
+    if (size >= FULL_SCALE).mean(axis=1).max() > CLIPPED_SHARE:
         found.append("clipped")
+    if size.max() > OVER_FULL_SCALE:
+        found.append("over_full_scale")
     rms = samples.std(axis=1, dtype=np.float64)
     if rms.max() < SILENCE_RMS:
         found.append("silent")
+    if audio.num_channels > 1:
+        found.append("channels_averaged")
     return tuple(found)
 
 
-def _regular_size(path: Path) -> int:
-    """Bytes of a regular file. A named pipe or device would block the reader for ever, so nothing else is opened."""
+def _bytes_of(path: Path) -> bytes:
+    """A regular file whole."""
     try:
-        status = path.stat()
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                raise UnreadableAudio(path, f"more than {MOST_BYTES >> 30} GiB, which is no utterance")
+            data = file.read()
     except FileNotFoundError:
         raise UnreadableAudio(path, "missing: no such file") from None
+    except NotRegular as error:
+        raise UnreadableAudio(path, str(error)) from None
     except (OSError, ValueError) as error:
         raise UnreadableAudio(path, f"cannot be opened ({_one_line(error)})") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableAudio(path, "not a file" if not stat.S_ISDIR(status.st_mode) else "a folder, not a file")
-    return status.st_size
+    if not data:
+        raise UnreadableAudio(path, "empty file (0 bytes)")
+    return data
+
+
+def _decoded(path: Path, data: bytes) -> Audio:
+    """What the bytes of a sound file say, whole and finite."""
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(io.BytesIO(data))
+    except (RuntimeError, TypeError, ValueError, OSError) as error:
+        raise UnreadableAudio(path, f"not audio that libsndfile reads ({_one_line(error)})") from None
+    with file:
+        if file.format not in ENDED:
+            raise UnreadableAudio(
+                path,
+                f"nobody can tell whether a file of format {file.format} is whole: convert it to WAV or FLAC, or one of {', '.join(ENDED)}",
+            )
+        declared, rate = int(file.frames), int(file.samplerate)
+        samples = _decode(file, path)
+    decoded = samples.shape[1]
+    if decoded < declared < 2**62:  # an unknown length is reported as 2**63 - 1
+        raise UnreadableAudio(path, f"truncated: the header declares {declared} frames, {decoded} could be decoded")
+    if cut := missing_bytes(data):
+        raise UnreadableAudio(path, f"truncated: {cut} ({decoded} frames)")
+    if decoded == 0:
+        raise UnreadableAudio(path, "empty (0 samples)")
+    if not np.isfinite(samples).all():
+        bad = int(samples.size - np.isfinite(samples).sum())
+        raise UnreadableAudio(path, f"{bad} of {samples.size} samples are NaN or Inf")
+    return Audio(samples, rate)
 
 
 def _decode(file: soundfile.SoundFile, path: Path) -> FloatArray:
@@ -196,34 +326,6 @@ def _decode(file: soundfile.SoundFile, path: Path) -> FloatArray:
             path, f"truncated or corrupt: decoding failed after {got} of {file.frames} frames ({_one_line(error)})"
         ) from None
     return np.ascontiguousarray(np.concatenate(blocks).T)
-
-
-def _missing_wav_bytes(path: Path, size: int) -> tuple[int, int] | None:
-    """(declared, present) bytes of a WAV's data chunk when whole frames are missing, else None.
-
-    libsndfile silently clips the declared length to the size of the file, so a cut WAV reads as a shorter one.
-    """
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[8:] != b"WAVE" or head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
-            return None
-        endian = ">" if head[:4] == b"RIFX" else "<"
-        block, wide = 1, None
-        while len(chunk := file.read(8)) == 8:
-            length: int = struct.unpack(endian + "I", chunk[4:])[0]
-            start = file.tell()
-            if chunk[:4] == b"fmt " and len(form := file.read(min(length, 16))) == 16:
-                block = max(1, struct.unpack(endian + "H", form[12:14])[0])
-            elif chunk[:4] == b"ds64" and len(sizes := file.read(16)) == 16:
-                wide = struct.unpack("<Q", sizes[8:])[0]
-            elif chunk[:4] == b"data":
-                declared = wide if wide is not None and length == 0xFFFFFFFF else length
-                if wide is None and length >= _STREAMED_SIZE and size < _STREAMED_SIZE:
-                    return None
-                present = size - start
-                return (declared, present) if declared // block > present // block else None
-            file.seek(start + length + length % 2)
-    return None
 
 
 def _one_line(error: BaseException) -> str:

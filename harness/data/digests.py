@@ -4,40 +4,117 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import time
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from harness.api import Item
 
-_known: dict[tuple[str, int, int, int, int], str] = {}
-"""Digests made in this process. A file is taken as unchanged while its size, times and inode are: reading it again would cost
-as much as using it. The change time is there because the modification time can be set back."""
+_ITEMS = "item 2"
+"""Raised when the same files and texts are to be read otherwise than before, so that no result of the old reading is taken for one of
+the new: 2 refuses what `harness.data.audio.read_recording` refuses."""
+_SETTLED_S = 2.0
+"""Age of a file's change time from which its digest may be remembered (FAT's clock has the coarsest ticks, two seconds)."""
+_known: dict[tuple[int, int, int, int, int], str] = {}
+"""Digests made in this process, by device, inode, size and times. The change time cannot be set by a program, so a file whose five are
+the same holds the same bytes, with one exception: written again within one tick of the clock it keeps them. Only files that were last
+changed `_SETTLED_S` before they were read are kept here; a later write then has another time."""
+
+
+class NotRegular(OSError):
+    """What a path leads to is no regular file. A named pipe or a device would block its reader for ever, so nothing else is opened."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, opened once; never waits, whatever lies under the name, and what is opened is what was looked at.
+
+    Raises:
+        NotRegular: a folder, named pipe, socket or device.
+        FileNotFoundError: nothing there.
+        OSError: no permission, a loop of links ...
+        ValueError: no file can be called that (a NUL in the name).
+    """
+    _require_regular(path.stat().st_mode)  # the other end of a pipe is to hear nothing of us
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _require_regular(os.fstat(descriptor).st_mode)  # it may have been replaced meanwhile
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def bytes_digest(data: bytes) -> str:
+    """blake2b of a file's bytes, 32 hex digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """blake2b of a file's bytes, 32 hex digits; a marker ("missing", "unreadable") where there are none to read."""
+    """`bytes_digest` of a file; "missing:" or "unreadable:" with a hash of its place where there are no bytes to read.
+
+    The place is in it because two files that are not there have no content in common: nothing found for one may be taken for the other.
+    """
     try:
-        status = path.stat()
-        if not path.is_file():
-            return "unreadable"
-        key = (os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        if key not in _known:
-            with path.open("rb") as file:
-                _known[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-        return _known[key]
+        key = _state(path.stat())
+        if key in _known:
+            return _known[key]
+        with open_regular(path) as file:
+            before, now_ns = os.fstat(file.fileno()), time.time_ns()
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            key = _state(before)
+            if now_ns - before.st_ctime_ns > _SETTLED_S * 1e9 and key == _state(os.fstat(file.fileno())):
+                _known[key] = digest
+        return digest
     except FileNotFoundError:
-        return "missing"
+        return f"missing:{_place(path)}"
     except (OSError, ValueError):
-        return "unreadable"
+        return f"unreadable:{_place(path)}"
 
 
-def item_digest(item: Item) -> str:
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an item's files held when a run was planned.
+
+    Args:
+        recording, prompt: as `file_digest` gives it; "" where the item has none.
+    """
+
+    recording: str = ""
+    prompt: str = ""
+
+    @classmethod
+    def of(cls, item: Item) -> Contents:
+        """Of the files as they are now."""
+        return cls(*("" if path is None else file_digest(path) for path in (item.path, item.prompt_path)))
+
+
+def item_digest(item: Item, contents: Contents | None = None) -> str:
     """blake2b, 32 hex digits, of what an item asks: text, language, prompt text and the bytes of recording and prompt.
 
     Not of its id, speaker or path: a renamed recording keeps its results, changed bytes under the same path do not.
+
+    Args:
+        item: of a dataset.
+        contents: of its files; as they are now by default.
     """
+    contents = contents or Contents.of(item)
     h = hashlib.blake2b(digest_size=16)
-    files = ("none" if path is None else file_digest(path) for path in (item.path, item.prompt_path))
-    for part in (item.text, item.language, item.prompt_text, *files):
+    for part in (_ITEMS, item.text, item.language, item.prompt_text, contents.recording, contents.prompt):
         data = part.encode()
         h.update(len(data).to_bytes(8, "little") + data)
     return h.hexdigest()
+
+
+def _require_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise NotRegular("a folder, not a file" if stat.S_ISDIR(mode) else "not a file")
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _place(path: Path) -> str:
+    return bytes_digest(os.fsencode(os.path.abspath(path)))  # noqa: PTH100  (a link's target is not the place that was asked for)

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from harness.api import Audio
-from harness.data.audio import UnreadableAudio, flags, read_audio, resample, write_audio
+from harness.data.audio import ChangedAudio, UnreadableAudio, flags, read_audio, read_recording, resample, write_audio
+from harness.data.digests import file_digest
 
 
 def tone(hz=440.0, seconds=1.0, rate=16000, level=0.5):
@@ -157,6 +158,208 @@ def test_rf64_truncation_is_seen(tmp_path):
         read_audio(tmp_path / "a.wav")
 
 
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [
+        *((kind, "PCM_16") for kind in ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "NIST", "SVX", "SDS", "HTK")),
+        *(("WAV", subtype) for subtype in ("PCM_24", "DOUBLE", "ULAW", "IMA_ADPCM", "MS_ADPCM")),
+        ("AIFF", "FLOAT"),
+        ("W64", "DOUBLE"),
+        ("AU", "ULAW"),
+        ("CAF", "ALAC_16"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+    ],
+)
+@pytest.mark.cases(
+    "A2", before="half of a cut AIFF, AU, W64, SPHERE or Ogg file read as a whole one", after="refused as truncated, as WAV and FLAC are"
+)
+def test_a_cut_file_of_any_kind_is_refused(tmp_path, kind, subtype):
+    path = tmp_path / "a.bin"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 32000), 16000, format=kind, subtype=subtype)
+    whole = read_audio(path).num_samples
+    assert 32000 <= whole < 33000  # blocks of ADPCM are filled up
+    data = path.read_bytes()
+    for share in (0.9, 0.5, 0.25):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(UnreadableAudio, match=r"truncated|not audio"):
+            read_audio(path)
+
+
+@pytest.mark.parametrize("kind", ["VOC", "PVF", "IRCAM", "PAF", "AVR", "MAT5"])
+def test_a_kind_whose_end_nobody_can_tell_is_refused(tmp_path, kind):
+    soundfile.write(tmp_path / "a.bin", tone(), 16000, format=kind, subtype="PCM_16")
+    with pytest.raises(UnreadableAudio, match=f"format {kind} is whole: convert it"):
+        read_audio(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG", "MP3", "WAV"])
+def test_audio_and_digest_are_of_one_reading(tmp_path, kind):
+    path = tmp_path / "a.bin"
+    soundfile.write(path, tone(), 16000, format=kind)
+    found = read_recording(path)
+    expected, rate = soundfile.read(path, dtype="float32")
+    assert (found.audio.sample_rate, found.channels, found.digest) == (rate, 1, file_digest(path))
+    np.testing.assert_allclose(found.audio.samples[0], expected, rtol=0, atol=2e-7)  # mpg123 rounds as the size of a request has it
+    assert read_recording(path, planned=found.digest).audio.digest() == found.audio.digest()
+
+
+def test_a_file_is_opened_once(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", tone(), 16000)
+    opened, real = [], os.open
+    monkeypatch.setattr(os, "open", lambda *words, **more: opened.append(words[0]) or real(*words, **more))
+    read_recording(tmp_path / "a.wav")
+    assert opened == [tmp_path / "a.wav"]
+
+
+@pytest.mark.cases(
+    "A3",
+    before="a recording replaced while a run goes on was stored under its old digest",
+    after="refused: changed since the run was planned",
+)
+def test_a_file_that_is_not_what_was_planned_is_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    missing = file_digest(path)
+    soundfile.write(path, tone(), 16000)
+    with pytest.raises(
+        ChangedAudio, match="changed since the run was planned, when it was missing: now it is there; run the same command again"
+    ):
+        read_recording(path, planned=missing)
+    planned = file_digest(path)
+    path.write_bytes(b"no audio at all")  # told as changed, whatever it is now
+    with pytest.raises(ChangedAudio, match=f"changed since the run was planned: its content was {planned[:8]} and is"):
+        read_recording(path, planned=planned)
+    path.unlink()
+    with pytest.raises(ChangedAudio, match="when it was there: now it is missing"):
+        read_recording(path, planned=planned)
+    with pytest.raises(UnreadableAudio, match="missing") as caught:
+        read_recording(path, planned=missing)
+    assert not isinstance(caught.value, ChangedAudio)
+
+
+def test_a_pipe_behind_a_link_never_blocks_and_its_writer_hears_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "x.wav").symlink_to(tmp_path / "pipe")
+    with pytest.raises(UnreadableAudio, match="not a file"):
+        read_recording(tmp_path / "x.wav")
+    assert file_digest(tmp_path / "x.wav").startswith("unreadable:")
+
+
+def test_a_pipe_that_takes_a_files_place_while_it_is_opened_never_blocks(tmp_path, monkeypatch):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(), 16000)
+    regular = path.stat()
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr("pathlib.Path.stat", lambda self, **_: regular)
+    with pytest.raises(UnreadableAudio, match="not a file"):
+        read_recording(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_says_so(tmp_path):
+    soundfile.write(tmp_path / "x.wav", tone(), 16000)
+    (tmp_path / "x.wav").chmod(0)
+    with pytest.raises(UnreadableAudio, match="Permission denied"):
+        read_recording(tmp_path / "x.wav")
+
+
+def test_a_header_without_channels_is_no_audio(tmp_path):
+    soundfile.write(tmp_path / "x.wav", tone(), 16000)
+    data = bytearray((tmp_path / "x.wav").read_bytes())
+    struct.pack_into("<H", data, 22, 0)
+    (tmp_path / "x.wav").write_bytes(data)
+    with pytest.raises(UnreadableAudio, match="not audio"):
+        read_audio(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_float64_beyond_float32_is_no_number(tmp_path, value):
+    samples = tone().astype(np.float64)
+    samples[7] = value
+    soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="DOUBLE")
+    with pytest.raises(UnreadableAudio, match="1 of 16000 samples are NaN or Inf"):
+        read_audio(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize(
+    ("peak", "said"),
+    [
+        (12345, "samples reach 12345 where full scale is 1: int16 values in a float file? Divide them by 32768"),
+        (32768, "int16 values"),
+        (100, "int8 values in a float file? Divide them by 128"),
+        (2**31, "int32 values in a float file? Divide them by 2147483648"),
+        (1e30, "nothing of audio is so loud"),
+    ],
+)
+@pytest.mark.cases(
+    "A13", before="int16 values in a float file: PESQ and SI-SDR ruined, blamed on the codec", after="invalid input, and what to divide by"
+)
+def test_integers_in_a_float_file_are_named(tmp_path, peak, said):
+    samples = np.zeros(8000, np.float32)
+    samples[5] = -peak
+    soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
+    with pytest.raises(UnreadableAudio) as caught:
+        read_recording(tmp_path / "x.wav")
+    assert said in caught.value.reason
+
+
+def _speech(channels, weights):
+    rng = np.random.default_rng(0)
+    return np.outer(rng.normal(0, 0.05, 16000), weights).astype(np.float32) + 1e-6 * rng.normal(0, 1, (16000, channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (
+            [0, 0, 0, 0, 1, 0, 0, 0],
+            "only channel 5 of 8 holds sound; give it as mono (of a dataset: dataset.channel=5 takes that one, counted from 1)",
+        ),
+        ([0, 1], "only channel 2 of 2 holds sound"),
+        ([1, -1], "the 2 channels cancel in their average"),
+        ([1, -0.9], "the 2 channels cancel"),
+        ([1, -1, 1, -1], "the 4 channels cancel"),
+    ],
+)
+@pytest.mark.cases(
+    "A12",
+    before="channels averaged silently: speech on one of eight 18 dB too quiet, anti-phase stereo silent",
+    after="invalid input, naming the channel to take",
+)
+def test_channels_whose_average_is_not_what_they_say_are_refused(tmp_path, weights, said):
+    soundfile.write(tmp_path / "x.wav", _speech(len(weights), weights), 16000, subtype="FLOAT")
+    with pytest.raises(UnreadableAudio) as caught:
+        read_recording(tmp_path / "x.wav")
+    assert said in caught.value.reason
+    for channel in range(1, len(weights) + 1):
+        one = read_recording(tmp_path / "x.wav", channel)
+        assert one.channels == len(weights)
+        assert np.array_equal(one.audio.samples[0], soundfile.read(tmp_path / "x.wav", dtype="float32")[0][:, channel - 1])
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [1, 0.2], [1, 0.9, 1.1]])
+def test_channels_that_agree_are_averaged_and_said(tmp_path, weights):
+    soundfile.write(tmp_path / "x.wav", _speech(len(weights), weights), 16000, subtype="FLOAT")
+    assert read_recording(tmp_path / "x.wav").flags == ("channels_averaged",)
+
+
+def test_uncorrelated_and_silent_stereo_is_averaged(tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).normal(0, 0.05, (16000, 2)), 16000)
+    assert read_recording(tmp_path / "x.wav").flags == ("channels_averaged",)
+    soundfile.write(tmp_path / "x.wav", np.zeros((16000, 2)), 16000)
+    assert read_recording(tmp_path / "x.wav").flags == ("silent", "channels_averaged")
+
+
+def test_a_channel_is_asked_of_files_that_have_several(tmp_path):
+    soundfile.write(tmp_path / "mono.wav", tone(), 16000)
+    assert read_recording(tmp_path / "mono.wav", 2).audio.digest() == read_recording(tmp_path / "mono.wav").audio.digest()
+    soundfile.write(tmp_path / "stereo.wav", _speech(2, [1, 1]), 16000)
+    with pytest.raises(UnreadableAudio, match=r"channel 3 is asked for \(dataset.channel\), the file has 2"):
+        read_recording(tmp_path / "stereo.wav", 3)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4001), (2, 800), (1, 0)])
 def test_written_audio_is_the_same_when_read(tmp_path, shape):
     audio = Audio(np.random.default_rng(0).normal(0, 2, shape).astype(np.float32), 22050)
@@ -252,9 +455,17 @@ def test_flags_need_more_than_a_hundredth_at_full_scale_and_look_at_each_channel
     samples = np.zeros((2, 1000), np.float32)
     samples[:, ::2], samples[:, 1::2] = 0.1, -0.1
     samples[1, :5], samples[1, 5:10] = 1.0, -1.0
-    assert flags(Audio(samples, 16000)) == ()
+    assert flags(Audio(samples, 16000)) == ("channels_averaged",)
     samples[1, 10] = 1.0
-    assert flags(Audio(samples, 16000)) == ("clipped",)
+    assert flags(Audio(samples, 16000)) == ("clipped", "channels_averaged")
+
+
+def test_over_full_scale_is_flagged_from_what_16_bits_cannot_hold():
+    samples = tone(level=0.3)
+    samples[5] = 1.0
+    assert flags(Audio.mono(samples, 16000)) == ()
+    samples[5] = -1.001
+    assert flags(Audio.mono(samples, 16000)) == ("over_full_scale",)
 
 
 def test_16_bit_full_scale_counts_as_clipped(tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.api import Item
-from harness.data.manifests import item_digest
+from harness.data.digests import file_digest, item_digest
 from tests.stubs.small_manifests import jsonl, load, sound
 
 # -- digests ---------------------------------------------------------------------------------------------------------
@@ -47,12 +48,44 @@ def test_changed_bytes_under_the_same_path_change_the_digest(tmp_path):
     assert item_digest(Item("a", "set", path)) != before
 
 
-def test_file_digests_are_read_once(tmp_path, monkeypatch):
+def test_digests_of_settled_files_are_made_once_and_of_fresh_ones_every_time(tmp_path, monkeypatch):
     path = sound(tmp_path / "a.wav", 1)
     item = Item("a", "set", path)
     first = item_digest(item)
-    monkeypatch.setattr("pathlib.Path.open", lambda *a, **k: pytest.fail("read again"))
+    data = path.read_bytes()
+    monkeypatch.setattr("harness.data.digests._state", lambda status: (0, 0, 0, 0, 0))  # written again within a tick of the clock
+    path.write_bytes(bytes(reversed(data)))
+    assert item_digest(item) != first
+    path.write_bytes(data)
+    monkeypatch.undo()
+    monkeypatch.setattr(time, "time_ns", lambda: path.stat().st_ctime_ns + 3_000_000_000)
     assert item_digest(item) == first
+    monkeypatch.setattr("harness.data.digests.open_regular", lambda path: pytest.fail("read again"))
+    assert item_digest(item) == first
+
+
+@pytest.mark.cases(
+    "A3", before="two missing files with equal text shared one key: one got the other's number", after="a key of its own for every place"
+)
+def test_two_files_that_are_not_there_share_nothing(tmp_path):
+    def of(name, **parts):
+        return item_digest(Item("a", "set", tmp_path / name, "the same text", **parts))
+
+    assert of("a.wav") != of("b.wav")
+    assert of("a.wav") == of("a.wav")
+    assert of("c.wav", prompt_path=tmp_path / "d.wav") != of("c.wav", prompt_path=tmp_path / "e.wav")
+    for name in ("f.wav", "g.wav"):
+        (tmp_path / name).mkdir()
+    assert len({of(name) for name in "abfg"}) == 4
+    assert of("odd\udcff.wav") != of("odd\udcfe.wav")  # names that are no UTF-8
+
+
+def test_whatever_lies_under_a_name_a_digest_comes_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    found = [file_digest(tmp_path / name) for name in ("pipe", "loop", "a\0b", "x" * 300)]
+    assert [d.partition(":")[0] for d in found] == ["unreadable"] * 4
+    assert file_digest(Path("/dev/zero")).startswith("unreadable:")
 
 
 def test_dataset_digest_is_of_the_content_wherever_it_lies(tmp_path):

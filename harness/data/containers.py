@@ -1,0 +1,135 @@
+"""What the container of a sound file promises to hold, and whether it is there.
+
+libsndfile silently clips the declared length of most formats to the size of the file, so a cut file reads as a shorter one.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+_STREAMED_SIZE = 0x7F000000
+"""Sizes of 32 bits from here on are placeholders of programs that write to a pipe (0x7FFFF000, 0xFFFFFFFF ...), not promises."""
+_W64_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+"""The end of every chunk's name in a Wave64 file but the first one's."""
+_OGG_HEADER_BYTES = 27
+_LAST_PAGE = 4
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """What a header says of its samples.
+
+    Args:
+        declared, present: bytes of samples.
+        frame: bytes of one sample of every channel: less than that cannot have been a sample.
+    """
+
+    declared: int
+    present: int
+    frame: int = 1
+
+
+def missing_bytes(data: bytes) -> str:
+    """Which samples a sound file declares and does not hold, in words; "" where it is whole or of a kind that is not looked into.
+
+    Args:
+        data: the whole file.
+    """
+    promised = next((look for magic, look in _LOOKS.items() if data.startswith(magic)), None)
+    if data.startswith(b"OggS"):
+        return _unended_ogg(data)
+    promise = promised(data) if promised is not None else None
+    if promise is None or promise.declared // promise.frame <= max(promise.present, 0) // promise.frame:
+        return ""
+    return f"the header declares {promise.declared} bytes of samples, the file holds {max(promise.present, 0)}"
+
+
+def _riff(data: bytes) -> _Promise | None:
+    """RIFF, RIFX, RF64 and BW64."""
+    if data[8:12] != b"WAVE":
+        return None
+    endian = ">" if data[:4] == b"RIFX" else "<"
+    place, frame, wide = 12, 1, None
+    while len(data) >= place + 8:
+        name, (length,) = data[place : place + 4], struct.unpack_from(endian + "I", data, place + 4)
+        start = place + 8
+        if name == b"fmt " and len(data) >= start + 14:
+            frame = max(1, struct.unpack_from(endian + "H", data, start + 12)[0])
+        elif name == b"ds64" and len(data) >= start + 16:
+            wide = struct.unpack_from("<Q", data, start + 8)[0]
+        elif name == b"data":
+            if wide is None and length >= _STREAMED_SIZE > len(data):
+                return None
+            return _Promise(wide if wide is not None and length == 0xFFFFFFFF else length, len(data) - start, frame)
+        place = start + length + length % 2
+    return None
+
+
+def _w64(data: bytes) -> _Promise | None:
+    """Sony Wave64: lengths of 64 bits that count the chunk's own header; chunks begin at multiples of 8."""
+    place, frame = 40, 1
+    while len(data) >= place + 24:
+        name, (length,) = data[place : place + 16], struct.unpack_from("<Q", data, place + 16)
+        if name[4:] != _W64_GUID or length < 24:
+            return None
+        if name[:4] == b"fmt " and len(data) >= place + 38:
+            frame = max(1, struct.unpack_from("<H", data, place + 36)[0])
+        elif name[:4] == b"data":
+            return _Promise(length - 24, len(data) - place - 24, frame)
+        place += length + -length % 8
+    return None
+
+
+def _iff(data: bytes) -> _Promise | None:
+    """AIFF, AIFF-C (samples in SSND, behind 8 bytes) and the Amiga's 8SVX and 16SV (in BODY)."""
+    place = 12
+    while len(data) >= place + 8:
+        name, (length,) = data[place : place + 4], struct.unpack_from(">I", data, place + 4)
+        if name in (b"SSND", b"BODY"):
+            ahead = 8 if name == b"SSND" else 0
+            return None if length >= _STREAMED_SIZE > len(data) else _Promise(length - ahead, len(data) - place - 8 - ahead)
+        place += 8 + length + length % 2
+    return None
+
+
+def _au(data: bytes) -> _Promise | None:
+    """Sun and NeXT, of both byte orders."""
+    if len(data) < 24:
+        return None
+    start, declared = struct.unpack_from(">II" if data[:4] == b".snd" else "<II", data, 4)
+    return None if declared >= _STREAMED_SIZE > len(data) else _Promise(declared, len(data) - start)
+
+
+def _sphere(data: bytes) -> _Promise | None:
+    """NIST SPHERE: a header of text, of a length that its second line states."""
+    size = re.match(rb"NIST_1A\n\s*(\d+)\n", data)
+    header = data[: int(size[1])] if size else b""
+    said = {name: int(value) for name, value in re.findall(rb"^(\w+) -i (\d+)", header, re.MULTILINE)}
+    count, width, channels = (said.get(name, 0) for name in (b"sample_count", b"sample_n_bytes", b"channel_count"))
+    return _Promise(count * width * channels, len(data) - len(header), max(1, width * channels)) if count else None
+
+
+_LOOKS: Mapping[bytes, Callable[[bytes], _Promise | None]] = {
+    **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64"), _riff),
+    b"riff": _w64,
+    b"FORM": _iff,
+    **dict.fromkeys((b".snd", b"dns."), _au),
+    b"NIST_1A": _sphere,
+}
+
+
+def _unended_ogg(data: bytes) -> str:
+    """Ogg marks the last page of a stream, and a page says how long it is."""
+    place = data.rfind(b"OggS")
+    if len(data) < place + _OGG_HEADER_BYTES:
+        return "the last page of the Ogg stream is cut"
+    segments = data[place + 26]
+    table = data[place + _OGG_HEADER_BYTES : place + _OGG_HEADER_BYTES + segments]
+    if not data[place + 5] & _LAST_PAGE:
+        return "the Ogg stream ends without its last page"
+    if len(table) < segments or len(data) < place + _OGG_HEADER_BYTES + segments + sum(table):
+        return "the last page of the Ogg stream is cut"
+    return ""
