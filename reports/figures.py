@@ -6,11 +6,12 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.api import Better
 from reports.summary import Axes, Cell, Column, Row, Summary, parsed_settings
-from reports.wording import heading, printable
+from reports.wording import heading, in_words, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -62,13 +63,26 @@ class _Point:
 
 
 def draw_all(summary: Summary) -> tuple[Drawing, ...]:
-    """The figures the suite asks for; one without a single measured point is left out."""
+    """The figures the suite asks for; one without a single measured point is left out, of one that fails stands why."""
     drawn = []
     for i, axes in enumerate(summary.axes):
-        slug = re.sub(r"[^a-z0-9]+", "_", axes.title.lower()).strip("_")[:60] or "figure"
-        if (drawing := draw(summary, axes, f"{i + 1:02d}_{slug}")) is not None:
+        name = f"{i + 1:02d}_{re.sub(r'[^a-z0-9]+', '_', axes.title.lower()).strip('_')[:60] or 'figure'}"
+        try:
+            drawing = draw(summary, axes, name)
+        except Exception as problem:  # whatever it is, the page and the other figures are not lost with it
+            drawing = undrawn(name, axes.title, problem)
+        if drawing is not None:
             drawn.append(drawing)
     return tuple(drawn)
+
+
+def undrawn(name: str, title: str, problem: Exception) -> Drawing:
+    """Words in the place of a figure that cannot be drawn."""
+    words = escape(f"This figure cannot be drawn: {in_words(problem)}")
+    text = f'<text x="8" y="26" font-size="13" font-family="sans-serif" fill="{INK}">{words}</text>'
+    return Drawing(
+        name, printable(title), f'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="40" viewBox="0 0 900 40">{text}</svg>'
+    )
 
 
 def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.api import Evidence, PooledMetric
-from harness.errors import HarnessError
 from reports.intervals import Array
 from reports.summary import Column
+from reports.wording import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,9 @@ def figure_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetri
         column: of the metric.
         pooled: metric objects by registry key; what is not given is built by the registry.
 
+    Returns:
+        The figure; it raises UnpoolableError where the metric's ``pool`` fails, and gives its resamples read-only to it.
+
     Raises:
         UnpoolableError: the metric object cannot be built here, is another version, or the records weigh nothing.
     """
@@ -47,11 +50,27 @@ def figure_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetri
 
         return mean
     metric = pooled_metric(column, pooled)
-    evidence = [
-        Evidence(value=v, weight=w, counts=json.loads(c or "{}"), detail=json.loads(d or "{}"))
-        for v, w, c, d in zip(values.tolist(), weights.tolist(), ok["counts"], ok["detail"], strict=True)
-    ]
-    return lambda counts: metric.pool(evidence, counts)
+    try:
+        evidence = [
+            Evidence(value=v, weight=w, counts=json.loads(c or "{}"), detail=json.loads(d or "{}"))
+            for v, w, c, d in zip(values.tolist(), weights.tolist(), ok["counts"], ok["detail"], strict=True)
+        ]
+    except (ValueError, TypeError) as problem:
+        raise UnpoolableError(f"what is stored of {column.name} cannot be read: {in_words(problem)}") from problem
+
+    def figure(counts: Array) -> Array:
+        own = counts.view()
+        own.flags.writeable = False
+        # The code is somebody's: whatever it does wrong costs its own figure, not the report.
+        try:
+            found = np.asarray(metric.pool(evidence, own), dtype=np.float64)
+        except (Exception, SystemExit) as problem:
+            raise UnpoolableError(f"its pool failed: {in_words(problem)}") from problem
+        if found.shape != (len(counts),):
+            raise UnpoolableError(f"its pool gave an array of shape {found.shape} for {len(counts)} resamples, wanted ({len(counts)},)")
+        return found
+
+    return figure
 
 
 def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledMetric:
@@ -64,11 +83,13 @@ def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledM
         return pooled[column.key]
     try:
         metric = import_module("harness.registry").metric_class(column.key)()
-    except (ImportError, AttributeError, TypeError, HarnessError) as problem:
-        raise UnpoolableError(f"the metric '{column.key}' that pools this figure cannot be built here: {problem}") from problem
-    if not isinstance(metric, PooledMetric):
+        sound, here = isinstance(metric, PooledMetric), metric.info.signature().split("|")[:2]
+    except (Exception, SystemExit) as problem:
+        raise UnpoolableError(f"the metric '{column.key}' that pools this figure cannot be built here: {in_words(problem)}") from problem
+    if not sound:
         raise UnpoolableError(f"'{column.key}' is aggregated as '{column.aggregation}' but has no pool() here")
-    here, there = metric.info.signature().split("|")[:2], column.signature.split("|")[:2]
+    there = column.signature.split("|")[:2]
     if here != there:
         raise UnpoolableError(f"recorded by {' '.join(there)}, installed is {' '.join(here)}")
-    return metric
+    found: PooledMetric = metric
+    return found

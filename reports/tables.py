@@ -23,7 +23,7 @@ from reports.notes import notes_on
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
 from reports.verdicts import CALIBRATION, Measurements, system_of, verdicts_on
-from reports.wording import decimals
+from reports.wording import decimals, in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,14 +240,14 @@ def _cell(
         return replace(cell, reason=_why_empty(cell, column, group, skipped), pessimistic=column.worst if len(wanted) else None)
     try:
         found = _figure(ok, column, cluster, how, pooled)
+        spread = None
+        if cell.seeds > 1:
+            # Only the figure of each seed is wanted here, so one resample is as good as many.
+            once = replace(how, resamples=1)
+            by_seed = [_figure(part, column, cluster, once, pooled).value for _, part in ok.groupby("seed")]
+            spread = statistics.stdev(by_seed) if len(by_seed) > 1 else None
     except UnpoolableError as problem:
         return replace(cell, reason=str(problem))
-    spread = None
-    if cell.seeds > 1:
-        # Only the figure of each seed is wanted here, so one resample is as good as many.
-        once = replace(how, resamples=1)
-        by_seed = [_figure(part, column, cluster, once, pooled).value for _, part in ok.groupby("seed")]
-        spread = statistics.stdev(by_seed) if len(by_seed) > 1 else None
     return replace(
         cell,
         value=found.value,
@@ -289,8 +289,8 @@ def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: S
     figure = figure_of(ok, column, pooled)
     try:
         return pooled_interval(figure, labels, how.confidence, how.resamples, how.seed, pooled_metric(column, pooled).info.bounds)
-    except (ValueError, KeyError) as problem:
-        raise UnpoolableError(f"{column.key} cannot be pooled from what is stored: {problem}") from problem
+    except (ValueError, KeyError, TypeError) as problem:
+        raise UnpoolableError(f"{column.key} cannot be pooled from what is stored: {in_words(problem)}") from problem
 
 
 def _ranked(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[Column, ...], list[Row]]:

@@ -138,6 +138,8 @@ def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidenc
         return _judged(replace(finding, unit=column.shown_unit), contrast, column, scored, measured, confidence)
     except _NoFigureError as problem:
         return replace(finding, outcome=problem.outcome, reason=problem.reason)
+    except UnpoolableError as problem:
+        return replace(finding, outcome=Outcome.NOT_COMPARABLE, reason=str(problem))
 
 
 def _no_metric(key: str, measured: Measurements) -> str:
@@ -238,10 +240,7 @@ def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured:
 def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Scored, measured: Measurements, confidence: float) -> Finding:
     """The finding with its figures and outcome."""
     how, clusters = measured.how, [measured.cluster[item] for item in scored.items]
-    try:
-        figures = [[figure_of(ok, column, measured.pooled) for ok in oks] for oks in scored.repeats]
-    except UnpoolableError as problem:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, str(problem)) from problem
+    figures = [[figure_of(ok, column, measured.pooled) for ok in oks] for oks in scored.repeats]
     terms = [(c / len(each), figure) for (c, _), each in zip(contrast.terms, figures, strict=True) for figure in each]
 
     def difference(level: float) -> Interval:

@@ -11,6 +11,8 @@ from harness.api import Better
 ARROWS = {Better.HIGHER: "↑", Better.LOWER: "↓", Better.NEITHER: ""}
 WORDS = {Better.HIGHER: "higher is better", Better.LOWER: "lower is better", Better.NEITHER: "descriptive"}
 ABSENT = "–"
+PROBLEM_LIMIT = 300
+"""Characters of what foreign code says went wrong."""
 
 
 def decimals(values: Iterable[float]) -> int:
@@ -69,6 +71,11 @@ def unit_beside(name: str, unit: str) -> str:
 def printable(text: str) -> str:
     """``text`` on one line without control, format and surrogate characters, so that no terminal or XML parser trips over it."""
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp") else " " for c in text)
+
+
+def in_words(problem: BaseException) -> str:
+    """An exception of foreign code as one line of bounded length."""
+    return shortened(printable(f"{type(problem).__name__}: {problem}".rstrip(": ")), PROBLEM_LIMIT)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reports.figures import INK, MARKERS, PALETTE, Drawing
+from reports.figures import INK, MARKERS, PALETTE, Drawing, undrawn
 from reports.replication.published import PublishedTable
 from reports.replication.study import MeasuredFigure, Study
 from reports.summary import Column, Row, parsed_settings
@@ -30,7 +30,7 @@ class Plate:
 
     Args:
         drawing: SVG.
-        png: the same on white.
+        png: the same on white; nothing where it cannot be drawn.
     """
 
     drawing: Drawing
@@ -49,6 +49,13 @@ def plates(study: Study) -> Iterator[Plate]:
 
 
 def _plate(name: str, title: str, draw: Callable[[Figure], None]) -> Plate:
+    try:
+        return _drawn(name, title, draw)
+    except Exception as problem:  # whatever it is, the page and the other figures are not lost with it
+        return Plate(undrawn(name, title, problem), b"")
+
+
+def _drawn(name: str, title: str, draw: Callable[[Figure], None]) -> Plate:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG

@@ -42,7 +42,8 @@ def write_study(study: Study, out: Path) -> StudyFiles:
     figures = []
     for plate in drawn:
         figures.append(written(out / "figures" / f"{plate.drawing.name}.svg", [plate.drawing.standalone()]))
-        figures.append(written(out / "figures" / f"{plate.drawing.name}.png", [plate.png]))
+        if plate.png:
+            figures.append(written(out / "figures" / f"{plate.drawing.name}.png", [plate.png]))
     texts = {"cells": tidy.cells(study), "claims": tidy.claims(study), "runs": tidy.runs(study)}
     return StudyFiles(
         html=written(out / "tables.html", [page.render(study, drawn)]),

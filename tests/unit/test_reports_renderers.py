@@ -255,6 +255,17 @@ def test_figures_are_xml_and_take_dollars_literally(run: Any) -> None:
     assert figures.draw_all(summarise(run, QUICK)) == (drawing,)
 
 
+def test_a_figure_that_fails_says_why_and_leaves_the_page(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> str:
+        raise RuntimeError("no <fonts>")
+
+    monkeypatch.setattr(figures, "_drawn", failing)
+    files = output.write_report(run, tmp_path / "out", statistics=QUICK)
+    (path,) = files.figures
+    assert "This figure cannot be drawn: RuntimeError: no <fonts>" in "".join(ElementTree.fromstring(path.read_text()).itertext())
+    assert "cannot be drawn: RuntimeError: no &lt;fonts&gt;" in files.html.read_text()
+
+
 def test_figures_against_the_configuration(run: Any) -> None:
     run.manifest["suite"]["curves"] = [{"title": "t", "x": "config.delay", "y": ["stoi"], "log_x": False}]
     assert figures.draw_all(summarise(run, QUICK)) == ()

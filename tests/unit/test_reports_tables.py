@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +223,48 @@ def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, mon
     fake.add("a", "perplexity", "i0", 7.0)
     found = cell(summarise(fake.run(), QUICK), "a", "perplexity")
     assert found.value is None and "no module named harness.registry" in found.reason and found.n_ok == 1
+
+
+@dataclass
+class Broken(Perplexity):
+    """A pool that does what it likes."""
+
+    how: Callable[[Any], Any]
+
+    def pool(self, evidence: Any, resamples: Any) -> Any:
+        return self.how(resamples)
+
+
+def _raise(problem: BaseException) -> Any:
+    raise problem
+
+
+@pytest.mark.cases(
+    "D9", before="pool() that raises took the whole report: traceback, no page", after="that metric has no figure and a note says why"
+)
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (lambda r: _raise(RuntimeError("mine\x1b[31m" + "x" * 10**6)), "its pool failed: RuntimeError: mine"),
+        (lambda r: _raise(SystemExit(3)), "its pool failed: SystemExit: 3"),
+        (lambda r: _raise(KeyError("k")), "its pool failed: KeyError"),
+        (lambda r: 3.0, "shape ()"),
+        (lambda r: np.ones((len(r), 2)), "shape"),
+        (lambda r: ["many"] * len(r), "its pool failed: ValueError"),
+        (lambda r: np.full(len(r), np.nan), "is nan"),
+        (lambda r: r.fill(0) or r[:, 0], "read-only"),
+        (lambda r: np.ones(1) if len(r) == 1 else _raise(ZeroDivisionError()), "its pool failed: ZeroDivisionError"),
+    ],
+)
+def test_a_broken_pool_costs_its_own_figure(fake: FakeRun, how: Callable[[Any], Any], words: str) -> None:
+    for n in range(4):
+        fake.add("a", "perplexity", f"i{n}", 1.0, counts={"token": 5.0}, seed=n % 2)
+        fake.add("a", "pesq_wb", f"i{n}", 2.0)
+    summary = summarise(fake.run(), QUICK, {"perplexity": Broken(how)})
+    found = cell(summary, "a", "perplexity")
+    assert found.value is None and words in found.reason and len(found.reason) < 500
+    assert cell(summary, "a", "pesq_wb").value == 2.0
+    assert any("perplexity: no figure for a" in note.text and words in note.text for note in summary.notes)
 
 
 def test_clusters_are_speakers_where_there_is_more_than_one(fake: FakeRun) -> None:
