@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.api import Codes, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
+from harness.api import Codes, Evidence, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
 from harness.data.audio import UnreadableAudio, read_audio, resample
 from harness.executors import Job
 from harness.judges import Panel, PanelRecipe
@@ -99,7 +99,8 @@ class ScoreWorker:
             return Outcome(Status.METRIC_UNDEFINED, side=str(undefined.side), reason=undefined.reason)
         except NotApplicable as reason:
             return Outcome(Status.SKIPPED_BY_POLICY, reason=str(reason))
-        return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=dict(evidence.counts), detail=dict(evidence.detail))
+        counts = {**evidence.counts, **_narrow(metric.info, evidence, sample)}
+        return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=counts, detail=dict(evidence.detail))
 
     def _sample(self, prediction_key: str) -> Sample | Outcome:
         """The output beside its recording and prompt, as far as these can be read; or why the output cannot."""
@@ -134,6 +135,17 @@ class ScoreWorker:
             )
             self._output = (prediction_key, sample)
         return self._output[1]
+
+
+def _narrow(info: MetricInfo, evidence: Evidence, sample: Sample) -> dict[str, float]:
+    """The rate of a recording that a metric could only compare at a higher one, as the count ``reference_hz``.
+
+    What a metric says its own rate was for this item (``rate_hz`` in its counts) goes before the rate it declares.
+    """
+    if sample.reference is None or info.sample_rate is None or Need.REFERENCE not in info.needs:
+        return {}
+    own = sample.reference.audio.sample_rate
+    return {"reference_hz": float(own)} if own < evidence.counts.get("rate_hz", info.sample_rate) else {}
 
 
 def _lacking(info: MetricInfo, sample: Sample) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from reports.intervals import METHOD
 from reports.summary import Column, Note, Row
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from reports.intervals import Statistics
 
 
@@ -35,6 +38,35 @@ def notes_on(
         *_left_out(columns, rows),
         *_without_figure(columns, rows),
     )
+
+
+def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]:
+    """Recordings below the rate at which metrics compare, and figures that pool two rates.
+
+    Args:
+        frame: of the run, with ``counts`` as JSON text.
+        columns: of the tables.
+    """
+    names = {c.key: c.name for c in columns}
+    told = frame[["metric", "item", "counts"]]
+    narrow = told[told["counts"].str.contains('"reference_hz"', regex=False)]
+    together: dict[tuple[int, str], list[str]] = {}
+    for key, group in narrow.groupby("metric", sort=False):
+        rates = sorted({json.loads(counts)["reference_hz"] / 1000 for counts in group["counts"]})
+        together.setdefault((group["item"].nunique(), ", ".join(f"{rate:g}" for rate in rates)), []).append(str(key))
+    for (count, rates_khz), keys in together.items():
+        found = ", ".join(names[c.key] for c in columns if c.key in keys)
+        yield Note(
+            f"{found}: {count} recording{'s are' if count > 1 else ' is'} at {rates_khz} kHz, less than these metrics compare at: "
+            "their figures describe the upsampled signal.",
+            tuple(keys),
+        )
+    stated = told[told["counts"].str.contains('"rate_hz"', regex=False)].drop_duplicates(["metric", "item"])
+    for key, group in stated.groupby("metric", sort=False):
+        items = Counter(json.loads(counts)["rate_hz"] / 1000 for counts in group["counts"])
+        if len(items) > 1:
+            parts = " and ".join(f"{n} at {rate:g} kHz" for rate, n in sorted(items.items()))
+            yield Note(f"{names[str(key)]}: pools items compared at two rates, {parts}; they are not one scale.", (str(key),))
 
 
 def _units(cluster: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from harness.registry import config_names
 from reports.claims import Claim, load_claims
 from reports.failures import grouped_failures, reference_fault
 from reports.intervals import Interval, Statistics, interval, pooled_interval
-from reports.notes import notes_on
+from reports.notes import notes_on, rate_notes
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
 from reports.verdicts import CALIBRATION, Measurements, system_of, verdicts_on
@@ -99,7 +99,7 @@ def summarise(
         axes=tuple(
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
-        notes=notes_on(columns, marked, how, cluster, manifest),
+        notes=(*notes_on(columns, marked, how, cluster, manifest), *rate_notes(frame, columns)),
         verdicts=verdicts_on(_claims_about(str(described.get("name", "")), facts) if claims is None else claims, measured),
     )
 

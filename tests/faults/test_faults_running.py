@@ -11,6 +11,7 @@ import soundfile
 import harness
 from harness.cli import main
 from harness.frame import open_run
+from harness.testing import signals
 from reports.tables import summarise
 
 fault = pytest.mark.fault
@@ -352,3 +353,27 @@ def test_outputs_that_no_number_may_describe(make_dataset, harness_run, wish, st
         assert found["item1"][:2] == (status, "output"), (metric, found["item1"])
         assert said in found["item1"][2]
         assert found["item0"][0] != "failed"
+
+
+@pytest.mark.cases(
+    "A14",
+    before="wide-band figures of 8-kHz recordings, and NB PESQ of two rates in one mean, nothing said",
+    after="both named under the tables",
+)
+def test_recordings_below_the_metrics_rate_are_named(make_dataset, harness_run):
+    root = make_dataset(["a"] * 4)
+    for n in range(3):
+        speech = signals.speechlike(1.5, 8000, n).samples[0]
+        soundfile.write(root / f"{n}.wav", speech, 8000, subtype="FLOAT")
+    soundfile.write(root / "3.wav", signals.speechlike(1.5, 16000, 3).samples[0], 16000, subtype="FLOAT")
+    code, folder = harness_run(root, "systems=[stub_echo]", metrics="[stub_peak,pesq_nb,stoi]")
+    assert code == 0
+    run = open_run(folder)
+    assert sorted(json.loads(c)["rate_hz"] for c in run.frame.loc[run.frame["metric"] == "pesq_nb", "counts"]) == [8000, 8000, 8000, 16000]
+    notes = [note.text for note in summarise(run).notes]
+    assert [n for n in notes if "upsampled" in n] == [
+        "stoi: 3 recordings are at 8 kHz, less than these metrics compare at: their figures describe the upsampled signal."
+    ]
+    assert [n for n in notes if "two rates" in n] == [
+        "pesq_nb: pools items compared at two rates, 3 at 8 kHz and 1 at 16 kHz; they are not one scale."
+    ]

@@ -34,7 +34,7 @@ INTRUSIVE = {
     "level_rms_db": "level:LevelRms",
     "level_lufs_db": "level:LevelLufs",
 }
-FREE_LENGTH = {"mcd_dtw_db", "level_rms_db", "level_lufs_db"}
+FREE_LENGTH = {"pesq_wb", "pesq_nb", "mcd_dtw_db", "level_rms_db", "level_lufs_db"}
 
 
 def build(key: str) -> Metric:
