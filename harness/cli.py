@@ -243,11 +243,12 @@ def _run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
         return 0
+    from harness.aliases import typed
     from harness.progress import TerminalProgress
     from harness.runner import run
 
     with TerminalProgress() as progress:
-        result = run(config, f"harness run {' '.join(options.overrides)}".strip(), progress)
+        result = run(config, f"harness run {typed(options.overrides)}".strip(), progress)
     _print_report(result.folder, None if options.no_report else result.folder, config["report"])
     result.check()
     return 0
@@ -280,11 +281,12 @@ def _join(options: argparse.Namespace) -> int:
 
 
 def _selfcheck(options: argparse.Namespace) -> int:
+    from harness.aliases import typed
     from harness.progress import TerminalProgress
     from harness.selfcheck import check, render
 
     with TerminalProgress() as progress:
-        findings = list(check(_composed(options), f"harness selfcheck {' '.join(options.overrides)}".strip(), progress))
+        findings = list(check(_composed(options), f"harness selfcheck {typed(options.overrides)}".strip(), progress))
     print(render(findings))
     return 0 if all(f.held for f in findings) else 1
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.aliases import without_secrets
 from harness.errors import ConfigError, UnknownName
 from harness.registry import CONF_DIR as CONF
 from harness.registry import config_choices, entries, variants
@@ -44,7 +45,9 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     config["systems"] = expanded({name: systems[name] for name in _order(overrides, systems)})
     for name, section in systems.items():
         if "family" not in section:
-            raise ConfigError(f"systems.{name}: {section} has no 'family'; a parameter given to a system that is not in systems=[...]?")
+            raise ConfigError(
+                f"systems.{name}: {without_secrets(section)} has no 'family'; a parameter given to a system that is not in systems=[...]?"
+            )
     for path in _not_finite(config):
         raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
     for path in _targets(config):
@@ -125,6 +128,11 @@ def _hydra(words: Sequence[str], config_dir: Path | None) -> Config:
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
             composed = hydra_compose(config_name="run", overrides=[*search, *words])
+        for path in _asking(OmegaConf.to_container(composed, resolve=False)):
+            raise ConfigError(
+                f"'{path}' is refused: ${{RESOLVER:...}} would read this machine (its environment, say) into the configuration. "
+                "Write the value itself; ${key.of.another.setting} is fine."
+            )
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, words)) from error
@@ -189,6 +197,23 @@ def _targets(node: Any, path: str = "") -> Iterator[str]:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             yield from _targets(value, f"{path}[{i}]")
+
+
+def _asking(node: Any, path: str = "") -> Iterator[str]:
+    """Settings with an interpolation that calls a resolver: one has a colon inside, a reference to another setting has none."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _asking(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _asking(value, f"{path}[{i}]")
+    elif isinstance(node, str):
+        depth = 0
+        for found in re.finditer(r"\$\{|\}|:", node):
+            depth += {"${": 1, "}": -min(depth, 1)}.get(found[0], 0)
+            if found[0] == ":" and depth:
+                yield path
+                return
 
 
 def _not_finite(node: Any, path: str = "") -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,9 @@ class Run:
         path: the folder.
         manifest: what ran, where and with what (`harness.provenance`).
         frame: a row per measurement, columns `COLUMNS`.
-        references: item id to its recording, for items that have one.
+        references: item id to its recording, for items that have one; none where the run was sent here without its store.
         outputs: saved audio of each prediction that succeeded.
+        digests: item id to blake2b (32 hex digits) of the recording that was measured.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Run:
     frame: pd.DataFrame
     references: Mapping[str, Path]
     outputs: Mapping[OutputKey, Path]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Collection[str] | None = None) -> Run:
@@ -51,12 +53,14 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
     """
     import pandas as pd
 
+    from harness.aliases import places
     from harness.errors import UsageError
     from harness.runfolder import RECORDS, read_manifest
     from harness.store import Store
 
     folder = Path(path)
     manifest = read_manifest(folder)
+    store = Store(folder.parent / "store")
     if not (folder / RECORDS).exists():
         raise UsageError(f"{folder} was stopped before it had any records; run the same command again: {manifest.get('command', '')}")
     if metrics is None and items is None:
@@ -69,14 +73,16 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
         told = pd.Series([declared[key][column] if key in declared else None for key in keys], dtype=frame["metric"].dtype)
         frame[column] = told.array.take(which)
     frame = frame.loc[:, list(COLUMNS)]
-    references = {name: Path(item["path"]) for name, item in manifest["items"].items() if item["path"]}
-    store = Store(folder.parent / "store")
+    aliases = places(store.root, str(manifest.get("plan_digest", "")))
+    digests = {name: str(item["digest"]) for name, item in manifest["items"].items() if item.get("digest")}
+    located = ((name, aliases.located(str(manifest["items"][name]["path"]))) for name in digests)
+    references = {name: path for name, path in located if path is not None}
     outputs = {
         (o["label"], o["settings"], o["item"], o["seed"]): store.audio_path(o["key"])
         for o in manifest.get("outputs", [])
         if o["stored"] and store.has_prediction(o["key"])
     }
-    return Run(folder, manifest, frame, references, outputs)
+    return Run(folder, manifest, frame, references, outputs, digests)
 
 
 def _selected(path: Path, wanted: Mapping[str, Collection[str] | None]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.aliases import Aliases
 from harness.errors import ConfigError, Incomparable, UnknownName, UsageError
 
 COMPARE_KEYS = {
@@ -124,7 +125,8 @@ def judged(run: Path, against: Path, rules: str = "default", force: bool = False
         candidate = _opened(run)
         baseline = importlib.import_module("reports.baseline").open_reference(against)
     except Incomparable as problem:
-        return gates.refusal(str(run), str(against), asked, problem)
+        text = Aliases.here().text
+        return gates.refusal(text(str(run)), text(str(against)), asked, text(str(problem)))
     return gates.Gate(asked, force).judge(candidate, baseline)
 
 

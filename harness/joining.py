@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.api import Item, MetricInfo, Record, Side, Status
+from harness.aliases import Aliases
+from harness.api import Item, Record, Side, Status
 from harness.errors import Incomplete
 from harness.plan import Attempt, Entrant
 from harness.provenance import now
@@ -34,6 +35,7 @@ class Join:
         plan: every attempt, in order.
         panel: the metrics.
         keys: of the scores.
+        aliases: of folders that reasons name.
         withheld: what is not measured of which entrant.
     """
 
@@ -44,11 +46,13 @@ class Join:
     plan: Sequence[Attempt]
     panel: PanelCard
     keys: ScoreKeys
+    aliases: Aliases
     withheld: Withheld = frozenset()
 
     def records(self, *, partial: bool) -> Iterator[Record]:
         """In the order of the plan; those not yet measured are left out of a partial run."""
         known, _ = self.store.outcomes([*self.keys.values(), *(a.key for a in self.plan)])
+        signatures = {name: self.aliases.text(info.signature()) for name, info in self.panel.metrics.items()}
         for attempt in self.plan:
             for name in metrics_of(self.entrants[attempt.label], self.panel):
                 key = self.keys.get((attempt.key, name))
@@ -59,7 +63,30 @@ class Join:
                     continue
                 if outcome is None:
                     outcome = Outcome(Status.FAILED, side="output", reason="the measurement was lost; run the same command again")
-                yield _record(self.suite, attempt, self.items[attempt.item], name, self.panel.metrics[name], outcome)
+                yield self._record(attempt, name, signatures[name], outcome)
+
+    def _record(self, attempt: Attempt, metric: str, signature: str, outcome: Outcome) -> Record:
+        item = self.items[attempt.item]
+        return Record(
+            suite=self.suite,
+            system=attempt.label,
+            item=item.id,
+            metric=metric,
+            status=outcome.status,
+            seed=attempt.seed,
+            settings=attempt.settings,
+            signature=signature,
+            value=outcome.value,
+            weight=outcome.weight,
+            side=outcome.side,
+            reason=self.aliases.text(outcome.reason) if outcome.reason else "",
+            dataset=item.dataset,
+            language=item.language,
+            speaker=item.speaker,
+            synthetic=item.synthetic,
+            counts=outcome.counts,
+            detail={k: self.aliases.text(v) if isinstance(v, str) else v for k, v in outcome.detail.items()},
+        )
 
     def write(self, folder: Path, manifest: dict[str, Any], warmups_s: Mapping[str, float]) -> tuple[Counter[str], int]:
         """Writes records, then the manifest that declares them; its ``status`` says whether the run is whole.
@@ -118,29 +145,6 @@ def refuse_failures(folder: Path, failures: int, records: int, allowed: int) -> 
             f"{failures} of {records} measurements have no value because of failures, unreadable input or outputs that cannot be scored "
             f"(allowed: run.max_failures={allowed}); the table lists them. Everything else is complete in {folder}."
         )
-
-
-def _record(suite: str, attempt: Attempt, item: Item, metric: str, info: MetricInfo, outcome: Outcome) -> Record:
-    return Record(
-        suite=suite,
-        system=attempt.label,
-        item=item.id,
-        metric=metric,
-        status=outcome.status,
-        seed=attempt.seed,
-        settings=attempt.settings,
-        signature=info.signature(),
-        value=outcome.value,
-        weight=outcome.weight,
-        side=outcome.side,
-        reason=outcome.reason,
-        dataset=item.dataset,
-        language=item.language,
-        speaker=item.speaker,
-        synthetic=item.synthetic,
-        counts=outcome.counts,
-        detail=outcome.detail,
-    )
 
 
 def _stored(store: Store, attempt: Attempt) -> dict[str, Any]:

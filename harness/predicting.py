@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.aliases import without_secrets
 from harness.api import (
     Audio,
     Codec,
@@ -247,7 +248,7 @@ def build_system(entrant: Entrant) -> Any:
     except (TypeError, ValueError) as error:
         accepted = ", ".join(inspect.signature(build).parameters)
         raise ConfigError(
-            f"system '{entrant.label}' ({family}) cannot be built from {parameters}: {error}. It takes: {accepted}"
+            f"system '{entrant.label}' ({family}) cannot be built from {without_secrets(parameters)}: {error}. It takes: {accepted}"
         ) from error
     if not isinstance(system, (Codec, Synthesizer, Recorded)):
         raise ConfigError(f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer nor Recorded (see harness.api)")

@@ -6,13 +6,17 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.aliases import typed
+from harness.data.digests import file_digest
+
 if TYPE_CHECKING:
+    from harness.aliases import Aliases
     from harness.api import SuiteInfo
     from harness.config import Config
     from harness.data.manifests import Dataset
@@ -79,19 +83,34 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_run(
-    config: Config, command: str, digest: str, suite: SuiteInfo, dataset: Dataset, cards: Mapping[str, Card], panel: PanelCard
-) -> dict[str, Any]:
-    """The manifest of a run that is about to start: everything its numbers depend on.
+@dataclass(frozen=True)
+class Asked:
+    """What a run was asked.
 
     Args:
         config: composed.
         command: as typed.
         digest: of the plan, by which a later run knows it is the same.
         suite, dataset: what is asked, on what.
+    """
+
+    config: Config
+    command: str
+    digest: str
+    suite: SuiteInfo
+    dataset: Dataset
+
+
+def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, aliases: Aliases) -> dict[str, Any]:
+    """The manifest of a run that is about to start: everything its numbers depend on, without secrets and folders of this machine.
+
+    Args:
+        asked: of the run.
         cards: of every entrant, built.
         panel: of the metrics, built.
+        aliases: of folders; and what is withheld.
     """
+    config, suite, dataset = asked.config, asked.suite, asked.dataset
     systems = {}
     for label, card in cards.items():
         if card.kind == "calibration":
@@ -100,13 +119,13 @@ def describe_run(
         if card.spec is not None:
             described.update(asdict(card.spec), nominal_bps=_finite(card.spec.nominal_bps))
         systems[label] = {**described, "kind": card.kind, "config": dict(config["systems"][label])}
-    return {
+    told = {
         "schema": 1,
         "status": "partial",
-        "plan_digest": digest,
+        "plan_digest": asked.digest,
         "suite": {**asdict(suite), "task": str(suite.task)},
         "created": now(),
-        "command": command,
+        "command": typed(asked.command.split(" ")),
         "git": git(),
         "packages": packages(),
         "machine": machine(),
@@ -127,18 +146,21 @@ def describe_run(
             for k, m in panel.metrics.items()
         },
         "absent_metrics": panel.absent,
-        "items": {
-            i.id: {
-                "text": i.text,
-                "language": i.language,
-                "speaker": i.speaker,
-                "synthetic": i.synthetic,
-                "prompt_text": i.prompt_text,
-                "path": str(i.path.resolve()) if i.path else None,
-            }
-            for i in dataset.items
-        },
     }
+    items = {
+        i.id: {
+            "text": i.text,
+            "language": i.language,
+            "speaker": i.speaker,
+            "synthetic": i.synthetic,
+            "prompt_text": i.prompt_text,
+            "path": aliases.path(i.path) if i.path else None,
+            # A page plays a recording only if it is the one that was measured, wherever the aliases say that it lies.
+            "digest": file_digest(i.path) if i.path else None,
+        }
+        for i in dataset.items
+    }
+    return {**aliases.cleaned(told), "items": items}
 
 
 def _finite(value: float) -> float | None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.aliases import Aliases
 from harness.api import Item, Status, Suite, Task
 from harness.config import Config
 from harness.data.digests import file_digest, item_digest
@@ -17,7 +18,7 @@ from harness.folders import claimed
 from harness.joining import Join, refuse_failures
 from harness.plan import Attempt, Entrant, attempts, calibration_entrants, score_key
 from harness.predicting import Predicted
-from harness.provenance import describe_run
+from harness.provenance import Asked, describe_run
 from harness.registry import resolve
 from harness.runfolder import MANIFEST, read_manifest, write_json
 from harness.scoring import Measure, PanelCard
@@ -116,13 +117,15 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         with employed(config["executor"], store.root, session.items, recipe, stop) as workforce:
             panel, cards = describe(workforce, suite, entrants, progress)
             session.withheld = withheld(cards, panel.metrics, bool(config["allow_random"]))
-            manifest = describe_run(config, command, digest, suite.info, shard.cut(dataset), cards, panel)
+            aliases = Aliases.here(config, dataset.root)
+            aliases.save(store.root, digest)
+            manifest = describe_run(Asked(config, command, digest, suite.info, shard.cut(dataset)), cards, panel, aliases)
             manifest["shard"] = str(shard)
             write_json(folder / MANIFEST, manifest)
             digests = _digests(items, entrants)
             plan = attempts(entrants, cards, items, digests, config["seeds"], suite.info)
             score_keys: dict[tuple[str, str], str] = {}
-            join = Join(suite.info.name, store, session.items, entrants, plan, panel, score_keys, session.withheld)
+            join = Join(suite.info.name, store, session.items, entrants, plan, panel, score_keys, aliases, session.withheld)
             try:
                 predicted = _predict(session, workforce.predictors, plan)
                 scored = _score(session, workforce.scorers, panel, plan, digests, score_keys)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.aliases import typed
 from harness.config import compose
 from harness.errors import ConfigError, HarnessError, Incomplete, UnknownName, UsageError
 from harness.registry import resolve, variants
@@ -169,7 +170,7 @@ def _carried_out(need: NeededRun, request: Request) -> bool:
     try:
         config = compose(need.overrides, request.config_dir)
         with TerminalProgress() as progress:
-            result = run(config, need.command, progress)
+            result = run(config, f"harness run {typed(need.overrides)}", progress)
         write_report(open_run(result.folder), audio_limit_mb=float(config["report"]["audio_limit_mb"]))
         result.check()
     except (UsageError, Incomplete) as problem:

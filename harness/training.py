@@ -108,6 +108,7 @@ def _train(
     dataset: Any,
 ) -> str:
     from harness import provenance
+    from harness.aliases import Aliases, typed, without_secrets
 
     loops, trainers_ = importlib.import_module("systems.training.loop"), importlib.import_module("systems.training.trainer")
     settings, leads = plan.settings, processes.rank == 0
@@ -142,10 +143,11 @@ def _train(
         f"{len(data.training.items)} recordings, {data.training.duration_s / 3600:.2f} h; {len(data.held_out.items)} held out; in {folder}"
     )
     git = provenance.git()
-    metadata = {
+    # A checkpoint is given away, its metadata with it.
+    told = {
         "family": plan.family,
         "system": settings.system,
-        "parameters": json.dumps(plan.parameters, sort_keys=True),
+        "parameters": json.dumps(without_secrets(plan.parameters), sort_keys=True),
         **({"size": str(plan.parameters["size"])} if "size" in plan.parameters else {}),
         "data": dataset.description,
         "data_digest": data.training.digest,
@@ -153,11 +155,12 @@ def _train(
         "data_synthetic": str(dataset.synthetic).lower(),
         "num_items": str(len(data.training.items)),
         "data_hours": f"{data.training.duration_s / 3600:.4f}",
-        "command": plan.command,
+        "command": typed(plan.command.split(" ")),
         "git_commit": f"{git.get('commit', 'unknown')}{' (changed)' if git.get('changed') else ''}",
         "precision": settings.precision,
         "device": str(processes.device),
     }
+    metadata = Aliases.here(dataset=dataset.root).cleaned(told)
     if leads:
         _note(
             folder, {**metadata, "started": provenance.now(), "packages": provenance.packages(), "machine": provenance.machine()}, identity

@@ -45,7 +45,7 @@ def encoded(path: Path) -> Clip:
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as problem:
-        return Clip(problem=f"cannot be read: {problem}")
+        return Clip(problem=f"cannot be read: {problem}".replace(str(path), path.name))
     if not samples.size:
         return Clip(sample_rate=rate, problem="holds no samples")
     if not np.isfinite(samples).all():

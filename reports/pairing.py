@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.aliases import Aliases
 from harness.api import PooledMetric, Status
 from harness.frame import Run
 from reports.intervals import Array, Resampled, Statistics, Term, resampled, resampled_means
@@ -179,7 +180,8 @@ def half(name: str, run: Run, repeats: Sequence[pd.DataFrame] = ()) -> Half:
     Raises:
         Incomparable: it mixes signatures.
     """
-    return Half(name, run, summarise(run, Statistics(resamples=1)), repeats)
+    # The name stands in pages, verdicts and baselines: a folder of this machine goes by its alias there.
+    return Half(Aliases.here().text(name), run, summarise(run, Statistics(resamples=1)), repeats)
 
 
 def obstacles(left: Half, right: Half) -> Iterator[Obstacle]:

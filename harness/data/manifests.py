@@ -110,6 +110,7 @@ class Dataset:
         digest: of what the manifest says of these items (32 hex digits), wherever the dataset lies; the bytes of the recordings
             are `item_digest`'s matter.
         left_out: what lies in the dataset and is not among the items, in short phrases: "3 .m4a files", "columns not read: age".
+        root: folder that no path of an item leaves.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Dataset:
     licence: str
     digest: str
     left_out: tuple[str, ...] = ()
+    root: Path | None = None
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         licence=source.licence or "; ".join(licences) or "not stated",
         digest=_digest(items, source.root),
         left_out=() if source.ours else problems.left_out,
+        root=source.root,
     )
 
 

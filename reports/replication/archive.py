@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.aliases import places
 from harness.errors import UsageError
 from harness.frame import Run, open_run
 from harness.runfolder import MANIFEST, read_manifest
@@ -92,6 +93,8 @@ def finished_runs(root: Path, chosen: Mapping[str, Any] | None = None) -> tuple[
         except UsageError:
             continue  # a folder that another program left here, or half a file: it is no finished run
         config = manifest.get("config") or {}
+        if chosen:
+            config = places(root / "store", str(manifest.get("plan_digest", ""))).restored(config)
         if manifest.get("status") == "complete" and all(config.get(key) == value for key, value in (chosen or {}).items()):
             found.append(FoundRun(path.parent.name, manifest, partial(open_run, path.parent)))
     return tuple(found)

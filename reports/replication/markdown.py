@@ -85,7 +85,7 @@ def _runs(study: Study) -> str:
         lines.append(f"- used: {escaped(run.name)}, suite {escaped(run.suite)}, {escaped(run.data)}, {escaped(run.created)}")
     for need in study.needs:
         state = f"there: {escaped(need.found)}" if need.found else "missing" if need.command else "cannot be run here"
-        lines.append(f"- {escaped(need.suite)}: {state}" + (f"\n\n      {need.command}\n" if need.command and not need.found else ""))
+        lines.append(f"- {escaped(need.suite)}: {state}" + (f"\n\n      {need.shown}\n" if need.command and not need.found else ""))
         lines += [f"  - lacks {escaped(systems)}: {escaped(reason)}" for reason, systems in grouped_lacks(need.lacking)]
         lines += [f"  - closer to the paper would be {escaped(s)}: {escaped(reason)}" for reason, s in grouped_lacks(need.closer)]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.aliases import Aliases, typed
 from reports.replication.archive import Archive, FoundRun, metrics_of
 from reports.replication.published import Paper
 from reports.verdicts import CALIBRATION, system_of
@@ -41,6 +42,11 @@ class NeededRun:
     def overrides(self) -> tuple[str, ...]:
         """Of `harness.config.compose`."""
         return f"suite={self.suite}", f"systems=[{','.join(self.systems)}]", f"metrics=[{','.join(self.metrics)}]", *self.words
+
+    @property
+    def shown(self) -> str:
+        """The command as it may stand in a page that is sent."""
+        return f"harness run {Aliases.here().text(typed(self.overrides))}" if self.systems else ""
 
     @property
     def command(self) -> str:

@@ -168,7 +168,7 @@ def _runs(study: Study) -> str:
         state = f"there, {shown(need.found)}" if need.found else "missing" if need.command else "cannot be run here"
         parts.append(f"<h3>{shown(need.suite)}{f' on {shown(need.dataset)}' if need.dataset else ''}: {state}</h3>")
         if need.command and not need.found:
-            parts.append(f'<pre class="command">{shown(need.command)}</pre>')
+            parts.append(f'<pre class="command">{shown(need.shown)}</pre>')
         told = [f"lacks <b>{shown(systems)}</b>: {shown(reason)}" for reason, systems in grouped_lacks(need.lacking)]
         told += [f"closer to the paper would be <b>{shown(systems)}</b>: {shown(reason)}" for reason, systems in grouped_lacks(need.closer)]
         if told:

@@ -86,7 +86,7 @@ def _runs(study: Study) -> Iterator[Mapping[str, object]]:
             "run": need.found,
             "state": "there" if need.found else "missing",
             "dataset": need.dataset,
-            "command": need.command,
+            "command": need.shown,
             "systems": " ".join(need.systems),
             "lacking": "; ".join(f"{s}: {reason}" for s, reason in need.lacking.items()),
             "closer": "; ".join(f"{s}: {reason}" for s, reason in need.closer.items()),
