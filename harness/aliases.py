@@ -42,6 +42,7 @@ _TELLING = re.compile(
     r"|\bAKIA[0-9A-Z]{16}|\bxox[abp]-[\w-]{10,}|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]+"
 )
 """Credentials that are known by their looks, whatever the setting is called."""
+_FOR_A_SHELL = re.compile(r"[^\w+=:.,/\[\]{}@%<>-]")
 _SHORTEST = 6
 """Characters of a secret that is also looked for in texts: shorter ones stand in too many innocent words."""
 _ABSOLUTE = re.compile(
@@ -86,8 +87,9 @@ def secrets(node: Any, shown: Any = None) -> Iterator[str]:
 
 
 def typed(words: Sequence[str]) -> str:
-    """The words of a command line as they may be shown: without secrets and environments."""
-    return " ".join(_typed(word) for word in words)
+    """The words of a command line as they may be shown and typed again: without secrets and environments, quoted where a shell needs it."""
+    shown = (_typed(word) for word in words)
+    return " ".join("'" + w.replace("'", "'\\''") + "'" if _FOR_A_SHELL.search(w) else w for w in shown)
 
 
 def _typed(word: str) -> str:

@@ -42,6 +42,9 @@ Every setting is key=value; `harness run --show-config` prints them all with the
   asr=PRESET  speaker=NAME  mos=NAME                          the judging models (harness list asr|speaker|mos)
   executor.workers=N  executor.timeout_s=120  executor=serial
   run.name=NAME  run.root=DIR  run.overwrite=true  run.keep_failed=true  run.max_failures=N  run.allow_missing=true
+
+Names and paths are the text that is typed (null: none; quotes around the whole come off; ~ at the beginning is the home folder). Every value is
+checked before anything runs. Options stand anywhere.
 """
 
 TRAIN_HELP = """\
@@ -104,6 +107,8 @@ rating: each output from 0 to 100 beside the recording, which is also hidden amo
 A or B. The page names no system and sends nothing; listeners download their answers as CSV. The key stays with you.
 """
 
+VERBS = ("run", "train", "list", "report", "tables", "compare", "gate", "bless", "join", "selfcheck", "listen", "doctor")
+
 LISTS = {
     "systems": "systems",
     "suites": "suite",
@@ -124,11 +129,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code (see `harness.errors`).
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    options = _options(parser, typed)
     if options.verb is None:
         parser.print_help()
         return 2
     try:
+        _check_encoding(typed)
         code: int = options.call(options)
         if sys.stdout is not None:  # it is None where the program was started with it closed
             sys.stdout.flush()
@@ -142,6 +149,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no traceback at exit either
         return 1
+
+
+def _options(parser: argparse.ArgumentParser, typed: Sequence[str]) -> argparse.Namespace:
+    """The words parsed, options wherever they stand among them.
+
+    argparse takes a verb's words up to the first option after one of them; those that it leaves over are added here. Options that stand
+    before the verb are the verb's. What follows ``--`` is never an option.
+    """
+    words = list(typed)
+    place = next((i for i, word in enumerate(words) if word in VERBS), 0)
+    if place and words[0].startswith("-") and not {"-h", "--help", "--version", "--"}.intersection(words[:place]):
+        words = [words[place], *words[:place], *words[place + 1 :]]
+    options, left = parser.parse_known_args(words)
+    end = left.index("--") if "--" in left else len(left)
+    if left and ("rest" not in options or any(word.startswith("-") for word in left[:end])):
+        parser.error(f"unrecognized arguments: {' '.join(left)}; `harness {options.verb} --help` shows what there is")
+    if left:
+        setattr(options, options.rest, [*getattr(options, options.rest), *left[:end], *left[end + 1 :]])
+    return options
+
+
+def _check_encoding(words: Sequence[str]) -> None:
+    """Refuses bytes that are no text here: they could stand in no record, and a folder of that name in no manifest."""
+    for word in words:
+        if any("\ud800" <= c <= "\udfff" for c in word):
+            shown = word.encode("utf-8", "backslashreplace").decode()
+            raise UsageError(
+                f"'{shown}' is no text in this terminal's encoding ({sys.getfilesystemencoding()}): rename the file or give it by a link "
+                "with a plain name; where the name is UTF-8, PYTHONUTF8=1 or LC_ALL=C.UTF-8 helps"
+            )
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -168,11 +205,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--show-config", action="store_true", help="print the composed configuration and stop")
     run.add_argument("--no-report", action="store_true", help="leave out the report files (the table is still printed)")
-    run.set_defaults(call=_run)
+    run.set_defaults(call=_run, rest="overrides")
 
     train = verbs.add_parser("train", help="train a system of our own", description=TRAIN_HELP, formatter_class=raw)
     train.add_argument("overrides", nargs="*", metavar="key=value")
-    train.set_defaults(call=_train)
+    train.set_defaults(call=_train, rest="overrides")
 
     show = verbs.add_parser("list", help="list systems, suites, metrics, datasets, judging models", formatter_class=raw)
     show.add_argument("what", nargs="?", choices=sorted(LISTS))
@@ -189,19 +226,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     tables.add_argument("words", nargs="*", metavar="PAPER or key=value")
     tables.add_argument("--config-dir", type=_path, metavar="DIR", help="folder with YAML of your own systems")
-    tables.set_defaults(call=_tables)
+    tables.set_defaults(call=_tables, rest="words")
 
     compare = verbs.add_parser("compare", help="paired differences of two runs", description=COMPARE_HELP, formatter_class=raw)
-    compare.add_argument("words", nargs="+", metavar="RUN or key=value")
-    compare.set_defaults(call=_compare)
+    compare.add_argument("words", nargs="*", metavar="RUN or key=value")
+    compare.set_defaults(call=_compare, rest="words")
 
     gate = verbs.add_parser("gate", help="whether a run became worse than a baseline", description=GATE_HELP, formatter_class=raw)
-    gate.add_argument("words", nargs="+", metavar="RUN or key=value")
-    gate.set_defaults(call=_gate)
+    gate.add_argument("words", nargs="*", metavar="RUN or key=value")
+    gate.set_defaults(call=_gate, rest="words")
 
     bless = verbs.add_parser("bless", help="make a baseline of a run", description=BLESS_HELP, formatter_class=raw)
-    bless.add_argument("words", nargs="+", metavar="RUN or out=DIR")
-    bless.set_defaults(call=_bless)
+    bless.add_argument("words", nargs="*", metavar="RUN or out=DIR")
+    bless.set_defaults(call=_bless, rest="words")
 
     join = verbs.add_parser("join", help="put the shards of a run together", description=JOIN_HELP, formatter_class=raw)
     join.add_argument("run", type=_path, metavar="RUN", help="folder of the whole run, e.g. runs/big")
@@ -213,10 +250,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     selfcheck.add_argument("overrides", nargs="*", metavar="key=value")
     selfcheck.add_argument("--config-dir", type=_path, metavar="DIR", help="folder with YAML of your own")
-    selfcheck.set_defaults(call=_selfcheck, show_config=False)
+    selfcheck.set_defaults(call=_selfcheck, show_config=False, rest="overrides")
 
     listen = verbs.add_parser("listen", help="a blind listening page of a run", description=LISTEN_HELP, formatter_class=raw)
-    listen.add_argument("run", type=_path, metavar="RUN", help="run folder, e.g. runs/codec-1a2b3c4d")
+    listen.add_argument("run", type=_path, nargs="?", metavar="RUN", help="run folder, e.g. runs/codec-1a2b3c4d")
     listen.add_argument("--design", choices=("rating", "ab", "abx"), default="rating", help="what is asked (rating)")
     listen.add_argument("--systems", type=lambda text: text.split(","), default=[], metavar="A,B", help="to hear (all under test)")
     listen.add_argument("--trials", type=int, default=10, metavar="N", help="questions (10)")
@@ -233,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
 def _path(text: str) -> Path:
     from pathlib import Path
 
-    return Path(text)
+    return Path(text).expanduser()
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -306,9 +343,13 @@ def _tables(options: argparse.Namespace) -> int:
 def _listen(options: argparse.Namespace) -> int:
     from harness.listening import make, read
 
+    folders = [path for path in options.answers if path.is_dir()]  # the run, where it was typed behind the answers
+    run = options.run or (folders[0] if len(folders) == 1 else None)
+    if run is None:
+        raise UsageError("which run? harness listen RUN, e.g. harness listen runs/codec-1a2b3c4d")
     if options.answers:
-        return read(options.run, options.out, options.answers)
-    return make(options.run, options.out, options.design, options.systems, options.trials, options.seed)
+        return read(run, options.out, [path for path in options.answers if path != run])
+    return make(run, options.out, options.design, options.systems, options.trials, options.seed)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """From the words on the command line to one checked configuration, through Hydra's compose API.
 
-Names are checked before Hydra sees them, because it lists no options for an unknown name inside a list. Values name registry
-families and parameters; a ``_target_`` anywhere is refused, since instantiating it would run code.
+Names are checked before Hydra sees them, because it lists no options for an unknown name inside a list. Text never reaches it: a mark
+stands in its place until everything is composed (`harness.settings` says what is text). Values name registry families and parameters; a
+``_target_`` anywhere is refused, since instantiating it would run code.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.aliases import without_secrets
 from harness.errors import ConfigError, UnknownName
 from harness.registry import CONF_DIR as CONF
 from harness.registry import config_choices, entries, variants
+from harness.settings import GIVEN_FREELY, NAMES, check, is_text, names_of, text_of
 from harness.trees import expanded
 
 CONF_DIR = Path(CONF)
 SINGLE_GROUPS = ("suite", "dataset", "asr", "speaker", "mos", "executor")
+
+MAX_LENGTH, MAX_DEPTH = 10_000, 20
+"""Characters of a value that Hydra parses, and how deep its brackets may lie in one another."""
 
 Config = dict[str, Any]
 
@@ -40,14 +44,11 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     """
     words = [_checked_word(word) for word in overrides]
     _check_names(words, config_dir)
-    config = _hydra([_for_hydra(word) for word in words], config_dir)
-    systems: Config = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
-    config["systems"] = expanded({name: systems[name] for name in _order(overrides, systems)})
-    for name, section in systems.items():
-        if "family" not in section:
-            raise ConfigError(
-                f"systems.{name}: {without_secrets(section)} has no 'family'; a parameter given to a system that is not in systems=[...]?"
-            )
+    typed = _Typed()
+    config: Config = typed.restored(_hydra([typed.marked(word) for word in words], config_dir, typed))
+    config["systems"] = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
+    check(config)
+    config["systems"] = expanded({name: config["systems"][name] for name in _order(overrides, config["systems"])})
     for path in _not_finite(config):
         raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
     for path in _targets(config):
@@ -68,11 +69,82 @@ def _checked_word(word: str) -> str:
     return word
 
 
-def _for_hydra(word: str) -> str:
-    """A system's parameters need not stand in its YAML: whether it takes them, its constructor knows."""
-    if word.startswith("systems="):
-        return word.replace(" ", "")
-    return f"++{word}" if word.startswith("systems.") else word
+class _Typed:
+    """What was typed as text: a mark stands in its place while Hydra parses, composes and interpolates."""
+
+    _MARK = re.compile("HARNESS_TEXT_([0-9]+)_END")
+
+    def __init__(self) -> None:
+        self._values: list[str | list[str]] = []
+
+    def marked(self, word: str) -> str:
+        """The override as Hydra gets it.
+
+        Raises:
+            ConfigError: a list of names is none, or a value that has to be parsed is too long or too deep.
+        """
+        key, eq, value = word.partition("=")
+        bare = key.lstrip("+")
+        if not eq or key.startswith("~") or bare in SINGLE_GROUPS:
+            return word
+        if bare == "systems":
+            return word.replace(" ", "")
+        # A system's parameters need not stand in its YAML: whether it takes them, its constructor knows.
+        key = f"++{key}" if key.startswith("systems.") else key
+        if bare in NAMES:
+            return self._mark(key, names_of(bare, value))
+        if is_text(bare):
+            return self._mark(key, text_of(bare, value))
+        return self._mark(key, value) if _is_plain(key, value) else f"{key}={value}"
+
+    def restored(self, node: Any) -> Any:
+        """The composed configuration with the text again where its marks are."""
+        if isinstance(node, dict):
+            return {str(key): self.restored(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.restored(value) for value in node]
+        if isinstance(node, str) and (mark := self._MARK.search(node)):
+            found = self._value(mark)
+            return found if isinstance(found, list) and mark[0] == node else self._MARK.sub(lambda m: str(self._value(m)), node)
+        return node
+
+    def _mark(self, key: str, value: str | list[str] | None) -> str:
+        if value is None:
+            return f"{key}=null"
+        self._values.append(value)
+        return f"{key}=HARNESS_TEXT_{len(self._values) - 1}_END"
+
+    def _value(self, mark: re.Match[str]) -> str | list[str]:
+        number = int(mark[1])
+        return self._values[number] if number < len(self._values) else mark[0]
+
+
+def _is_plain(key: str, value: str) -> bool:
+    """Whether a value is text: no number, truth, null, list, mapping, interpolation or quoted text of Hydra's grammar."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if len(value) > MAX_LENGTH:
+        raise ConfigError(
+            f"'{key.lstrip('+')}': the value has {len(value)} characters; at most {MAX_LENGTH}. A longer one goes into a YAML of --config-dir"
+        )
+    depth = deepest = 0
+    for character in value:
+        depth += (character in "[{(") - (character in "]})")
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise ConfigError(f"'{key.lstrip('+')}': the brackets of the value lie {deepest} deep in one another; at most {MAX_DEPTH}")
+    if re.fullmatch(r"[0-9_]*_[0-9_]*", value) and not re.fullmatch(r"[0-9]{1,3}(_[0-9]{3})+", value):
+        return True  # 16_000 is a number, 2026_11_30 is none
+    try:
+        parsed = OverridesParser.create().parse_override(f"key={value}")
+    except HydraException:
+        # What was begun as a list or mapping is left to Hydra, which says what is wrong with it; a system's parameter may be anything.
+        return key.lstrip("+").partition(".")[0] in GIVEN_FREELY or not value.lstrip().startswith(("[", "{"))
+    if parsed.is_sweep_override():
+        return True
+    found = parsed.value()
+    return isinstance(found, str) and not value.lstrip().startswith(("'", '"')) and "${" not in value
 
 
 def _check_names(words: Sequence[str], config_dir: Path | None) -> None:
@@ -114,7 +186,7 @@ def _order(overrides: Sequence[str], systems: Mapping[str, Any]) -> list[str]:
     return typed + [name for name in systems if name not in typed]
 
 
-def _hydra(words: Sequence[str], config_dir: Path | None) -> Config:
+def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Config:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -135,7 +207,7 @@ def _hydra(words: Sequence[str], config_dir: Path | None) -> Config:
             )
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, words)) from error
+        raise ConfigError(typed.restored(_explain(error, words))) from error
     assert isinstance(plain, dict)
     return {str(k): v for k, v in plain.items()}
 
@@ -158,15 +230,15 @@ def _offer_plugins(config_dir: Path | None) -> None:
 def _explain(error: Exception, words: Sequence[str]) -> str:
     text = str(error.__cause__ or error).splitlines()[0].strip()
     full = str(error)
-    for word in words:
-        key = word.partition("=")[0]
-        if key.lstrip("+~") in full:
+    for word in sorted(words, key=lambda w: -len(w.partition("=")[0])):
+        key = word.partition("=")[0].lstrip("+~")
+        if key and key in full:
             import difflib
 
-            known = list(_known_keys())
+            known = list(dict.fromkeys(_known_keys()))
             close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
             hint = f" Did you mean {' or '.join(close)}?" if close and key not in known else ""
-            return f"'{word}' cannot be applied: {text}.{hint} `harness run --show-config` prints every key."
+            return f"'{word.lstrip('+')}' cannot be applied: {text}.{hint} `harness run --show-config` prints every key."
     return f"{text} (overrides: {' '.join(words)})"
 
 

@@ -11,6 +11,7 @@ from harness.aliases import typed
 from harness.config import compose
 from harness.errors import ConfigError, HarnessError, Incomplete, UnknownName, UsageError
 from harness.registry import resolve, variants
+from harness.settings import text_of
 from harness.torchaudio import ensure_torchaudio
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def parsed(words: Sequence[str], config_dir: Path | None) -> Request:
     chosen = tuple(dict.fromkeys(papers)) or known
     if out is not None and len(chosen) > 1:
         raise UsageError(f"out={out} is one folder for one paper; name one of {', '.join(chosen)}")
-    return Request(chosen, run == "true", Path(options.get("run.root", "runs")), out, tuple(overrides), config_dir)
+    return Request(
+        chosen, run == "true", Path(text_of("run.root", options.get("run.root", "runs")) or "runs"), out, tuple(overrides), config_dir
+    )
 
 
 def unready(systems: Sequence[str], words: Sequence[str], config_dir: Path | None) -> Mapping[str, str]:

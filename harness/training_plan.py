@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.recipes import known_parameters
+from harness.settings import unquoted
 
 USE_ONLY = (
     "checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed", "temperature", "top_k", "top_p",
@@ -24,6 +25,8 @@ USE_ONLY = (
     "decoder", "decoder_checkpoint",
 )  # fmt: skip
 """Parameters of a system's YAML that concern its use and say nothing about its training."""
+TEXT = ("system", "data", "valid", "out", "cache", "device", "precision", "start", "transfer")
+"""Words and paths, taken as typed: a folder may be called 2024, or [a."""
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,15 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
             )
         if key in typed:
             raise ConfigError(f"'{key}' is given twice")
+        if key in TEXT:
+            typed[key] = None if (text := word[len(key) + 1 :]) == "null" else unquoted(text)
+            continue
         try:
             # Not resolved: an interpolation could read the environment, and none is needed here.
             loaded: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value{word[len(key) :]}"]), resolve=False)
             typed[key] = loaded["value"]
         except (OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(f"'{word}' cannot be read: {str(error).splitlines()[0]}") from error
-    for key in ("system", "data", "valid", "out", "cache"):
-        if isinstance(typed.get(key), int | float):  # a folder may be called 2024
-            typed[key] = next(w.partition("=")[2] for w in overrides if w.startswith(f"{key}="))
     return typed
 
 

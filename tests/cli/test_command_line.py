@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.cli import main
+from harness.aliases import typed
+from harness.cli import _options, _parser, main
 
 METRICS = "metrics=[pesq_wb,stoi,si_sdr_db,emitted_bps]"
 
@@ -125,3 +126,57 @@ def test_what_is_left_out_is_said_and_kept(make_dataset, harness_run, capsys):
     assert code == 0
     assert "left out: columns not read: mood" in capsys.readouterr().err
     assert json.loads((folder / "manifest.json").read_text())["dataset"]["left_out"] == ["columns not read: mood"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "options"),
+    [
+        (["run", "suite=codec", "--no-report", "run.name=a"], ["suite=codec", "run.name=a"], {"no_report": True}),
+        (["run", "--no-report", "suite=codec", "--show-config", "run.name=a"], ["suite=codec", "run.name=a"], {"no_report": True, "show_config": True}),
+        (["run", "a=1", "--config-dir", "D", "b=2", "--no-report", "c=3"], ["a=1", "b=2", "c=3"], {"config_dir": Path("D"), "no_report": True}),
+        (["run", "a=1", "--", "b=2"], ["a=1", "b=2"], {}),
+        (["run", "a=1", "--no-report", "--", "-b=2", "--c"], ["a=1", "-b=2", "--c"], {"no_report": True}),
+        (["--no-report", "run", "a=1"], ["a=1"], {"no_report": True}),
+        (["selfcheck", "a=1", "--config-dir", "D", "b=2"], ["a=1", "b=2"], {"config_dir": Path("D")}),
+        (["tables", "qtts", "--config-dir", "D", "run=true"], ["qtts", "run=true"], {"config_dir": Path("D")}),
+        (["report", "--out", "O", "R"], None, {"out": Path("O"), "run": Path("R")}),
+        (["report", "R", "--out", "O"], None, {"out": Path("O"), "run": Path("R")}),
+        (["list", "--config-dir", "D", "systems"], None, {"what": "systems", "config_dir": Path("D")}),
+        (["join", "--from", "U", "R"], None, {"source": "U", "run": Path("R")}),
+        (["listen", "--trials", "3", "R", "--seed", "1"], None, {"trials": 3, "seed": 1, "run": Path("R")}),
+        (["compare", "A", "B", "metrics=[stoi]"], ["A", "B", "metrics=[stoi]"], {}),
+        (["gate", "--", "-A", "against=B"], ["-A", "against=B"], {}),
+    ],
+)  # fmt: skip
+@pytest.mark.cases(
+    "D12",
+    before="harness run suite=codec --no-report run.name=a: unrecognized arguments: run.name=a",
+    after="options stand anywhere, in every verb",
+)
+def test_options_stand_anywhere(line, words, options):
+    parsed = _options(_parser(), line)
+    if words is not None:
+        assert getattr(parsed, parsed.rest) == words
+    assert {name: getattr(parsed, name) for name in options} == options
+
+
+@pytest.mark.parametrize("line", [["run", "a=1", "--no-such"], ["report", "R", "S"], ["doctor", "x"], ["join", "R", "--out", "x"]])
+def test_an_option_that_does_not_exist_is_refused(line, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(line)
+    assert exit.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["compare", "gate", "bless", "listen"])
+def test_a_verb_without_its_run_says_what_it_wants(verb, capsys):
+    assert main([verb]) == 2
+    assert f"harness: {'which run' if verb == 'listen' else verb + ' wants'}" in capsys.readouterr().err
+
+
+def test_the_command_of_a_run_can_be_typed_again():
+    import shlex
+
+    words = ["suite=codec", "systems=[a,b]", "dataset.root=/d/it's (here)", "run.name=$x #1"]
+    assert shlex.split(typed(words)) == words
+    assert typed(words[:2]) == "suite=codec systems=[a,b]"

@@ -1,9 +1,15 @@
 """Names and overrides: checked before anything runs, with the reason and a way out."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from harness.config import compose, system_names
 from harness.errors import ConfigError, UnknownName
+from harness.settings import NAMES, check, is_text, names_of, text_of
 
 
 def test_systems_keep_the_order_of_the_command_line():
@@ -29,7 +35,7 @@ def test_a_parameter_of_one_system():
         (["datset.limit=3"], ConfigError, "dataset.limit"),
         (["executor.worker=3"], ConfigError, "executor.workers"),
         (["codec"], ConfigError, "key=value"),
-        (["run.name=[a,b"], ConfigError, "run.name"),
+        (["executor.workers=[a,b"], ConfigError, "executor.workers"),
         (["systems=[passthrough,passthrough]"], ConfigError, "twice"),
         (["systems=[../../etc/passwd]"], ConfigError, "not a name"),
         (["+systems.x._target_=os.system"], ConfigError, "refused"),
@@ -71,3 +77,192 @@ def test_names_in_a_list():
     assert system_names("[a, b ,c]") == ["a", "b", "c"]
     assert system_names("a") == ["a"]
     assert system_names("[]") == []
+
+
+# -- values ----------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    ("seeds=[0,0]", "seeds=[0,0]: a list of different whole numbers from 0 on"),
+    ("seeds=3", "seeds=3: a list"),
+    ("seeds=[]", "seeds=[]: a list"),
+    ("seeds=[-1]", "seeds=[-1]: a list"),
+    ("seeds=[0.5]", "seeds=[0.5]: a list"),
+    ("seeds=[a]", "seeds=[a]: a list"),
+    ("seeds=[true]", "seeds=[true]: a list"),
+    ("seeds=[4294967296]", "seeds=[4294967296]: a list"),
+    ("seeds=null", "seeds=null: a list"),
+    ("metrics=[]", "metrics=[]: a list of different names"),
+    ("metrics=[stoi,stoi]", "metrics=[stoi,stoi]: a list of different names"),
+    ("metrics=[stoi", "metrics=[stoi: a bracket is missing"),
+    ("metrics=[stoi,,pesq_wb]", "a name is empty"),
+    ("dataset.items=[a,a]", "dataset.items=[a,a]: a list of different ids"),
+    ("dataset.limit=0", "dataset.limit=0: a whole number from 1 on"),
+    ("dataset.limit=abc", "dataset.limit=abc: a whole number from 1 on"),
+    ("dataset.limit=1.5", "dataset.limit=1.5: a whole number"),
+    ("dataset.root=", "dataset.root=: a folder"),
+    ("executor.workers=0", "executor.workers=0: a whole number from 1 on"),
+    ("executor.workers=-1", "executor.workers=-1: a whole number"),
+    ("executor.workers=1.5", "executor.workers=1.5: a whole number"),
+    ("executor.workers=abc", "executor.workers=abc: a whole number"),
+    ("executor.workers=1,2", "executor.workers=1,2: a whole number"),
+    ("executor.predict_workers=0", "executor.predict_workers=0: a whole number"),
+    ("executor.threads=0", "executor.threads=0: a whole number"),
+    ("executor.timeout_s=0", "executor.timeout_s=0: a number above 0"),
+    ("executor.timeout_s=soon", "executor.timeout_s=soon: a number above 0"),
+    ("executor.timeout_s=null", "executor.timeout_s=null: a number above 0"),
+    ("executor.memory_gib=abc", "executor.memory_gib=abc: a number above 0"),
+    ("executor.memory_gib=-1", "executor.memory_gib=-1: a number above 0"),
+    ("run.max_failures=abc", "run.max_failures=abc: a whole number from 0 on"),
+    ("run.max_failures=-1", "run.max_failures=-1: a whole number"),
+    ("run.max_failures=null", "run.max_failures=null: a whole number"),
+    ("run.overwrite=maybe", "run.overwrite=maybe: true or false"),
+    ("run.overwrite=1", "run.overwrite=1: true or false"),
+    ("run.keep_failed=yes", "run.keep_failed=yes: true or false"),
+    ("run.allow_missing=sure", "run.allow_missing=sure: true or false"),
+    ("allow_random=2", "allow_random=2: true or false"),
+    ("report.audio_limit_mb=much", "report.audio_limit_mb=much: a number from 0 on"),
+    ("run=3", "run"),
+    ("run.root=", "run.root=: a folder"),
+    ("run.root=null", "run.root=null: a folder"),
+]
+
+
+@pytest.mark.parametrize(("word", "message"), WRONG)
+@pytest.mark.cases(
+    "A15",
+    before="seeds=[0,0] counted one prediction twice, seeds=3 was a traceback, run.max_failures=abc failed after the work, run.overwrite=maybe was true",
+    after="every setting has a declared type, checked before the work: the message names setting, value and what is accepted",
+)
+@pytest.mark.cases(
+    "D10", before="executor.memory_gib=abc waited for 60 s, run.overwrite=maybe was true", after="refused in words, before the work"
+)
+def test_a_value_of_another_type_is_refused_before_the_work(word, message, composed):
+    """The value is read as `compose` reads it, and put into a configuration that was composed once."""
+    key, _, typed = word.partition("=")
+    with pytest.raises(ConfigError) as caught:
+        value = names_of(key, typed) if key in NAMES else text_of(key, typed) if is_text(key) else _parsed(typed)
+        section, _, name = key.rpartition(".")
+        check({**composed, section: {**composed[section], name: value}} if section else {**composed, name: value})
+    assert message in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def composed():
+    return compose(["systems=[noise]"])
+
+
+def _parsed(typed):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_override(f"key={typed}")
+    return typed if parsed.is_sweep_override() else parsed.value()
+
+
+@pytest.mark.parametrize(
+    "word", ["seeds=[0,0]", "metrics=[]", "executor.workers=1,2", "executor.memory_gib=abc", "run.overwrite=maybe", "run=3"]
+)
+def test_compose_refuses_it(word):
+    with pytest.raises(ConfigError, match=word.partition("=")[0]):
+        compose(["systems=[noise]", word])
+
+
+def test_no_systems_are_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    from harness.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "systems=[]"]) == 2
+    assert "no systems: write systems=[" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_lists_of_names_are_names_as_typed():
+    config = compose(["systems=[noise]", "metrics=stoi,pesq_wb", 'dataset.items=[1e5, 007,"a,b",it\'s,2026_11_30,true]'])
+    assert config["metrics"] == ["stoi", "pesq_wb"]
+    assert config["dataset"]["items"] == ["1e5", "007", "a,b", "it's", "2026_11_30", "true"]
+    assert compose(["metrics=stoi"])["metrics"] == ["stoi"]
+    assert compose(["metrics=null"])["metrics"] is None
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+TEXTS = [
+    "20261130", "2026_11_30", "1e5", "true", "None", "nan", "0x1f", "007", "a b", " ", "語音", "données", "тест", "[a,b]", "[a,b", "{x: 1}", "a,b",
+    "a=b", "$HOME", "${oc.env:HOME}", "${run.root}", "#x", "it's", 'a"b', "a:b", "(x)", "a\\b", "a\\", "\\'", "x;y", "*?", "%20", "&", "!tag", "@at", "🎙",
+]  # fmt: skip
+
+
+@pytest.mark.cases(
+    "D10",
+    before="run.name=20261130 and roots with spaces, brackets, commas or other scripts: traceback, 'Did you mean dataset.root or dataset.root'",
+    after="text settings are the text that was typed; what cannot name a folder is refused in words",
+)
+def test_text_is_text_as_typed():
+    keys = ["systems.xtts.environment.V{}", "systems.qdac16.c{}_checkpoint", "asr.en.p{}.root"]
+    words = [f"{'+' if key.startswith('asr') else ''}{key.format(i)}={text}" for i, text in enumerate(TEXTS) for key in keys]
+    config = compose(["systems=[qdac16,xtts]", "asr=basic", *words])
+    xtts, qdac16, asr = config["systems"]["xtts"]["environment"], config["systems"]["qdac16"], config["asr"]["en"]
+    for i, text in enumerate(TEXTS):
+        assert (xtts[f"V{i}"], qdac16[f"c{i}_checkpoint"], asr[f"p{i}"]["root"]) == (text, text, text)
+
+
+@pytest.mark.parametrize("text", ["2026_11_30", "1e5", "true", "語 [a,b", "${run.root}", "a=b 'c"])
+def test_folders_and_names_are_text_as_typed(text):
+    config = compose(
+        ["systems=[noise]", f"run.root=/d/{text}", f"run.name={text}", f"dataset.root={text}", f"dataset.manifest=/d/{text}", f"dataset.split={text}",
+         f"run.publish=s3://{text}", f"systems.noise.checkpoint={text}"]
+    )  # fmt: skip
+    assert (config["run"]["root"], config["run"]["name"], config["run"]["publish"]) == (f"/d/{text}", text, f"s3://{text}")
+    assert (config["dataset"]["root"], config["dataset"]["manifest"], config["dataset"]["split"]) == (text, f"/d/{text}", text)
+    assert config["systems"]["noise"]["checkpoint"] == text
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "-x", ".hidden", "a\nb", "x" * 300, "store", "big.1of3", " a", "语" * 100])
+def test_names_that_no_folder_can_have_are_refused_in_words(name):
+    with pytest.raises(ConfigError, match=r"run\.name=.*cannot name a folder of results"):
+        check({"run": {"name": name}})
+
+
+def test_null_quotes_and_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert compose(["run.name=null"])["run"]["name"] is None
+    assert compose(["run.name='null'"])["run"]["name"] == "null"
+    config = compose(["systems=[qdac16]", "run.root=~/runs", 'dataset.root="~/my data"', "systems.qdac16.checkpoint=~/x", "run.name=~x"])
+    assert (config["run"]["root"], config["dataset"]["root"]) == ("/home/somebody/runs", "/home/somebody/my data")
+    assert config["systems"]["qdac16"]["checkpoint"] == "/home/somebody/x"
+    assert config["run"]["name"] == "~x"
+
+
+def test_parameters_of_unknown_type_are_numbers_where_they_read_so_and_text_else():
+    words = {
+        "a": "3",
+        "b": "1e-5",
+        "c": "true",
+        "d": "[1,2]",
+        "e": "{x: 1}",
+        "f": "a b (c",
+        "g": "x,y",
+        "h": "2026_11_30",
+        "i": "16_000",
+        "j": "/x/[a",
+        "k": "null",
+        "l": "'5'",
+    }
+    config = compose(["systems=[noise]", *(f"systems.noise.{k}={v}" for k, v in words.items())])["systems"]["noise"]
+    assert {k: config[k] for k in words} == {
+        "a": 3, "b": 1e-5, "c": True, "d": [1, 2], "e": {"x": 1}, "f": "a b (c", "g": "x,y", "h": "2026_11_30", "i": 16000, "j": "/x/[a", "k": None, "l": "5",
+    }  # fmt: skip
+
+
+def test_a_suggestion_is_made_once():
+    with pytest.raises(ConfigError) as caught:
+        compose(["dataset.rot=3"])
+    assert str(caught.value).count("dataset.root") == 1
+
+
+@pytest.mark.parametrize("verb", ["run", "report"])
+def test_bytes_that_are_no_text_are_refused(tmp_path, verb):
+    words = [sys.executable, "-m", "harness.cli", verb, b"dataset.root=/data/\xff\xfe"]
+    result = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert result.returncode == 2
+    assert b"is no text in this terminal's encoding" in result.stderr
+    assert b"Traceback" not in result.stderr

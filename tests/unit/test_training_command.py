@@ -245,3 +245,13 @@ def test_a_variant_that_cannot_be_trained_as_it_says_is_refused(stubs, tmp_path,
     monkeypatch.setattr(harness.registry, "CONF_DIR", str(tmp_path))
     with pytest.raises(ConfigError, match=r"system=frames5 says semantic: False, which the recipe .* \(it has: size, width"):
         planned(["system=frames5", "data=x"])
+
+
+@pytest.mark.cases("D10", before="data=true, out=[a and the like were parsed", after="words and paths are taken as typed")
+@pytest.mark.parametrize("text", ["2024", "2026_11_30", "true", "[a", "${oc.env:HOME}", "a: b", "#x"])
+def test_paths_are_text_as_typed(text):
+    from harness.training_plan import _parsed
+
+    assert _parsed([f"data={text}", f"out={text}", f"start={text}", "steps=5", "valid=null"]) == {
+        "data": text, "out": text, "start": text, "steps": 5, "valid": None,
+    }  # fmt: skip
