@@ -75,8 +75,18 @@ LISTENING = frozenset({Need.OUTPUT, Need.TEXT, Need.PROMPT})
 """What a metric may need to say something about a recording that is nobody's output."""
 
 
+def reference_rows(suite: SuiteInfo, items: Sequence[Item]) -> list[Entrant]:
+    """The suite's reference rows, and the recording itself, which stands beside every figure about words: a recogniser errs on it too.
+
+    Whether words are asked is known only when the metrics are built (`belongs`).
+    """
+    spoken = suite.task is not Task.TIMING and any(item.text for item in items)
+    names = dict.fromkeys((*(["ground_truth"] if spoken else []), *suite.calibration))
+    return calibration_entrants(list(names), items, suite.task)
+
+
 def calibration_entrants(names: Sequence[str], items: Sequence[Item], task: Task) -> list[Entrant]:
-    """The reference rows of a suite that this dataset allows (items with recordings, prompts, at least two speakers).
+    """The reference rows of those names that this dataset allows (items with recordings, prompts, at least two speakers).
 
     "ground_truth" is the item's own recording. "same_speaker" is the same voice beside what speaker similarity compares with: the
     prompt in resynthesis, the item's recording in synthesis. "impostor" is the recording of the next item by somebody else in the
@@ -108,6 +118,12 @@ def calibration_metrics(row: str, metrics: Mapping[str, MetricInfo]) -> list[str
     if row == "ground_truth":
         return [key for key, info in metrics.items() if info.needs <= LISTENING]
     return [key for key in metrics if key in VOICE_METRICS]
+
+
+def belongs(row: str, suite: SuiteInfo, metrics: Mapping[str, MetricInfo]) -> bool:
+    """Whether a reference row stands in the tables: the suite asks for it, or something about words is measured of it; and it has figures."""
+    measured = calibration_metrics(row, metrics)
+    return bool(measured) if row in suite.calibration else any(Need.TEXT in metrics[key].needs for key in measured)
 
 
 def settings_text(settings: Settings) -> str:
@@ -156,15 +172,20 @@ def _identity(entrant: Entrant, card: Card) -> dict[str, Any]:
     }
 
 
+HEARD = frozenset({Need.OUTPUT, Need.REFERENCE, Need.TEXT, Need.PROMPT})
+"""What a metric may need of an output to be shown its audio only, beside what belongs to the item."""
+
+
 def score_key(prediction: Mapping[str, Any], item_digest: str, metric: MetricInfo) -> str:
-    """The key of one number.
+    """The key of one number; outputs that sound the same share what is measured by listening (a recording and its lossless copy, say).
 
     Args:
         prediction: as `Store.describe_prediction` gives it.
         item_digest: of the item's content.
         metric: its declaration; the timing of the prediction counts only for metrics made from it.
     """
-    parts = {"prediction": prediction["digest"], "item": item_digest, "metric": metric.signature()}
+    listening = metric.needs <= HEARD and prediction.get("audio")
+    parts = {"prediction": prediction["audio"] if listening else prediction["digest"], "item": item_digest, "metric": metric.signature()}
     if "timing" in metric.needs:
         parts["timing"] = prediction["timing"]
     return key_of("score", parts)

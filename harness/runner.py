@@ -16,7 +16,7 @@ from harness.errors import ConfigError, Interrupted
 from harness.executors import Broken, Executor, Job, Stop, jobs_in_chunks, run_with_retries
 from harness.folders import claimed
 from harness.joining import Join, refuse_failures
-from harness.plan import Attempt, Entrant, attempts, calibration_entrants, score_key
+from harness.plan import Attempt, Entrant, attempts, reference_rows, score_key
 from harness.predicting import Predicted
 from harness.provenance import Asked, describe_run
 from harness.registry import resolve
@@ -92,7 +92,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         raise ConfigError(f"no systems: write systems=[{','.join(suite.info.systems)}]; `harness list systems` shows all")
     entrants = {name: Entrant(name, config["systems"][name]) for name in names}
     keys = list(config["metrics"] or suite.info.metrics)
-    for row in calibration_entrants(suite.info.calibration, dataset.items, suite.info.task):
+    for row in reference_rows(suite.info, dataset.items):
         entrants.setdefault(row.label, row)
     for key in keys:
         resolve("metrics", key)
@@ -259,13 +259,13 @@ def _score(
     for attempt in plan:
         for name in panel.metrics:
             key = keys.get((attempt.key, name))
-            if key is None:
+            if key is None or key in steps.get(attempt.item, ()):
                 continue
             before = known.get(key)
             if before is not None and (not before.retry or session.keep_failed):
                 continue
             failed_before += before is not None
-            steps.setdefault(attempt.item, {}).setdefault(key, Measure(attempt.key, name, key))
+            steps.setdefault(attempt.item, {})[key] = Measure(attempt.key, name, key)
     total = sum(map(len, steps.values()))
     _note_what_is_there(session, "scores", len(set(keys.values())), total, failed_before)
     session.progress.stage("scoring", total)

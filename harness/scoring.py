@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.api import Codes, Evidence, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
 from harness.data.audio import UnreadableAudio, read_audio, resample
 from harness.executors import Job
 from harness.judges import Panel, PanelRecipe
+from harness.plan import HEARD
 from harness.store import DamagedPrediction, Outcome, OutcomeWriter, Store
 
 
@@ -93,6 +94,9 @@ class ScoreWorker:
                 return side
         if lacking := _lacking(metric.info, sample):
             return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
+        if metric.info.needs <= HEARD:
+            # Its number is stored for all outputs that sound the same (`harness.plan.score_key`): it sees nothing else of them.
+            sample = replace(sample, encoded=None, timing=None, stop_reason="", prompt_resynthesis=None)
         try:
             evidence = metric.measure(sample)
         except NotScorable as undefined:

@@ -14,7 +14,7 @@ from harness.config import Config
 from harness.errors import ConfigError
 from harness.executors import KINDS, Broken, Executor, Job, Resources, Stop, build
 from harness.judges import PanelRecipe
-from harness.plan import Card, Entrant, calibration_metrics
+from harness.plan import Card, Entrant, belongs, calibration_metrics
 from harness.predicting import Describe, PredictWorker, default_threads
 from harness.scoring import DescribePanel, PanelCard, ScoreWorker
 
@@ -110,7 +110,7 @@ def describe(workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant]
     progress.done()
     for key, reason in panel.absent.items():
         progress.note(f"metric '{key}' is left out: {reason}")
-    measured = [label for label, entrant in entrants.items() if not entrant.calibration or metrics_of(entrant, panel)]
+    measured = [label for label, e in entrants.items() if not e.calibration or belongs(e.calibration, suite.info, panel.metrics)]
     return panel, {label: cards[label] for label in measured}
 
 

@@ -107,6 +107,7 @@ class Store:
                 write_audio(temporary / "prompt.wav", prediction.prompt_resynthesis)
             description: dict[str, Any] = {
                 "digest": digest,
+                "audio": prediction.audio.digest(),
                 "timing": asdict(prediction.timing) if prediction.timing else None,
                 "stop_reason": prediction.stop_reason,
                 "flags": list(flags),

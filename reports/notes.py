@@ -7,8 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.api import Better
 from reports.intervals import METHOD
 from reports.summary import Column, Note, Row
+
+RECORDING = "ground_truth"
+"""The calibration row of the recordings themselves."""
+WORDS = ("wer", "cer", "intelligibility_probe")
+"""Metrics of words by key; others are known by the text that they need."""
+MISHEARD, LOSS = 0.3, 0.005
+"""Share of the words from which a recogniser's own error is told; by how much the recordings lose to a system before that is."""
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +41,7 @@ def notes_on(
             "no interval where fewer than 2 are left. Best means mark the best figure, not a significant difference."
         ),
         *_absent(manifest),
+        *_recogniser(columns, rows, manifest),
         *_stopped(manifest),
         *_missing(columns, rows),
         *_left_out(columns, rows),
@@ -80,6 +89,35 @@ def _absent(manifest: Mapping[str, Any]) -> Iterator[Note]:
         yield Note(f"{key}: absent from this run, {reason}")
     for flag in manifest.get("warnings") or ():
         yield Note(f"{flag['system']}: {flag['flag']} in {flag['items']} outputs.")
+
+
+def _recogniser(columns: Sequence[Column], rows: Sequence[Row], manifest: Mapping[str, Any]) -> Iterator[Note]:
+    """Where the recogniser does badly on the recordings themselves, or better on a system than on them."""
+    recording = next((r for r in rows if r.calibration and r.facts.label == RECORDING), None)
+    for column in columns if recording else ():
+        if column.key not in WORDS and "text" not in ((manifest.get("metrics") or {}).get(column.key) or {}).get("needs", ()):
+            continue
+        own = recording.cells[column.key].value if recording else None
+        if own is None or column.better is Better.NEITHER:
+            continue
+        sign, whole = (1.0, 0.0) if column.better is Better.LOWER else (-1.0, 1.0)
+        whole, unit = (100 * whole, 100.0) if column.unit == "%" else (whole, 1.0)
+        better = [
+            f"{r.label} ({column.shown(value)})"
+            for r in rows
+            if not r.calibration and (value := r.cells[column.key].value) is not None and sign * (own - value) > LOSS * unit
+        ]
+        told = []
+        if abs(own - whole) > MISHEARD * unit:
+            told.append(f"the recogniser is off by {column.shown(abs(own - whole))} on the recordings themselves")
+        if better:
+            told.append(
+                f"it does better on {', '.join(better[:3])}{' ...' if len(better) > 3 else ''} than on the recordings ({column.shown(own)})"
+            )
+        if told:
+            yield Note(
+                f"{column.name}: {' and '.join(told)}; what it ranks here is its own taste as much as the systems' words.", (column.key,)
+            )
 
 
 def _stopped(manifest: Mapping[str, Any]) -> Iterator[Note]:

@@ -117,7 +117,7 @@ def test_failures_are_tried_again_and_can_be_kept(make_dataset, harness_run, cap
 def test_allowed_failures_give_exit_0(make_dataset, harness_run):
     assert (
         harness_run(
-            make_dataset(["fine", "raise"]), "executor=serial", "systems=[stub_echo]", "run.max_failures=1", metrics="[stub_trouble]"
+            make_dataset(["fine", "raise"]), "executor=serial", "systems=[stub_echo]", "run.max_failures=2", metrics="[stub_trouble]"
         )[0]
         == 0
     )

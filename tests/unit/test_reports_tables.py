@@ -225,6 +225,29 @@ def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, mon
     assert found.value is None and "no module named harness.registry" in found.reason and found.n_ok == 1
 
 
+@pytest.mark.cases(
+    "A22",
+    before="the human row is worse than three of five systems, nothing said",
+    after="a note where the recordings lose to a system or the recogniser's own error is above .3",
+)
+def test_a_recogniser_that_mishears_the_recordings_is_told(fake: FakeRun) -> None:
+    fake.calibration = ["ground_truth"]
+
+    def notes(recording: float, a: float, b: float) -> list[str]:
+        fake.records = []
+        for n in range(4):
+            for system, value in (("ground_truth", recording), ("a", a), ("b", b)):
+                fake.add(system, "wer", f"i{n}", 100 * value)
+        return [note.text for note in summarise(fake.run(), QUICK).notes if note.text.startswith("wer: ")]
+
+    assert notes(0.05, 0.06, 0.2) == []
+    assert notes(0.05, 0.047, 0.2) == []  # half a point is no finding
+    (lost,) = notes(0.20, 0.15, 0.3)
+    assert "it does better on a (15.00) than on the recordings (20.00)" in lost and "off by" not in lost
+    (high,) = notes(0.46, 0.5, 0.6)
+    assert "the recogniser is off by 46.00 on the recordings themselves" in high and "does better" not in high
+
+
 @dataclass
 class Broken(Perplexity):
     """A pool that does what it likes."""

@@ -68,7 +68,7 @@ def test_joined_shards_are_the_whole_run(data, tmp_path, capsys):
     assert main(["report", str(tmp_path / "parts" / "x")]) == 0
     # the whole run afterwards finds everything in the store that the shards wrote into
     assert main(words(data, tmp_path / "parts", "run.name=again")) == 0
-    assert "scores: 36 of 36 are already there" in capsys.readouterr().err
+    assert "scores: 18 of 18 are already there" in capsys.readouterr().err
 
 
 def test_published_shards_are_joined_from_there(data, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.api import Item, Need, Task
+from harness.api import Better, Item, MetricInfo, Need, Task
 from harness.backends.resemblyzer import Resemblyzer
 from harness.cli import main
 from harness.config import compose
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.judges import PanelRecipe
-from harness.plan import calibration_entrants, calibration_metrics
+from harness.plan import belongs, calibration_entrants, calibration_metrics, reference_rows, score_key
 from harness.registry import METRICS, resolve
 from harness.testing import check_suite
+from suites.codec import CodecSuite
+from suites.speed import SpeedSuite
 from suites.zero_shot import ZeroShotSuite
 
 PARROT = '''
@@ -123,10 +126,11 @@ def test_reference_rows_by_task() -> None:
     assert calibration_entrants(["impostor"], ITEMS[:1], Task.SYNTHESIS) == []
 
 
-def test_a_reference_row_is_measured_by_what_listens() -> None:
-    def info(*needs: Need) -> Any:
-        return type("Info", (), {"needs": frozenset(needs)})
+def info(*needs: Need) -> MetricInfo:
+    return MetricInfo("m", "1", "", Better.LOWER, frozenset(needs), None, (0.0, 1.0), "")
 
+
+def test_a_reference_row_is_measured_by_what_listens() -> None:
     metrics = {
         "wer": info(Need.OUTPUT, Need.TEXT), "sim_o": info(Need.OUTPUT, Need.PROMPT), "mos": info(Need.OUTPUT),
         "rtf": info(Need.TIMING), "pesq_wb": info(Need.OUTPUT, Need.REFERENCE), "sim_r": info(Need.OUTPUT, Need.PROMPT_RESYNTHESIS),
@@ -135,6 +139,28 @@ def test_a_reference_row_is_measured_by_what_listens() -> None:
     assert calibration_metrics("ground_truth", metrics) == ["wer", "sim_o", "mos"]
     assert calibration_metrics("impostor", metrics) == calibration_metrics("same_speaker", metrics) == ["sim_o"]
     assert calibration_metrics("ground_truth", {"rtf": info(Need.TIMING)}) == []
+
+
+@pytest.mark.cases(
+    "A22",
+    before="a codec suite had no row of the recordings: a recogniser that does worse on them than on three of five systems went unsaid",
+    after="the recording is a calibration row wherever words are measured; what is identical audio is transcribed once",
+)
+def test_the_recording_stands_beside_every_figure_about_words() -> None:
+    suite = CodecSuite().info
+    assert next(row.label for row in reference_rows(suite, ITEMS)) == "ground_truth"
+    assert "ground_truth" not in [row.label for row in reference_rows(suite, [replace(i, text="") for i in ITEMS])]
+    assert "ground_truth" not in [row.label for row in reference_rows(SpeedSuite().info, ITEMS)]
+    words, voice = (info(Need.OUTPUT, Need.TEXT), info(Need.OUTPUT))
+    assert belongs("ground_truth", suite, {"wer": words, "mos": voice})
+    assert not belongs("ground_truth", suite, {"mos": voice})
+    assert belongs("ground_truth", ZeroShotSuite().info, {"mos": voice})
+    # A codec that loses nothing sounds as the recording: whatever only listens has one key, whatever reads codes or times has two.
+    one, two = ({"digest": d, "audio": "same", "timing": None} for d in "ab")
+    assert score_key(one, "i", words) == score_key(two, "i", words) != score_key({**one, "audio": "other"}, "i", words)
+    for need in (Need.CODES, Need.ENCODED, Need.TIMING, Need.STOP_REASON, Need.PROMPT_RESYNTHESIS):
+        metric = info(Need.OUTPUT, need)
+        assert score_key(one, "i", metric) != score_key(two, "i", metric)
 
 
 def test_the_task_decides_what_similarity_is_to() -> None:
