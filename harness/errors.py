@@ -9,7 +9,9 @@
     |   |-- ManifestError           2   a dataset manifest is wrong; the line is named
     |   |-- MissingDependency       2   a package, program or checkpoint is not here; says how to get it
     |   |-- CheckpointError         2   weights do not fit, are corrupted, or are of a refused kind
-    |   `-- RunConflict             2   the run folder belongs to another run or is in use
+    |   |-- RunConflict             2   the run folder belongs to another run or is in use
+    |   |-- DamagedFile             2   a file of a run is not what was written
+    |   `-- NewerVersion            2   a file was written by a newer version of the harness
     |-- Incomplete                  1   the run finished with more failures than allowed
     |-- StoreError                  1   the store cannot be read or written (disk full, read-only)
     |-- Incomparable                3   two runs cannot be compared
@@ -79,6 +81,14 @@ class CheckpointError(UsageError):
 
 
 class RunConflict(UsageError):
+    pass
+
+
+class DamagedFile(UsageError):
+    pass
+
+
+class NewerVersion(UsageError):
     pass
 
 

@@ -6,10 +6,11 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import RunConflict, UsageError
+from harness.files import lock_file
 
 LOCK = ".lock"
 
@@ -28,12 +29,14 @@ def claimed(folder: Path, conflict: Callable[[], str], *, overwrite: bool, advic
         UsageError: it cannot be written.
         RunConflict: another process holds it, or it holds something else and ``overwrite`` is off.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("a+")
-    except OSError as error:
-        raise UsageError(f"cannot write in {folder}: {error.strerror}; {advice}") from error
-    with lock:
+    if folder.is_symlink() and folder.lstat().st_uid not in (os.geteuid(), 0):
+        raise UsageError(f"{folder} is another user's link to {folder.resolve()}: nothing is written there; {advice}")
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(lock_file(folder / LOCK))
+        except OSError as error:
+            raise UsageError(f"cannot write in {folder}: {error.strerror}; {advice}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -53,7 +56,7 @@ def claimed(folder: Path, conflict: Callable[[], str], *, overwrite: bool, advic
 def move_aside(folder: Path) -> None:
     """Everything but the lock into ``<folder>.old1`` (or the next free number); nothing is deleted."""
     number = 1
-    while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
+    while os.path.lexists(aside := folder.with_name(f"{folder.name}.old{number}")):
         number += 1
     aside.mkdir()
     for path in folder.iterdir():

@@ -50,23 +50,19 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
 
     Raises:
         UsageError: not a run, or a run that was killed before its records were joined.
+        DamagedFile: manifest or records are not what was written.
     """
     import pandas as pd
 
     from harness.aliases import places
-    from harness.errors import UsageError
-    from harness.runfolder import RECORDS, read_manifest
+    from harness.runfolder import read_manifest, read_records
     from harness.store import Store
 
     folder = Path(path)
     manifest = read_manifest(folder)
     store = Store(folder.parent / "store")
-    if not (folder / RECORDS).exists():
-        raise UsageError(f"{folder} was stopped before it had any records; run the same command again: {manifest.get('command', '')}")
-    if metrics is None and items is None:
-        frame = pd.read_parquet(folder / RECORDS)
-    else:
-        frame = _selected(folder / RECORDS, {"metric": metrics, "item": items})
+    wanted = {name: values for name, values in (("metric", metrics), ("item", items)) if values is not None}
+    frame = read_records(folder, manifest, wanted).to_pandas()
     declared = manifest["metrics"]
     which, keys = pd.factorize(frame["metric"])  # once: mapping a column of strings three times takes half of reading a large run
     for column in ("name", "unit", "better"):
@@ -83,24 +79,6 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
         if o["stored"] and store.has_prediction(o["key"])
     }
     return Run(folder, manifest, frame, references, outputs, digests)
-
-
-def _selected(path: Path, wanted: Mapping[str, Collection[str] | None]) -> pd.DataFrame:
-    """Rows whose columns hold the wanted values, read in small batches."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    sets = {name: pa.array(sorted(values), pa.string()) for name, values in wanted.items() if values is not None}
-    kept = []
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1 << 15):
-            for name, values in sets.items():
-                batch = batch.filter(pc.is_in(batch[name], value_set=values))
-            if batch.num_rows:
-                kept.append(batch)
-        frame: pd.DataFrame = pa.Table.from_batches(kept, schema=file.schema_arrow).to_pandas()
-        return frame
 
 
 def load(path: str | Path) -> pd.DataFrame:

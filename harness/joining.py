@@ -11,9 +11,10 @@ from typing import Any
 from harness.aliases import Aliases
 from harness.api import Item, Record, Side, Status
 from harness.errors import Incomplete
+from harness.files import write_json
 from harness.plan import Attempt, Entrant
 from harness.provenance import now
-from harness.runfolder import MANIFEST, write_json, write_records
+from harness.runfolder import MANIFEST, write_records
 from harness.scoring import PanelCard
 from harness.stages import metrics_of
 from harness.store import Outcome, Store
@@ -51,7 +52,7 @@ class Join:
 
     def records(self, *, partial: bool) -> Iterator[Record]:
         """In the order of the plan; those not yet measured are left out of a partial run."""
-        known, _ = self.store.outcomes([*self.keys.values(), *(a.key for a in self.plan)])
+        known = self.store.outcomes([*self.keys.values(), *(a.key for a in self.plan)]).found
         signatures = {name: self.aliases.text(info.signature()) for name, info in self.panel.metrics.items()}
         for attempt in self.plan:
             for name in metrics_of(self.entrants[attempt.label], self.panel):
@@ -108,12 +109,13 @@ class Join:
                 failures += fails(record, untested)
                 yield record
 
-        write_records(folder, counted())
+        records = write_records(folder, counted())
         for label, seconds in warmups_s.items():
             manifest["systems"][label]["warmup_s"] = round(seconds, 4)
         outputs = [{**asdict(a), **_stored(self.store, a)} for a in self.plan]
         ends = {
             "finished": now(),
+            "records": records,
             "counts": dict(counts),
             "failures": failures,
             "outputs": outputs,

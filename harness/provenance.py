@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.aliases import typed
 from harness.data.digests import file_digest
+from harness.runfolder import SCHEMA
 
 if TYPE_CHECKING:
     from harness.aliases import Aliases
@@ -120,7 +121,7 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, alia
             described.update(asdict(card.spec), nominal_bps=_finite(card.spec.nominal_bps))
         systems[label] = {**described, "kind": card.kind, "config": dict(config["systems"][label])}
     told = {
-        "schema": 1,
+        "schema": SCHEMA,
         "status": "partial",
         "plan_digest": asked.digest,
         "suite": {**asdict(suite), "task": str(suite.task)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -12,15 +13,16 @@ from harness.api import Item, Status, Suite, Task
 from harness.config import Config
 from harness.data.digests import file_digest, item_digest
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
-from harness.errors import ConfigError, Interrupted
+from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
 from harness.executors import Broken, Executor, Job, Stop, jobs_in_chunks, run_with_retries
+from harness.files import write_json
 from harness.folders import claimed
 from harness.joining import Join, refuse_failures
 from harness.plan import Attempt, Entrant, attempts, reference_rows, score_key
 from harness.predicting import Predicted
 from harness.provenance import Asked, describe_run
 from harness.registry import resolve
-from harness.runfolder import MANIFEST, read_manifest, write_json
+from harness.runfolder import MANIFEST, read_manifest
 from harness.scoring import Measure, PanelCard
 from harness.shards import Shard, publish
 from harness.stages import Progress, describe, employed, metrics_of, recipe_of
@@ -103,7 +105,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
     folder = root / shard.named(config["run"]["name"] or f"{suite.info.name}-{digest[:8]}")
     store = Store(root / "store")
     stop = Stop()
-    with stop.install(), _claimed_by(config, folder, digest, shard), ExitStack() as stack:
+    before = _Before(folder, digest, str(shard), progress)
+    with stop.install(), _claimed_by(config, folder, before), ExitStack() as stack:
         progress.note(
             f"{suite.info.title}: {_counted(len(names), 'system')}, {_counted(len(items), 'item')} of '{dataset.name}'{shard.described}, "
             f"{_counted(len(keys), 'metric')} -> {folder}"
@@ -121,7 +124,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             aliases.save(store.root, digest)
             manifest = describe_run(Asked(config, command, digest, suite.info, shard.cut(dataset)), cards, panel, aliases)
             manifest["shard"] = str(shard)
-            write_json(folder / MANIFEST, manifest)
+            write_json(folder / MANIFEST, {**manifest, **before.records})
             digests = _digests(items, entrants)
             plan = attempts(entrants, cards, items, digests, config["seeds"], suite.info)
             score_keys: dict[tuple[str, str], str] = {}
@@ -167,16 +170,46 @@ def _plan_digest(config: Config, dataset: Dataset, metrics: Sequence[str]) -> st
     return key_of("run", {**about, "dataset": dataset.digest, "metrics": list(metrics)})
 
 
-def _claimed_by(config: Config, folder: Path, digest: str, shard: Shard) -> AbstractContextManager[None]:
-    def other() -> str:
-        if not (folder / MANIFEST).exists():
-            return ""
-        there = read_manifest(folder)
-        same = there.get("plan_digest") == digest and there.get("shard", "1/1") == str(shard)
-        return "" if same else "another run (other systems, metrics or data)"
+@dataclass
+class _Before:
+    """What a run finds in its folder.
 
+    Args:
+        folder: of the run.
+        digest, shard: by which an earlier start of the same run is known.
+        progress: told of a manifest that is damaged.
+        records: section of the manifest for the records that lie there, until others take their place.
+    """
+
+    folder: Path
+    digest: str
+    shard: str
+    progress: Progress
+    records: dict[str, object] = field(default_factory=dict)
+
+    def conflict(self) -> str:
+        """Something else that is there, or ""."""
+        if not (self.folder / MANIFEST).exists():
+            return ""
+        try:
+            there = read_manifest(self.folder)
+        except NewerVersion:
+            return "a run of a newer version of the harness"
+        except DamagedFile as error:
+            if self.digest not in (self.folder / MANIFEST).read_text(encoding="utf-8", errors="replace"):
+                return f"something else or a damaged run ({error})"
+            self.progress.note(f"{error}: it is written anew")
+            return ""
+        if there.get("plan_digest") != self.digest or there.get("shard", "1/1") != self.shard:
+            return "another run (other systems, metrics or data)"
+        if "records" in there:
+            self.records = {"records": there["records"]}
+        return ""
+
+
+def _claimed_by(config: Config, folder: Path, before: _Before) -> AbstractContextManager[None]:
     advice = "choose another run.name=NAME, or run.overwrite=true to move it aside"
-    return claimed(folder, other, overwrite=bool(config["run"]["overwrite"]), advice=advice)
+    return claimed(folder, before.conflict, overwrite=bool(config["run"]["overwrite"]), advice=advice)
 
 
 def _digests(items: Sequence[Item], entrants: Mapping[str, Entrant]) -> dict[str, str]:
@@ -189,22 +222,23 @@ def _digests(items: Sequence[Item], entrants: Mapping[str, Entrant]) -> dict[str
 
 
 def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt]) -> int:
-    known, _ = session.store.outcomes([a.key for a in plan])
+    known = session.store.outcomes([a.key for a in plan]).found
     todo: dict[str, list[Attempt]] = {}
-    failed_before = damaged = 0
+    failed_before = 0
+    wrong: Counter[str] = Counter()
     for attempt in plan:
         if session.store.has_prediction(attempt.key):
-            if session.store.check_prediction(attempt.key):
+            if not (why := session.store.check_prediction(attempt.key)):
                 continue
-            damaged += 1
+            wrong[why] += 1
         before = known.get(attempt.key)
         if before is not None and (not before.retry or session.keep_failed):
             continue
         failed_before += before is not None
         todo.setdefault(attempt.label, []).append(attempt)
     total = sum(map(len, todo.values()))
-    if damaged:
-        session.progress.note(f"{_counted(damaged, 'stored prediction')} cannot be read: set aside, and made again")
+    for why, number in wrong.items():
+        session.progress.note(f"{_counted(number, 'stored prediction')} {why}: set aside, and made again")
     _note_what_is_there(session, "predictions", len(plan), total, failed_before)
     session.progress.stage("predicting", total)
     jobs = [
@@ -251,9 +285,12 @@ def _score(
                 if (attempt.label, name) in session.withheld:
                     continue
                 keys[attempt.key, name] = score_key(prediction, digests[attempt.item], panel.metrics[name])
-    known, dropped = store.outcomes(keys.values())
-    if dropped:
-        session.progress.note(f"{_counted(dropped, 'damaged record')} dropped; what was lost with them is measured again")
+    lookup = store.outcomes(keys.values())
+    known = lookup.found
+    if lookup.damaged:
+        session.progress.note(f"{_counted(lookup.damaged, 'damaged record')} dropped; what was lost with them is measured again")
+    if lookup.others:
+        session.progress.note(f"{_counted(lookup.others, 'record')} of another version of the harness kept in {store.root}, not read")
     steps: dict[str, dict[str, Measure]] = {}
     failed_before = 0
     for attempt in plan:

@@ -15,12 +15,13 @@ import socket
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
+from harness.files import reading
 
 SCHEMA = 1
 FSYNC_EVERY_S = 1.0
@@ -40,16 +41,19 @@ class SegmentWriter:
 
     Args:
         folder: where segments lie; created when missing.
+        kept: it takes in records of another version, and its name is none that a compactor looks for.
 
     Raises:
         StoreError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        name = f"{socket.gethostname()}-{boot()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.seg"
+    def __init__(self, folder: Path, *, kept: bool = False) -> None:
+        maker = "kept" if kept else f"{socket.gethostname()}-{boot()}-{os.getpid()}"
+        name = f"{maker}-{uuid.uuid4().hex[:12]}.seg"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / name).open("ab", buffering=0)
+            self._file = os.fdopen(os.open(folder / name, flags, 0o666), "ab", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX)
         except OSError as error:
             raise StoreError(f"cannot write records in {folder}: {error.strerror}") from error
@@ -64,7 +68,14 @@ class SegmentWriter:
             ValueError: the entry holds NaN or Inf, which strict JSON has not.
         """
         body = _STRICT.encode({"schema": SCHEMA, **entry}).encode()
-        line = b"%08x %s\n" % (zlib.crc32(body), body)
+        self.append_line(b"%08x %s\n" % (zlib.crc32(body), body))
+
+    def append_line(self, line: bytes) -> None:
+        """A whole line as it was read elsewhere.
+
+        Raises:
+            StoreError: as `append`.
+        """
         try:
             written = self._file.write(line)
             if written != len(line):
@@ -90,42 +101,61 @@ class SegmentWriter:
 
 @dataclass
 class SegmentReader:
-    """Reads the entries of segments and counts what had to be dropped.
+    """Reads the entries of segments and counts what it passes over.
 
     Args:
         dropped: lines whose checksum failed, so far.
+        others: intact lines that another version of the harness wrote, so far.
+        keep: given each of these as it stands there.
     """
 
     dropped: int = 0
+    others: int = 0
+    keep: Callable[[bytes], object] | None = None
 
-    def read(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Intact entries in order of writing."""
-        with path.open("rb") as lines:
+    def read(self, path: Path, parse: Callable[[dict[str, Any]], Any] = dict) -> Iterator[Any]:
+        """Intact entries in order of writing.
+
+        Args:
+            path: of the segment.
+            parse: makes of an entry what is wanted of it; None is passed over. A KeyError, TypeError or ValueError says that another version wrote it.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with reading(path) as lines:
             for line in lines:
-                entry = _parse(line)
-                if entry is None:
+                if not _intact(line):
                     self.dropped += 1
+                    continue
+                try:
+                    entry = json.loads(line[9:])
+                    if entry["schema"] != SCHEMA:
+                        raise ValueError(entry["schema"])
+                    found = parse(entry)
+                except (KeyError, TypeError, ValueError):
+                    self.others += 1
+                    if self.keep is not None:
+                        self.keep(line)
                 else:
-                    yield entry
+                    if found is not None:
+                        yield found
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _intact(line: bytes) -> bool:
     crc, _, body = line.partition(b" ")
     if len(crc) != 8 or not body.endswith(b"\n"):
-        return None
+        return False
     try:
-        if int(crc, 16) != zlib.crc32(body[:-1]):
-            return None
+        return int(crc, 16) == zlib.crc32(body[:-1])
     except ValueError:
-        return None
-    entry: dict[str, Any] = json.loads(body.decode())
-    return entry if entry.get("schema") == SCHEMA else None
+        return False
 
 
 def abandoned(folder: Path) -> Iterator[Path]:
     """Segments of this machine whose writer has closed them or died."""
     for path in sorted(folder.glob(f"*-{boot()}-*.seg")):
-        with path.open("rb") as segment:
+        with reading(path) as segment:
             try:
                 fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

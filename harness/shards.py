@@ -9,7 +9,6 @@ reads the shards' records in small batches, so its memory does not grow with the
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api import Item
-from harness.errors import ConfigError, Incomparable, MissingDependency, StoreError, UsageError
+from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
+from harness.files import write_json
 from harness.joining import refuse_failures
-from harness.runfolder import MANIFEST, RECORDS, records_file, write_json
+from harness.runfolder import MANIFEST, RECORDS, parsed_manifest, record_batches, records_file
 
 if TYPE_CHECKING:
     from harness.data.manifests import Dataset
@@ -166,8 +166,8 @@ def join(run: Path, source: str | None = None) -> Joined:
     with records_file(run) as out:
         for place, manifest in manifests.items():
             rows = 0
-            for batch in _batches(files, f"{place}/{RECORDS}"):
-                out.write_batch(batch)
+            for batch in _batches(files, f"{place}/{RECORDS}", manifest):
+                out.writer.write_batch(batch)
                 rows += batch.num_rows
             if rows != sum(manifest["counts"].values()):
                 raise StoreError(f"{place}/{RECORDS} holds {rows} records, its manifest says {sum(manifest['counts'].values())}")
@@ -185,6 +185,7 @@ def join(run: Path, source: str | None = None) -> Joined:
         },
         "dataset": {**first["dataset"], "num_items": len(items)},
         "items": items,
+        "records": out.section,
         "counts": dict(counts),
         "failures": failures,
         "outputs": outputs,
@@ -213,7 +214,7 @@ def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
         if not place or not files.exists(f"{place}/{MANIFEST}"):
             unfit.append(f"{index}/{sizes[0]} is missing")
             continue
-        manifest = json.loads(files.cat_file(f"{place}/{MANIFEST}"))
+        manifest = parsed_manifest(files.cat_file(f"{place}/{MANIFEST}"), f"{place}/{MANIFEST}")
         if manifest.get("status") != "complete":
             unfit.append(f"{index}/{sizes[0]} is not finished")
         manifest["dataset"].pop("num_items", None)  # its own, not the run's
@@ -223,14 +224,11 @@ def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
     return manifests
 
 
-def _batches(files: Any, path: str) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _batches(files: Any, path: str, manifest: Mapping[str, Any]) -> Iterator[Any]:
     try:
         with files.open(path, "rb") as file:
-            yield from pq.ParquetFile(file).iter_batches(batch_size=1 << 16)
-    except (OSError, pa.ArrowInvalid) as error:
+            yield from record_batches(file, path, manifest)
+    except (OSError, DamagedFile) as error:
         raise StoreError(f"cannot read {path}: {error}; run that shard again") from error
 
 

@@ -4,7 +4,11 @@ Layout below the root::
 
     predictions/ab/<key>/   audio.wav, prompt.wav (float32), codes.npz, prediction.json: appears whole, by one rename
     outcomes/*.seg          what was measured or failed, by key (`harness.segments`)
-    outcomes/*.parquet      the same, compacted
+    outcomes/v2-*.parquet   the same, compacted; the rest of the name is the digest of the file
+
+All that is read back is checked: descriptions by their checksum, audio and codes by the digest in the description, segments line by line,
+parts by their name and, where that no longer fits, row by row. What is damaged is passed over, counted and made again; what another
+version of the harness wrote is kept and counted.
 
 Several processes may write to one store. Keys are hashes of everything the content depends on, so a changed system, item, metric
 or backend is simply another key; what is stale stays, unused.
@@ -14,11 +18,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
-import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +32,20 @@ import numpy as np
 
 from harness.api import Bitstream, CodecSpec, Codes, Encoded, Prediction, Scalar, Status, Timing
 from harness.data.audio import read_audio, write_audio
-from harness.errors import StoreError
+from harness.errors import DamagedFile, StoreError
+from harness.files import digest_of, lock_file, read_json, reading, replacing, write_json
 from harness.segments import SegmentReader, SegmentWriter, abandoned
 
 ENTRIES_AT_ONCE = 200_000
 """Outcomes held in memory by a compaction, and the most that a part holds."""
 ROWS_AT_ONCE = 1 << 15
 """Rows of a part's row groups, the unit in which parts are read."""
+SCHEMA = 2
+"""Of the descriptions of predictions."""
+PART = "v2-"
+"""Begins the name of a part."""
+DESCRIPTION = "prediction.json"
+_DESCRIBED = frozenset({"digest", "timing", "stop_reason", "flags", "encoded"})
 _STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
@@ -61,8 +73,27 @@ class Outcome:
         return self.status in (Status.FAILED, Status.TIMEOUT)
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """What a store knows.
+
+    Args:
+        found: outcomes by key.
+        damaged: records, or whole parts, passed over on the way because they are not what was written.
+        others: records passed over because another version of the harness wrote them.
+    """
+
+    found: dict[str, Outcome]
+    damaged: int = 0
+    others: int = 0
+
+
 class DamagedPrediction(StoreError):
     """A stored prediction that is not what was stored."""
+
+
+class OtherPrediction(DamagedPrediction):
+    """A stored prediction that another version of the harness described."""
 
 
 class Store:
@@ -75,6 +106,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._outcomes = root / "outcomes"
+        self._damaged: set[Path] = set()
 
     # -- predictions ------------------------------------------------------------------------------------------------------
 
@@ -82,7 +114,7 @@ class Store:
         return self.root / "predictions" / key[:2] / key
 
     def has_prediction(self, key: str) -> bool:
-        return (self.prediction_path(key) / "prediction.json").exists()
+        return (self.prediction_path(key) / DESCRIPTION).exists()
 
     def audio_path(self, key: str) -> Path:
         """Where the audio of a stored prediction lies."""
@@ -106,6 +138,7 @@ class Store:
             if prediction.prompt_resynthesis is not None:
                 write_audio(temporary / "prompt.wav", prediction.prompt_resynthesis)
             description: dict[str, Any] = {
+                "schema": SCHEMA,
                 "digest": digest,
                 "audio": prediction.audio.digest(),
                 "timing": asdict(prediction.timing) if prediction.timing else None,
@@ -113,10 +146,7 @@ class Store:
                 "flags": list(flags),
                 "encoded": _save_encoded(temporary / "codes.npz", prediction.encoded),
             }
-            with (temporary / "prediction.json").open("w", encoding="utf-8") as file:
-                json.dump(description, file, allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
+            write_json(temporary / DESCRIPTION, description)
             final.parent.mkdir(exist_ok=True)
             try:
                 temporary.rename(final)
@@ -125,22 +155,29 @@ class Store:
                     raise
                 shutil.rmtree(temporary)  # another process made the same prediction meanwhile
                 return str(self.describe_prediction(key)["digest"])
-        except OSError as error:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise StoreError(
-                f"cannot store a prediction in {self.root}: {error.strerror or error}; what was stored before is intact"
-            ) from error
+            if not isinstance(error, (OSError, StoreError)):
+                raise
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(f"cannot store a prediction in {self.root}: {reason}; what was stored before is intact") from error
         return digest
 
-    def check_prediction(self, key: str) -> bool:
-        """Whether the description of a stored prediction can be read; one that cannot is set aside, so that it is made again."""
+    def check_prediction(self, key: str) -> str:
+        """What is wrong with the description of a stored prediction, or "".
+
+        One with a fault is set aside, so that it is made again.
+        """
         try:
-            if {"digest", "timing", "stop_reason", "encoded"} <= set(self.describe_prediction(key)):
-                return True
-        except (OSError, ValueError):
-            pass  # what is wrong with it does not matter: it has been made once and can be made again
+            self.describe_prediction(key)
+        except OtherPrediction:
+            wrong = "written by another version of the harness"
+        except DamagedPrediction:
+            wrong = "damaged"
+        else:
+            return ""
         self.set_aside(key)
-        return False
+        return wrong
 
     def set_aside(self, key: str) -> None:
         """Moves a damaged prediction out of the way; nothing is deleted.
@@ -157,8 +194,19 @@ class Store:
             raise StoreError(f"cannot set aside the damaged prediction {self.prediction_path(key)}: {error.strerror}") from error
 
     def describe_prediction(self, key: str) -> dict[str, Any]:
-        """What is known of a stored prediction without its audio: ``digest``, ``timing``, ``stop_reason``, ``flags``, ``encoded``."""
-        description: dict[str, Any] = json.loads((self.prediction_path(key) / "prediction.json").read_text(encoding="utf-8"))
+        """What is known of a stored prediction without its audio: ``digest``, ``timing``, ``stop_reason``, ``flags``, ``encoded``.
+
+        Raises:
+            DamagedPrediction: it cannot be read or is not what was written.
+            OtherPrediction: it has not what this version writes.
+        """
+        path = self.prediction_path(key) / DESCRIPTION
+        try:
+            description = read_json(path)
+        except (OSError, DamagedFile) as error:
+            raise DamagedPrediction(f"stored prediction {path.parent} cannot be read ({error})") from error
+        if description.get("schema") != SCHEMA or not description.keys() >= _DESCRIBED:
+            raise OtherPrediction(f"stored prediction {path.parent} was written by another version of the harness")
         return description
 
     def load_prediction(self, key: str) -> Prediction:
@@ -168,8 +216,8 @@ class Store:
             DamagedPrediction: it is not there or was damaged from outside.
         """
         folder = self.prediction_path(key)
+        description = self.describe_prediction(key)
         try:
-            description = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
             prediction = Prediction(
                 audio=read_audio(folder / "audio.wav"),
                 encoded=_load_encoded(folder / "codes.npz", description["encoded"]),
@@ -189,32 +237,53 @@ class Store:
         """A writer of its own for this process."""
         return OutcomeWriter(SegmentWriter(self._outcomes))
 
-    def outcomes(self, keys: Collection[str]) -> tuple[dict[str, Outcome], int]:
-        """What is known under ``keys``, and how many damaged records (or whole damaged parts) were passed over on the way."""
+    def outcomes(self, keys: Collection[str]) -> Lookup:
+        """What is known under ``keys``.
+
+        Raises:
+            StoreError: a file of the store cannot be opened.
+        """
         wanted = set(keys)
         recent: dict[str, Outcome] = {}
         found: dict[str, Outcome] = {}
         reader = SegmentReader()
-        # Segments first: one that a compactor takes away meanwhile is in a part by then, and parts are listed afterwards.
-        for path in sorted(self._outcomes.glob("*.seg")):
-            try:
-                for entry in reader.read(path):
-                    if entry["key"] in wanted:
-                        _keep(recent, entry["key"], _outcome(entry["outcome"]))
-            except FileNotFoundError:
-                continue
-        for path in sorted(self._outcomes.glob("*.parquet")):
-            try:
-                for key, outcome in _read_part(path, wanted):
+        damaged = others = 0
+
+        def asked(entry: Mapping[str, Any]) -> tuple[str, Outcome] | None:
+            return _keyed(entry) if entry["key"] in wanted else None
+
+        try:
+            # Segments first: one that a compactor takes away meanwhile is in a part by then, and parts are listed afterwards.
+            for path in sorted(self._outcomes.glob("*.seg")):
+                try:
+                    for key, outcome in reader.read(path, asked):
+                        _keep(recent, key, outcome)
+                except FileNotFoundError:
+                    continue
+            for path in sorted(self._outcomes.glob("*.parquet")):
+                if not path.name.startswith(PART):
+                    others += _num_rows(path)
+                    continue
+                try:
+                    part = _read_part(path, wanted)
+                except FileNotFoundError:
+                    continue  # another process found it damaged, and what was intact is in a part that was not listed yet
+                if part.damaged:
+                    damaged += 1
+                    self._damaged.add(path)
+                others += part.others
+                for key, outcome in part.found:
                     _keep(found, key, outcome)
-            except OSError:  # pyarrow's errors for a torn file are OSErrors too: what it held is measured again
-                reader.dropped += 1
+        except OSError as error:
+            raise StoreError(f"cannot read {error.filename or self._outcomes}: {error.strerror or error}") from error
         for key, outcome in recent.items():
             _keep(found, key, outcome)
-        return found, reader.dropped
+        return Lookup(found, reader.dropped + damaged, reader.others + others)
 
     def compact(self) -> int:
-        """Merges abandoned segments into one Parquet part. Safe against a kill at any point and against other compactors.
+        """Merges abandoned segments, and what is intact of damaged parts met so far, into new parts.
+
+        Safe against a kill at any point and against other compactors. Records of other versions are carried over as they are.
 
         Returns:
             Number of entries in the new parts.
@@ -225,25 +294,28 @@ class Store:
         if not self._outcomes.is_dir():
             return 0
         try:
-            with (self._outcomes / ".compacting").open("w") as lock:
+            with lock_file(self._outcomes / ".compacting") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     return 0
                 return self._compact(list(abandoned(self._outcomes)))
-        except OSError as error:
+        except (OSError, StoreError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise StoreError(
-                f"cannot compact {self._outcomes}: {error.strerror or error}; every record is intact, free space and run the same command again"
+                f"cannot compact {self._outcomes}: {reason}; every record is intact, free space and run the same command again"
             ) from error
 
     def _compact(self, paths: Sequence[Path]) -> int:
         """Segments into parts of at most `ENTRIES_AT_ONCE`; they are taken away when all parts are there."""
-        reader = SegmentReader()
         latest: dict[str, Outcome] = {}
         total = 0
-        for path in paths:
-            for entry in reader.read(path):
-                _keep(latest, entry["key"], _outcome(entry["outcome"]))
+        with _Kept(self._outcomes) as kept:
+            reader = SegmentReader(keep=kept.append)
+            damaged = [path for path in self._damaged if path.exists()]
+            sources = itertools.chain(*(_read_part(path).found for path in damaged), *(reader.read(path, _keyed) for path in paths))
+            for key, outcome in sources:
+                _keep(latest, key, outcome)
                 if len(latest) >= ENTRIES_AT_ONCE:
                     total += self._write_part(latest)
                     latest.clear()
@@ -251,6 +323,9 @@ class Store:
             total += self._write_part(latest)
         for path in paths:
             path.unlink()
+        for path in damaged:
+            path.rename(path.with_suffix(".damaged"))
+        self._damaged.clear()
         return total
 
     def _write_part(self, outcomes: Mapping[str, Outcome]) -> int:
@@ -258,17 +333,36 @@ class Store:
         import pyarrow.parquet as pq
 
         keys = sorted(outcomes)
-        table = pa.table({"key": keys, "outcome": [_STRICT.encode(_as_json(outcomes[k])) for k in keys]})
-        part = self._outcomes / f"{uuid.uuid4().hex}.parquet"
-        temporary = part.with_suffix(".tmp")
+        table = pa.table({"key": keys, "outcome": [_row(k, _STRICT.encode(_as_json(outcomes[k]))) for k in keys]})
+        temporary = self._outcomes / f"{uuid.uuid4().hex}.tmp"
         try:
-            pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_AT_ONCE)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.rename(part)
+            with replacing(temporary) as file:
+                pq.write_table(table, file, compression="zstd", row_group_size=ROWS_AT_ONCE, write_page_checksum=True)
+                digest = digest_of(file)
+            temporary.rename(self._outcomes / f"{PART}{digest}.parquet")
         finally:
             temporary.unlink(missing_ok=True)
         return len(keys)
+
+
+class _Kept:
+    """Takes the lines of other versions out of segments that are compacted, into a segment made for the first of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: SegmentWriter | None = None
+
+    def __enter__(self) -> _Kept:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def append(self, line: bytes) -> None:
+        if self._writer is None:
+            self._writer = SegmentWriter(self._folder, kept=True)
+        self._writer.append_line(line)
 
 
 class OutcomeWriter:
@@ -285,21 +379,68 @@ class OutcomeWriter:
         self._segment.close()
 
 
-def _read_part(path: Path, wanted: set[str]) -> Iterator[tuple[str, Outcome]]:
-    """Those of ``wanted`` that a part holds, read a row group at a time."""
+@dataclass
+class _Part:
+    """What a part holds: outcomes, whether its file is not what was written, and how many of its rows another version wrote."""
+
+    found: list[tuple[str, Outcome]] = field(default_factory=list)
+    damaged: bool = False
+    others: int = 0
+
+
+def _read_part(path: Path, wanted: Collection[str] | None = None) -> _Part:
+    """Those of ``wanted`` (or all) that a part holds, read a row group at a time; of a damaged one the rows that are intact.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = _Part()
+    with reading(path) as file:
+        intact = digest_of(file) == path.stem.removeprefix(PART)
+        found.damaged = not intact
+        try:
+            part = pq.ParquetFile(file, page_checksum_verification=True)
+            groups = range(part.num_row_groups)
+        except (OSError, pa.ArrowException):
+            return found
+        for number in groups:
+            try:
+                keys = part.read_row_group(number, columns=["key"])["key"].to_pylist()
+                rows = [i for i, key in enumerate(keys) if wanted is None or key in wanted]
+                if not rows:
+                    continue
+                texts = part.read_row_group(number, columns=["outcome"])["outcome"].take(pa.array(rows)).to_pylist()
+            except (OSError, ValueError, KeyError, pa.ArrowException):
+                found.damaged = True
+                continue
+            for row, text in zip(rows, texts, strict=True):
+                if not intact and not (text and text == _row(keys[row], text[9:])):
+                    continue
+                try:
+                    found.found.append((keys[row], _outcome(json.loads(text[9:]))))
+                except (KeyError, TypeError, ValueError):
+                    found.others += 1
+    return found
+
+
+def _row(key: str, outcome: str) -> str:
+    """What a part holds of an outcome: the CRC32 of key and outcome, a space, the outcome."""
+    return f"{zlib.crc32(f'{key} {outcome}'.encode()):08x} {outcome}"
+
+
+def _num_rows(path: Path) -> int:
+    """Of a Parquet file of another version; one, where it does not say."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as part:
-            for number in range(part.num_row_groups):
-                keys = part.read_row_group(number, columns=["key"])["key"].to_pylist()
-                rows = [i for i, key in enumerate(keys) if key in wanted]
-                if rows:
-                    outcomes = part.read_row_group(number, columns=["outcome"])["outcome"].take(pa.array(rows)).to_pylist()
-                    yield from ((keys[i], _outcome(json.loads(o))) for i, o in zip(rows, outcomes, strict=True))
-    except pa.ArrowInvalid as error:
-        raise OSError(str(error)) from error
+        with reading(path) as file:
+            return int(pq.read_metadata(file).num_rows)
+    except (OSError, pa.ArrowException):
+        return 1
 
 
 def _keep(found: dict[str, Outcome], key: str, outcome: Outcome) -> None:
@@ -311,6 +452,10 @@ def _keep(found: dict[str, Outcome], key: str, outcome: Outcome) -> None:
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     whole = {**vars(outcome), "status": str(outcome.status)}  # shallow: `asdict` would copy, and take most of an append's time
     return {k: v for k, v in whole.items() if v not in (None, "", {})}
+
+
+def _keyed(entry: Mapping[str, Any]) -> tuple[str, Outcome]:
+    return entry["key"], _outcome(entry["outcome"])
 
 
 def _outcome(data: Mapping[str, Any]) -> Outcome:

@@ -14,7 +14,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.errors import CheckpointError, ConfigError, HarnessError, Interrupted, MissingDependency, RunConflict, StoreError
+from harness.errors import (
+    CheckpointError,
+    ConfigError,
+    DamagedFile,
+    HarnessError,
+    Interrupted,
+    MissingDependency,
+    RunConflict,
+    StoreError,
+    UsageError,
+)
+from harness.files import read_json, write_json
 from harness.folders import claimed
 from harness.recipes import build_recipe
 from harness.torchaudio import ensure_torchaudio
@@ -179,11 +190,23 @@ def _train(
 
 def _note(folder: Path, facts: Mapping[str, Any], identity: Mapping[str, str]) -> None:
     """Adds this start to the folder's notes."""
-    from harness.runfolder import write_json
+    starts = _noted(folder)["starts"] if (folder / NOTES).exists() else []
+    write_json(folder / NOTES, {"identity": dict(identity), "starts": [*starts, facts]})
 
-    path = folder / NOTES
-    starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.exists() else []
-    write_json(path, {"identity": dict(identity), "starts": [*starts, facts]})
+
+def _noted(folder: Path) -> Mapping[str, Any]:
+    """The notes of earlier starts.
+
+    Raises:
+        UsageError: they cannot be read, or are not what was written.
+    """
+    try:
+        notes = read_json(folder / NOTES)
+    except OSError as error:
+        raise UsageError(f"{folder / NOTES} cannot be read: {error.strerror or error}") from error
+    if not isinstance(notes.get("identity"), dict) or not isinstance(notes.get("starts"), list):
+        raise DamagedFile(f"{folder / NOTES} is damaged: it lacks 'identity' or 'starts'; overwrite=true moves the folder's content aside")
+    return notes
 
 
 class _Signals:
@@ -231,7 +254,7 @@ def _claim(folder: Path, identity: Mapping[str, str], overwrite: bool) -> Abstra
             return ""
         if overwrite:
             return "an earlier training"
-        before = json.loads((folder / NOTES).read_text(encoding="utf-8"))["identity"]
+        before = _noted(folder)["identity"]
         different = [f"{k} was {before.get(k)}, is {v}" for k, v in identity.items() if before.get(k) != v]
         return f"another training ({'; '.join(different)})" if different else ""
 

@@ -6,7 +6,6 @@ paths, outputs and texts, and a section ``baseline``). It holds no audio and nam
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.api import Status
-from harness.errors import Incomparable, StoreError, UsageError
+from harness.errors import Incomparable, NewerVersion, StoreError, UsageError
+from harness.files import write_json
 from harness.frame import COLUMNS, Run, open_run
 from harness.provenance import now
-from harness.runfolder import MANIFEST, RECORDS, read_manifest, write_json
+from harness.runfolder import MANIFEST, RECORDS, read_manifest, read_records, records_file
 from reports.pairing import Half, half, obstacles
 from reports.summary import Column
 
@@ -92,6 +92,7 @@ def bless(runs: Sequence[Run], out: Path) -> Blessing:
     halves = [half(str(run.path), run) for run in runs]
     _check_repeats(halves)
     import pandas as pd
+    import pyarrow as pa
 
     calibration = set(runs[0].manifest.get("calibration") or ())
     means = {c.key for c in halves[0].summary.columns if c.is_mean}
@@ -109,8 +110,10 @@ def bless(runs: Sequence[Run], out: Path) -> Blessing:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise StoreError(f"cannot make {out}: {problem.strerror}") from problem
-    _write_frame(pd.concat(frames, ignore_index=True), out / RECORDS)
-    write_json(out / MANIFEST, manifest)
+    table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
+    with records_file(out, table.schema) as file:
+        file.writer.write_table(table)
+    write_json(out / MANIFEST, {**manifest, "records": file.section})
     size = sum((out / name).stat().st_size for name in (RECORDS, MANIFEST))
     spreads = tuple(_spreads(halves))
     return Blessing(out, len(runs), size, spreads, len(runs) > 1 and all(_same(frames[0], f) for f in frames[1:]))
@@ -131,19 +134,17 @@ def open_reference(path: Path) -> Half:
     manifest = read_manifest(path)
     if SECTION not in manifest:
         return half(str(path), open_run(path))
-    if (schema := manifest[SECTION].get("schema")) != SCHEMA:
+    schema = manifest[SECTION].get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerVersion(f"{path} is a baseline of a newer version of the harness (schema {schema}, this one reads {SCHEMA}): upgrade it")
+    if schema != SCHEMA:
         raise UsageError(f"{path} is a baseline of schema {schema}, this version reads {SCHEMA}: make it again with `harness bless`")
     frames = _read_frames(path, manifest)
     return half(str(path), Run(path, manifest, frames[0], {}, {}), frames[1:])
 
 
 def _read_frames(path: Path, manifest: Mapping[str, Any]) -> list[pd.DataFrame]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path / RECORDS)
-    except (OSError, ValueError) as problem:
-        raise UsageError(f"{path / RECORDS} cannot be read: {problem}") from problem
+    frame = read_records(path, manifest).to_pandas()
     declared = manifest.get("metrics") or {}
     for column in ("name", "unit", "better"):
         frame[column] = frame["metric"].map({key: info[column] for key, info in declared.items()})
@@ -207,14 +208,3 @@ def _spreads(halves: Sequence[Half]) -> list[Spread]:
             if len(values) == len(halves):
                 found.append(Spread(row.label, column, float(np.std(values, ddof=1))))
     return found
-
-
-def _write_frame(frame: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    try:
-        frame.to_parquet(temporary, compression="zstd", index=False)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as problem:
-        raise StoreError(f"cannot write {path}: {problem}") from problem

@@ -15,7 +15,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UnknownName, UsageError
+from harness.errors import DamagedFile, UnknownName, UsageError
+from harness.files import read_json, sealed
 from harness.frame import Run
 from reports.clips import Clip, encoded
 from reports.markup import END, clip_blocks, document, json_block, shown
@@ -84,7 +85,7 @@ class Session:
     trials: tuple[Trial, ...]
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=True)
+        return sealed(json.dumps(asdict(self), indent=1, ensure_ascii=True))
 
 
 def read_key(path: Path) -> Session:
@@ -94,10 +95,10 @@ def read_key(path: Path) -> Session:
         UsageError: not a key.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         trials = tuple(Trial(str(t["item"]), tuple(map(str, t["samples"])), bool(t["reference"])) for t in data["trials"])
         return Session(str(data["name"]), str(data["run"]), Design(data["design"]), int(data["seed"]), trials)
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, DamagedFile) as problem:
         raise UsageError(
             f"{path} is not the key of a listening test ({problem}); `harness listen RUN` writes one beside its page"
         ) from problem

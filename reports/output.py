@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import StoreError
+from harness.files import replacing
 from harness.frame import Run
 from reports import latex, markdown, page, tidy
 from reports.figures import draw_all
@@ -85,27 +84,10 @@ def written(path: Path, parts: Iterable[str | bytes]) -> Path:
     Raises:
         StoreError: it cannot be written.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.writelines(part if isinstance(part, bytes) else part.encode("utf-8", "backslashreplace") for part in parts)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes a private file; a report is as readable as the folder's other files.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
     except OSError as problem:
         raise StoreError(f"cannot write {path}: {problem}") from problem
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.writelines(part if isinstance(part, bytes) else part.encode("utf-8", "backslashreplace") for part in parts)
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

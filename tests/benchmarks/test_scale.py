@@ -43,7 +43,7 @@ def manifest(first, last, shard):
     suite = {"name": "scale", "title": "Scale", "task": "resynthesis", "metrics": metrics, "headline": metrics[:3], "systems": [], "curves": []}
     items = {f"item{i:07d}": {"text": "", "language": "en", "speaker": f"s{i % 100}", "synthetic": False, "prompt_text": "", "path": None}
              for i in range(first // 20, last // 20)}
-    return {"status": "complete", "plan_digest": "x", "shard": shard, "suite": suite, "metrics": declared, "absent_metrics": {}, "calibration": [],
+    return {"schema": 2, "status": "complete", "plan_digest": "x", "shard": shard, "suite": suite, "metrics": declared, "absent_metrics": {}, "calibration": [],
             "systems": {"simulated": {"family": "f", "version": "1"}}, "items": items, "outputs": [], "warnings": [], "created": "", "finished": "",
             "machine": {}, "git": {}, "command": "", "dataset": {"name": "d", "num_items": len(items)}, "counts": {"ok": last - first},
             "config": {"report": {"audio_limit_mb": 1}}}
@@ -57,15 +57,16 @@ if stage == "append":
 elif stage == "compact":
     assert Store(root).compact() == number
 elif stage == "look up":
-    assert len(Store(root).outcomes([key(i) for i in range(0, number, max(1, number // 20000))])[0]) >= min(number, 20000)
+    assert len(Store(root).outcomes([key(i) for i in range(0, number, max(1, number // 20000))]).found) >= min(number, 20000)
 elif stage == "records":
-    from harness.runfolder import write_json, write_records
+    from harness.files import write_json
+    from harness.runfolder import write_records
     for shard in range(4):
         folder = root / f"x.{shard + 1}of4"
         folder.mkdir()
         first, last = number // 4 * shard, number // 4 * (shard + 1)
-        write_records(folder, records(first, last))
-        write_json(folder / "manifest.json", manifest(first, last, f"{shard + 1}/4"))
+        section = write_records(folder, records(first, last))
+        write_json(folder / "manifest.json", manifest(first, last, f"{shard + 1}/4") | {"records": section})
 elif stage == "join":
     from harness.shards import join
     assert join(root / "x").records == number

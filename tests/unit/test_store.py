@@ -4,15 +4,19 @@ import json
 import multiprocessing
 import os
 import signal
+import zlib
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.api import Audio, Bitstream, CodecSpec, Codes, Prediction, Status, Timing
 from harness.errors import StoreError
+from harness.files import read_json, write_json
 from harness.segments import SegmentReader, SegmentWriter, abandoned
-from harness.store import Outcome, Store, key_of
+from harness.store import ROWS_AT_ONCE, Lookup, Outcome, Store, key_of
 
 SPEC = CodecSpec(16000, 320, (8, 8), prefix_decodable=True)
 
@@ -93,7 +97,7 @@ def test_outcomes_survive_compaction_unchanged(tmp_path):
     before = store.outcomes(["k1", "k2", "k3"])
     assert store.compact() == 2
     assert not list((tmp_path / "outcomes").glob("*.seg"))
-    assert store.outcomes(["k1", "k2", "k3"]) == before == ({"k1": OK, "k2": FAILED}, 0)
+    assert store.outcomes(["k1", "k2", "k3"]) == before == Lookup({"k1": OK, "k2": FAILED})
 
 
 def test_a_failure_never_replaces_a_success_and_a_success_replaces_a_failure(tmp_path):
@@ -101,9 +105,9 @@ def test_a_failure_never_replaces_a_success_and_a_success_replaces_a_failure(tmp
     write(store, [("k1", OK), ("k2", FAILED)])
     store.compact()
     write(store, [("k1", FAILED), ("k2", OK)])
-    assert store.outcomes(["k1", "k2"])[0] == {"k1": OK, "k2": OK}
+    assert store.outcomes(["k1", "k2"]).found == {"k1": OK, "k2": OK}
     store.compact()
-    assert store.outcomes(["k1", "k2"])[0] == {"k1": OK, "k2": OK}
+    assert store.outcomes(["k1", "k2"]).found == {"k1": OK, "k2": OK}
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "garbage", "other schema"])
@@ -119,15 +123,12 @@ def test_a_damaged_record_is_dropped_and_counted(tmp_path, damage):
     elif damage == "garbage":
         lines[1] = b"\x00\xff not a record\n"
     else:
-        import zlib
-
-        body = json.dumps({"schema": 99, "key": "k3", "outcome": {"status": "ok", "value": 9.5}}).encode()
-        lines[3] = b"%08x %s\n" % (zlib.crc32(body), body)
+        lines[3] = line({"schema": 99, "key": "k3", "outcome": {"status": "ok", "value": 9.5}})
     path.write_bytes(b"".join(lines))
-    found, dropped = store.outcomes([f"k{i}" for i in range(5)])
-    assert dropped == 1
-    assert len(found) == 4
-    assert all(o.value == 1.5 for o in found.values())
+    lookup = store.outcomes([f"k{i}" for i in range(5)])
+    assert (lookup.damaged, lookup.others) == ((0, 1) if damage == "other schema" else (1, 0))
+    assert len(lookup.found) == 4
+    assert all(o.value == 1.5 for o in lookup.found.values())
 
 
 def test_a_truncated_part_is_passed_over_and_counted(tmp_path):
@@ -137,7 +138,111 @@ def test_a_truncated_part_is_passed_over_and_counted(tmp_path):
     write(store, [("k2", OK)])
     (part,) = (tmp_path / "outcomes").glob("*.parquet")
     part.write_bytes(part.read_bytes()[:-40])
-    assert store.outcomes(["k1", "k2"]) == ({"k2": OK}, 1)
+    assert store.outcomes(["k1", "k2"]) == Lookup({"k2": OK}, damaged=1)
+
+
+def line(entry):
+    body = json.dumps(entry).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+@pytest.mark.cases("D5", before="a compaction deleted the records of a newer schema", after="they are kept, line by line, and counted")
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"schema": 99, "key": "k9", "outcome": {"status": "ok", "value": 9.5}},
+        {"schema": 1, "key": "k9", "outcome": {"status": "ok", "value": 9.5, "a field of tomorrow": 1}},
+        {"schema": 1, "key": "k9", "outcome": {"status": "a status of tomorrow"}},
+        {"schema": 1, "what": "has no key"},
+        ["no mapping"],
+    ],
+)
+def test_records_of_another_version_outlive_compactions(tmp_path, newer):
+    store = Store(tmp_path)
+    write(store, [("k1", OK)])
+    (path,) = (tmp_path / "outcomes").glob("*.seg")
+    path.write_bytes(path.read_bytes() + line(newer))
+    assert store.outcomes(["k1", "k9"]) == Lookup({"k1": OK}, others=1)
+    assert store.compact() == 1
+    (kept,) = (tmp_path / "outcomes").glob("*.seg")
+    assert kept.read_bytes() == line(newer)
+    assert store.compact() == 0
+    assert kept.read_bytes() == line(newer)
+    assert store.outcomes(["k1", "k9"]) == Lookup({"k1": OK}, others=1)
+
+
+@pytest.mark.cases("D5", before="parts of another layout were read as they came", after="kept, not read, counted")
+def test_parts_of_another_version_are_kept_and_not_read(tmp_path):
+    store = Store(tmp_path)
+    write(store, [("k1", OK)])
+    pq.write_table(
+        pa.table({"key": ["k1", "k2"], "outcome": ['{"status": "ok", "value": 9.5}'] * 2}), tmp_path / "outcomes" / "0ld.parquet"
+    )
+    assert store.outcomes(["k1", "k2"]) == Lookup({"k1": OK}, others=2)
+    assert store.compact() == 1
+    assert (tmp_path / "outcomes" / "0ld.parquet").exists()
+    assert store.outcomes(["k1", "k2"]) == Lookup({"k1": OK}, others=2)
+
+
+@pytest.mark.cases("D5", before="a newer prediction was read as if it were ours", after="set aside as it is, and named")
+def test_a_prediction_of_another_version_is_set_aside_whole(tmp_path):
+    store = Store(tmp_path)
+    store.save_prediction("ab12", prediction(0))
+    path = store.prediction_path("ab12") / "prediction.json"
+    description = {**read_json(path), "schema": 99}
+    write_json(path, description)
+    with pytest.raises(StoreError, match="another version"):
+        store.load_prediction("ab12")
+    assert store.check_prediction("ab12") == "written by another version of the harness"
+    (aside,) = (tmp_path / "predictions").glob("damaged-ab12-*")
+    assert read_json(aside / "prediction.json") == description
+    assert not store.has_prediction("ab12")
+
+
+@pytest.mark.cases("A6", before="a flipped digit in a prediction's timing gave another RTF", after="damaged, set aside, made again")
+@pytest.mark.parametrize("change", [(b"0.5", b"0.6"), (b'"end"', b'"eos"'), (b'"clipped"', b'"flipped"'), (b'"checksum"', b'"checkbum"')])
+def test_every_field_of_a_description_is_checked(tmp_path, change):
+    store = Store(tmp_path)
+    store.save_prediction("ab12", prediction(0), ["clipped"])
+    described = store.describe_prediction("ab12")
+    path = store.prediction_path("ab12") / "prediction.json"
+    path.write_bytes(path.read_bytes().replace(*change))
+    if change[0] == b'"checksum"':  # then nothing else is altered
+        assert {**described, **store.describe_prediction("ab12")}.items() >= described.items()
+        return
+    with pytest.raises(StoreError, match="checksum"):
+        store.describe_prediction("ab12")
+    assert store.check_prediction("ab12") == "damaged"
+
+
+def test_of_a_damaged_part_the_intact_rows_are_kept(tmp_path):
+    store = Store(tmp_path)
+    outcomes = {f"k{i:05d}": replace(OK, value=i + 0.5) for i in range(2 * ROWS_AT_ONCE)}
+    write(store, outcomes.items())
+    assert store.compact() == len(outcomes)
+    (part,) = (tmp_path / "outcomes").glob("*.parquet")
+    data = bytearray(part.read_bytes())
+    data[len(data) // 4] ^= 1
+    part.write_bytes(data)
+    lookup = store.outcomes(outcomes)
+    assert lookup.damaged == 1 and len(lookup.found) == ROWS_AT_ONCE
+    assert all(outcomes[key] == found for key, found in lookup.found.items())
+    assert store.compact() == ROWS_AT_ONCE
+    assert store.outcomes(outcomes) == replace(lookup, damaged=0)
+    assert [p.name for p in (tmp_path / "outcomes").glob("*.damaged")] == [part.with_suffix(".damaged").name]
+
+
+@pytest.mark.parametrize("name", ["x.seg", "v2-x.parquet"])
+def test_a_folder_or_a_pipe_among_the_records_is_said(tmp_path, name):
+    store = Store(tmp_path)
+    write(store, [("k1", OK)])
+    (tmp_path / "outcomes" / name).mkdir()
+    with pytest.raises(StoreError, match="a folder"):
+        store.outcomes(["k1"])
+    (tmp_path / "outcomes" / name).rmdir()
+    os.mkfifo(tmp_path / "outcomes" / name)
+    with pytest.raises(StoreError, match="no regular file"):
+        store.outcomes(["k1"])
 
 
 def test_strict_json_only(tmp_path):
@@ -177,7 +282,7 @@ def test_compaction_leaves_living_segments_alone(tmp_path):
     living.append("k1", OK)
     write(store, [("k2", OK)])
     assert store.compact() == 1
-    assert set(store.outcomes(["k1", "k2"])[0]) == {"k1", "k2"}
+    assert set(store.outcomes(["k1", "k2"]).found) == {"k1", "k2"}
     living.close()
     assert store.compact() == 1
 
