@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.api import Need
 from harness.config import Config
-from harness.data.manifests import Dataset, DatasetConfig, load_dataset
+from harness.data.manifests import Dataset, DatasetConfig, load_dataset, spread
 from harness.runner import run
 from harness.stages import Progress
 from harness.store import Store
@@ -110,7 +110,7 @@ def check(config: Config, command: str, progress: Progress) -> Iterator[Finding]
     """
     dataset = load_dataset(DatasetConfig.from_mapping(config["dataset"]))
     if config["dataset"].get("limit") is None and not config["dataset"].get("items"):
-        dataset = replace(dataset, items=dataset.items[:ITEMS])
+        dataset = replace(dataset, items=spread(dataset.items, ITEMS))
     first: _Results | None = None
     with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
         for number, circumstance in enumerate(circumstances()):

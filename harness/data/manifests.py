@@ -32,6 +32,8 @@ _TABLES: Mapping[str, tuple[Callable[[Path, str, Problems], Iterable[Entry]], tu
 }
 KINDS = ("embedded", *_TABLES, "seedtts", *_TREES, "auto")
 """Values of `DatasetConfig.kind`; "auto" takes what the root looks like."""
+FEW_VOICES = 6
+"""Fewer speakers than these are said before a run."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class DatasetConfig:
         manifest: file in ``root``, or elsewhere when ``root`` is None (then its folder is the root).
         language: ISO 639 code: of items that state none; items that state another one are left out. "" takes all.
         split: a part of the dataset: subfolder of a tree, VCTK's microphone, list of SeedTTS, value of a table's ``split`` column.
-        limit: take the first so many.
+        limit: take so many, spread over languages and speakers (`spread`).
         items: take only these ids.
 
     Raises:
@@ -126,11 +128,14 @@ class Dataset:
     def remarks(self) -> tuple[str, ...]:
         """Lines to be said before anything runs."""
         said = ", ".join(words for words in self.left_out if ":" not in words)
-        return (
-            (f"left out: {'; '.join([*([said] if said else []), *(words for words in self.left_out if ':' in words)])}",)
-            if self.left_out
-            else ()
-        )
+        columns = [words for words in self.left_out if ":" in words]
+        lines = [f"left out: {'; '.join([*([said] if said else []), *columns])}"] if self.left_out else []
+        voices = {item.speaker for item in self.items}
+        if len(self.items) > 1 and "" not in voices and len(voices) < FEW_VOICES:
+            told = "one voice" if len(voices) == 1 else f"{len(voices)} voices"
+            means = "nothing is learnt of other speakers" if len(voices) == 1 else "intervals over so few speakers are wide"
+            lines.append(f"{told} in {len(self.items)} items: {means}")
+        return tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -293,7 +298,33 @@ def _picked(config: DatasetConfig, items: tuple[Item, ...]) -> tuple[Item, ...]:
                 "item", missing[0], known, f"{also}({len(known)} of the {len(items)} ids of dataset '{config.name}' are shown.)"
             )
         items = tuple(i for i in items if i.id in wanted)
-    return items[: config.limit]
+    return spread(items, config.limit) if config.limit else items
+
+
+def spread(items: tuple[Item, ...], limit: int) -> tuple[Item, ...]:
+    """So many of the items, in their order, from as many speakers and languages as can be.
+
+    Two speakers of each language by turns, so that there is soon an impostor for everybody, and a second item of a speaker only after a
+    first of all. Which speaker and which item comes first, a hash of its name decides: the same in every run, whatever follows in the
+    manifest; and what a smaller limit takes, a larger one takes too.
+    """
+    if limit >= len(items):
+        return items
+    voices: dict[str, dict[str, list[Item]]] = {}
+    for item in items:
+        voices.setdefault(item.language, {}).setdefault(item.speaker, []).append(item)
+    ranked = [
+        (turn, place // 2, language, place, item.id)
+        for language, speakers in enumerate(voices.values())
+        for place, speaker in enumerate(sorted(speakers, key=_drawn))
+        for turn, item in enumerate(sorted(speakers[speaker], key=lambda i: _drawn(i.id)))
+    ]
+    chosen = {name for *_, name in sorted(ranked)[:limit]}
+    return tuple(i for i in items if i.id in chosen)
+
+
+def _drawn(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
 def _counted(values: Iterable[str]) -> str:
