@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from harness.files import write_json
 from harness.plan import Attempt, Entrant
 from harness.provenance import now
 from harness.runfolder import MANIFEST, write_records
-from harness.scoring import PanelCard
+from harness.scoring import PanelCard, flags_key
 from harness.stages import metrics_of
 from harness.store import Outcome, Store
 from harness.withheld import RANDOM_WEIGHTS, Withheld
@@ -50,9 +50,8 @@ class Join:
     aliases: Aliases
     withheld: Withheld = frozenset()
 
-    def records(self, *, partial: bool) -> Iterator[Record]:
+    def records(self, known: Mapping[str, Outcome], *, partial: bool) -> Iterator[Record]:
         """In the order of the plan; those not yet measured are left out of a partial run."""
-        known = self.store.outcomes([*self.keys.values(), *(a.key for a in self.plan)]).found
         signatures = {name: self.aliases.text(info.signature()) for name, info in self.panel.metrics.items()}
         for attempt in self.plan:
             for name in metrics_of(self.entrants[attempt.label], self.panel):
@@ -101,10 +100,13 @@ class Join:
         counts: Counter[str] = Counter()
         failures = 0
         untested = {*manifest["calibration"], *(label for label, info in manifest["systems"].items() if info["anchor"])}
+        sides = list(self._sides())
+        known = self.store.outcomes([*self.keys.values(), *(a.key for a in self.plan), *(key for _, key in sides)]).found
+        odd = [(side, str(known[key].detail["flags"])) for side, key in sides if key in known]
 
         def counted() -> Iterator[Record]:
             nonlocal failures
-            for record in self.records(partial=manifest["status"] == "partial"):
+            for record in self.records(known, partial=manifest["status"] == "partial"):
                 counts[str(record.status)] += 1
                 failures += fails(record, untested)
                 yield record
@@ -112,17 +114,24 @@ class Join:
         records = write_records(folder, counted())
         for label, seconds in warmups_s.items():
             manifest["systems"][label]["warmup_s"] = round(seconds, 4)
-        outputs = [{**asdict(a), **_stored(self.store, a)} for a in self.plan]
+        outputs = [{**_planned(a), **_stored(self.store, a)} for a in self.plan]
         ends = {
             "finished": now(),
             "records": records,
             "counts": dict(counts),
             "failures": failures,
             "outputs": outputs,
-            "warnings": _flags(self.store, self.plan),
+            "warnings": [*_flags_of_files(odd), *_flags(self.store, self.plan)],
         }
         write_json(folder / MANIFEST, {**manifest, **ends})
         return counts, failures
+
+    def _sides(self) -> Iterator[tuple[str, str]]:
+        """Of every item's recording and prompt: its side, and where the store keeps what is odd about it."""
+        for item, contents in {a.item: a.contents for a in self.plan}.items():
+            for side, content in (("reference", contents.recording), ("prompt", contents.prompt)):
+                if content and ":" not in content:
+                    yield side, flags_key(content, self.items[item].channel)
 
 
 def fails(record: Record, untested: Collection[str]) -> bool:
@@ -149,6 +158,12 @@ def refuse_failures(folder: Path, failures: int, records: int, allowed: int) -> 
         )
 
 
+def _planned(attempt: Attempt) -> dict[str, Any]:
+    """What the manifest says of an attempt; the contents of an item's files stand with the items."""
+    timing = asdict(attempt.timing) if attempt.timing else None
+    return {**{name: getattr(attempt, name) for name in ("label", "settings", "item", "seed", "key")}, "timing": timing}
+
+
 def _stored(store: Store, attempt: Attempt) -> dict[str, Any]:
     """What the manifest says of an output: whether it is there, and of a synthesizer how it ended."""
     if not store.has_prediction(attempt.key):
@@ -165,3 +180,9 @@ def _flags(store: Store, plan: Sequence[Attempt]) -> list[dict[str, Any]]:
             for flag in store.describe_prediction(attempt.key).get("flags", []):
                 found[attempt.label, flag] += 1
     return [{"system": label, "flag": flag, "items": count} for (label, flag), count in sorted(found.items())]
+
+
+def _flags_of_files(odd: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The same of recordings and prompts, which belong to no system."""
+    found = Counter((side, flag) for side, flags in odd for flag in flags.split())
+    return [{"system": "", "side": side, "flag": flag, "items": count} for (side, flag), count in sorted(found.items())]

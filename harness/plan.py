@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.api import CodecSpec, Item, MetricInfo, Need, Settings, SuiteInfo, SystemInfo, Task, TimingPlan
+from harness.data.digests import Contents, file_digest, item_digest
 from harness.store import key_of
 
 
@@ -40,12 +41,18 @@ class Card:
         spec: of a codec, else None.
         kind: "codec", "synthesizer", "recorded" or "calibration".
         settings: the variants the suite asks of it.
+        files: digests of recorded outputs, by item id: as `harness.data.digests.file_digest` gives them.
     """
 
     info: SystemInfo
     spec: CodecSpec | None
     kind: str
     settings: tuple[Settings, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Of what the system says of itself: another process that builds another one (of other weights, say) has another digest."""
+        return key_of("card", {"info": asdict(self.info), "spec": asdict(self.spec) if self.spec else None})
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,9 @@ class Attempt:
         item: id.
         seed: for systems that sample.
         key: of the prediction in the store.
+        card: digest of the system's card.
+        contents: of the item's files.
+        output: content of the file that is the output itself, of recorded outputs and calibration rows; else "".
         timing: how it is timed, by a suite that asks for that; else None.
     """
 
@@ -66,7 +76,35 @@ class Attempt:
     item: str
     seed: int
     key: str
+    card: str
+    contents: Contents
+    output: str = ""
     timing: TimingPlan | None = None
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What everything that a run reads held when it was planned.
+
+    Args:
+        contents: of each item's files, by its id.
+        items: `item_digest` by id.
+        files: of the calibration rows' recordings.
+    """
+
+    contents: Mapping[str, Contents]
+    items: Mapping[str, str]
+    files: Mapping[Path, str]
+
+    @classmethod
+    def of(cls, items: Sequence[Item], contents: Mapping[str, Contents], entrants: Iterable[Entrant]) -> Digests:
+        """Of the items and entrants of a run; ``contents`` are the items'."""
+        known = {i.path: contents[i.id].recording for i in items if i.path} | {
+            i.prompt_path: contents[i.id].prompt for i in items if i.prompt_path
+        }
+        asked = {path for e in entrants for name, path in (e.recordings or {}).items() if name in contents}
+        files = {path: known.get(path) or file_digest(path) for path in asked}
+        return cls(contents, {i.id: item_digest(i, contents[i.id]) for i in items}, files)
 
 
 VOICE_METRICS = ("sim_o",)
@@ -135,7 +173,7 @@ def attempts(
     entrants: Mapping[str, Entrant],
     cards: Mapping[str, Card],
     items: Sequence[Item],
-    digests: Mapping[str, str],
+    digests: Digests,
     seeds: Sequence[int],
     suite: SuiteInfo,
 ) -> list[Attempt]:
@@ -143,7 +181,7 @@ def attempts(
     found = []
     for label, card in cards.items():
         entrant = entrants[label]
-        identity = _identity(entrant, card)
+        identity, digest = _identity(entrant, card), card.digest()
         use_seeds = seeds if suite.task is Task.SYNTHESIS and card.kind == "synthesizer" else seeds[:1]
         for settings in card.settings:
             text = settings_text(settings)
@@ -152,14 +190,16 @@ def attempts(
                 if entrant.recordings is not None and recording is None:
                     continue
                 for seed in use_seeds:
-                    parts = {"system": identity, "settings": text, "item": digests[item.id], "seed": seed, "task": str(suite.task)}
-                    if recording is not None:
-                        parts["recording"] = digests[f"file:{recording}"]
+                    parts = {"system": identity, "settings": text, "item": digests.items[item.id], "seed": seed, "task": str(suite.task)}
+                    output = digests.files[recording] if recording is not None else card.files.get(item.id, "")
+                    if output:
+                        parts["recording"] = output
                     if card.kind == "recorded":
                         parts["recorded_as"] = item.id
                     if suite.timing is not None:  # a time is of one machine; another seed asks for the same once more
                         parts |= {"timing": asdict(suite.timing), "machine": [platform.node(), os.cpu_count()]}
-                    found.append(Attempt(label, text, item.id, seed, key_of("prediction", parts), suite.timing))
+                    key, contents = key_of("prediction", parts), digests.contents[item.id]
+                    found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing))
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.api import (
     MissingOutput,
     Prediction,
     Recorded,
+    RecordedFiles,
     Side,
     Status,
     Suite,
@@ -30,9 +31,11 @@ from harness.api import (
     SystemInfo,
     Timing,
     Utterance,
+    Weights,
 )
 from harness.clock import timed
-from harness.data.audio import UnreadableAudio, flags, read_audio, resample
+from harness.data.audio import ChangedAudio, UnreadableAudio, changed, flags, out_of_scale, read_recording, resample, unmixable
+from harness.data.digests import file_digest
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.executors import Job
 from harness.plan import Attempt, Card, Entrant
@@ -83,6 +86,7 @@ class PredictWorker:
     items: Mapping[str, Item]
     threads: int
     _system: Any = field(default=None, repr=False)
+    _card: str = ""
     _entrant: Entrant | None = None
     _warm: bool = False
     _prompt_heard: tuple[str, Audio] | None = field(default=None, repr=False)
@@ -94,10 +98,11 @@ class PredictWorker:
         self._system = None  # freed before the next one is built
         self._entrant, self._warm, self._prompt_heard = job.payload, False, None
         self._system = build_system(job.payload)
+        self._card = described(self._system).digest()
 
     def step(self, step: Attempt | Describe) -> Any:
         if isinstance(step, Describe):
-            return describe(self._system, step.suite)
+            return describe(self._system, step.suite, self.items)
         predicted = self._predict(step)
         if predicted.outcome is not None:
             if self._writer is None:
@@ -113,6 +118,8 @@ class PredictWorker:
             self._writer.close()
 
     def _predict(self, attempt: Attempt) -> Predicted:
+        if self._card != attempt.card:
+            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=_OTHER))
         item = self.items[attempt.item]
         try:
             if isinstance(self._system, Synthesizer):
@@ -120,9 +127,11 @@ class PredictWorker:
             elif isinstance(self._system, Codec):
                 call = self._resynthesis(item, attempt)
             else:
-                call = self._lookup(item)
-        except (UnreadableAudio, NothingAsked) as error:
+                call = self._lookup(item, attempt)
+        except NothingAsked as error:
             return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=str(error)))
+        except UnreadableAudio as error:
+            return Predicted(unread(error))
         warmup_s = None
         try:
             if attempt.timing is None and not self._warm and isinstance(self._system, (Codec, Synthesizer)):
@@ -130,25 +139,30 @@ class PredictWorker:
                 self._warm = True
             prediction = call()
         except MissingOutput as error:
-            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"no output: {error}"))
+            gone = f"; {changed(attempt.output)}" if attempt.output and ":" not in attempt.output else ""
+            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"no output: {error}{gone}"))
         except UnreadableAudio as error:
             if self._system is None:  # a reference row: the recording is the dataset's
-                return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=str(error)))
+                return Predicted(unread(error))
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {error}"))
-        if reason := _unusable(prediction.audio):
+        loud = attempt.timing is not None or self._untrained  # nobody listens to it
+        if reason := _unusable(prediction.audio) or ("" if loud else out_of_scale(prediction.audio) or unmixable(prediction.audio)):
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {reason}"), warmup_s)
         if prediction.prompt_resynthesis and (reason := _unusable(prediction.prompt_resynthesis)):
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"resynthesis of the prompt: {reason}"), warmup_s)
         Store(self.store_root).save_prediction(attempt.key, prediction, flags(prediction.audio))
         return Predicted(None, warmup_s)
 
+    @property
+    def _untrained(self) -> bool:
+        return self._system is not None and self._system.info.weights == Weights.RANDOM
+
     def _resynthesis(self, item: Item, attempt: Attempt) -> Any:
         codec: Codec = self._system
         if item.path is None:
             raise NothingAsked("the item has no recording to encode")
-        recording = read_audio(item.path)
-        mono = recording.samples.mean(axis=0) if recording.num_channels > 1 else recording.samples[0]
-        audio = Audio.mono(resample(mono, recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
+        recording = read_recording(item.path, item.channel, attempt.contents.recording).audio
+        audio = Audio.mono(resample(recording.mixed(), recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
         codebooks = json.loads(attempt.settings).get("codebooks")
         if attempt.timing is not None:
             occasion = Occasion(attempt.timing, self.threads).under(attempt.settings)
@@ -179,7 +193,7 @@ class PredictWorker:
         synthesizer: Synthesizer = self._system
         if not item.text.strip():
             raise NothingAsked("the item has no text to speak")
-        prompt = read_audio(item.prompt_path) if item.prompt_path else None
+        prompt = read_recording(item.prompt_path, item.channel, attempt.contents.prompt).audio if item.prompt_path else None
         utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
         if attempt.timing is not None:
             occasion = Occasion(attempt.timing, self.threads).under(attempt.settings)
@@ -216,12 +230,26 @@ class PredictWorker:
             self._prompt_heard = digest, self._system.resynthesize(prompt)
         return self._prompt_heard[1]
 
-    def _lookup(self, item: Item) -> Any:
+    def _lookup(self, item: Item, attempt: Attempt) -> Any:
         assert self._entrant is not None
         if self._entrant.recordings is not None:
             path = self._entrant.recordings[item.id]
-            return lambda: Prediction(read_audio(path))
+            return lambda: Prediction(read_recording(path, item.channel, attempt.output).audio)
+        if isinstance(self._system, RecordedFiles):
+            return lambda: Prediction(read_recording(self._system.locate(item.id), planned=attempt.output).audio)
         return lambda: Prediction(self._system.recall(item.id))
+
+
+_OTHER = (
+    "the system is another one than when the run was planned: its weights or whatever else it is made of were replaced since; run the same "
+    "command again"
+)
+
+
+def unread(error: UnreadableAudio) -> Outcome:
+    """How a measurement ends whose recording or prompt was refused: for good, but for a file that changed, which is asked about again."""
+    status = Status.FAILED if isinstance(error, ChangedAudio) else Status.INVALID_INPUT
+    return Outcome(status, side=str(Side.REFERENCE), reason=str(error))
 
 
 def build_system(entrant: Entrant) -> Any:
@@ -250,19 +278,45 @@ def build_system(entrant: Entrant) -> Any:
         raise ConfigError(
             f"system '{entrant.label}' ({family}) cannot be built from {without_secrets(parameters)}: {error}. It takes: {accepted}"
         ) from error
-    if not isinstance(system, (Codec, Synthesizer, Recorded)):
-        raise ConfigError(f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer nor Recorded (see harness.api)")
+    if not isinstance(system, (Codec, Synthesizer, Recorded, RecordedFiles)):
+        raise ConfigError(
+            f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer, Recorded nor RecordedFiles (see harness.api)"
+        )
     return system
 
 
-def describe(system: Any, suite: Suite) -> Card:
-    """The card of a built system (None for a calibration row)."""
+def described(system: Any) -> Card:
+    """What a built system (None for a calibration row) says of itself, before anything is asked of it."""
     if system is None:
         return Card(CALIBRATION_INFO, None, "calibration", ({},))
     if isinstance(system, Codec):
-        return Card(system.info, system.spec, "codec", tuple(suite.variants(system.spec)))
-    kind = "synthesizer" if isinstance(system, Synthesizer) else "recorded"
-    return Card(system.info, None, kind, tuple(suite.variants(None)))
+        return Card(system.info, system.spec, "codec", ())
+    return Card(system.info, None, "synthesizer" if isinstance(system, Synthesizer) else "recorded", ())
+
+
+def describe(system: Any, suite: Suite, items: Iterable[str] = ()) -> Card:
+    """The card of a built system (None for a calibration row).
+
+    Args:
+        system: built.
+        suite: that asks.
+        items: ids of what it asks about; the files with recorded outputs for them are read and hashed.
+    """
+    card = described(system)
+    if system is None:
+        return card
+    files = {item: _file_of(system, item) for item in items} if isinstance(system, RecordedFiles) else {}
+    return replace(card, settings=tuple(suite.variants(card.spec)), files=files)
+
+
+def _file_of(system: RecordedFiles, item: str) -> str:
+    """Digest of a recorded output; where there is none, or no one, what is said of it comes when it is asked for."""
+    try:
+        return file_digest(system.locate(item))
+    except MissingOutput:
+        return "missing:"
+    except ValueError:
+        return "unreadable:"
 
 
 def _unusable(audio: Audio) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.aliases import typed
-from harness.data.digests import file_digest
 from harness.runfolder import SCHEMA
 
 if TYPE_CHECKING:
@@ -136,6 +135,7 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, alia
             "description": dataset.description,
             "licence": dataset.licence,
             "digest": dataset.digest,
+            "rows_digest": dataset.rows_digest,
             "num_items": len(dataset.items),
             "synthetic": dataset.synthetic,
             "left_out": list(dataset.left_out),
@@ -157,7 +157,7 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, alia
             "prompt_text": i.prompt_text,
             "path": aliases.path(i.path) if i.path else None,
             # A page plays a recording only if it is the one that was measured, wherever the aliases say that it lies.
-            "digest": file_digest(i.path) if i.path else None,
+            **dataset.contents[i.id].told(),
         }
         for i in dataset.items
     }

@@ -11,19 +11,18 @@ from pathlib import Path
 from harness.aliases import Aliases
 from harness.api import Item, Status, Suite, Task
 from harness.config import Config
-from harness.data.digests import file_digest, item_digest
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
 from harness.executors import Broken, Executor, Job, Stop, jobs_in_chunks, run_with_retries
 from harness.files import write_json
 from harness.folders import claimed
 from harness.joining import Join, refuse_failures
-from harness.plan import Attempt, Entrant, attempts, reference_rows, score_key
+from harness.plan import Attempt, Digests, Entrant, attempts, reference_rows, score_key
 from harness.predicting import Predicted
 from harness.provenance import Asked, describe_run
 from harness.registry import resolve
 from harness.runfolder import MANIFEST, read_manifest
-from harness.scoring import Measure, PanelCard
+from harness.scoring import Measure, PanelCard, Subject
 from harness.shards import Shard, publish
 from harness.stages import Progress, describe, employed, metrics_of, recipe_of
 from harness.store import Outcome, OutcomeWriter, Store, key_of
@@ -120,12 +119,13 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         with employed(config["executor"], store.root, session.items, recipe, stop) as workforce:
             panel, cards = describe(workforce, suite, entrants, progress)
             session.withheld = withheld(cards, panel.metrics, bool(config["allow_random"]))
+            cut = shard.cut(dataset)
+            digests = Digests.of(items, cut.contents, entrants.values())
             aliases = Aliases.here(config, dataset.root)
             aliases.save(store.root, digest)
-            manifest = describe_run(Asked(config, command, digest, suite.info, shard.cut(dataset)), cards, panel, aliases)
+            manifest = describe_run(Asked(config, command, digest, suite.info, cut), cards, panel, aliases)
             manifest["shard"] = str(shard)
             write_json(folder / MANIFEST, {**manifest, **before.records})
-            digests = _digests(items, entrants)
             plan = attempts(entrants, cards, items, digests, config["seeds"], suite.info)
             score_keys: dict[tuple[str, str], str] = {}
             join = Join(suite.info.name, store, session.items, entrants, plan, panel, score_keys, aliases, session.withheld)
@@ -167,7 +167,7 @@ def _plan_digest(config: Config, dataset: Dataset, metrics: Sequence[str]) -> st
     about = {k: config[k] for k in ("suite", "systems", "asr", "speaker", "mos", "seeds")}
     if config["allow_random"]:
         about["allow_random"] = True
-    return key_of("run", {**about, "dataset": dataset.digest, "metrics": list(metrics)})
+    return key_of("run", {**about, "dataset": dataset.rows_digest, "metrics": list(metrics)})
 
 
 @dataclass
@@ -210,15 +210,6 @@ class _Before:
 def _claimed_by(config: Config, folder: Path, before: _Before) -> AbstractContextManager[None]:
     advice = "choose another run.name=NAME, or run.overwrite=true to move it aside"
     return claimed(folder, before.conflict, overwrite=bool(config["run"]["overwrite"]), advice=advice)
-
-
-def _digests(items: Sequence[Item], entrants: Mapping[str, Entrant]) -> dict[str, str]:
-    found = {item.id: item_digest(item) for item in items}
-    for entrant in entrants.values():
-        for name, path in (entrant.recordings or {}).items():
-            if name in found:
-                found[f"file:{path}"] = file_digest(path)
-    return found
 
 
 def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt]) -> int:
@@ -269,7 +260,7 @@ def _score(
     executor: Executor,
     panel: PanelCard,
     plan: Sequence[Attempt],
-    digests: Mapping[str, str],
+    digests: Digests,
     keys: dict[tuple[str, str], str],
 ) -> int:
     """Measures what is not yet known; enters into ``keys`` the store key of every (prediction key, metric).
@@ -284,7 +275,7 @@ def _score(
             for name in metrics_of(session.entrants[attempt.label], panel):
                 if (attempt.label, name) in session.withheld:
                     continue
-                keys[attempt.key, name] = score_key(prediction, digests[attempt.item], panel.metrics[name])
+                keys[attempt.key, name] = score_key(prediction, digests.items[attempt.item], panel.metrics[name])
     lookup = store.outcomes(keys.values())
     known = lookup.found
     if lookup.damaged:
@@ -292,6 +283,7 @@ def _score(
     if lookup.others:
         session.progress.note(f"{_counted(lookup.others, 'record')} of another version of the harness kept in {store.root}, not read")
     steps: dict[str, dict[str, Measure]] = {}
+    signatures = {name: info.signature() for name, info in panel.metrics.items()}
     failed_before = 0
     for attempt in plan:
         for name in panel.metrics:
@@ -302,12 +294,12 @@ def _score(
             if before is not None and (not before.retry or session.keep_failed):
                 continue
             failed_before += before is not None
-            steps.setdefault(attempt.item, {})[key] = Measure(attempt.key, name, key)
+            steps.setdefault(attempt.item, {})[key] = Measure(attempt.key, name, key, signatures[name])
     total = sum(map(len, steps.values()))
     _note_what_is_there(session, "scores", len(set(keys.values())), total, failed_before)
     session.progress.stage("scoring", total)
-    jobs = [Job(f"item '{i}'", session.items[i], tuple(s.values())) for i, s in steps.items()]
-    jobs.sort(key=lambda job: -_size(job.payload))  # the longest first, so that no worker is left with a long one at the end
+    jobs = [Job(f"item '{i}'", Subject(session.items[i], digests.contents[i]), tuple(s.values())) for i, s in steps.items()]
+    jobs.sort(key=lambda job: -_size(job.payload.item))  # the longest first, so that no worker is left with a long one at the end
     for event in run_with_retries(executor, jobs):
         if isinstance(event, Broken):
             for measure in [event.step] if event.step is not None else event.job.steps:

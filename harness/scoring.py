@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.api import Codes, Evidence, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
-from harness.data.audio import UnreadableAudio, read_audio, resample
+from harness.data.audio import UnreadableAudio, read_recording, resample
+from harness.data.digests import Contents
 from harness.executors import Job
 from harness.judges import Panel, PanelRecipe
 from harness.plan import HEARD
-from harness.store import DamagedPrediction, Outcome, OutcomeWriter, Store
+from harness.predicting import unread
+from harness.store import DamagedPrediction, Outcome, OutcomeWriter, Store, key_of
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,26 @@ class Measure:
         prediction: key in the store.
         metric: registry key.
         key: under which the outcome is stored.
+        signature: of the metric when the run was planned.
     """
 
     prediction: str
     metric: str
     key: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a job of measurements is about.
+
+    Args:
+        item: whose outputs are measured.
+        contents: of its files when the run was planned.
+    """
+
+    item: Item
+    contents: Contents
 
 
 @dataclass(frozen=True)
@@ -54,16 +71,20 @@ class ScoreWorker:
     store_root: Path
     recipe: PanelRecipe
     _panel: Panel | None = field(default=None, repr=False)
-    _item: Item | None = None
+    _signatures: dict[str, str] = field(default_factory=dict)
+    _subject: Subject | None = None
     _reference: Signal | Outcome | None = field(default=None, repr=False)
     _prompt: Signal | Outcome | None = field(default=None, repr=False)
     _output: tuple[str, Sample] | None = field(default=None, repr=False)
+    _odd: dict[str, str] = field(default_factory=dict)
     _writer: OutcomeWriter | None = field(default=None, repr=False)
 
     def begin(self, job: Job) -> None:
         if self._panel is None:
             self._panel = self.recipe.build()
-        self._item = job.payload
+            self._signatures = {key: metric.info.signature() for key, metric in self._panel.metrics.items()}
+        self._subject = job.payload
+        self._odd = {}
         self._reference = self._prompt = self._output = None
 
     def step(self, step: Measure | DescribePanel) -> Status | PanelCard:
@@ -71,9 +92,7 @@ class ScoreWorker:
         if isinstance(step, DescribePanel):
             return PanelCard({k: m.info for k, m in self._panel.metrics.items()}, self._panel.absent)
         outcome = self._measure(self._panel.metrics[step.metric], step)
-        if self._writer is None:
-            self._writer = Store(self.store_root).writer()
-        self._writer.append(step.key, outcome)
+        self._keep(step.key, outcome)
         return outcome.status
 
     def end(self) -> None:
@@ -83,14 +102,23 @@ class ScoreWorker:
         if self._writer is not None:
             self._writer.close()
 
+    def _keep(self, key: str, outcome: Outcome) -> None:
+        if self._writer is None:
+            self._writer = Store(self.store_root).writer()
+        self._writer.append(key, outcome)
+
     def _measure(self, metric: Metric, step: Measure) -> Outcome:
-        assert self._item is not None
+        if self._signatures[step.metric] != step.signature:
+            reason = (
+                f"the metric is {self._signatures[step.metric]} here and was {step.signature} when the run was planned: the files of its "
+            )
+            return Outcome(Status.FAILED, side=str(Side.REFERENCE), reason=f"{reason}model were replaced since; run the same command again")
         sample = self._sample(step.prediction)
         if isinstance(sample, Outcome):
             return sample
         # What cannot be read is missing from what needs it, and from nothing else.
         for need, side in ((Need.REFERENCE, self._reference), (Need.PROMPT, self._prompt)):
-            if need in metric.info.needs and isinstance(side, Outcome):
+            if isinstance(side, Outcome) and (need in metric.info.needs or side.retry):  # what changed meanwhile is another item
                 return side
         if lacking := _lacking(metric.info, sample):
             return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
@@ -104,29 +132,26 @@ class ScoreWorker:
         except NotApplicable as reason:
             return Outcome(Status.SKIPPED_BY_POLICY, reason=str(reason))
         counts = {**evidence.counts, **_narrow(metric.info, evidence, sample)}
-        return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=counts, detail=dict(evidence.detail))
+        return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=counts, detail={**evidence.detail, **self._odd})
 
     def _sample(self, prediction_key: str) -> Sample | Outcome:
         """The output beside its recording and prompt, as far as these can be read; or why the output cannot."""
-        item = self._item
-        assert item is not None
+        assert self._subject is not None
+        item, contents = self._subject.item, self._subject.contents
         if self._reference is None and item.path is not None:
-            try:
-                self._reference = Signal(read_audio(item.path), resample)
-            except UnreadableAudio as error:
-                self._reference = Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"{item.path}: {error}")
+            self._reference = self._read("reference", item.path, item.channel, contents.recording)
         if self._prompt is None and item.prompt_path is not None:
-            try:
-                self._prompt = Signal(read_audio(item.prompt_path), resample)
-            except UnreadableAudio as error:
-                self._prompt = Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=f"prompt: {error}")
+            self._prompt = self._read("prompt", item.prompt_path, item.channel, contents.prompt)
         if self._output is None or self._output[0] != prediction_key:
+            self._odd.pop("output_flags", None)
             store = Store(self.store_root)
             try:
                 prediction = store.load_prediction(prediction_key)
             except DamagedPrediction as error:
                 store.set_aside(prediction_key)
                 return Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"{error}; set aside, the same command makes it again")
+            if prediction.audio.num_channels > 1:
+                self._odd["output_flags"] = "channels_averaged"
             sample = Sample(
                 item=item,
                 output=Signal(prediction.audio, resample),
@@ -139,6 +164,28 @@ class ScoreWorker:
             )
             self._output = (prediction_key, sample)
         return self._output[1]
+
+    def _read(self, side: str, path: Path, channel: int | None, planned: str) -> Signal | Outcome:
+        """The item's recording or prompt; what is odd about it is kept, once, and goes into every number made with it."""
+        try:
+            recording = read_recording(path, channel, planned)
+        except UnreadableAudio as error:
+            return unread(error)
+        if recording.flags:
+            self._odd[f"{side}_flags"] = " ".join(recording.flags)
+            odd = Outcome(Status.OK, float(len(recording.flags)), 1.0, detail={"flags": " ".join(recording.flags)})
+            self._keep(flags_key(recording.digest, channel), odd)
+        return Signal(recording.audio, resample)
+
+
+def flags_key(content: str, channel: int | None) -> str:
+    """Where the store keeps what is odd about a recording or prompt; nothing lies there where nothing is.
+
+    Args:
+        content: digest of the file.
+        channel: of it that was taken, or None.
+    """
+    return key_of("flags", {"content": content, "channel": channel})
 
 
 def _narrow(info: MetricInfo, evidence: Evidence, sample: Sample) -> dict[str, float]:

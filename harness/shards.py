@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api import Item
+from harness.data.digests import Contents, contents_digest
 from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
 from harness.files import write_json
 from harness.joining import refuse_failures
@@ -160,7 +161,7 @@ def join(run: Path, source: str | None = None) -> Joined:
     counts: Counter[str] = Counter()
     items: dict[str, Any] = {}
     outputs: list[Any] = []
-    warnings: Counter[tuple[str, str]] = Counter()
+    warnings: Counter[tuple[str, str, str]] = Counter()
     total = failures = 0
     run.mkdir(parents=True, exist_ok=True)
     with records_file(run) as out:
@@ -176,23 +177,37 @@ def join(run: Path, source: str | None = None) -> Joined:
             failures += manifest["failures"]
             items.update(manifest["items"])
             outputs += manifest["outputs"]
-            warnings.update({(w["system"], w["flag"]): w["items"] for w in manifest["warnings"]})
+            warnings.update({(w["system"], w.get("side", ""), w["flag"]): w["items"] for w in manifest["warnings"]})
     whole = {
         **first,
         "shard": "1/1",
         "shards": {
             place.rpartition("/")[2]: {k: m[k] for k in ("created", "finished", "machine", "git")} for place, m in manifests.items()
         },
-        "dataset": {**first["dataset"], "num_items": len(items)},
+        "dataset": {**first["dataset"], "num_items": len(items), **_digest(first["dataset"], items)},
         "items": items,
         "records": out.section,
         "counts": dict(counts),
         "failures": failures,
         "outputs": outputs,
-        "warnings": [{"system": system, "flag": flag, "items": n} for (system, flag), n in sorted(warnings.items())],
+        "warnings": [
+            {"system": system, **({"side": side} if side else {}), "flag": flag, "items": n}
+            for (system, side, flag), n in sorted(warnings.items())
+        ],
     }
     write_json(run / MANIFEST, whole)
     return Joined(run, len(manifests), total, counts, failures, int(first["config"]["run"]["max_failures"]))
+
+
+def _digest(dataset: Mapping[str, Any], items: Mapping[str, Any]) -> dict[str, str]:
+    """Of the whole dataset, from what the shards found in its files."""
+    if "rows_digest" not in dataset:
+        return {}  # of an earlier version, whose digest is the whole's
+    return {
+        "digest": contents_digest(
+            dataset["rows_digest"], {i: Contents(about["digest"], about["prompt_digest"]) for i, about in items.items()}
+        )
+    }
 
 
 def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
@@ -217,7 +232,8 @@ def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
         manifest = parsed_manifest(files.cat_file(f"{place}/{MANIFEST}"), f"{place}/{MANIFEST}")
         if manifest.get("status") != "complete":
             unfit.append(f"{index}/{sizes[0]} is not finished")
-        manifest["dataset"].pop("num_items", None)  # its own, not the run's
+        for own in ("num_items", "digest") if "rows_digest" in manifest["dataset"] else ("num_items",):
+            manifest["dataset"].pop(own, None)  # its own, not the run's
         manifests[place] = manifest
     if unfit:
         raise UsageError(f"the run {name} cannot be joined: shard {'; '.join(unfit)}. Run these with run.shard=I/{sizes[0]} first")

@@ -90,8 +90,8 @@ def _run(plan: Plan) -> None:
         "seed": str(settings.seed),
         "precision": settings.precision,
         "average_decay": str(settings.average_decay),
-        "data": dataset.digest,
-        "valid": held_out.digest if held_out else f"{settings.held_out} held out",
+        "data": dataset.rows_digest,
+        "valid": held_out.rows_digest if held_out else f"{settings.held_out} held out",
     }
     key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
     folder = Path(settings.out) if settings.out else Path("runs") / f"train-{settings.system}-{key}"

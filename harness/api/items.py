@@ -24,6 +24,7 @@ class Item:
         prompt_text: what the prompt says.
         synthetic: the recording itself is synthetic speech; every table says so.
         notes: further columns of the manifest, kept for filtering.
+        channel: which channel of its recording and prompt is taken, from 1; None averages them.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Item:
     prompt_text: str = ""
     synthetic: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
+    channel: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

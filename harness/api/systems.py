@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from harness.api.audio import Audio
@@ -136,7 +137,11 @@ class CodecSynthesizer(Synthesizer, Protocol):
 
 @runtime_checkable
 class Recorded(Protocol):
-    """Outputs made elsewhere, looked up by item id, so that any outside system can be scored."""
+    """Outputs made elsewhere, looked up by item id, so that any outside system can be scored.
+
+    For audio that is made of something else (an archive, a database): ``info`` must tell its content, by a digest among its tools, say.
+    Outputs that lie in files are `RecordedFiles`.
+    """
 
     @property
     def info(self) -> SystemInfo: ...
@@ -149,8 +154,27 @@ class Recorded(Protocol):
         ...
 
 
+@runtime_checkable
+class RecordedFiles(Protocol):
+    """Outputs made elsewhere that lie in files, looked up by item id.
+
+    The harness reads them itself, as it reads recordings: the content of a file is what a result is stored under, and one that is cut,
+    corrupt or replaced while a run goes on is refused.
+    """
+
+    @property
+    def info(self) -> SystemInfo: ...
+    def locate(self, item_id: str) -> Path:
+        """The file with the output for an item.
+
+        Raises:
+            MissingOutput: there is none.
+        """
+        ...
+
+
 class MissingOutput(LookupError):
     """No output for an item, counted as that system's failure: a recorded system lacks the file, a synthesizer does not speak the language."""
 
 
-System = Codec | Synthesizer | Recorded
+System = Codec | Synthesizer | Recorded | RecordedFiles

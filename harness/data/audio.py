@@ -38,8 +38,6 @@ ONE_CHANNEL = 10 ** (-30 / 20)
 """Every other channel's RMS below this share of the loudest's (30 dB): there is one channel with sound, and the average is too quiet."""
 CANCELLED = 10 ** (-6 / 20)
 """The average's RMS below this share of the loudest channel's (6 dB; uncorrelated stereo loses 3): the channels cancel in it."""
-CHANGED = "changed since the run was planned"
-AGAIN = "run the same command again"
 
 _BLOCK_FRAMES = 1 << 20
 MOST_BYTES = 4 << 30
@@ -120,7 +118,7 @@ def read_recording(path: Path | str, channel: int | None = None, planned: str = 
         data = _bytes_of(path)
     except UnreadableAudio as error:
         if planned and ":" not in planned:
-            raise ChangedAudio(path, f"{CHANGED}, when it was there: now it is {error.reason}; {AGAIN}") from None
+            raise ChangedAudio(path, f"{error.reason}; {changed(planned)}") from None
         raise
     digest = bytes_digest(data)
     if planned and digest != planned:
@@ -136,11 +134,12 @@ def read_recording(path: Path | str, channel: int | None = None, planned: str = 
     return Recording(audio, digest, channels)
 
 
-def changed(planned: str, found: str) -> str:
-    """What is said of a file whose digest is another than when the run was planned."""
-    if ":" in planned:
-        return f"{CHANGED}, when it was {planned.partition(':')[0]}: now it is there; {AGAIN}"
-    return f"{CHANGED}: its content was {planned[:8]} and is {found[:8]}; {AGAIN}"
+def changed(planned: str, found: str = "") -> str:
+    """What is said of a file whose digest is another than when the run was planned; ``found`` is "" where there is none any more."""
+    was = planned.partition(":")[0] if ":" in planned else f"of content {planned[:8]}"
+    return (
+        f"changed since the run was planned: it was {was}{f' and is of content {found[:8]}' if found else ''}; run the same command again"
+    )
 
 
 def out_of_scale(audio: Audio) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -89,9 +90,13 @@ class Contents:
         """Of the files as they are now."""
         return cls(*("" if path is None else file_digest(path) for path in (item.path, item.prompt_path)))
 
+    def told(self) -> dict[str, str]:
+        """By name, as a manifest says them: of what is not there, that it is not, wherever."""
+        return {"digest": self.recording.partition(":")[0], "prompt_digest": self.prompt.partition(":")[0]}
+
 
 def item_digest(item: Item, contents: Contents | None = None) -> str:
-    """blake2b, 32 hex digits, of what an item asks: text, language, prompt text and the bytes of recording and prompt.
+    """blake2b, 32 hex digits, of what an item asks: text, language, prompt text, the bytes of recording and prompt, and the channel.
 
     Not of its id, speaker or path: a renamed recording keeps its results, changed bytes under the same path do not.
 
@@ -101,9 +106,23 @@ def item_digest(item: Item, contents: Contents | None = None) -> str:
     """
     contents = contents or Contents.of(item)
     h = hashlib.blake2b(digest_size=16)
-    for part in (_ITEMS, item.text, item.language, item.prompt_text, contents.recording, contents.prompt):
+    channel = f"{item.channel or ''}"
+    for part in (_ITEMS, item.text, item.language, item.prompt_text, contents.recording, contents.prompt, channel):
         data = part.encode()
         h.update(len(data).to_bytes(8, "little") + data)
+    return h.hexdigest()
+
+
+def contents_digest(rows: str, contents: Mapping[str, Contents]) -> str:
+    """blake2b, 32 hex digits, of a dataset: what its manifest says, and what the files of its items hold.
+
+    Args:
+        rows: `harness.data.manifests.Dataset.rows_digest`.
+        contents: by item id, in any order.
+    """
+    h = hashlib.blake2b(rows.encode(), digest_size=16)
+    for item in sorted(contents):
+        h.update("\0".join((item, *contents[item].told().values(), "\n")).encode())
     return h.hexdigest()
 
 

@@ -7,17 +7,18 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.api import Item
 from harness.data import embedded_set, layouts, tables
-from harness.data.digests import file_digest, item_digest
+from harness.data.digests import Contents, contents_digest
 from harness.data.entries import Entry, Problems, checked_items, language_code
 from harness.errors import ConfigError, ManifestError, UnknownName
 
-__all__ = ["KINDS", "Dataset", "DatasetConfig", "file_digest", "item_digest", "load_dataset"]
+__all__ = ["KINDS", "Dataset", "DatasetConfig", "load_dataset"]
 
 _TREES: Mapping[str, tuple[layouts.Reader, str]] = {
     "folder": (layouts.folder, ""),
@@ -47,6 +48,7 @@ class DatasetConfig:
         manifest: file in ``root``, or elsewhere when ``root`` is None (then its folder is the root).
         language: ISO 639 code: of items that state none; items that state another one are left out. "" takes all.
         split: a part of the dataset: subfolder of a tree, VCTK's microphone, list of SeedTTS, value of a table's ``split`` column.
+        channel: of recordings and prompts with several, the one to take, counted from 1; null averages them.
         limit: take so many, spread over languages and speakers (`spread`).
         items: take only these ids.
 
@@ -60,12 +62,17 @@ class DatasetConfig:
     manifest: str | None = None
     language: str = ""
     split: str | None = None
+    channel: int | None = None
     limit: int | None = None
     items: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
             raise ConfigError(f"dataset.name must be a word, got {self.name!r}")
+        if self.channel is not None and (isinstance(self.channel, bool) or not isinstance(self.channel, int) or self.channel < 1):
+            raise ConfigError(
+                f"dataset.channel must be the number of a channel, counted from 1, or null for the average, got {self.channel!r}"
+            )
         if self.limit is not None and (isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1):
             raise ConfigError(f"dataset.limit must be a positive number of items or null, got {self.limit!r}")
         try:
@@ -109,8 +116,7 @@ class Dataset:
         synthetic: at least one recording is synthetic speech.
         description: one line: kind, place and what was taken.
         licence: as far as the manifest or the corpus states it.
-        digest: of what the manifest says of these items (32 hex digits), wherever the dataset lies; the bytes of the recordings
-            are `item_digest`'s matter.
+        rows_digest: of what the manifest says of these items (32 hex digits), wherever the dataset lies; no recording is opened for it.
         left_out: what lies in the dataset and is not among the items, in short phrases: "3 .m4a files", "columns not read: age".
         root: folder that no path of an item leaves.
     """
@@ -120,9 +126,19 @@ class Dataset:
     synthetic: bool
     description: str
     licence: str
-    digest: str
+    rows_digest: str
     left_out: tuple[str, ...] = ()
     root: Path | None = None
+
+    @cached_property
+    def contents(self) -> Mapping[str, Contents]:
+        """What the files of each item hold, by its id; every file is read when this is first asked for."""
+        return {item.id: Contents.of(item) for item in self.items}
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything: what the manifest says and what the recordings and prompts hold (32 hex digits)."""
+        return contents_digest(self.rows_digest, self.contents)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -183,6 +199,8 @@ def load_dataset(config: DatasetConfig) -> Dataset:
             f"dataset '{config.name}' is empty: no items of kind {source.kind} in {source.root} ({layouts.seen(source.root)}){left}"
         )
     items = _picked(config, items)
+    if config.channel is not None:
+        items = tuple(replace(i, channel=config.channel) for i in items)
     licences = sorted({i.notes["licence"] for i in items if i.notes.get("licence")})
     what = source.description or f"{source.kind} in {source.root}"
     taken = f"{len(items)} items" if len(items) == total else f"{len(items)} of {total} items"
@@ -192,7 +210,7 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         synthetic=any(i.synthetic for i in items),
         description=f"{what}; {taken} ({_counted(i.language for i in items)})",
         licence=source.licence or "; ".join(licences) or "not stated",
-        digest=_digest(items, source.root),
+        rows_digest=_digest(items, source.root),
         left_out=() if source.ours else problems.left_out,
         root=source.root,
     )
@@ -336,7 +354,6 @@ def _digest(items: tuple[Item, ...], root: Path) -> str:
     top = len(os.fspath(root).rstrip("/")) + 1 if os.fspath(root) != "." else 0
     for i in items:
         places = [os.fspath(p)[top:] if p else None for p in (i.path, i.prompt_path)]
-        h.update(
-            json.dumps([i.id, i.text, i.language, i.speaker, i.prompt_text, i.synthetic, *places, sorted(i.notes.items())]).encode() + b"\n"
-        )
+        said = [i.id, i.text, i.language, i.speaker, i.prompt_text, i.synthetic, *places, sorted(i.notes.items())]
+        h.update(json.dumps(said if i.channel is None else [*said, i.channel]).encode() + b"\n")
     return h.hexdigest()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.api import Audio, MissingOutput, Recorded
+from harness.api import Audio, MissingOutput, Recorded, RecordedFiles
+from harness.data.audio import read_recording
 from harness.testing.laws import ContractReport, Laws, expect, expect_info
 
 HOSTILE_IDS = ("", ".", "..", "../outside", "../../etc/passwd", "/etc/passwd", "a\x00b", "a\nb", "*", "{id}", "{0.__class__}", "x" * 300)
 
 
-def check_recorded(recorded: Recorded, item_ids: Sequence[str], absent_id: str = "no-such-item") -> ContractReport:
+def check_recorded(recorded: Recorded | RecordedFiles, item_ids: Sequence[str], absent_id: str = "no-such-item") -> ContractReport:
     """Check every law of a recorded system.
 
     Args:
@@ -25,18 +26,18 @@ def check_recorded(recorded: Recorded, item_ids: Sequence[str], absent_id: str =
         raise ValueError("check_recorded needs at least one id with an output")
     laws = Laws(type(recorded).__name__)
     with laws.law("declaration"):
-        expect(isinstance(recorded, Recorded), "a recorded system has info and recall")
+        expect(isinstance(recorded, (Recorded, RecordedFiles)), "a recorded system has info, and recall or locate")
         expect_info(recorded.info)
         expect(recorded.info == recorded.info, "info should be the same at every look")
     with laws.law("recall"):
         first = {}
         for item in item_ids:
-            audio = recorded.recall(item)
+            audio = _output(recorded, item)
             expect(isinstance(audio, Audio), f"recall('{item}') should return Audio, got {type(audio).__name__}")
             first[item] = audio.digest()
     with laws.law("determinism"):
         for item in reversed(item_ids):
-            expect(recorded.recall(item).digest() == first[item], f"recalling '{item}' again gave other audio")
+            expect(_output(recorded, item).digest() == first[item], f"recalling '{item}' again gave other audio")
     with laws.law("missing output"):
         _refuses(recorded, absent_id)
     with laws.law("hostile ids"):
@@ -45,9 +46,14 @@ def check_recorded(recorded: Recorded, item_ids: Sequence[str], absent_id: str =
     return laws.report()
 
 
-def _refuses(recorded: Recorded, item: str) -> None:
+def _output(recorded: Recorded | RecordedFiles, item: str) -> Audio:
+    """As the harness takes it."""
+    return read_recording(recorded.locate(item)).audio if isinstance(recorded, RecordedFiles) else recorded.recall(item)
+
+
+def _refuses(recorded: Recorded | RecordedFiles, item: str) -> None:
     try:
-        audio = recorded.recall(item)
+        audio = _output(recorded, item)
     except MissingOutput:
         return
     expect(False, f"recall({item[:40]!r}) gave {audio.num_samples} samples instead of raising MissingOutput")

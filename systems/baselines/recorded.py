@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
-from harness.api import Audio, MissingOutput, SystemInfo
+from harness.api import MissingOutput, SystemInfo
 
 
 class RecordedFolder:
     """Outputs found by item id.
 
-    The folder is listed once. Only files in that list are ever opened, and only if they (symlinks followed) lie inside the
-    folder, so that no id, however hostile, reaches anything else.
+    The folder is listed once. Only files in that list are ever named, and only if they (symlinks followed) lie inside the
+    folder, so that no id, however hostile, reaches anything else. None is opened here: the harness reads them.
 
     Args:
         root: the folder.
@@ -34,7 +33,6 @@ class RecordedFolder:
             raise ValueError(f"pattern wants {{id}} in a path below root, got {pattern!r}")
         self._root, self._parts = Path(root).resolve(), parts
         self._files: dict[str, list[tuple[str, ...]]] = {}
-        listing = hashlib.blake2b(digest_size=16)
         for folder, subfolders, names in os.walk(self._root):
             subfolders.sort()
             for name in sorted(names):
@@ -42,17 +40,9 @@ class RecordedFolder:
                 place = path.relative_to(self._root).parts
                 if not path.is_file():
                     continue
-                state = path.stat()
-                listing.update(repr((place, state.st_size, state.st_mtime_ns)).encode("utf-8", "surrogateescape"))
                 for key in {name, path.stem}:
                     self._files.setdefault(key, []).append(place)
-        # Among the tools, so that a file that is replaced makes another system of it and no stored prediction is taken for the new one.
-        self.info = SystemInfo(
-            family="recorded",
-            version="1",
-            description=description or f"recorded outputs in {self._root.name}",
-            tools=(("listing", listing.hexdigest()),),
-        )
+        self.info = SystemInfo(family="recorded", version="2", description=description or f"recorded outputs in {self._root.name}")
 
     @classmethod
     def missing(cls, root: str | os.PathLike[str] | None = None, pattern: str = "{id}.wav", description: str = "") -> str | None:
@@ -60,8 +50,8 @@ class RecordedFolder:
             return "recorded outputs need their folder: systems.recorded.root=FOLDER"
         return None if Path(root).is_dir() else f"the folder of recorded outputs {Path(root)} does not exist"
 
-    def recall(self, item_id: str) -> Audio:
-        """The output for an item, at its own rate, every channel kept.
+    def locate(self, item_id: str) -> Path:
+        """The file with the output for an item.
 
         Raises:
             MissingOutput: no file, or one outside the folder.
@@ -77,10 +67,7 @@ class RecordedFolder:
         path = self._root.joinpath(*found[0]).resolve()
         if not path.is_relative_to(self._root):
             raise MissingOutput(f"the output {asked!r} is a link that leaves {self._root}")
-        import soundfile
-
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        return Audio(samples.T, int(rate))
+        return path
 
     def _matches(self, item_id: str) -> list[tuple[str, ...]]:
         if not item_id or item_id in (".", "..") or any(c in item_id for c in "/\\\x00"):

@@ -12,6 +12,7 @@ import pytest
 
 from harness.api import Audio, MissingOutput
 from harness.config import compose
+from harness.data.audio import read_audio
 from harness.registry import config_choices, resolve
 from harness.testing import speechlike
 from harness.testing.signals import lag_samples
@@ -207,20 +208,20 @@ def outputs(tmp_path: Path) -> Path:
 
 
 def test_recorded_patterns(outputs: Path) -> None:
-    assert RecordedFolder(outputs).recall("a").sample_rate == 16000
-    assert RecordedFolder(outputs, "en/{id}.flac").recall("b").sample_rate == 24000
-    assert RecordedFolder(outputs, "**/{id}.*").recall("b").sample_rate == 24000
-    assert RecordedFolder(outputs, "**/{id}.wav").recall("c").sample_rate == 8000
-    assert RecordedFolder(outputs, "**/{id}.wav").recall("a").sample_rate == 16000
-    assert RecordedFolder(outputs, "*/*/{id}.wav").recall("c").sample_rate == 8000
-    assert RecordedFolder(outputs, "{id}1.*").recall("x").sample_rate == 16000
-    assert RecordedFolder(outputs).recall("a[1]").num_samples == 1600
+    assert read_audio(RecordedFolder(outputs).locate("a")).sample_rate == 16000
+    assert read_audio(RecordedFolder(outputs, "en/{id}.flac").locate("b")).sample_rate == 24000
+    assert read_audio(RecordedFolder(outputs, "**/{id}.*").locate("b")).sample_rate == 24000
+    assert read_audio(RecordedFolder(outputs, "**/{id}.wav").locate("c")).sample_rate == 8000
+    assert read_audio(RecordedFolder(outputs, "**/{id}.wav").locate("a")).sample_rate == 16000
+    assert read_audio(RecordedFolder(outputs, "*/*/{id}.wav").locate("c")).sample_rate == 8000
+    assert read_audio(RecordedFolder(outputs, "{id}1.*").locate("x")).sample_rate == 16000
+    assert RecordedFolder(outputs).locate("a[1]").name == "a[1].wav"
 
 
 @pytest.mark.parametrize("item", ["b", "c", "link", "../secret", "*", "?", "a[1", "en/b", "", "..", "a\x00", "{id}"])
 def test_recorded_never_leaves_its_folder(outputs: Path, item: str) -> None:
     with pytest.raises(MissingOutput):
-        RecordedFolder(outputs).recall(item)
+        RecordedFolder(outputs).locate(item)
 
 
 def test_recorded_refuses_to_guess(outputs: Path) -> None:
@@ -228,21 +229,12 @@ def test_recorded_refuses_to_guess(outputs: Path) -> None:
 
     soundfile.write(outputs / "en/a.wav", np.zeros(100), 16000)
     with pytest.raises(ValueError, match="2 outputs fit"):
-        RecordedFolder(outputs, "**/{id}.wav").recall("a")
+        RecordedFolder(outputs, "**/{id}.wav").locate("a")
     for pattern in ("out.wav", "../{id}.wav", "/tmp/{id}.wav"):
         with pytest.raises(ValueError, match="pattern"):
             RecordedFolder(outputs, pattern)
     assert "systems.recorded.root" in str(RecordedFolder.missing())
     assert "does not exist" in str(RecordedFolder.missing(outputs / "nowhere"))
-
-
-def test_a_replaced_output_makes_another_system(outputs: Path) -> None:
-    import soundfile
-
-    before = RecordedFolder(outputs).info
-    assert RecordedFolder(outputs).info == before
-    soundfile.write(outputs / "a.wav", np.full(1700, 0.5), 16000)
-    assert RecordedFolder(outputs).info != before
 
 
 # --- configuration ------------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.data.manifests import item_digest
+from harness.data.digests import item_digest
 from harness.errors import ManifestError
 from tests.stubs.small_manifests import GOOD, jsonl, load, sound
 
