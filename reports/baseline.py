@@ -32,7 +32,7 @@ KEPT = (
     "absent_metrics",
 )  # fmt: skip
 """Of a run's manifest. Its configuration, command, items' texts and paths and its outputs are left out: they name folders and are large."""
-KEPT_OF_ITEMS = ("language", "speaker", "synthetic")
+KEPT_OF_ITEMS = ("language", "speaker", "synthetic", "digest", "prompt_digest")
 
 
 @dataclass(frozen=True)

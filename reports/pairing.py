@@ -196,18 +196,34 @@ def obstacles(left: Half, right: Half) -> Iterator[Obstacle]:
     for side in (left, right):
         if side.summary.partial:
             yield Obstacle(Kind.PARTIAL, f"{side.name} is partial: it was stopped before the end; run the same command again to finish it")
-    data = [m.get("dataset") or {} for m in (one, two)]
-    if data[0].get("digest") != data[1].get("digest"):
-        words = [f"{d.get('name', '?')} ({d.get('num_items', '?')} items, {str(d.get('digest', ''))[:8]})" for d in data]
-        yield Obstacle(
-            Kind.DATA,
-            f"the data differ: {left.name} has {words[0]}, {right.name} has {words[1]}; run both on the same data with the same limit",
-        )
+    if words := _other_data(left, right):
+        yield Obstacle(Kind.DATA, words)
     there, here = (m.get("packages") or {} for m in (one, two))
     if other := [f"{name} {there.get(name, '?')} and {here.get(name, '?')}" for name in PINNED if there.get(name) != here.get(name)]:
         yield Obstacle(
             Kind.PACKAGES, f"package versions differ between {left.name} and {right.name}: {', '.join(other)}; run both with the same"
         )
+
+
+def _other_data(left: Half, right: Half) -> str:
+    """How the data of two runs differ: in what their manifests say, or, with equal ids and texts, in what is heard; "" for not at all."""
+    data = [h.run.manifest.get("dataset") or {} for h in (left, right)]
+    if data[0].get("digest") == data[1].get("digest"):
+        return ""
+    rows = [d.get("rows_digest", d.get("digest")) for d in data]
+    if rows[0] != rows[1]:
+        words = [f"{d.get('name', '?')} ({d.get('num_items', '?')} items, {str(n or '')[:8]})" for d, n in zip(data, rows, strict=True)]
+        return f"the data differ: {left.name} has {words[0]}, {right.name} has {words[1]}; run both on the same data with the same limit"
+    if old := [h.name for h, d in zip((left, right), data, strict=True) if "rows_digest" not in d]:
+        return (
+            f"whether the recordings are the same cannot be told: {' and '.join(old)} is of a version that did not hash them; run it again"
+        )
+    common = sorted({*left.items} & {*right.items})
+    others = [i for i in common if any(left.items[i].get(k) != right.items[i].get(k) for k in ("digest", "prompt_digest"))]
+    return (
+        f"the recordings differ: {len(others)} of {len(common)} (first: {others[0] if others else '?'}), though ids and texts are the same in "
+        f"{left.name} and {right.name}; run both on the same recordings"
+    )
 
 
 def other_packages(left: Half, right: Half) -> str:

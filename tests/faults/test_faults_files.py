@@ -13,6 +13,7 @@ import harness
 import harness.predicting
 import harness.runner
 from harness.api import Audio, Item, Prediction, Weights
+from harness.cli import main
 from harness.data.digests import Contents
 from harness.executors import Job
 from harness.judges import PanelRecipe
@@ -256,6 +257,49 @@ def test_an_output_that_is_replaced_while_the_run_goes_on(recorded, before):
     run(metrics="[stub_peak]")
     assert values(folder)["item1"] == 0.25
     assert by_item(folder)["item2"][:2] == ("failed", "output")
+
+
+@cases(
+    "A8",
+    before="gate and compare of two runs over other recordings with equal ids and texts: REGRESSION",
+    after="the recordings differ: n of m; a baseline carries their digests",
+)
+def test_runs_and_baselines_over_other_recordings_are_not_compared(make_dataset, harness_run, capsys):
+    one, two = make_dataset(["a"] * 6, "one"), make_dataset(["a"] * 6, "two")
+    for root in (one, two):
+        for i in range(6):
+            soundfile.write(root / f"{i}.wav", np.random.default_rng(i + 6 * (root == two and i == 4)).normal(0, 0.1, 16000), 16000)
+    words = ("executor=serial", "systems=[passthrough]")
+    for root, name in ((one, "left"), (two, "right")):
+        assert harness_run(root, *words, name=name, metrics="[si_sdr_db,stoi]")[0] in (0, 1)
+    assert main(["bless", "runs/left", "out=base"]) == 0
+    for verb in (
+        ["compare", "runs/left", "runs/right"],
+        ["gate", "runs/right", "against=runs/left"],
+        ["gate", "runs/right", "against=base"],
+    ):
+        capsys.readouterr()
+        assert main(verb) == 3
+        told = capsys.readouterr()
+        assert "the recordings differ: 1 of 6 (first: item4)" in " ".join((told.out + told.err).split())
+    assert main(["gate", "runs/left", "against=base"]) == 0
+
+
+@cases("A8", before="a dataset's digest was of its manifest alone", after="of what the recordings hold too, in shards as in the whole")
+def test_joined_shards_have_the_digest_of_the_whole(make_dataset, harness_run):
+    root = make_dataset(["a"] * 6)
+    found = []
+    for name, words in (("whole", ()), ("cut", ("run.shard=1/2",)), ("cut", ("run.shard=2/2",))):
+        assert harness_run(root, *WORDS, *words, name=name)[0] == 0
+    assert main(["join", "runs/cut"]) == 0
+    for name in ("whole", "cut"):
+        dataset = json.loads((root.parent / "runs" / name / "manifest.json").read_text())["dataset"]
+        found.append((dataset["digest"], dataset["rows_digest"], dataset["num_items"]))
+    assert found[0] == found[1]
+    constant(root / "5.wav", 0.25)
+    assert harness_run(root, *WORDS, name="whole")[0] == 0  # the same run: what changed is measured anew
+    dataset = json.loads((root.parent / "runs" / "whole" / "manifest.json").read_text())["dataset"]
+    assert dataset["digest"] != found[0][0] and dataset["rows_digest"] == found[0][1]
 
 
 def _cut(path):

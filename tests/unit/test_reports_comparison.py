@@ -161,6 +161,29 @@ def test_what_is_not_comparable(written_run: Written, other: dict[str, Any], wor
             compared(left, right, force=True)
 
 
+@pytest.mark.cases(
+    "A8",
+    before="compare of two runs over LibriTTS and LibriTTS-R (equal ids and texts): better or worse, in colour",
+    after="refused: the recordings differ, n of m, the first named",
+)
+def test_other_recordings_under_the_same_ids_are_never_compared_unasked(written_run: Written) -> None:
+    def run(digest: str, **heard: str) -> Run:
+        made = written_run({"a": {"pesq_wb": base()}}, dataset={"name": "fake", "digest": digest, "rows_digest": "r", "num_items": 20})
+        for name, about in made.manifest["items"].items():
+            about |= {"digest": heard.get(name, "x"), "prompt_digest": ""}
+        return made
+
+    left = run("d")
+    assert only(compared(left, run("d"))).outcome is Outcome.IDENTICAL
+    other = run("e", i003="y", i007="y")
+    with pytest.raises(Incomparable, match=re.escape(f"the recordings differ: 2 of {len(base())} (first: i003)")):
+        compared(left, other)
+    assert any("the recordings differ" in note for note in compared(left, other, force=True).notes)
+    earlier = written_run({"a": {"pesq_wb": base()}}, dataset={"name": "fake", "digest": "r", "num_items": 20})
+    with pytest.raises(Incomparable, match="whether the recordings are the same cannot be told: old is of a version"):
+        compared(earlier, left)
+
+
 def test_other_signatures_are_never_compared_unasked(written_run: Written) -> None:
     left = written_run({"a": {"pesq_wb": base(), "stoi": base()}})
     right = written_run({"a": {"pesq_wb": base(), "stoi": base()}}, version="2")
