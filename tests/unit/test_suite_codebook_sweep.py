@@ -11,7 +11,7 @@ import pytest
 
 from harness.api import Audio, CodecSpec, Codes, Item, Sample, Signal
 from harness.config import compose
-from harness.metrics.tokens import CodebookUse, EntropyBps, LastCodebookEntropy, LastCodebookUse
+from harness.metrics.tokens import CodebookUse, EntropyBps, LastCodebookEntropy, LastCodebookUse, first_order_entropy
 from harness.registry import METRICS, resolve
 from harness.testing import check_metric, check_suite
 from reports import figures
@@ -83,10 +83,9 @@ def test_a_prefix_tells_its_last_codebook_alone() -> None:
             kind: kind().pool([kind().measure(sample(c.first(b))) for c in corpus], ones)[0]
             for kind in (LastCodebookUse, LastCodebookEntropy)
         }
-        tokens = np.concatenate([c.indices[b - 1] for c in corpus])
-        share = np.bincount(tokens) / tokens.size
-        assert pooled[LastCodebookUse] == pytest.approx(np.count_nonzero(share) / corpus[0].spec.codebook_sizes[b - 1])
-        assert pooled[LastCodebookEntropy] == pytest.approx(-sum(p * np.log2(p) for p in share if p))
+        histogram = np.bincount(np.concatenate([c.indices[b - 1] for c in corpus]))
+        assert pooled[LastCodebookUse] == pytest.approx(np.count_nonzero(histogram) / corpus[0].spec.codebook_sizes[b - 1])
+        assert pooled[LastCodebookEntropy] == pytest.approx(first_order_entropy(histogram[:, None])[0])
     # Over all prefixes the last codebooks add up to the figures of the whole.
     entropies = [LastCodebookEntropy().measure(sample(corpus[0].first(b))).value for b in (1, 2, 3)]
     assert sum(entropies) * 50 == pytest.approx(EntropyBps().measure(sample(corpus[0])).value)
