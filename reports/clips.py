@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.audio import UnreadableAudio, read_audio
+from harness.data.digests import open_regular
+
 FULL_SCALE = 32767
 
 
@@ -43,13 +46,10 @@ def encoded(path: Path) -> Clip:
     import soundfile
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as problem:
-        return Clip(problem=f"cannot be read: {problem}".replace(str(path), path.name))
-    if not samples.size:
-        return Clip(sample_rate=rate, problem="holds no samples")
-    if not np.isfinite(samples).all():
-        return Clip(sample_rate=rate, problem="holds NaN or Inf")
+        audio = read_audio(path)
+    except UnreadableAudio as problem:
+        return Clip(problem=f"cannot be read: {problem.reason}")
+    samples, rate = audio.samples.T, audio.sample_rate
     clipped = int((np.abs(samples) > 1).sum())
     whole = np.round(np.clip(samples, -1, 1) * FULL_SCALE).astype(np.int16)
     stream = io.BytesIO()
@@ -66,6 +66,7 @@ def duration_s(path: Path) -> float | None:
     import soundfile
 
     try:
-        return float(soundfile.info(path).duration)
-    except (OSError, soundfile.LibsndfileError):
+        with open_regular(path) as file:
+            return float(soundfile.info(file).duration)
+    except (OSError, ValueError, soundfile.LibsndfileError):
         return None

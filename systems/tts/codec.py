@@ -75,7 +75,7 @@ def mono_at(audio: Audio, sample_rate: int) -> Tensor:
     """Channels averaged, then resampled: float32 ``[N]``. Prompts come at rates of their own."""
     import soxr
 
-    mono = audio.samples.mean(axis=0)
+    mono = audio.mixed()
     if audio.sample_rate != sample_rate and mono.size:
         mono = soxr.resample(mono, audio.sample_rate, sample_rate, quality="VHQ")
     return torch.from_numpy(np.array(mono, dtype=np.float32))  # a copy: the caller's samples stay as they are

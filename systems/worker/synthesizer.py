@@ -57,4 +57,4 @@ def _request(utterance: Utterance, seed: int) -> tuple[dict[str, Any], dict[str,
         "prompt_text": utterance.prompt_text,
         "prompt_rate_hz": prompt.sample_rate if prompt is not None else 0,
     }
-    return fields, {} if prompt is None else {"prompt": prompt.samples.mean(axis=0)}
+    return fields, {} if prompt is None else {"prompt": prompt.mixed()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -303,7 +304,7 @@ def test_clip_keeps_rate_and_counts_clipping(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(None, "cannot be read"), (b"noise", "cannot be read"), (np.zeros(0), "no samples"), (np.array([0, np.nan]), "NaN")],
+    [(None, "cannot be read"), (b"noise", "cannot be read"), (np.zeros(0), "0 samples"), (np.array([0, np.nan]), "NaN")],
 )
 def test_unplayable_audio_says_why(tmp_path: Path, content: Any, problem: str) -> None:
     path = tmp_path / "x.wav"
@@ -312,6 +313,13 @@ def test_unplayable_audio_says_why(tmp_path: Path, content: Any, problem: str) -
     elif content is not None:
         soundfile.write(path, content, 16000, subtype="FLOAT")
     assert problem in clips.encoded(path).problem
+
+
+@pytest.mark.cases("D1", before="a FIFO among the recordings: the report hangs", after="no player, and why")
+def test_a_pipe_among_the_recordings_does_not_hang_the_report(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.wav")
+    assert clips.encoded(tmp_path / "x.wav").problem == "cannot be read: not a file"
+    assert clips.duration_s(tmp_path / "x.wav") is None
 
 
 def test_audio_limit_takes_whole_items(run: Any) -> None:
