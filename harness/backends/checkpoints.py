@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.digests import file_digest
 from harness.errors import CheckpointError, MissingDependency
 
 if TYPE_CHECKING:
@@ -84,12 +84,34 @@ def require(checkpoint: str, required: FileChoices, how: str, hub_ids: Sequence[
     return found
 
 
+class Loading:
+    """The files that a model is made of, hashed before it is loaded from them, so that its digest is of what was loaded.
+
+    Args:
+        paths: of the files.
+        extra: whatever else shapes it.
+    """
+
+    def __init__(self, paths: Iterable[Path], extra: str = "") -> None:
+        self._paths, self._extra = list(paths), extra
+        self._digest = content_digest(self._paths, extra)
+
+    def digest(self) -> str:
+        """The files' `content_digest`, once the model is loaded.
+
+        Raises:
+            CheckpointError: one of them was replaced meanwhile.
+        """
+        if content_digest(self._paths, self._extra) != self._digest:
+            raise CheckpointError(f"the files in {self._paths[0].parent} were replaced while they were loaded; run the same command again")
+        return self._digest
+
+
 def content_digest(paths: Iterable[Path], extra: str = "") -> str:
     """Hash (32 hex digits) of file names and contents, in the order of their names, and of ``extra``."""
     h = hashlib.blake2b(extra.encode(), digest_size=16)
     for path in sorted(paths, key=lambda p: p.name):
-        stat = path.stat()
-        h.update(f"{path.name}:{_file_digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)};".encode())
+        h.update(f"{path.name}:{file_digest(path)};".encode())
     return h.hexdigest()
 
 
@@ -156,10 +178,3 @@ def _cached(hub_id: str) -> Iterable[tuple[Path, str]]:
     for folder in (modelscope / "models" / hub_id, modelscope / hub_id, modelscope / "hub" / "models" / hub_id):
         if folder.is_dir():
             yield folder, "modelscope"
-
-
-@functools.lru_cache(maxsize=256)
-def _file_digest(path: str, size: int, mtime_ns: int) -> str:
-    """Hash of one file; size and time are there so that a changed file is read again."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import content_digest, installed, package
+from harness.backends.checkpoints import Loading, installed, package
 from harness.backends.pocketsphinx import DITHER, acoustic_files, decode, decoder, model_folder
 from harness.errors import MissingDependency
 from harness.metrics.normalisers import spoken_words
@@ -43,6 +43,7 @@ class ClosedVocabulary:
                 "distinct texts there is none"
             )
         model = _trigrams(known)
+        loading = Loading(acoustic_files(), extra=model)
         with tempfile.TemporaryDirectory() as folder:  # the decoder reads the files once, while it is made
             path, words = Path(folder) / "closed.arpa", Path(folder) / "closed.dict"
             path.write_text(model, encoding="utf-8")
@@ -53,7 +54,7 @@ class ClosedVocabulary:
             family="closed_vocabulary",
             model=f"en-us closed trigram of {len(known)} texts ({self.left_out} left out), {DITHER}, "
             f"{max_active_hmms} HMMs, {max_words_per_frame} words a frame",
-            digest=content_digest(acoustic_files(), extra=model),
+            digest=loading.digest(),
             package=package("pocketsphinx"),
             languages=("en",),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import content_digest, installed, package
+from harness.backends.checkpoints import Loading, installed, package
 from harness.errors import MissingDependency
 
 
@@ -33,6 +33,7 @@ class DnsMos:
 
         folder = _folder()
         files = [folder / "sig_bak_ovr.onnx", folder / "model_v8.onnx"]
+        loading = Loading(files)
         # The package's own sessions take every core and spin on them; parallelism here is by process.
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -40,7 +41,7 @@ class DnsMos:
         self._model.onnx_sess, self._model.p808_onnx_sess = (
             onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files
         )
-        self.info = BackendInfo("dnsmos", "P.835 sig_bak_ovr, P.808 model_v8", content_digest(files), package("speechmos"))
+        self.info = BackendInfo("dnsmos", "P.835 sig_bak_ovr, P.808 model_v8", loading.digest(), package("speechmos"))
 
     @classmethod
     def missing(cls) -> str | None:

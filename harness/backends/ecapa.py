@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import absence, check_weights, content_digest, installed, package, require
+from harness.backends.checkpoints import Loading, absence, check_weights, installed, package, require
 from harness.errors import CheckpointError, MissingDependency
 from harness.torchaudio import ensure_torchaudio
 
@@ -42,10 +42,10 @@ class Ecapa:
             raise MissingDependency(reason)
         found = require(checkpoint, _FILES, _HOW.format(id=checkpoint))
         _refuse_code(found.folder)
+        loading = Loading(found.folder / name for (name,) in _FILES)
         self._model = _load(found.folder, device)
         self._device = device
-        files = [found.folder / name for (name,) in _FILES]
-        self.info = BackendInfo("ecapa", found.label, content_digest(files), package("speechbrain"))
+        self.info = BackendInfo("ecapa", found.label, loading.digest(), package("speechbrain"))
 
     @classmethod
     def missing(cls, checkpoint: str = "speechbrain/spkrec-ecapa-voxceleb", device: str = "cpu") -> str | None:

@@ -7,7 +7,7 @@ import importlib
 import numpy as np
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import absence, content_digest, installed, package, require
+from harness.backends.checkpoints import Loading, absence, installed, package, require
 from harness.errors import MissingDependency
 
 _FILES = (("model.bin",), ("config.json",), ("tokenizer.json",))
@@ -30,13 +30,14 @@ class FasterWhisper:
         if reason := self.missing(checkpoint, beam_size, device):
             raise MissingDependency(reason)
         found = require(checkpoint, _FILES, _HOW.format(id=checkpoint))
+        loading = Loading(path for path in found.folder.iterdir() if path.is_file() and path.suffix in (".bin", ".json"))
         model = importlib.import_module("faster_whisper").WhisperModel  # optional, so type checkers cannot be told of it
         self._model = model(str(found.folder), device=device, compute_type="float32", local_files_only=True)
         self._beam_size = beam_size
         self.info = BackendInfo(
             family="faster_whisper",
             model=f"{found.label} beam {beam_size} float32",
-            digest=content_digest(path for path in found.folder.iterdir() if path.is_file() and path.suffix in (".bin", ".json")),
+            digest=loading.digest(),
             package=package("faster-whisper"),
         )
 

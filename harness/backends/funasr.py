@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import Checkpoint, absence, check_weights, content_digest, installed, package, require
+from harness.backends.checkpoints import Checkpoint, Loading, absence, check_weights, installed, package, require
 from harness.errors import MissingDependency
 from harness.torchaudio import ensure_torchaudio
 
@@ -39,11 +39,12 @@ class FunAsr:
         if reason := self.missing(checkpoint, language, device):
             raise MissingDependency(reason)
         found = require(checkpoint, _FILES, _HOW.format(id=_published(checkpoint)[0]), _published(checkpoint))
+        loading = Loading(found.folder / name for name in ("config.yaml", "model.pt", *_optional(found)))
         self._model = _load(found, device)
         self.info = BackendInfo(
             family="funasr",
             model=found.label,
-            digest=content_digest(found.folder / name for name in ("config.yaml", "model.pt", *_optional(found))),
+            digest=loading.digest(),
             package=package("funasr"),
             languages=(language,),
         )

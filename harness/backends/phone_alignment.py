@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import content_digest, installed, package
+from harness.backends.checkpoints import Loading, installed, package
 from harness.backends.pocketsphinx import DITHER, DITHER_LSB, acoustic_files, model_folder
 from harness.errors import MissingDependency
 from harness.metrics.normalisers import spoken_words
@@ -48,6 +48,7 @@ class PhoneAligner:
         from pocketsphinx import Decoder
 
         folder = model_folder()
+        loading = Loading(acoustic_files())
         dictionary = folder / "cmudict-en-us.dict"
         # Without a language model; the passes that would look for better words than the given ones are off.
         self._decoder = Decoder(
@@ -57,7 +58,7 @@ class PhoneAligner:
         self.info = BackendInfo(
             family="phone_alignment",
             model=f"PocketSphinx en-us forced alignment, beams {BEAM:g} and {WORD_BEAM:g}, {DITHER}",
-            digest=content_digest(acoustic_files()),
+            digest=loading.digest(),
             package=package("pocketsphinx"),
             languages=("en",),
         )

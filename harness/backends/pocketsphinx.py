@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import content_digest, installed, package
+from harness.backends.checkpoints import Loading, installed, package
 from harness.errors import MissingDependency
 
 DITHER_LSB = 10.0
@@ -39,11 +39,12 @@ class PocketSphinx:
         if reason := self.missing():
             raise MissingDependency(reason)
         folder = model_folder()
+        loading = Loading([*acoustic_files(), folder / "en-us.lm.bin"])
         self._decoder = decoder(folder / "en-us.lm.bin", folder / "cmudict-en-us.dict", max_active_hmms, max_words_per_frame)
         self.info = BackendInfo(
             family="pocketsphinx",
             model=f"en-us open vocabulary, {max_active_hmms} HMMs, {max_words_per_frame} words a frame, {DITHER}",
-            digest=content_digest([*acoustic_files(), folder / "en-us.lm.bin"]),
+            digest=loading.digest(),
             package=package("pocketsphinx"),
             languages=("en",),
         )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import check_weights, content_digest, installed, package
+from harness.backends.checkpoints import Loading, check_weights, installed, package
 from harness.errors import MissingDependency
 from harness.metrics.judged import NoSpeechError
 
@@ -38,11 +38,12 @@ class Resemblyzer:
             from resemblyzer import VoiceEncoder
 
         weights = _weights()
+        loading = Loading([weights])
         self._encoder = VoiceEncoder(device, verbose=False, weights_fpath=weights)
         state = torch.load(weights, map_location="cpu", weights_only=True)["model_state"]
         # The file also holds the two scalars of the training loss.
         check_weights({k: v.cpu() for k, v in self._encoder.state_dict().items()}, state, weights, allow_unexpected=True)
-        self.info = BackendInfo("resemblyzer", weights.name, content_digest([weights]), package("resemblyzer"))
+        self.info = BackendInfo("resemblyzer", weights.name, loading.digest(), package("resemblyzer"))
 
     @classmethod
     def missing(cls, device: str = "cpu") -> str | None:

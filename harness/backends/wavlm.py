@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import absence, check_loading, content_digest, installed, package, require
+from harness.backends.checkpoints import Loading, absence, check_loading, installed, package, require
 from harness.errors import MissingDependency
 from harness.torchaudio import ensure_torchaudio
 
@@ -39,6 +39,8 @@ class WavLm:
         from transformers import AutoFeatureExtractor, WavLMForXVector
 
         safe = (found.folder / "model.safetensors").is_file()
+        weights = "model.safetensors" if safe else "pytorch_model.bin"
+        loading = Loading(found.folder / name for name in ("config.json", "preprocessor_config.json", weights))
         pair: Any = WavLMForXVector.from_pretrained(
             found.folder, dtype=torch.float32, use_safetensors=safe, local_files_only=True, output_loading_info=True
         )
@@ -48,9 +50,7 @@ class WavLm:
         extractor: Any = AutoFeatureExtractor
         self._features = extractor.from_pretrained(found.folder, local_files_only=True)
         self._device = device
-        weights = "model.safetensors" if safe else "pytorch_model.bin"
-        files = [found.folder / name for name in ("config.json", "preprocessor_config.json", weights)]
-        self.info = BackendInfo("wavlm", found.label, content_digest(files), package("transformers"))
+        self.info = BackendInfo("wavlm", found.label, loading.digest(), package("transformers"))
 
     @classmethod
     def missing(cls, checkpoint: str = "microsoft/wavlm-base-plus-sv", device: str = "cpu") -> str | None:

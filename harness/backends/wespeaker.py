@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import content_digest, installed, package
+from harness.backends.checkpoints import Loading, installed, package
 from harness.errors import CheckpointError, MissingDependency
 from harness.metrics.judged import NoSpeechError
 
@@ -37,6 +37,7 @@ class WeSpeaker:
 
         path = _find(checkpoint)
         assert path is not None
+        loading = Loading([path])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -48,7 +49,7 @@ class WeSpeaker:
         if len(inputs) != 1 or len(inputs[0].shape) != 3 or inputs[0].shape[2] != 80:
             raise CheckpointError(f"{path} should take one input [1, T, 80], it takes {[(i.name, i.shape) for i in inputs]}")
         self._input, self._output = inputs[0].name, self._session.get_outputs()[0].name
-        self.info = BackendInfo("wespeaker", path.name, content_digest([path]), package("onnxruntime"))
+        self.info = BackendInfo("wespeaker", path.name, loading.digest(), package("onnxruntime"))
 
     @classmethod
     def missing(cls, checkpoint: str = "") -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import BackendInfo, FloatArray
-from harness.backends.checkpoints import absence, check_loading, content_digest, installed, package, require
+from harness.backends.checkpoints import Loading, absence, check_loading, installed, package, require
 from harness.errors import MissingDependency
 from harness.torchaudio import ensure_torchaudio
 
@@ -36,6 +36,7 @@ class Whisper:
         import torch
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+        loading = Loading(path for pattern in ("*.safetensors", "*.json") for path in found.folder.glob(pattern))
         pair: Any = WhisperForConditionalGeneration.from_pretrained(
             found.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
@@ -47,7 +48,7 @@ class Whisper:
         self.info = BackendInfo(
             family="whisper",
             model=f"{found.label} greedy float32 first 30 s",
-            digest=content_digest(path for pattern in ("*.safetensors", "*.json") for path in found.folder.glob(pattern)),
+            digest=loading.digest(),
             package=package("transformers"),
             sample_rate=16000,
         )

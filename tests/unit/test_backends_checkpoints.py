@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.backends.checkpoints import absence, content_digest, locate
+from harness.backends.checkpoints import Loading, absence, content_digest, locate
 from harness.backends.ecapa import Ecapa
 from harness.backends.faster_whisper import FasterWhisper
 from harness.backends.funasr import FunAsr
 from harness.backends.wavlm import WavLm
 from harness.backends.wespeaker import WeSpeaker
 from harness.backends.whisper import Whisper
-from harness.errors import MissingDependency
+from harness.errors import CheckpointError, MissingDependency
 from tests.stubs.checkpoint_folders import copy
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -60,6 +61,23 @@ def test_digest_follows_content(tmp_path: Path) -> None:
     assert content_digest([one, two], extra="x") != digest
     two.write_bytes(b"c" * 10)
     assert content_digest([one, two]) != digest
+
+
+@pytest.mark.cases(
+    "A3",
+    before="a judge's model replaced while it loads: its numbers under the new file's digest",
+    after="refused: the files were replaced while they were loaded",
+)
+def test_a_digest_is_of_what_was_loaded(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"a" * 10)
+    loading = Loading([weights])
+    assert loading.digest() == content_digest([weights])
+    status = weights.stat()
+    weights.write_bytes(b"b" * 10)
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(CheckpointError, match="were replaced while they were loaded"):
+        loading.digest()
 
 
 @pytest.mark.parametrize("backend", [FunAsr, Whisper, Ecapa, WavLm, WeSpeaker, FasterWhisper])
