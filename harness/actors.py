@@ -135,7 +135,7 @@ def _answer(call: Callable[[], Any]) -> tuple[str, Any]:
         return "done", call()
     except HarnessError as error:
         return "fatal", error
-    except Exception as error:
+    except BaseException as error:
         return "error", broken(None, None, error)
 
 

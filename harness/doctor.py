@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.config import CONF_DIR
 from harness.errors import HarnessError
+from harness.foreign import attempt, bounded, reason_of
 from harness.registry import broken_plugins, entries, resolve
 from harness.trees import expanded
 
@@ -128,13 +129,13 @@ def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
     try:
         kind = resolve("systems", family)
         ask, look = getattr(kind, "missing", None), getattr(kind, "broken", None)
-        reason = (ask(**parameters) or "") if ask is not None else ""
-        if "pip install" not in reason and look is not None and (fault := look()):
-            return "broken", fault
+        reason = bounded(attempt(lambda: str(ask(**parameters) or ""))) if ask is not None else ""
+        if "pip install" not in reason and look is not None and (fault := attempt(look)):
+            return "broken", bounded(str(fault))
     except HarnessError as error:
         return "broken", str(error)
     except Exception as error:  # a plug-in's own look may raise anything: it is reported, never hidden
-        return "broken", f"{type(error).__name__}: {error}"
+        return "broken", reason_of(error)
     if not reason:
         return "ready", ""
     if "pip install" in reason:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from harness.errors import HarnessError, Interrupted
+from harness.foreign import UserInterrupt, of_the_user, reason_of, trace_of
 
 HEARTBEAT_S = 1.0
 KINDS = ("local", "serial", "ray")
@@ -138,7 +138,7 @@ class Stop:
         def handling() -> Iterator[None]:
             def handler(number: int, frame: object) -> None:
                 if self.requested:
-                    raise KeyboardInterrupt
+                    raise UserInterrupt
                 self.requested = True
                 print("\nstopping: finishing what is in flight (again to stop at once)", file=sys.stderr)
 
@@ -181,7 +181,9 @@ class SerialExecutor:
                 self._worker.begin(job)
             except HarnessError:
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if of_the_user(error):
+                    raise
                 yield broken(job, None, error)
                 continue
             limit_torch(self._threads)
@@ -191,7 +193,9 @@ class SerialExecutor:
                     event: Event = Finished(job, step, self._worker.step(step))
                 except HarnessError:
                     raise
-                except Exception as error:
+                except BaseException as error:
+                    if of_the_user(error):
+                        raise
                     event = broken(job, step, error)
                 yield event
             self._worker.end()
@@ -236,11 +240,11 @@ def jobs_in_chunks(name: str, payload: Any, steps: Sequence[Any], chunks: int) -
     return [Job(name, payload, tuple(steps[i : i + size])) for i in range(0, len(steps), size)]
 
 
-def broken(job: Any, step: Any, error: Exception) -> Broken:
+def broken(job: Any, step: Any, error: BaseException) -> Broken:
     """The event of an exception. Running out of memory is told from other faults, also where a library has its own error for it."""
-    text = str(error)
-    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text
-    return Broken(job, step, "oom" if memory else "exception", f"{type(error).__name__}: {text}", traceback.format_exc())
+    reason = reason_of(error)
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in reason
+    return Broken(job, step, "oom" if memory else "exception", reason, trace_of(error))
 
 
 def limit_torch(threads: int) -> None:

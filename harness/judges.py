@@ -16,7 +16,8 @@ from typing import Any
 from harness.api import Metric, Task
 from harness.backends.factory import build
 from harness.errors import MissingDependency
-from harness.registry import metric_class
+from harness.foreign import Kept, attempt, loading, reason_of
+from harness.registry import entries, metric_class
 
 
 class NothingToJudge(Exception):
@@ -30,10 +31,12 @@ class Panel:
     Args:
         metrics: by registry key, in order.
         absent: keys left out, with the reason.
+        foreign: keys that plug-ins brought.
     """
 
     metrics: dict[str, Metric]
     absent: dict[str, str]
+    foreign: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -64,9 +67,11 @@ class PanelRecipe:
         """
         metrics: dict[str, Metric] = {}
         absent: dict[str, str] = {}
+        known = entries("metrics")
+        origins = {key: known[key].origin if key in known else "" for key in self.keys}
         for key in self.keys:
             try:
-                metrics[key] = self._metric(key)
+                metrics[key] = self._metric(key, origins[key])
             except NothingToJudge as reason:
                 absent[key] = str(reason)
             except MissingDependency as error:
@@ -75,9 +80,9 @@ class PanelRecipe:
                         f"metric '{key}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)"
                     ) from error
                 absent[key] = str(error)
-        return Panel(metrics, absent)
+        return Panel(metrics, absent, frozenset(key for key in metrics if origins[key]))
 
-    def _metric(self, key: str) -> Metric:
+    def _metric(self, key: str, origin: str) -> Metric:
         make = metric_class(key)
         makers: dict[str, Callable[[], Any]] = {
             "asr": self._asr,
@@ -90,7 +95,7 @@ class PanelRecipe:
         arguments = {name: self._once(name, makers[name]) for name in wanted if name in makers}
         if "against" in wanted:
             arguments["against"] = "prompt" if self.task is Task.SYNTHESIS else "reference"
-        metric: Metric = make(**arguments)
+        metric: Metric = _built(key, origin, lambda: make(**arguments)) if origin else make(**arguments)
         return metric
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
@@ -120,3 +125,14 @@ class PanelRecipe:
 
     def _predictor(self) -> Any:
         return build("mos", self.config["mos"])
+
+
+def _built(key: str, origin: str, make: Callable[[], Metric]) -> Metric:
+    """A metric that a plug-in brought; whatever its constructor raises, the metric is what is missing."""
+    what = f"metric '{key}' (plug-in {origin})"
+    loading(what)
+    try:
+        with Kept(settling=True):
+            return attempt(make)
+    except Exception as error:
+        raise MissingDependency(f"{what} cannot be built: {reason_of(error)}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import numpy as np
 from harness.aliases import without_secrets
 from harness.api import (
     Audio,
+    Bitstream,
     Codec,
+    CodecSpec,
     CodecSynthesizer,
     Codes,
     Encoded,
@@ -25,6 +27,7 @@ from harness.api import (
     Recorded,
     RecordedFiles,
     Side,
+    Speech,
     Status,
     Suite,
     Synthesizer,
@@ -38,6 +41,7 @@ from harness.data.audio import ChangedAudio, UnreadableAudio, changed, flags, ou
 from harness.data.digests import file_digest
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.executors import Job
+from harness.foreign import Kept, attempt, bounded, loading, message_of, reason_of
 from harness.plan import Attempt, Card, Entrant
 from harness.registry import resolve
 from harness.store import Outcome, OutcomeWriter, Store
@@ -62,14 +66,20 @@ class Predicted:
     Args:
         outcome: None when it was stored, else why not.
         warmup_s: wall time of the untimed first call, when this step made it.
+        changed: settings of the whole process that the system changed and that were put back, in words.
     """
 
     outcome: Outcome | None
     warmup_s: float | None = None
+    changed: tuple[str, ...] = ()
 
 
 class NothingAsked(Exception):
     """The item lacks what the task is about: a recording to encode, a text to speak."""
+
+
+class CannotBeBuilt(Exception):
+    """A system that could be built when it was described, and in the place of a lost worker could not."""
 
 
 @dataclass
@@ -88,6 +98,7 @@ class PredictWorker:
     _system: Any = field(default=None, repr=False)
     _card: str = ""
     _entrant: Entrant | None = None
+    _refusal: HarnessError | None = field(default=None, repr=False)
     _warm: bool = False
     _prompt_heard: tuple[str, Audio] | None = field(default=None, repr=False)
     _writer: OutcomeWriter | None = field(default=None, repr=False)
@@ -95,14 +106,24 @@ class PredictWorker:
     def begin(self, job: Job) -> None:
         if self._entrant == job.payload:
             return
-        self._system = None  # freed before the next one is built
+        self._system = self._refusal = None  # freed before the next one is built
         self._entrant, self._warm, self._prompt_heard = job.payload, False, None
-        self._system = build_system(job.payload)
-        self._card = described(self._system).digest()
+        self._card = ""
+        try:
+            self._system = build_system(job.payload)
+            self._card = writable(job.payload, attempt(lambda: described(self._system))).digest()
+        except HarnessError as error:
+            self._refusal = error
 
     def step(self, step: Attempt | Describe) -> Any:
         if isinstance(step, Describe):
-            return describe(self._system, step.suite, self.items)
+            if self._refusal is not None:
+                raise self._refusal  # the run cannot begin
+            with Kept():
+                card = attempt(lambda: describe(self._system, step.suite, self.items))
+            return writable(self._entrant, card)
+        if self._refusal is not None:
+            raise CannotBeBuilt(str(self._refusal))
         predicted = self._predict(step)
         if predicted.outcome is not None:
             if self._writer is None:
@@ -117,65 +138,75 @@ class PredictWorker:
         if self._writer is not None:
             self._writer.close()
 
-    def _predict(self, attempt: Attempt) -> Predicted:
-        if self._card != attempt.card:
+    def _predict(self, asked: Attempt) -> Predicted:
+        if self._card != asked.card:
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=_OTHER))
-        item = self.items[attempt.item]
+        with Kept() as kept:
+            made = attempt(lambda: self._made(asked))
+        if isinstance(made, Outcome):
+            return Predicted(made, changed=kept.changed)
+        prediction, loud, warmup_s = made
+        if reason := _unusable(prediction.audio) or ("" if loud else out_of_scale(prediction.audio) or unmixable(prediction.audio)):
+            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {reason}"), warmup_s, kept.changed)
+        if prediction.prompt_resynthesis and (reason := _unusable(prediction.prompt_resynthesis)):
+            blamed = Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"resynthesis of the prompt: {reason}")
+            return Predicted(blamed, warmup_s, kept.changed)
+        Store(self.store_root).save_prediction(asked.key, prediction, flags(prediction.audio))
+        return Predicted(None, warmup_s, kept.changed)
+
+    def _made(self, asked: Attempt) -> tuple[Prediction, bool, float | None] | Outcome:
+        """The prediction, whether it may be of any loudness, and how long the untimed first call took, if there was one; or why there is none."""
+        item = self.items[asked.item]
         try:
             if isinstance(self._system, Synthesizer):
-                call = self._synthesis(item, attempt)
+                call = self._synthesis(item, asked)
             elif isinstance(self._system, Codec):
-                call = self._resynthesis(item, attempt)
+                call = self._resynthesis(item, asked)
             else:
-                call = self._lookup(item, attempt)
+                call = self._lookup(item, asked)
         except NothingAsked as error:
-            return Predicted(Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=str(error)))
+            return Outcome(Status.INVALID_INPUT, side=str(Side.REFERENCE), reason=str(error))
         except UnreadableAudio as error:
-            return Predicted(unread(error))
+            return unread(error)
         warmup_s = None
         try:
-            if attempt.timing is None and not self._warm and isinstance(self._system, (Codec, Synthesizer)):
+            if asked.timing is None and not self._warm and isinstance(self._system, (Codec, Synthesizer)):
                 warmup_s = timed(call, self._system.info.device).wall_s
                 self._warm = True
-            prediction = call()
+            return call(), asked.timing is not None or self._untrained, warmup_s  # nobody listens to what is timed or random
         except MissingOutput as error:
-            gone = f"; {changed(attempt.output)}" if attempt.output and ":" not in attempt.output else ""
-            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"no output: {error}{gone}"))
+            gone = f"; {changed(asked.output)}" if asked.output and ":" not in asked.output else ""
+            return Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"no output: {message_of(error)}{gone}")
         except UnreadableAudio as error:
             if self._system is None:  # a reference row: the recording is the dataset's
-                return Predicted(unread(error))
-            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {error}"))
-        loud = attempt.timing is not None or self._untrained  # nobody listens to it
-        if reason := _unusable(prediction.audio) or ("" if loud else out_of_scale(prediction.audio) or unmixable(prediction.audio)):
-            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {reason}"), warmup_s)
-        if prediction.prompt_resynthesis and (reason := _unusable(prediction.prompt_resynthesis)):
-            return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"resynthesis of the prompt: {reason}"), warmup_s)
-        Store(self.store_root).save_prediction(attempt.key, prediction, flags(prediction.audio))
-        return Predicted(None, warmup_s)
+                return unread(error)
+            return Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"output: {message_of(error)}")
 
     @property
     def _untrained(self) -> bool:
         return self._system is not None and self._system.info.weights == Weights.RANDOM
 
-    def _resynthesis(self, item: Item, attempt: Attempt) -> Any:
+    def _resynthesis(self, item: Item, asked: Attempt) -> Callable[[], Prediction]:
         codec: Codec = self._system
         if item.path is None:
             raise NothingAsked("the item has no recording to encode")
-        recording = read_recording(item.path, item.channel, attempt.contents.recording).audio
+        recording = read_recording(item.path, item.channel, asked.contents.recording).audio
         audio = Audio.mono(resample(recording.mixed(), recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
-        codebooks = json.loads(attempt.settings).get("codebooks")
-        if attempt.timing is not None:
-            occasion = Occasion(attempt.timing, self.threads).under(attempt.settings)
-            return lambda: time_codec(codec, audio, occasion)
+        codebooks = json.loads(asked.settings).get("codebooks")
+        if asked.timing is not None:
+            occasion = Occasion(asked.timing, self.threads).under(asked.settings)
+            return lambda: _checked(time_codec(codec, audio, occasion))
 
         def call() -> Prediction:
-            encoding = timed(lambda: codec.encode(audio), codec.info.device)
-            encoded: Encoded = encoding.result
+            given = audio.copy()
+            encoding = timed(lambda: codec.encode(given), codec.info.device)
+            encoded: Encoded = _received(encoding.result, (Codes, Bitstream), "encode")
             if codebooks is not None:
                 if not isinstance(encoded, Codes):
-                    raise ConfigError(f"{codec.info.family} emits packets: it has no codebooks to cut")
+                    raise TypeError(f"{codec.info.family} emits packets: it has no codebooks to cut")
                 encoded = encoded.first(codebooks)
-            decoding = timed(lambda: codec.decode(encoded), codec.info.device)
+            handed = encoded.copy()
+            decoding = timed(lambda: codec.decode(handed), codec.info.device)
             timing = Timing(
                 total_s=encoding.wall_s + decoding.wall_s,
                 audio_s=audio.duration_s,
@@ -185,37 +216,39 @@ class PredictWorker:
                 device=codec.info.device,
                 precision=codec.info.precision,
             )
-            return Prediction(decoding.result, encoded, timing if audio.num_samples else None)
+            return Prediction(_heard(decoding.result, "decode"), encoded, timing if audio.num_samples else None)
 
         return call
 
-    def _synthesis(self, item: Item, attempt: Attempt) -> Any:
+    def _synthesis(self, item: Item, asked: Attempt) -> Callable[[], Prediction]:
         synthesizer: Synthesizer = self._system
         if not item.text.strip():
             raise NothingAsked("the item has no text to speak")
-        prompt = read_recording(item.prompt_path, item.channel, attempt.contents.prompt).audio if item.prompt_path else None
+        prompt = read_recording(item.prompt_path, item.channel, asked.contents.prompt).audio if item.prompt_path else None
         utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
-        if attempt.timing is not None:
-            occasion = Occasion(attempt.timing, self.threads).under(attempt.settings)
+        if asked.timing is not None:
+            occasion = Occasion(asked.timing, self.threads).under(asked.settings)
             loaded = occasion.concurrent is not None or occasion.arrivals_hz is not None
             time = time_under_load if loaded else time_synthesizer
-            return lambda: time(synthesizer, utterance, occasion)
+            return lambda: _checked(time(synthesizer, utterance, occasion))
 
         def call() -> Prediction:
-            speaking = timed(lambda: synthesizer.synthesize(utterance, attempt.seed), synthesizer.info.device)
-            speech = speaking.result
+            given = replace(utterance, prompt=prompt.copy() if prompt is not None else None)
+            speaking = timed(lambda: synthesizer.synthesize(given, asked.seed), synthesizer.info.device)
+            speech: Speech = _received(speaking.result, (Speech,), "synthesize")
+            audio = _heard(speech.audio, "synthesize")
             timing = Timing(
                 total_s=speaking.wall_s,
-                audio_s=speech.audio.duration_s,
+                audio_s=audio.duration_s,
                 threads=self.threads,
                 device=synthesizer.info.device,
                 precision=synthesizer.info.precision,
             )
             return Prediction(
-                audio=speech.audio,
-                encoded=speech.codes,
-                timing=timing if speech.audio.num_samples else None,
-                stop_reason=speech.stop_reason,
+                audio=audio,
+                encoded=None if speech.codes is None else _received(speech.codes, (Codes,), "synthesize"),
+                timing=timing if audio.num_samples else None,
+                stop_reason=bounded(str(speech.stop_reason), STOP_CHARACTERS),
                 prompt_resynthesis=self._resynthesized(prompt),
             )
 
@@ -227,17 +260,41 @@ class PredictWorker:
             return None
         digest = prompt.digest()
         if self._prompt_heard is None or self._prompt_heard[0] != digest:
-            self._prompt_heard = digest, self._system.resynthesize(prompt)
+            self._prompt_heard = digest, _heard(self._system.resynthesize(prompt.copy()), "resynthesize")
         return self._prompt_heard[1]
 
-    def _lookup(self, item: Item, attempt: Attempt) -> Any:
+    def _lookup(self, item: Item, asked: Attempt) -> Callable[[], Prediction]:
         assert self._entrant is not None
         if self._entrant.recordings is not None:
             path = self._entrant.recordings[item.id]
-            return lambda: Prediction(read_recording(path, item.channel, attempt.output).audio)
+            return lambda: Prediction(read_recording(path, item.channel, asked.output).audio)
         if isinstance(self._system, RecordedFiles):
-            return lambda: Prediction(read_recording(self._system.locate(item.id), planned=attempt.output).audio)
-        return lambda: Prediction(self._system.recall(item.id))
+            return lambda: Prediction(read_recording(self._system.locate(item.id), planned=asked.output).audio)
+        return lambda: Prediction(_heard(self._system.recall(item.id), "recall"))
+
+
+STOP_CHARACTERS = 200
+"""The most that is kept of a synthesizer's word for how it stopped."""
+
+
+def _received(given: Any, kinds: tuple[type, ...], call: str) -> Any:
+    """What a system returned, made anew: of the right kind, and checked whatever was done to it since it was made."""
+    if not isinstance(given, kinds):
+        raise TypeError(f"{call}() returned {type(given).__name__}, wanted {' or '.join(kind.__name__ for kind in kinds)} of harness.api")
+    return replace(given)
+
+
+def _heard(given: Any, call: str) -> Audio:
+    audio: Audio = _received(given, (Audio,), call)
+    return audio
+
+
+def _checked(timed: Prediction) -> Prediction:
+    """What was timed, as if it had been asked for once."""
+    encoded = None if timed.encoded is None else _received(timed.encoded, (Codes, Bitstream), "encode")
+    return replace(
+        timed, audio=_heard(timed.audio, "the timed call"), encoded=encoded, stop_reason=bounded(str(timed.stop_reason), STOP_CHARACTERS)
+    )
 
 
 _OTHER = (
@@ -249,7 +306,7 @@ _OTHER = (
 def unread(error: UnreadableAudio) -> Outcome:
     """How a measurement ends whose recording or prompt was refused: for good, but for a file that changed, which is asked about again."""
     status = Status.FAILED if isinstance(error, ChangedAudio) else Status.INVALID_INPUT
-    return Outcome(status, side=str(Side.REFERENCE), reason=str(error))
+    return Outcome(status, side=str(Side.REFERENCE), reason=message_of(error))
 
 
 def build_system(entrant: Entrant) -> Any:
@@ -257,6 +314,7 @@ def build_system(entrant: Entrant) -> Any:
 
     Raises:
         UnknownName, MissingDependency, ConfigError: it cannot be built, and what to do.
+        Exception: any other that its constructor raised.
     """
     if entrant.calibration:
         return None
@@ -266,23 +324,47 @@ def build_system(entrant: Entrant) -> Any:
         raise ConfigError(f"system '{entrant.label}' names no registry family; its YAML wants 'family: NAME'")
     ensure_torchaudio()  # a system's libraries may import it, and systems cannot ask for it themselves
     build = resolve("systems", family)
-    missing = getattr(build, "missing", None)
+    loading(f"system '{entrant.label}' ({family})")
     try:
-        if missing is not None and (reason := missing(**parameters)):
-            raise MissingDependency(f"system '{entrant.label}': {reason}")
-        system = build(**parameters)
-    except HarnessError:
-        raise
+        with Kept(settling=True):
+            system, reason = attempt(lambda: _built(build, parameters))
     except (TypeError, ValueError) as error:
         accepted = ", ".join(inspect.signature(build).parameters)
         raise ConfigError(
-            f"system '{entrant.label}' ({family}) cannot be built from {without_secrets(parameters)}: {error}. It takes: {accepted}"
+            f"system '{entrant.label}' ({family}) cannot be built from {without_secrets(parameters)}: {message_of(error)}. It takes: {accepted}"
         ) from error
-    if not isinstance(system, (Codec, Synthesizer, Recorded, RecordedFiles)):
+    if reason:
+        raise MissingDependency(f"system '{entrant.label}': {reason}")
+    if not attempt(lambda: isinstance(system, (Codec, Synthesizer, Recorded, RecordedFiles))):
         raise ConfigError(
             f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer, Recorded nor RecordedFiles (see harness.api)"
         )
     return system
+
+
+def _built(build: Any, parameters: Mapping[str, Any]) -> tuple[Any, str]:
+    """A system; or what it says is missing."""
+    missing = getattr(build, "missing", None)
+    if missing is not None and (reason := missing(**parameters)):
+        return None, bounded(str(reason))
+    return build(**parameters), ""
+
+
+def writable(entrant: Entrant | None, card: Card) -> Card:
+    """The card, which is written to the manifest and is part of every key.
+
+    Raises:
+        ConfigError: the system says of itself what cannot be written down.
+    """
+    try:
+        if type(card.info) is not SystemInfo or type(card.spec) not in (CodecSpec, type(None)):
+            raise TypeError(f"info is a {type(card.info).__name__}, wanted harness.api.SystemInfo; spec, of a codec, harness.api.CodecSpec")
+        told = [asdict(card.info), asdict(card.spec) if card.spec else None, *map(dict, card.settings)]
+        json.dumps(told, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        label = entrant.label if entrant is not None else ""
+        raise ConfigError(f"system '{label}' says of itself what cannot be written down: {reason_of(error)}") from error
+    return card
 
 
 def described(system: Any) -> Card:

@@ -10,6 +10,7 @@ or pathlib.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from harness.errors import MissingDependency, UnknownName
@@ -177,19 +178,32 @@ def resolve(group: str, name: str) -> Any:
     known = entries(group)
     if name not in known:
         raise UnknownName({"systems": "system family"}.get(group, group.rstrip("s")), name, known)
-    import importlib
+    from harness.foreign import Kept, attempt, loading, reason_of, tried
 
     entry = known[name]
-    module, _, attr = entry.target.partition(":")
+    what = f"{group} '{name}' ({f'plug-in {entry.origin}' if entry.origin else 'built-in'}, {entry.target})"
+    if not entry.origin:
+        try:
+            return attempt(lambda: _imported(entry))
+        except Exception as error:
+            raise MissingDependency(f"{what} cannot be imported: {reason_of(error)}") from error
+    loading(what)
+    if fault := tried(entry.target.partition(":")[0]):
+        raise MissingDependency(f"{what} cannot be imported: {fault}")
     try:
-        found: Any = importlib.import_module(module)
-        for part in attr.split("."):
-            found = getattr(found, part)
+        with Kept(settling=True):
+            return attempt(lambda: _imported(entry))
     except Exception as error:  # a plug-in may raise anything at import: it is reported, never hidden
-        whose = f"plug-in {entry.origin}" if entry.origin else "built-in"
-        raise MissingDependency(
-            f"{group} '{name}' ({whose}, {entry.target}) cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise MissingDependency(f"{what} cannot be imported: {reason_of(error)}") from error
+
+
+def _imported(entry: Entry) -> Any:
+    import importlib
+
+    module, _, attr = entry.target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attr.split("."):
+        found = getattr(found, part)
     return found
 
 
@@ -199,9 +213,15 @@ def metric_class(key: str) -> Any:
 
 
 def broken_plugins() -> dict[Entry, str]:
-    """Plug-ins that cannot be used, with the reason. Imports every plug-in; for `harness doctor`."""
+    """Plug-ins that cannot be used, and distributions whose entry points cannot be read, with the reason.
+
+    Imports every plug-in; for `harness doctor`.
+    """
     broken = {}
     for plugin in _plugins():
+        if plugin.group not in GROUPS:
+            broken[plugin] = plugin.summary
+            continue
         known = entries(plugin.group)[plugin.name]
         if (known.target, known.origin) != (plugin.target, plugin.origin):
             broken[plugin] = f"the name '{plugin.name}' is taken by {known.origin or 'a built-in'}"
@@ -276,21 +296,43 @@ def _scan() -> Iterator[Entry]:
         except OSError:
             continue  # sys.path may name zip files and folders that are not there
         for name in names:
+            # A file name may hold bytes that are no text.
+            origin = name.rpartition(".")[0].encode("utf-8", "backslashreplace").decode()
+            path = os.path.join(directory, name, "entry_points.txt")
             try:
-                with open(os.path.join(directory, name, "entry_points.txt"), encoding="utf-8") as file:
-                    text = file.read()
-            except OSError:
+                # Not blocking: whatever lies there under that name, a pipe that nobody writes to included.
+                with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        raise ValueError("it is no file")
+                    text = file.read(LARGEST_ENTRY_POINTS + 1).decode()
+                    if len(text) > LARGEST_ENTRY_POINTS:
+                        raise ValueError("it is far too large")
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # most distributions have none
+            except (OSError, ValueError) as error:
+                yield Entry("distribution", origin, "", f"its entry_points.txt cannot be read, so nothing of it is used: {error}", origin)
+                continue
             if "[harness." in text:
-                yield from _parse_entry_points(text, name.rpartition(".")[0])
+                yield from _parse_entry_points(text, origin)
+
+
+LARGEST_ENTRY_POINTS = 1 << 20
+"""Characters; a thousand times more than a usual file has."""
 
 
 def _parse_entry_points(text: str, origin: str) -> Iterator[Entry]:
+    """The entries of our groups; a line that cannot be one makes the distribution a broken one, and the other lines are used."""
     group = ""
     for raw in text.splitlines():
         line = raw.strip()
         if line.startswith("["):
             group = line.strip("[] ").removeprefix("harness.") if line.startswith("[harness.") else ""
-        elif "=" in line and group in GROUPS:
-            name, _, target = line.partition("=")
-            yield Entry(group, name.strip(), target.split("[")[0].strip(), origin=origin)
+        elif line and line[0] not in "#;" and group in GROUPS:
+            name, _, target = (part.strip() for part in line.partition("="))
+            target = target.split("[")[0].strip()
+            module, _, attr = target.partition(":")
+            if name and all(part.isidentifier() for part in f"{module}.{attr}".split(".")):
+                yield Entry(group, name, target, origin=origin)
+            else:
+                reason = f"its entry_points.txt has a line that is no entry point (name = module:attribute): {line[:80]!r}"
+                yield Entry("distribution", origin, "", reason, origin)

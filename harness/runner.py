@@ -66,10 +66,18 @@ class _Session:
     writer: OutcomeWriter
     warmups_s: dict[str, float] = field(default_factory=dict)
     withheld: Withheld = frozenset()
+    put_back: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def keep_failed(self) -> bool:
         return bool(self.config["run"]["keep_failed"])
+
+    def note_changes(self, who: str, changed: Sequence[str]) -> None:
+        """Says once what somebody's code changed for the whole process, or of what it was lent."""
+        known = self.put_back.setdefault(who, []) if changed else []
+        if new := [what for what in changed if what not in known]:
+            known.extend(new)
+            self.progress.note(f"{who} changed {', '.join(new)}: put back")
 
 
 def run(config: Config, command: str, progress: Progress, dataset: Dataset | None = None) -> RunResult:
@@ -133,9 +141,9 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 predicted = _predict(session, workforce.predictors, plan)
                 scored = _score(session, workforce.scorers, panel, plan, digests, score_keys)
             except Interrupted:
-                join.write(folder, {**manifest, "status": "partial"}, session.warmups_s)
+                join.write(folder, {**manifest, "status": "partial", "put_back": session.put_back}, session.warmups_s)
                 raise
-        counts, failures = join.write(folder, {**manifest, "status": "complete"}, session.warmups_s)
+        counts, failures = join.write(folder, {**manifest, "status": "complete", "put_back": session.put_back}, session.warmups_s)
         writer.close()
         store.compact()
         if config["run"]["publish"]:
@@ -244,6 +252,7 @@ def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt]) -> 
         result: Predicted = event.result
         if result.warmup_s is not None:
             session.warmups_s.setdefault(event.job.payload.label, result.warmup_s)
+        session.note_changes(event.job.name, result.changed)
         session.progress.advance()
     session.progress.done()
     return total
@@ -306,6 +315,7 @@ def _score(
                 session.writer.append(measure.key, _failure(event, f"score {measure.metric}"))
                 session.progress.advance()
             continue
+        session.note_changes(f"metric '{event.step.metric}'", event.result.changed)
         session.progress.advance()
     session.progress.done()
     return total

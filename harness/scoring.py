@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from harness.api import Codes, Evidence, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
 from harness.data.audio import UnreadableAudio, read_recording, resample
 from harness.data.digests import Contents
+from harness.errors import ConfigError, HarnessError
 from harness.executors import Job
+from harness.foreign import Kept, attempt, bounded, message_of, reason_of
 from harness.judges import Panel, PanelRecipe
 from harness.plan import HEARD
 from harness.predicting import unread
@@ -52,6 +55,23 @@ class DescribePanel:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What the parent hears of a measurement, whose outcome is in the store.
+
+    Args:
+        status: how it ended.
+        changed: what a plug-in metric changed that is not its own and was put back, in words.
+    """
+
+    status: Status
+    changed: tuple[str, ...] = ()
+
+
+class CannotBeBuilt(Exception):
+    """Metrics that could be built when they were described, and in the place of a lost worker could not."""
+
+
+@dataclass(frozen=True)
 class PanelCard:
     """Declarations of the metrics that were built, and the reasons of those that were not."""
 
@@ -71,32 +91,47 @@ class ScoreWorker:
     store_root: Path
     recipe: PanelRecipe
     _panel: Panel | None = field(default=None, repr=False)
-    _signatures: dict[str, str] = field(default_factory=dict)
+    _refusal: HarnessError | None = field(default=None, repr=False)
+    _infos: dict[str, MetricInfo] = field(default_factory=dict)
     _subject: Subject | None = None
     _reference: Signal | Outcome | None = field(default=None, repr=False)
     _prompt: Signal | Outcome | None = field(default=None, repr=False)
     _output: tuple[str, Sample] | None = field(default=None, repr=False)
     _odd: dict[str, str] = field(default_factory=dict)
+    _private: dict[str, _Private] = field(default_factory=dict, repr=False)
+    _changed: tuple[str, ...] = ()
     _writer: OutcomeWriter | None = field(default=None, repr=False)
 
     def begin(self, job: Job) -> None:
         if self._panel is None:
-            self._panel = self.recipe.build()
-            self._signatures = {key: metric.info.signature() for key, metric in self._panel.metrics.items()}
+            try:
+                self._panel, self._refusal = self.recipe.build(), None
+                self._infos = {key: _info(key, metric) for key, metric in self._panel.metrics.items()}
+            except HarnessError as error:
+                self._panel, self._refusal = None, error
         self._subject = job.payload
         self._odd = {}
-        self._reference = self._prompt = self._output = None
+        self._forget()
 
-    def step(self, step: Measure | DescribePanel) -> Status | PanelCard:
-        assert self._panel is not None
+    def step(self, step: Measure | DescribePanel) -> Measured | PanelCard:
+        if self._panel is None:
+            assert self._refusal is not None
+            if isinstance(step, DescribePanel):
+                raise self._refusal  # the run cannot begin
+            raise CannotBeBuilt(str(self._refusal))
         if isinstance(step, DescribePanel):
-            return PanelCard({k: m.info for k, m in self._panel.metrics.items()}, self._panel.absent)
+            return PanelCard(dict(self._infos), self._panel.absent)
+        self._changed = ()
         outcome = self._measure(self._panel.metrics[step.metric], step)
         self._keep(step.key, outcome)
-        return outcome.status
+        return Measured(outcome.status, self._changed)
 
     def end(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._reference = self._prompt = self._output = None
+        self._private.clear()
 
     def close(self) -> None:
         if self._writer is not None:
@@ -108,31 +143,57 @@ class ScoreWorker:
         self._writer.append(key, outcome)
 
     def _measure(self, metric: Metric, step: Measure) -> Outcome:
-        if self._signatures[step.metric] != step.signature:
-            reason = (
-                f"the metric is {self._signatures[step.metric]} here and was {step.signature} when the run was planned: the files of its "
-            )
+        info = self._infos[step.metric]
+        if info.signature() != step.signature:
+            reason = f"the metric is {info.signature()} here and was {step.signature} when the run was planned: the files of its "
             return Outcome(Status.FAILED, side=str(Side.REFERENCE), reason=f"{reason}model were replaced since; run the same command again")
         sample = self._sample(step.prediction)
         if isinstance(sample, Outcome):
             return sample
         # What cannot be read is missing from what needs it, and from nothing else.
         for need, side in ((Need.REFERENCE, self._reference), (Need.PROMPT, self._prompt)):
-            if isinstance(side, Outcome) and (need in metric.info.needs or side.retry):  # what changed meanwhile is another item
+            if isinstance(side, Outcome) and (need in info.needs or side.retry):  # what changed meanwhile is another item
                 return side
-        if lacking := _lacking(metric.info, sample):
+        if lacking := _lacking(info, sample):
             return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
-        if metric.info.needs <= HEARD:
+        if info.needs <= HEARD:
             # Its number is stored for all outputs that sound the same (`harness.plan.score_key`): it sees nothing else of them.
             sample = replace(sample, encoded=None, timing=None, stop_reason="", prompt_resynthesis=None)
         try:
-            evidence = metric.measure(sample)
+            evidence = self._asked(metric, step.metric, sample)
         except NotScorable as undefined:
-            return Outcome(Status.METRIC_UNDEFINED, side=str(undefined.side), reason=undefined.reason)
+            blamed = Side.REFERENCE if undefined.side == Side.REFERENCE else Side.OUTPUT
+            return Outcome(
+                Status.METRIC_UNDEFINED, side=str(blamed), reason=str(undefined.reason) or "the metric is undefined, and says not why"
+            )
         except NotApplicable as reason:
-            return Outcome(Status.SKIPPED_BY_POLICY, reason=str(reason))
-        counts = {**evidence.counts, **_narrow(metric.info, evidence, sample)}
+            return Outcome(Status.SKIPPED_BY_POLICY, reason=message_of(reason) or "not applicable, and the metric says not why")
+        counts = {**evidence.counts, **_narrow(info, evidence, sample)}
         return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=counts, detail={**evidence.detail, **self._odd})
+
+    def _asked(self, metric: Metric, key: str, sample: Sample) -> Evidence:
+        """What the metric says. A plug-in gets a sample of its own, and what it changes beside that is put back."""
+        assert self._panel is not None
+        if key not in self._panel.foreign:
+            return metric.measure(sample)
+        mine = self._private.setdefault(key, _Private())
+        view = mine.of(sample)
+        kept = Kept()
+        try:
+            with kept:
+                evidence = attempt(lambda: metric.measure(view))
+        finally:
+            self._changed = kept.changed
+            if not mine.intact(view):
+                del self._private[key]
+                self._changed += ("the audio it was given",)
+        if not isinstance(evidence, Evidence):
+            raise TypeError(f"measure() returned {type(evidence).__name__}, wanted Evidence of harness.api")
+        longest = max((len(kept) for kept in evidence.detail.values() if isinstance(kept, str)), default=0)
+        if longest > DETAIL_CHARACTERS:
+            raise ValueError(f"a detail of its evidence has {longest} characters; {DETAIL_CHARACTERS} are kept at most")
+        detail = {name: bounded(kept, DETAIL_CHARACTERS) if isinstance(kept, str) else kept for name, kept in evidence.detail.items()}
+        return Evidence(evidence.value, evidence.weight, evidence.counts, detail)
 
     def _sample(self, prediction_key: str) -> Sample | Outcome:
         """The output beside its recording and prompt, as far as these can be read; or why the output cannot."""
@@ -186,6 +247,63 @@ def flags_key(content: str, channel: int | None) -> str:
         channel: of it that was taken, or None.
     """
     return key_of("flags", {"content": content, "channel": channel})
+
+
+DETAIL_CHARACTERS = 1_000_000
+"""The most that a text among the details of a plug-in's evidence may have: far more than an hour's words."""
+
+
+@dataclass
+class _Private:
+    """What one plug-in metric is given of one item: copies, so that no other metric sees what it writes into them.
+
+    Recording and prompt stay the same for all outputs of the item, and with them what the metric derived from them.
+    """
+
+    reference: Signal | None = None
+    prompt: Signal | None = None
+
+    def of(self, sample: Sample) -> Sample:
+        """A copy of the sample."""
+        if self.reference is None and sample.reference is not None:
+            self.reference = sample.reference.private()
+        if self.prompt is None and sample.prompt is not None:
+            self.prompt = sample.prompt.private()
+        resynthesis = sample.prompt_resynthesis
+        return replace(
+            sample,
+            item=replace(sample.item, notes=dict(sample.item.notes)),
+            output=sample.output.private(),
+            reference=self.reference,
+            prompt=self.prompt,
+            encoded=sample.encoded.copy() if sample.encoded is not None else None,
+            timing=replace(sample.timing, figures=dict(sample.timing.figures)) if sample.timing is not None else None,
+            prompt_resynthesis=resynthesis.private() if resynthesis is not None else None,
+        )
+
+    def intact(self, view: Sample) -> bool:
+        """Whether the metric left the audio as it was; a copy that it did not is made anew for its next call."""
+        return all(signal is None or signal.intact() for signal in (self.reference, self.prompt, view.output, view.prompt_resynthesis))
+
+
+def _info(key: str, metric: Metric) -> MetricInfo:
+    """The declaration of a metric, checked: it is written to the manifest and is part of every key.
+
+    Raises:
+        ConfigError: it declares what cannot be written down.
+    """
+    try:
+        info = attempt(lambda: metric.info)
+        if type(info) is not MetricInfo:
+            raise TypeError(f"info is a {type(info).__name__}, wanted harness.api.MetricInfo")
+        worst, *_ = map(float, info.bounds)
+        told = [info.signature(), info.unit, str(info.better), sorted(map(str, info.needs)), info.description, info.sample_rate, worst]
+        json.dumps(told, ensure_ascii=False).encode()
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"metric '{key}' declares what cannot be written down: {reason_of(error)}") from error
+    return info
 
 
 def _narrow(info: MetricInfo, evidence: Evidence, sample: Sample) -> dict[str, float]:

@@ -16,11 +16,14 @@ or backend is simply another key; what is stale stays, unused.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import itertools
 import json
+import os
 import shutil
+import time
 import uuid
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +37,8 @@ from harness.api import Bitstream, CodecSpec, Codes, Encoded, Prediction, Scalar
 from harness.data.audio import read_audio, write_audio
 from harness.errors import DamagedFile, StoreError
 from harness.files import digest_of, lock_file, read_json, reading, replacing, write_json
-from harness.segments import SegmentReader, SegmentWriter, abandoned
+from harness.foreign import bounded
+from harness.segments import SegmentReader, SegmentWriter, abandoned, boot
 
 ENTRIES_AT_ONCE = 200_000
 """Outcomes held in memory by a compaction, and the most that a part holds."""
@@ -46,6 +50,8 @@ PART = "v2-"
 """Begins the name of a part."""
 DESCRIPTION = "prediction.json"
 _DESCRIBED = frozenset({"digest", "timing", "stop_reason", "flags", "encoded"})
+LEFT_BEHIND_S = 3600.0
+"""A half-stored prediction this old is nobody's any more: to store one takes seconds, on another machine too."""
 _STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
@@ -66,6 +72,10 @@ class Outcome:
     reason: str = ""
     counts: Mapping[str, float] = field(default_factory=dict)
     detail: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.reason:  # others' words, often: kept as every file and terminal can hold them
+            object.__setattr__(self, "reason", bounded(self.reason))
 
     @property
     def retry(self) -> bool:
@@ -130,7 +140,7 @@ class Store:
             StoreError: the disk is full or not writable.
         """
         final = self.prediction_path(key)
-        temporary = self.root / "predictions" / f"tmp-{uuid.uuid4().hex}"
+        temporary = self.root / "predictions" / f"tmp-{boot()}-{os.getpid()}-{uuid.uuid4().hex}"
         digest = _digest(prediction)
         try:
             temporary.mkdir(parents=True)
@@ -162,6 +172,15 @@ class Store:
             reason = getattr(error, "strerror", None) or error
             raise StoreError(f"cannot store a prediction in {self.root}: {reason}; what was stored before is intact") from error
         return digest
+
+    def _sweep(self) -> None:
+        """Takes away what processes that were killed while they stored a prediction have left, once it is old."""
+        for left in (self.root / "predictions").glob("tmp-*"):
+            _, *owner, _ = left.name.split("-")
+            with contextlib.suppress(OSError):
+                alive = owner[:1] == [boot()] and len(owner) > 1 and Path(f"/proc/{owner[1]}").exists()
+                if not alive and time.time() - left.stat().st_mtime > LEFT_BEHIND_S:
+                    shutil.rmtree(left)
 
     def check_prediction(self, key: str) -> str:
         """What is wrong with the description of a stored prediction, or "".
@@ -299,6 +318,7 @@ class Store:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     return 0
+                self._sweep()
                 return self._compact(list(abandoned(self._outcomes)))
         except (OSError, StoreError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.aliases import typed
 from harness.config import compose
 from harness.errors import ConfigError, HarnessError, Incomplete, UnknownName, UsageError
+from harness.foreign import attempt, bounded, reason_of
 from harness.registry import resolve, variants
 from harness.settings import text_of
 from harness.torchaudio import ensure_torchaudio
@@ -137,11 +138,11 @@ def _missing(section: dict[str, Any]) -> str:
     ensure_torchaudio()
     try:
         missing = getattr(resolve("systems", section.pop("family")), "missing", None)
-        return (missing(**section) or "") if missing is not None else ""
+        return bounded(attempt(lambda: str(missing(**section) or ""))) if missing is not None else ""
     except HarnessError as error:
         return str(error)
-    except (TypeError, ValueError) as error:
-        return f"cannot be built from {section}: {error}"
+    except Exception as error:  # a plug-in's own look may raise anything
+        return f"cannot be built from {section}: {reason_of(error)}"
 
 
 def _systems_named(paper: Paper, suite: str) -> list[str]:

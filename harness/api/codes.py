@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from harness.api.audio import frozen
 
 IntArray = npt.NDArray[np.int64]
 
@@ -35,6 +39,12 @@ class CodecSpec:
     delay: int = 0
     prefix_decodable: bool = False
 
+    def __post_init__(self) -> None:
+        # Python's integers, whatever a codec counts with: the spec is stored as JSON.
+        for name in ("sample_rate", "hop_length", "lookahead", "delay"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+        object.__setattr__(self, "codebook_sizes", tuple(map(_plain, self.codebook_sizes)))
+
     @property
     def num_codebooks(self) -> int:
         return len(self.codebook_sizes)
@@ -55,6 +65,11 @@ class CodecSpec:
         return replace(self, codebook_sizes=self.codebook_sizes[:num_codebooks])
 
 
+def _plain(number: Any) -> Any:
+    """Python's integer of a numpy one; what is no whole number stays, for the contract's checks to find."""
+    return operator.index(number) if hasattr(number, "__index__") else number
+
+
 @dataclass(frozen=True, eq=False)
 class Codes:
     """Discrete tokens of one utterance.
@@ -63,10 +78,12 @@ class Codes:
         indices: int ``[K, T]``, K codebooks (or streams) of T frames, ``0 <= indices[k] < spec.codebook_sizes[k]``.
         spec: of the codec that made them.
         num_samples: length of the input, which the decoder restores.
-        side: side information that travels with the tokens (an utterance embedding, say), by name.
+        side: side information that travels with the tokens (an utterance embedding, say), by name; arrays of numbers.
+
+    Indices and side information are kept as copies that cannot be written to.
 
     Raises:
-        ValueError: wrong shape, or an index out of its codebook's range.
+        ValueError: wrong shape, an index that is not whole or out of its codebook's range, or side information that is no array of numbers.
     """
 
     indices: IntArray
@@ -75,7 +92,10 @@ class Codes:
     side: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        indices = np.ascontiguousarray(self.indices, dtype=np.int64)
+        given = np.asarray(self.indices)
+        indices = frozen(given, np.int64)
+        if given.dtype.kind not in "iub" and not np.array_equal(indices, given):  # cut to whole numbers, they would be other codes
+            raise ValueError(f"Codes wants whole numbers as indices, got {given.dtype} with fractions")
         sizes = np.asarray(self.spec.codebook_sizes, dtype=np.int64)
         if indices.ndim != 2 or indices.shape[0] != sizes.size:
             raise ValueError(f"Codes wants [K, T] with K = {sizes.size} codebooks, got shape {indices.shape}")
@@ -83,6 +103,12 @@ class Codes:
             worst = int(np.argmax((indices - sizes[:, None]).max(axis=1)))
             raise ValueError(f"codebook {worst} has {sizes[worst]} entries, got an index in {indices[worst].min()}..{indices[worst].max()}")
         object.__setattr__(self, "indices", indices)
+        object.__setattr__(self, "num_samples", operator.index(self.num_samples))
+        object.__setattr__(self, "side", {name: _side(name, value) for name, value in self.side.items()})
+
+    def copy(self) -> Codes:
+        """The same codes in memory of their own, for whoever may write into it in spite of everything."""
+        return replace(self, indices=self.indices.copy(), side={name: value.copy() for name, value in self.side.items()})
 
     @property
     def num_codebooks(self) -> int:
@@ -124,12 +150,19 @@ class Codes:
         return h.hexdigest()
 
 
+def _side(name: str, value: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    array = np.asarray(value)
+    if not isinstance(name, str) or array.dtype.hasobject:  # only a pickle could store it, and none is ever read
+        raise ValueError(f"side information wants names and arrays of numbers, got {name!r} of {array.dtype}")
+    return frozen(array)
+
+
 @dataclass(frozen=True)
 class Bitstream:
     """The packets of a classical codec, or any payload that is not a stream of tokens.
 
     Args:
-        packets: the bytes sent, packet by packet, without container overhead.
+        packets: the bytes sent, packet by packet, without container overhead. Other buffers are copied.
         num_samples: length of the input at the codec's sample rate.
         sample_rate: of the codec, in Hz.
     """
@@ -137,6 +170,16 @@ class Bitstream:
     packets: tuple[bytes, ...]
     num_samples: int
     sample_rate: int
+
+    def __post_init__(self) -> None:
+        # A bytearray or memoryview may be the codec's own buffer, which it goes on writing to.
+        object.__setattr__(self, "packets", tuple(map(_packet, self.packets)))
+        object.__setattr__(self, "num_samples", operator.index(self.num_samples))
+        object.__setattr__(self, "sample_rate", operator.index(self.sample_rate))
+
+    def copy(self) -> Bitstream:
+        """Another object with the same packets."""
+        return replace(self)
 
     @property
     def emitted_bits(self) -> float:
@@ -153,6 +196,12 @@ class Bitstream:
         for p in self.packets:
             h.update(p)
         return h.hexdigest()
+
+
+def _packet(packet: bytes | bytearray | memoryview) -> bytes:
+    if type(packet) is not bytes and not isinstance(packet, bytes | bytearray | memoryview):
+        raise TypeError(f"a packet is bytes, got {type(packet).__name__}")  # bytes(5) would be five zeros
+    return bytes(packet)
 
 
 Encoded = Codes | Bitstream

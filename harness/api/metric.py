@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,8 @@ class NotApplicable(Exception):
 
 
 Scalar = float | int | str | bool | None
+_LARGEST_INT = 2**53
+"""Above it a whole number is kept as a float: not everything that reads a record has integers of any size."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What `measure` found on one pair.
+    """What `measure` found on one pair. Numbers of numpy or torch are kept as Python's.
 
     Args:
         value: finite.
@@ -127,8 +130,42 @@ class Evidence:
     detail: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.value) and np.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"evidence must be finite with weight >= 0, got value {self.value}, weight {self.weight}")
+        value, weight = (_number(name, getattr(self, name)) for name in ("value", "weight"))
+        if not (math.isfinite(value) and math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"evidence must be finite with weight >= 0, got value {value}, weight {weight}")
+        counts = {_word(name): _number(f"count '{name}'", count) for name, count in self.counts.items()}
+        if bad := [name for name, count in counts.items() if not math.isfinite(count)]:
+            raise ValueError(f"evidence must be finite, got {', '.join(f'{counts[name]} as count {name!r}' for name in bad)}")
+        detail = {_word(name): _scalar(name, found) for name, found in self.detail.items()}
+        for name, kept in (("value", value), ("weight", weight), ("counts", counts), ("detail", detail)):
+            object.__setattr__(self, name, kept)
+
+
+def _number(name: str, given: Any) -> float:
+    """A Python number of whatever holds exactly one: a scalar of numpy, a tensor, an array of one element."""
+    plain = given.item() if hasattr(given, "item") else given  # raises ValueError for several elements
+    if not isinstance(plain, (int, float)):
+        raise TypeError(f"{name} of evidence is a number, got {type(given).__name__}")
+    return int(plain) if isinstance(plain, int) and abs(plain) <= _LARGEST_INT else float(plain)
+
+
+def _scalar(name: str, given: Any) -> Scalar:
+    plain = given if given is None or isinstance(given, (int, float, str)) else given.item() if hasattr(given, "item") else given
+    if isinstance(plain, str):
+        return str(plain)
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise ValueError(f"detail '{name}' of evidence is {plain}, which no record can hold")
+    if plain is None or isinstance(plain, bool):
+        return plain
+    if isinstance(plain, (int, float)):
+        return _number(f"detail '{name}'", plain)
+    raise TypeError(f"detail '{name}' of evidence is text, a number, a truth value or None, got {type(given).__name__}")
+
+
+def _word(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"counts and details of evidence have names, got {name!r}")
+    return str(name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,20 +77,25 @@ def time_codec(codec: Codec, audio: Audio, occasion: Occasion) -> Prediction:
     if batch > 1 and not isinstance(codec, BatchedCodec):
         return _inapplicable(Prediction(audio), "it takes one utterance at a time", codec.info, occasion, audio.duration_s)
     many: Any = codec
+    given = audio.copy()
 
     def encode() -> Any:
-        return codec.encode(audio) if batch == 1 else many.encode_batch([audio] * batch)
+        return codec.encode(given) if batch == 1 else many.encode_batch([given] * batch)
 
     begin_peaks(device)
     meter = EnergyMeter(device)
     encoding, encode_j = _with_energy(meter, encode, device, occasion)
     encoded = encoding.result
+    codes = encoded if batch == 1 else encoded[0]
+    code = codes.copy()  # of what decoding may write into
 
     def decode() -> Any:
         return codec.decode(encoded) if batch == 1 else many.decode_batch(encoded)
 
     decoding, decode_j = _with_energy(meter, decode, device, occasion)
-    output, code = (decoding.result, encoded) if batch == 1 else (decoding.result[0], encoded[0])
+    if audio.digest() != given.digest() or codes.digest() != code.digest():
+        raise ValueError("it writes into the audio or the codes it is given: what was timed is not what was asked")
+    output = decoding.result if batch == 1 else decoding.result[0]
     figures = _named("encode", encoding) | _named("decode", decoding) | _memory(device)
     if not math.isnan(encode_j + decode_j):
         figures["joules"] = encode_j + decode_j

@@ -156,7 +156,7 @@ class NeuralCodec(abc.ABC):
         if not encoded.num_frames:
             return Audio.mono(np.zeros(encoded.num_samples, dtype=np.float32), self.spec.sample_rate)
         with torch.inference_mode():
-            samples = self._samples(torch.from_numpy(encoded.indices)[None].to(self._device))
+            samples = self._samples(torch.tensor(encoded.indices)[None].to(self._device))
         return compensated(samples.float().cpu().numpy(), 0, encoded.num_samples, self.spec.sample_rate)
 
     @abc.abstractmethod

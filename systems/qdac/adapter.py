@@ -149,7 +149,7 @@ class QdacCodec:
         if not encoded.num_frames:
             return Audio.mono(np.zeros(encoded.num_samples, dtype=np.float32), self.spec.sample_rate)
         with torch.inference_mode():
-            audio = self._model.decode(torch.from_numpy(encoded.indices)[None].to(self._device))
+            audio = self._model.decode(torch.tensor(encoded.indices)[None].to(self._device))
         return Audio.mono(audio[0, : encoded.num_samples].float().cpu().numpy(), self.spec.sample_rate)
 
 

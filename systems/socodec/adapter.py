@@ -169,7 +169,7 @@ class SocodecCodec:
             return Audio.mono(np.zeros(encoded.num_samples, dtype=np.float32), self.spec.sample_rate)
         with torch.inference_mode():
             voice = torch.from_numpy(np.array(embedding, dtype=np.float32))[None].to(self._device)
-            decoded = self._model.decode(torch.from_numpy(encoded.indices)[None].to(self._device), voice)
+            decoded = self._model.decode(torch.tensor(encoded.indices)[None].to(self._device), voice)
             audio = self._vocoder(decoded.mel)
         return Audio.mono(audio[0, : encoded.num_samples].float().cpu().numpy(), self.spec.sample_rate)
 

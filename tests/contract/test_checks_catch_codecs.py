@@ -12,6 +12,15 @@ import pytest
 from harness.api import Audio, Bitstream, CodecSpec, Codes, SystemInfo
 from harness.testing import BrokenLaw, check_codec, speechlike
 
+
+def overwritten(found: Any, field: str, where: Any, value: float) -> Any:
+    """``found`` with an array that holds what its own checks would refuse: nobody else can write into it."""
+    array = getattr(found, field).copy()
+    array[where] = value
+    object.__setattr__(found, field, array)
+    return found
+
+
 SPEC = CodecSpec(sample_rate=16000, hop_length=4, codebook_sizes=(16, 16, 16), causal=True, prefix_decodable=True)
 
 
@@ -75,9 +84,7 @@ class OtherSpec(SoundCodec):
 
 class OutOfRange(SoundCodec):
     def encode(self, audio: Audio) -> Codes:
-        codes = super().encode(audio)
-        codes.indices[0, :1] = 16
-        return codes
+        return overwritten(super().encode(audio), "indices", np.s_[0, :1], 16)  # type: ignore[no-any-return]
 
 
 class TooManyFrames(SoundCodec):
@@ -106,9 +113,7 @@ class WholeFramesOnly(SoundCodec):
 
 class NotANumber(SoundCodec):
     def decode(self, encoded: Any) -> Audio:
-        audio = super().decode(encoded)
-        audio.samples[0, :1] = np.nan
-        return audio
+        return overwritten(super().decode(encoded), "samples", np.s_[0, :1], np.nan)  # type: ignore[no-any-return]
 
 
 class WrongOutputRate(SoundCodec):
@@ -133,7 +138,7 @@ class CarriesState(SoundCodec):
     def encode(self, audio: Audio) -> Codes:
         codes = super().encode(audio)
         if codes.num_frames:
-            codes.indices[2, 0] = (codes.indices[2, 0] + self.last) % 16
+            overwritten(codes, "indices", (2, 0), (codes.indices[2, 0] + self.last) % 16)
             self.last = int(codes.indices[2, -1])
         return codes
 
@@ -178,7 +183,7 @@ class KeepsTheGainByContent(SoundCodec):
 class ChangesTheCodes(SoundCodec):
     def decode(self, encoded: Any) -> Audio:
         audio = super().decode(encoded)
-        encoded.indices[:, :1] = 0
+        overwritten(encoded, "indices", np.s_[:, :1], 0)
         return audio
 
 
@@ -193,7 +198,7 @@ class DividesByLevel(SoundCodec):
     def decode(self, encoded: Any) -> Audio:
         audio = super().decode(encoded)
         if not audio.samples.any() and audio.num_samples > 100:
-            audio.samples[:] = np.nan
+            overwritten(audio, "samples", np.s_[:], np.nan)
         return audio
 
 

@@ -15,7 +15,7 @@ import pytest
 from harness.api import Audio, Bitstream, CodecSpec, Codes, Prediction, Status, Timing
 from harness.errors import StoreError
 from harness.files import read_json, write_json
-from harness.segments import SegmentReader, SegmentWriter, abandoned
+from harness.segments import SegmentReader, SegmentWriter, abandoned, boot
 from harness.store import ROWS_AT_ONCE, Lookup, Outcome, Store, key_of
 
 SPEC = CodecSpec(16000, 320, (8, 8), prefix_decodable=True)
@@ -291,3 +291,24 @@ def test_an_unwritable_folder_is_said_so(tmp_path):
     (tmp_path / "outcomes").write_text("a file in the way")
     with pytest.raises(StoreError, match="cannot write"):
         Store(tmp_path).writer()
+
+
+@pytest.mark.cases(
+    "D13",
+    before="a save that failed left its tmp-* folder for ever",
+    after="a failed save leaves nothing; what killed processes left is taken away at compaction, once it is old and its owner dead",
+)
+def test_half_stored_predictions_of_dead_processes_are_taken_away(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(TypeError):
+        store.save_prediction("ab12", replace(prediction(), stop_reason=object()))
+    assert not list(tmp_path.glob("predictions/tmp-*"))
+    store.writer().close()
+    folder = tmp_path / "predictions"
+    mine, dead, young = (folder / f"tmp-{boot()}-{pid}-x" for pid in (os.getpid(), 2**22 + 1, 2**22 + 2))
+    for left in (mine, dead, young, folder / "tmp-old"):
+        left.mkdir(parents=True)
+        if left is not young:
+            os.utime(left, (0, 0))
+    store.compact()
+    assert sorted(p.name for p in folder.glob("tmp-*")) == sorted([mine.name, young.name])

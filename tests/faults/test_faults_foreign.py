@@ -1,0 +1,129 @@
+"""Whatever is handed to a plug-in cannot hurt others: its arrays, its exceptions, its results, the settings of the process."""
+
+import json
+
+import pytest
+
+import harness
+from harness.store import Store
+from tests.faults.test_faults_running import STATUSES
+
+cases = pytest.mark.cases
+OTHERS = ("level_rms_db", "si_sdr_db")
+
+
+def rows(folder, metric):
+    frame = harness.load(folder)
+    assert set(frame["status"]) <= STATUSES
+    return {r.item: r for r in frame[frame["metric"] == metric].itertuples()}
+
+
+WRITES = ("write", "flag", "base", "torch", "replace", "poison", "item", "process")
+
+
+@cases(
+    "A4",
+    before="a plug-in metric that halved the audio it was given halved it for every metric after it (STOI .918 -> .459)",
+    after="it is given copies; what it wrote or changed is named and put back, and the others measure the same as without it",
+)
+@pytest.mark.parametrize("executor", ["serial", "local"])
+def test_a_metric_that_writes_into_what_it_is_lent_changes_nobody_elses_number(make_dataset, harness_run, capsys, executor):
+    root = make_dataset(["fine", *WRITES, "fine"])
+    code, folder = harness_run(
+        root, "systems=[stub_rude_codec,stub_echo]", f"executor={executor}", metrics=f"[stub_rude,{','.join(OTHERS)},stub_peak]"
+    )
+    told = capsys.readouterr().err
+    assert "metric 'stub_rude' changed" in told
+    assert "the audio it was given" in told
+    assert "the working directory" in told
+    assert code == 1  # to write into a read-only array, or to allow it, raises: its own failures
+    frame = harness.load(folder)
+    mine = frame[frame["metric"] == "stub_rude"]
+    assert {r.item: r.status for r in mine.itertuples() if r.status != "ok"} == {"item1": "failed", "item2": "failed"}
+    assert set(mine[mine["item"] == "item1"]["reason"]) == {"score stub_rude: ValueError: output array is read-only"}
+    others = frame[frame["metric"] != "stub_rude"]
+    assert set(others["status"]) == {"ok"}
+    assert abs(others[others["metric"] == "level_rms_db"]["value"]).max() < 0.01  # both codecs give back what they got
+    assert others[others["metric"] == "si_sdr_db"]["value"].min() > 60
+    second = mine[(mine["system"] == "stub_echo") & (mine["status"] == "ok")]["value"]
+    assert (second.to_numpy() > 0.49).all()  # the plug-in's own next call begins with the audio as it was, too
+    assert "the working directory" in json.loads((folder / "manifest.json").read_text())["put_back"]["metric 'stub_rude'"]
+
+
+@cases(
+    "A4",
+    before="a codec that wrote into its input in the warm-up encoded the halved recording when it was measured",
+    after="every call has audio and codes of its own, and a buffer that a codec keeps is copied when it is returned",
+)
+@pytest.mark.parametrize("deed", ["", "write", "buffer", "process"])
+def test_a_codec_that_writes_into_its_input_stores_what_a_good_one_stores(make_dataset, harness_run, deed, tmp_path):
+    root = make_dataset(["a", "b"])
+    word = f"+systems.stub_rude_codec.deed={deed}" if deed else "run.keep_failed=false"
+    code, folder = harness_run(root, "systems=[stub_rude_codec]", word, "executor=serial", metrics="[level_rms_db]")
+    assert code == 0
+    store = Store(tmp_path / "runs" / "store")
+    for output in json.loads((folder / "manifest.json").read_text())["outputs"]:
+        stored = store.load_prediction(output["key"])
+        expected = (stored.encoded.indices[0] - 32768).astype("float32") / 32767
+        assert (stored.audio.samples[0] == expected).all()
+        assert abs(expected).max() > 0.49  # neither halved nor zeroed
+
+
+FATAL = (
+    "exit", "ctrl-c", "generator", "stop", "base exception", "store", "surrogate", "long", "unspeakable", "local",
+    "float", "none", "array", "object", "nan", "long words",
+)  # fmt: skip
+
+
+@cases(
+    "D9",
+    before="one item whose error text held a lone surrogate ended the whole run, every time; so did SystemExit, and an error of harness.errors",
+    after="that item's status with a reason that every file can hold; the rest is finished",
+)
+@cases(
+    "D13",
+    before="int64, 0-d arrays and NaN in Evidence, a metric that returns no Evidence, or a text of 50 MB: ended the run or filled the report",
+    after="numpy's numbers are kept as Python's; what is none is that item's failure, in at most 2,000 characters",
+)
+@pytest.mark.parametrize("executor", ["serial", "local"])
+def test_whatever_a_metric_raises_or_returns_costs_its_item_only(make_dataset, harness_run, executor):
+    root = make_dataset(["fine", *FATAL, "undefined", "words", "numpy", "fine"])
+    code, folder = harness_run(root, "systems=[stub_echo]", f"executor={executor}", metrics="[stub_rude,stub_peak]")
+    assert code == 1
+    assert {r.status for r in rows(folder, "stub_peak").values()} == {"ok"}
+    found = rows(folder, "stub_rude")
+    texts = ["fine", *FATAL, "undefined", "words", "numpy", "fine"]
+    by_text = {text: found[f"item{i}"] for i, text in enumerate(texts)}
+    assert {text for text, row in by_text.items() if row.status == "failed"} == set(FATAL)
+    assert all(len(row.reason) < 2200 for row in by_text.values())
+    assert "StoreError: the disk is full, it says" in by_text["store"].reason
+    assert "\\ud800" in by_text["surrogate"].reason
+    assert "characters left out" in by_text["long"].reason
+    assert "SystemExit" in by_text["exit"].reason
+    assert "UnspeakableError" in by_text["unspeakable"].reason
+    assert "returned float, wanted Evidence" in by_text["float"].reason
+    assert by_text["undefined"].status == "metric_undefined"
+    assert "\\ud800" in json.loads(by_text["words"].detail)["heard"]
+    assert (by_text["numpy"].value, by_text["numpy"].weight) == (1.0, 2.0)
+    assert json.loads(by_text["numpy"].detail) == {"ok": True, "n": 3, "w": "x"}
+
+
+@cases(
+    "D13",
+    before="side information of objects, or a failed save of any kind but a full disk, ended the run and left a tmp-* folder",
+    after="the item's failure with its reason; nothing is left behind",
+)
+@pytest.mark.parametrize(
+    ("deed", "reason"), [("object", "names and arrays of numbers"), ("type", "wanted Audio"), ("store", "StoreError: the disk is full")]
+)
+def test_a_codec_that_returns_what_cannot_be_stored_fails_on_the_item(make_dataset, harness_run, tmp_path, deed, reason):
+    code, folder = harness_run(
+        make_dataset(["a", "b"]), "systems=[stub_rude_codec,stub_echo]", f"+systems.stub_rude_codec.deed={deed}", "executor=serial"
+    )
+    assert code == 1
+    frame = harness.load(folder)
+    mine = frame[frame["system"] == "stub_rude_codec"]
+    assert set(mine["status"]) == {"failed"}
+    assert all(reason in text for text in mine["reason"])
+    assert set(frame[frame["system"] == "stub_echo"]["status"]) == {"ok"}
+    assert not list((tmp_path / "runs" / "store" / "predictions").glob("tmp-*"))
