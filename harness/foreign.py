@@ -308,7 +308,8 @@ def _put_back(name: str, before: Any) -> None:
         elif name == "warning filters":
             with warnings.catch_warnings():  # leaving it tells the interpreter that the filters are others
                 pass
-            warnings.filters[:], warnings.showwarning = before
+            filters: Any = warnings.filters
+            filters[:], warnings.showwarning = before
         elif name == "logging":
             logging.root.setLevel(before[0])
             logging.disable(before[1])

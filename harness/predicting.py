@@ -281,7 +281,8 @@ def _received(given: Any, kinds: tuple[type, ...], call: str) -> Any:
     """What a system returned, made anew: of the right kind, and checked whatever was done to it since it was made."""
     if not isinstance(given, kinds):
         raise TypeError(f"{call}() returned {type(given).__name__}, wanted {' or '.join(kind.__name__ for kind in kinds)} of harness.api")
-    return replace(given)
+    made: Any = given
+    return replace(made)
 
 
 def _heard(given: Any, call: str) -> Audio:

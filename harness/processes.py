@@ -7,8 +7,10 @@ supervision is here.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import time
@@ -17,10 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from harness.errors import HarnessError
 from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.foreign import reason_of, tell
 from harness.supervision import Slot, Supervisor
 
 
@@ -33,6 +37,9 @@ class _Process(Slot):
 class ProcessExecutor(Supervisor[_Process]):
     """Supervised worker processes on this machine.
 
+    Each has a session of its own with everything it starts, and leaves nothing behind: neither when it ends or is lost, nor when this
+    process is killed.
+
     Args:
         factory: picklable; builds the worker object inside each process.
         resources: of the workers.
@@ -40,7 +47,7 @@ class ProcessExecutor(Supervisor[_Process]):
     """
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
-        self._factory = factory
+        self._factory = pickle.dumps(factory)  # read where the work is done, not in the process that watches over it
         self._context = multiprocessing.get_context("spawn")
         super().__init__(resources, stop)
 
@@ -52,20 +59,16 @@ class ProcessExecutor(Supervisor[_Process]):
         deadline = time.monotonic() + (0.0 if self._stop.requested else 10.0)
         for slot in self._slots:
             slot.process.join(max(0.5, deadline - time.monotonic()))
-            if slot.process.is_alive():
-                slot.process.kill()
-                slot.process.join()
-            slot.connection.close()
+            self._end(slot)
 
     def kill(self) -> None:
         """Ends the workers at once."""
         for slot in self._slots:
-            slot.process.kill()
-            slot.process.join()
+            self._end(slot)
 
     def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._factory, self._resources), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs, self._factory, self._resources, os.getpid()), daemon=True)
         with _environment(self._resources.threads):
             process.start()
         theirs.close()
@@ -76,21 +79,33 @@ class ProcessExecutor(Supervisor[_Process]):
             slot.connection.send(slot.job)
 
     def _wait(self, busy: Sequence[_Process]) -> Sequence[_Process]:
-        ready = wait([slot.connection for slot in busy] + [slot.process.sentinel for slot in busy], timeout=HEARTBEAT_S)
-        return [slot for slot in busy if slot.connection in ready or slot.process.sentinel in ready]
+        # Not the sentinel of multiprocessing: it is a pipe, which a worker's code may close, and what it starts may hold open.
+        ready = wait([slot.connection for slot in busy], timeout=HEARTBEAT_S)
+        return [slot for slot in busy if slot.connection in ready or not slot.process.is_alive()]
 
     def _hear(self, slot: _Process, queue: deque[Job]) -> Iterator[Event]:
-        """Every message the worker has sent; then its death, if it died."""
-        while True:
+        """Every message the worker has sent; then its death, if it died, or the loss of its connection, which is no better."""
+        gone = False
+        while slot.job is not None:
             try:
                 if not slot.connection.poll():
                     break
                 message = slot.connection.recv()
             except (EOFError, OSError):
+                gone = True
                 break
+            except Exception as error:  # not what a worker sends: others write to its end, too
+                yield from self._lost(slot, queue, "crash", f"the worker sent what cannot be read ({reason_of(error)})")
+                return
             yield from self._told(slot, message)
-        if slot.job is not None and not slot.process.is_alive():
+        if slot.job is None:
+            return
+        if gone:
+            slot.process.join(GRACE_S)
+        if not slot.process.is_alive():
             yield from self._lost(slot, queue, *_cause(slot.process.exitcode))
+        elif gone:
+            yield from self._lost(slot, queue, "crash", "the worker's code closed its connection to the harness; it was ended")
 
     def _told(self, slot: _Process, message: Any) -> Iterator[Event]:
         job = slot.job
@@ -100,8 +115,10 @@ class ProcessExecutor(Supervisor[_Process]):
         if kind == "fatal":
             raise value
         step = job.steps[slot.position] if 0 <= slot.position < len(job.steps) else None
-        if kind == "begun":
-            slot.position = 0
+        if kind == "loading":
+            slot.loading = value
+        elif kind == "begun":
+            slot.position, slot.loading = 0, ""
         elif kind == "done":
             slot.position += 1
             yield Finished(job, step, value)
@@ -112,14 +129,24 @@ class ProcessExecutor(Supervisor[_Process]):
                 slot.job = None
         elif kind == "end":
             slot.job = None
-        if self._stop.requested and slot.job is not None and kind != "fatal":
+        if self._stop.requested and slot.job is not None:
             with contextlib.suppress(OSError):
                 slot.connection.send("stop")
 
     def _end(self, slot: _Process) -> None:
-        slot.process.kill()
-        slot.process.join()
+        """By the process that watches over it, so that nothing stays; by force if that does not listen."""
+        slot.process.terminate()
+        slot.process.join(2 * GRACE_S)
+        if slot.process.is_alive():
+            with contextlib.suppress(OSError):
+                os.killpg(slot.process.pid or 0, signal.SIGKILL)
+            slot.process.kill()
+            slot.process.join()
         slot.connection.close()
+
+
+GRACE_S = 3.0
+"""A process whose connection is closed has so long to end by itself: only then is it known how."""
 
 
 def _cause(exit_code: int | None) -> tuple[str, str]:
@@ -153,11 +180,108 @@ def limit_memory(memory_gib: float | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
-def _serve(connection: Connection, factory: Callable[[], Worker], resources: Resources) -> None:
-    """The life of a worker process: build, then jobs until the parent says None or goes away."""
+# -- in the other process ---------------------------------------------------------------------------------------------------------
+
+
+def _serve(connection: Connection, factory: bytes, resources: Resources, parent: int) -> None:
+    """The life of a worker process. It is two: one that works, and one that watches over it and whatever it starts.
+
+    The watcher runs nobody's code but this. When the worker ends, when it is told to (SIGTERM), or when the harness is gone, it ends every
+    process that came from the worker, one with a session of its own included, and then itself in the way the worker ended.
+    """
+    os.setsid()  # Ctrl-C on the terminal is the harness's business; what is started here can be ended as a group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # until `_watch` asks for them
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent below becomes a child of this process
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before it could have been noticed
+        os._exit(0)
+    watcher = os.getpid()
+    worker = os.fork()
+    if worker:
+        connection.close()  # the worker's alone: when it is closed there, the harness notices
+        _watch(worker)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != watcher:
+        os._exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # what others print is no part of the table
+    _work(connection, factory, resources)
+
+
+_HEARD = (signal.SIGTERM, signal.SIGCHLD)
+
+
+def _watch(worker: int) -> NoReturn:
+    """Waits for the end of the worker or the wish for it, ends what is left, and ends like the worker."""
+    code = -int(signal.SIGKILL)
+    while signal.sigwait(_HEARD) == signal.SIGCHLD:
+        ended = dict(_reaped())
+        if worker in ended:
+            code = ended[worker]
+            break
+    end_descendants()
+    if code < 0:  # by the same signal, without another core dump
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _reaped() -> Iterator[tuple[int, int]]:
+    """Number and exit code of every child that has ended."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended[0], os.waitstatus_to_exitcode(ended[1])
+
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+"""Of linux/prctl.h."""
+
+
+def _prctl(option: int, value: int) -> None:
+    """Nothing where there is no such call: a worker then ends when it next hears that the harness is gone."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def end_descendants(within_s: float = 5.0) -> None:
+    """Kills every process that descends from this one; those that lose their parent meanwhile come to this one, a subreaper."""
+    deadline = time.monotonic() + within_s
+    while (found := _descendants(os.getpid())) and time.monotonic() < deadline:
+        for pid in found:
+            with contextlib.suppress(OSError):  # it was faster, or is somebody else's by now
+                os.kill(pid, signal.SIGKILL)
+        for _ in _reaped():
+            pass
+        time.sleep(0.005)
+
+
+def _descendants(of: int) -> list[int]:
+    """Process numbers, as /proc has them."""
+    children: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parent = int(Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, left = [], [of]
+    while left:
+        left = [child for pid in left for child in children.get(pid, ())]
+        found += left
+    return found
+
+
+def _work(connection: Connection, factory: bytes, resources: Resources) -> None:
+    """Builds the worker object, then does jobs until the harness says None or goes away."""
+    os.set_inheritable(connection.fileno(), False)
     limit_memory(resources.memory_gib)
+    tell(lambda what: connection.send(("loading", what)))
     worker: Worker | None = None
     try:
         while True:
@@ -168,14 +292,15 @@ def _serve(connection: Connection, factory: Callable[[], Worker], resources: Res
                 break
             try:
                 if worker is None:
-                    worker = factory()
+                    made: Worker = pickle.loads(factory)()
+                    worker = made
                 worker.begin(job)
                 limit_torch(resources.threads)
             except HarnessError as error:
-                connection.send(("fatal", error))
+                _send(connection, ("fatal", error))
                 continue
-            except Exception as error:
-                connection.send(("error", broken(None, None, error)))
+            except BaseException as error:
+                _send(connection, ("error", broken(None, None, error)))
                 continue
             connection.send(("begun", None))
             _steps(connection, worker, job)
@@ -196,6 +321,16 @@ def _steps(connection: Connection, worker: Worker, job: Job) -> None:
             message: tuple[str, Any] = ("done", worker.step(step))
         except HarnessError as error:
             message = ("fatal", error)
-        except Exception as error:
+        except BaseException as error:
             message = ("error", broken(None, None, error))
-        connection.send(message)
+        _send(connection, message)
+
+
+def _send(connection: Connection, message: tuple[str, Any]) -> None:
+    """A message that can be read at the other end; what cannot travel is its step's failure."""
+    try:
+        data = pickle.dumps(message)
+        pickle.loads(data)  # an exception may be pickled and refuse to be made again
+    except BaseException as error:
+        data = pickle.dumps(("error", broken(None, None, error)))
+    connection.send_bytes(data)

@@ -48,17 +48,29 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: Path, *, kept: bool = False) -> None:
-        maker = "kept" if kept else f"{socket.gethostname()}-{boot()}-{os.getpid()}"
-        name = f"{maker}-{uuid.uuid4().hex[:12]}.seg"
+        self._folder, self._maker = folder, "kept" if kept else f"{socket.gethostname()}-{boot()}-{os.getpid()}"
+        self._open()
+
+    def _open(self) -> None:
+        name = f"{self._maker}-{uuid.uuid4().hex[:12]}.seg"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.fdopen(os.open(folder / name, flags, 0o666), "ab", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._folder / name, flags, 0o666)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            self._identity = self._seen()
         except OSError as error:
-            raise StoreError(f"cannot write records in {folder}: {error.strerror}") from error
-        self.path = folder / name
+            raise StoreError(f"cannot write records in {self._folder}: {error.strerror}") from error
+        self.path = self._folder / name
         self._synced = time.monotonic()
+
+    def _seen(self) -> tuple[int, int] | None:
+        """What is behind the descriptor; None where nothing is."""
+        try:
+            status = os.fstat(self._fd)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """One entry, durable against a kill at once and against a power cut within a second.
@@ -76,8 +88,10 @@ class SegmentWriter:
         Raises:
             StoreError: as `append`.
         """
+        if self._seen() != self._identity:  # a plug-in closed what is not its own, and may have opened another file under the number
+            self._open()
         try:
-            written = self._file.write(line)
+            written = os.write(self._fd, line)
             if written != len(line):
                 raise OSError(28, "only part of the record was written")
             if time.monotonic() - self._synced >= FSYNC_EVERY_S:
@@ -89,14 +103,15 @@ class SegmentWriter:
 
     def sync(self) -> None:
         """Everything appended so far onto the disk."""
-        os.fsync(self._file.fileno())
+        os.fsync(self._fd)
         self._synced = time.monotonic()
 
     def close(self) -> None:
         """Sync and release. Idempotent."""
-        if not self._file.closed:
+        if self._fd >= 0 and self._seen() == self._identity:
             self.sync()
-            self._file.close()
+            os.close(self._fd)
+        self._fd = -1
 
 
 @dataclass

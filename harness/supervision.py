@@ -25,12 +25,14 @@ class Slot:
         position: of the step in flight; -1 while beginning, the number of steps while ending.
         since: when it was last heard of or given something.
         ready: takes jobs; a replacement may have to wait for a place to be.
+        loading: what it said it was loading, while it begins.
     """
 
     job: Job | None = None
     position: int = -1
     since: float = field(default_factory=time.monotonic)
     ready: bool = True
+    loading: str = ""
 
 
 S = TypeVar("S", bound=Slot)
@@ -75,7 +77,9 @@ class Supervisor(ABC, Generic[S]):
             for slot in awaited:
                 if slot in heard:
                     yield from self._hear(slot, queue)
-                elif not slot.ready:
+                if slot not in self._slots or (slot.ready and slot.job is None):
+                    continue  # replaced, or done
+                if not slot.ready:
                     if not busy and time.monotonic() - slot.since > START_S:
                         raise HarnessError(
                             f"no worker is left, and none could be started within {START_S:g} s; what was finished is stored, "
@@ -117,7 +121,7 @@ class Supervisor(ABC, Generic[S]):
         assert job is not None
         self._end(slot)
         if slot.position < 0:
-            yield Broken(job, None, kind, f"{reason} while beginning {job.name}")
+            yield Broken(job, None, kind, f"{reason} while {f'loading {slot.loading}' if slot.loading else f'beginning {job.name}'}")
         elif slot.position < len(job.steps):
             if rest := job.steps[slot.position + 1 :]:
                 queue.appendleft(replace(job, steps=rest))

@@ -17,7 +17,7 @@ Resampler = Callable[[FloatArray, int, int], FloatArray]
 """``(samples [..., N], source_hz, target_hz) -> samples [..., N']``; the harness owns the only one."""
 
 
-def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """``array`` in C order as nobody can write it: a read-only view of a read-only copy, which numpy refuses to make writable again.
 
     What is frozen already is not copied. `torch.from_numpy` shares even such memory and writes through it: code that is not trusted

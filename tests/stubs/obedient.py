@@ -1,12 +1,15 @@
 """A worker that does what each step says; for the tests of executors."""
 
+import ctypes
 import os
 import signal
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import StoreError, UnknownName
+from harness.foreign import loading
 
 
 @dataclass
@@ -21,6 +24,9 @@ class Obedient:
             os.kill(os.getpid(), signal.SIGKILL)
         if job.payload == "raise":
             raise ValueError("cannot begin")
+        if job.payload == "leave":
+            loading("metric 'mine' (plug-in theirs-1.0)")
+            os._exit(0)
 
     def step(self, step):
         if step == "crash":
@@ -50,6 +56,25 @@ class Obedient:
             return os.environ.get("CUDA_VISIBLE_DEVICES", "")
         if step == "sleep":
             time.sleep(0.3)
+        if step == "close":
+            os.closerange(0, 4096)
+        if step == "close and hang":
+            os.closerange(0, 4096)
+            time.sleep(3600)
+        if step == "hang in C":
+            ctypes.PyDLL(None).sleep(3600)  # with the interpreter's lock in hand
+        if step.startswith("child:"):  # of a session of its own, with every descriptor of ours
+            subprocess.Popen(["sleep", step.removeprefix("child:")], start_new_session=True, close_fds=False)
+        if step == "leave":
+            os._exit(0)
+        if step == "interrupt":
+            raise KeyboardInterrupt
+        if step == "exit":
+            raise SystemExit(0)
+        if step == "unpickled":
+            return lambda: None
+        if step == "print":
+            print("said on standard output")
         return f"{self.began}:{step}"
 
     def end(self):

@@ -1,8 +1,12 @@
 """Supervision: what a crash, a hang, an exception or a stop costs."""
 
+import contextlib
 import os
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +74,108 @@ def test_a_job_that_is_killed_while_beginning_is_tried_again_whole(pool):
     events = list(run_with_retries(pool, [Job("dead", "die", ("a", "b"))]))
     assert outcomes(events) == {("dead", None): "killed"}
     assert events[0].job.steps == ("a", "b")
+
+
+D2 = "a worker whose descriptors a plug-in closed was waited for without end; what it started stayed and held `harness run | cat` open"
+
+
+@pytest.mark.cases("D2", before=D2, after="the closed connection is noticed, the worker ended and replaced; only that step is lost")
+@pytest.mark.parametrize(("step", "kind"), [("close", "crash"), ("close and hang", "crash"), ("hang in C", "timeout"), ("leave", "crash")])
+def test_a_worker_that_cannot_be_spoken_to_costs_its_step(pool, step, kind):
+    began = time.monotonic()
+    assert outcomes(pool.run([Job("bad", None, ("a", step, "b"))])) == {("bad", "a"): "bad:a", ("bad", step): kind, ("bad", "b"): "bad:b"}
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.cases(
+    "D9", before="SystemExit, KeyboardInterrupt or a result that cannot be pickled ended the worker", after="that step's failure"
+)
+@pytest.mark.parametrize("step", ["exit", "interrupt", "unpickled"])
+def test_no_exception_and_no_result_ends_a_worker(pool, step):
+    events = list(pool.run([Job("bad", None, ("a", step, "b"))]))
+    assert outcomes(events) == {("bad", "a"): "bad:a", ("bad", step): "exception", ("bad", "b"): "bad:b"}
+    assert "died" not in events[1].reason
+    serial = SerialExecutor(Obedient, Resources(1, 1, 1.0), Stop())
+    if step != "unpickled":
+        stop = Stop()
+        with stop.install():  # else Python's own handler is in place, and Ctrl-C is the user's
+            assert outcomes(serial.run([Job("bad", None, ("a", step, "b"))])) == outcomes(events)
+
+
+@pytest.mark.cases(
+    "A17", before="a module that ended its process while a worker imported it was not named", after="what was being loaded is named"
+)
+def test_a_worker_that_leaves_while_it_loads_names_what_it_loaded(pool):
+    (event,) = pool.run([Job("the metrics", "leave", ("a",))])
+    assert event.step is None
+    assert event.reason == "the worker process died (exit code 0) while loading metric 'mine' (plug-in theirs-1.0)"
+
+
+def running(length):
+    """Numbers of the processes ``sleep LENGTH``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == f"sleep\0{length}\0".encode():
+                found.append(int(path.parent.name))
+    return found
+
+
+def ended(length, within_s=10.0):
+    """Whether none of them is left within that time."""
+    deadline = time.monotonic() + within_s
+    while running(length) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not running(length)
+
+
+@pytest.mark.cases("D2", before=D2, after="with a worker ends whatever it started, in a session of its own too")
+@pytest.mark.parametrize("after", ["", "crash", "hang", "close and hang"])
+def test_nothing_that_a_worker_started_stays(pool, after):
+    length = f"{4000 + os.getpid()}.{len(after)}"
+    steps = (f"child:{length}", *filter(None, [after]))
+    found = outcomes(pool.run([Job("j", None, steps)]))
+    assert len(found) == len(steps)
+    if not after:
+        assert running(length)
+        pool.close()
+    assert ended(length)
+
+
+PARENT = """
+import sys
+from harness.executors import Job, Resources, Stop
+from harness.processes import ProcessExecutor
+from tests.stubs.obedient import Obedient
+
+if __name__ == "__main__":
+    pool = ProcessExecutor(Obedient, Resources(1, 1, 60.0), Stop())
+    list(pool.run([Job("j", None, ("print", f"child:{sys.argv[1]}", "hang"))]))
+"""
+
+
+@pytest.mark.cases(
+    "D2",
+    before="a worker and what it started survived the harness that was killed",
+    after="both end with it; a reader of its output is let go",
+)
+def test_nothing_stays_of_a_harness_that_is_killed(tmp_path):
+    script, length = tmp_path / "parent.py", f"{5000 + os.getpid()}"
+    script.write_text(PARENT)
+    root = Path(__file__).resolve().parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, script, length], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    deadline = time.monotonic() + 60
+    while not running(length):
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.kill()
+    out, err = parent.communicate(timeout=10)  # ends only when nobody holds the pipes any more
+    assert ended(length)
+    assert b"said on standard output" not in out  # a table goes there
+    assert b"said on standard output" in err
 
 
 def test_an_item_beyond_the_memory_limit_fails_alone():

@@ -298,10 +298,15 @@ def test_an_unwritable_folder_is_said_so(tmp_path):
     before="a save that failed left its tmp-* folder for ever",
     after="a failed save leaves nothing; what killed processes left is taken away at compaction, once it is old and its owner dead",
 )
-def test_half_stored_predictions_of_dead_processes_are_taken_away(tmp_path):
+def test_half_stored_predictions_of_dead_processes_are_taken_away(tmp_path, monkeypatch):
+    def refuses(path, audio):
+        path.write_bytes(b"half")
+        raise ValueError("more than 4 GiB")
+
     store = Store(tmp_path)
-    with pytest.raises(TypeError):
-        store.save_prediction("ab12", replace(prediction(), stop_reason=object()))
+    monkeypatch.setattr("harness.store.write_audio", refuses)
+    with pytest.raises(ValueError, match="4 GiB"):
+        store.save_prediction("ab12", prediction())
     assert not list(tmp_path.glob("predictions/tmp-*"))
     store.writer().close()
     folder = tmp_path / "predictions"
