@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.metrics.edits import UNSPACED, Unit
-from harness.metrics.presets import language_code
+from harness.api import language_code
+from harness.metrics.edits import Unit, unspaced
 from reports.wording import shortened
 
 NEEDED = ("reference", "transcript", "reference_normalised", "transcript_normalised", "unit")
@@ -59,7 +59,7 @@ def difference(detail: Mapping[str, Any], language: str) -> Difference | None:
     import jiwer
 
     by_character = detail["unit"] == Unit.CHARACTER.value
-    joint = "" if by_character and language_code(language) in UNSPACED else " "
+    joint = "" if by_character and unspaced(language_code(language), detail["reference_normalised"]) else " "
     expected, heard = (joint.join(detail[name].split()) for name in ("reference_normalised", "transcript_normalised"))
     if not expected:
         return None

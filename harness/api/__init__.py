@@ -3,7 +3,7 @@
 from harness.api.audio import Audio, FloatArray, Resampler, Signal
 from harness.api.backends import BackendInfo, MosPredictor, Recogniser, SpeakerEncoder
 from harness.api.codes import Bitstream, CodecSpec, Codes, Encoded, IntArray
-from harness.api.items import Item, Utterance
+from harness.api.items import Item, Utterance, language_code
 from harness.api.metric import (
     Better,
     Evidence,
@@ -89,4 +89,5 @@ __all__ = [
     "Utterance",
     "Weights",
     "Work",
+    "language_code",
 ]

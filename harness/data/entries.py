@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.api import Item
+from harness.api import Item, language_code
 from harness.errors import ManifestError
 
 MAX_ID_LENGTH = 200
@@ -172,7 +172,7 @@ def checked_items(dataset: str, root: Path, default_language: str, entries: Iter
             faults.append(f"id {_printable(entry.id)} {same} in {_escaped(where)}")
         path, prompt, language = None, None, ""
         try:
-            language = language_code(entry.language) or default_language
+            language = checked_language(entry.language) or default_language
         except ValueError as error:
             faults.append(str(error))
         try:
@@ -204,16 +204,16 @@ def checked_items(dataset: str, root: Path, default_language: str, entries: Iter
     return tuple(items)
 
 
-def language_code(text: str) -> str:
-    """A language as ISO 639 code: lower case, region cut off ("en-US" is "en"), Mandarin "cmn" is "zh", "" stays.
+def checked_language(text: str) -> str:
+    """The language of a tag (`harness.api.language_code`).
 
     Raises:
-        ValueError: not a code of two or three letters.
+        ValueError: it does not begin with a code of two or three letters.
     """
-    code = re.split(r"[-_]", text.strip().lower(), maxsplit=1)[0]
+    code = language_code(text)
     if code and not _LANGUAGE.fullmatch(code):
         raise ValueError(f"language {_printable(text)} is not an ISO 639 code such as en or zh")
-    return "zh" if code == "cmn" else code
+    return code
 
 
 def id_from_path(relative: str) -> str:

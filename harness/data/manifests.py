@@ -15,7 +15,7 @@ from typing import Any
 from harness.api import Item
 from harness.data import embedded_set, layouts, tables
 from harness.data.digests import Contents, contents_digest
-from harness.data.entries import Entry, Problems, checked_items, language_code
+from harness.data.entries import Entry, Problems, checked_items, checked_language
 from harness.errors import ConfigError, ManifestError, UnknownName
 
 __all__ = ["KINDS", "Dataset", "DatasetConfig", "load_dataset"]
@@ -76,7 +76,7 @@ class DatasetConfig:
         if self.limit is not None and (isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1):
             raise ConfigError(f"dataset.limit must be a positive number of items or null, got {self.limit!r}")
         try:
-            object.__setattr__(self, "language", language_code(self.language or ""))
+            object.__setattr__(self, "language", checked_language(self.language or ""))
         except ValueError as error:
             raise ConfigError(f"dataset.{error}") from None
         if self.kind not in KINDS:

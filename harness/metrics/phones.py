@@ -29,12 +29,12 @@ from harness.api import (
     Sample,
     Scalar,
     Side,
+    language_code,
 )
 from harness.backends.phone_alignment import PhoneSegment
 from harness.metrics.held_out import Examples, hits
 from harness.metrics.judged import judged
 from harness.metrics.normalisers import spoken_words
-from harness.metrics.presets import language_code
 from harness.metrics.tokens import codes_of, last_codebook, packed, token_dtype, unpacked
 
 PHONES = (

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.api import NotApplicable, Recogniser
+from harness.api import NotApplicable, Recogniser, language_code
 from harness.errors import ConfigError, UnknownName
 from harness.metrics import normalisers
-from harness.metrics.edits import UNSPACED, Unit
+from harness.metrics.edits import Unit, unspaced
 from harness.metrics.normalisers import Normaliser
 
 BackendConfig = Mapping[str, Any]
@@ -39,9 +39,9 @@ class Preset:
         """Id of the normaliser for a language."""
         return self.normalisers.get(language, self.normalisers["*"])
 
-    def unit(self, language: str) -> Unit:
-        """What the protocol counts errors in."""
-        return Unit.CHARACTER if language in UNSPACED else Unit.WORD
+    def unit(self, language: str, text: str = "") -> Unit:
+        """What the protocol counts errors in, by the language and, where that is written with spaces, by the script of ``text``."""
+        return Unit.CHARACTER if unspaced(language, text) else Unit.WORD
 
 
 _LARGE_V3: BackendConfig = {"family": "whisper", "checkpoint": "openai/whisper-large-v3"}
@@ -54,7 +54,7 @@ PRESETS: Mapping[str, Preset] = {
             "embedded",
             "the recogniser that installs with the package; not comparable with published figures",
             {"en": {"family": "pocketsphinx"}},
-            {"*": "whisper-basic", "en": "whisper-english"},
+            {"*": "basic", "en": "plain-whisper-english"},
             fixed_family=True,
         ),
         Preset(
@@ -80,9 +80,9 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset(
             "basic",
-            "openai/whisper, normalizers/basic.py",
+            "ours (harness.metrics.normalisers): lower case, no punctuation, marks kept",
             {"en": _LARGE_V3, "zh": _PARAFORMER},
-            {"*": "whisper-basic"},
+            {"*": "basic"},
             fixed_family=False,
         ),
     )
@@ -138,11 +138,6 @@ class AsrProtocol:
         return params
 
 
-def language_code(language: str) -> str:
-    """The ISO 639-1 part of a language tag: "zh" of "zh-CN"."""
-    return language.replace("_", "-").split("-")[0].lower()
-
-
 def build_asr(config: Mapping[str, Any]) -> AsrProtocol:
     """A protocol from its configuration.
 
@@ -188,9 +183,10 @@ def _chosen(config: Mapping[str, Any]) -> tuple[Preset, dict[str, BackendConfig]
         raise UnknownName("asr preset", name, PRESETS)
     preset = PRESETS[name]
     chosen: dict[str, BackendConfig] = dict(preset.recognisers)
-    for language, backend in config.items():
-        if language == "preset":
+    for tag, backend in config.items():
+        if tag == "preset":
             continue
+        language = language_code(str(tag))
         if backend is None:
             chosen.pop(language, None)
             continue

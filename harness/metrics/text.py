@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from typing import Protocol, runtime_checkable
 
-from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal
+from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal, language_code
 from harness.metrics.edits import Unit, align
 from harness.metrics.judged import judged
 from harness.metrics.normalisers import Normaliser, normaliser
-from harness.metrics.presets import AsrProtocol, language_code
+from harness.metrics.presets import AsrProtocol
 
 _FRAME_S = 0.025
 """Recognisers analyse 25-ms frames; in less nothing can be heard, and several fail on it."""
@@ -66,7 +66,7 @@ class Wer:
         """
         language = language_code(sample.item.language)
         recogniser = self._asr.recogniser(language)
-        if self._asr.preset.unit(language) is not Unit.WORD:
+        if self._asr.preset.unit(language, sample.item.text) is not Unit.WORD:
             raise NotApplicable(f"'{language}' is scored per character: see cer")
         return _against_text(sample, recogniser, self._asr.normalisers[language], Unit.WORD, language)
 
@@ -120,7 +120,7 @@ class DWer:
         recogniser = self._asr.recogniser(language)
         heard = transcript(sample.require_reference(), recogniser, language, Side.REFERENCE)
         hypothesis = transcript(sample.output, recogniser, language, Side.OUTPUT)
-        unit = self._asr.preset.unit(language)
+        unit = self._asr.preset.unit(language, heard)
         return _compare(heard, hypothesis, self._asr.normalisers[language], unit, language, "the recogniser heard nothing in the reference")
 
 
@@ -159,7 +159,7 @@ class IntelligibilityProbe:
 
 def _info(name: str, description: str, needs: frozenset[Need], params: dict[str, str]) -> MetricInfo:
     return MetricInfo(
-        name=name, version="1", unit="", better=Better.LOWER, needs=needs, sample_rate=16000, bounds=(0.0, math.inf),
+        name=name, version="2", unit="", better=Better.LOWER, needs=needs, sample_rate=16000, bounds=(0.0, math.inf),
         description=description, params=params,
     )  # fmt: skip
 

@@ -12,12 +12,25 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.api import Audio, BackendInfo, FloatArray, Item, Metric, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal
+from harness.api import (
+    Audio,
+    BackendInfo,
+    FloatArray,
+    Item,
+    Metric,
+    NotApplicable,
+    NotScorable,
+    Recogniser,
+    Sample,
+    Side,
+    Signal,
+    language_code,
+)
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.metrics import normalisers
 from harness.metrics.edits import ErrorRates, Unit, align, error_rates
 from harness.metrics.normalisers import normaliser
-from harness.metrics.presets import PRESETS, AsrProtocol, build_asr, language_code, missing_asr
+from harness.metrics.presets import PRESETS, AsrProtocol, build_asr, missing_asr
 from harness.metrics.text import Cer, ClosedRecogniser, DWer, IntelligibilityProbe, Wer
 
 CONF = Path(__file__).resolve().parents[2] / "harness" / "conf" / "asr"
@@ -118,6 +131,78 @@ def test_error_rates() -> None:
 )
 def test_normalisers(name: str, text: str, expected: str) -> None:
     assert normaliser(name)(text) == expected
+
+
+@pytest.mark.cases(
+    "A16",
+    before="zero-width characters, … and ... and typographic apostrophes cost words in basic",
+    after="what reads alike is alike in basic and embedded",
+)
+@pytest.mark.parametrize(
+    ("written", "alike"),
+    [
+        ("hello\u200b wor\u00adld\ufeff", "hello world"),
+        ("\u200fشكرا\u200e", "شكرا"),
+        ("wait… what", "wait... what"),
+        ("wait…what", "wait...what"),
+        ("it’s", "it's"),
+        ("don´t", "don't"),
+        ("１２ ｗｏｒｄｓ", "12 words"),
+        ("no\u00a0break\u202fspaces\u3000here", "no break spaces here"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("ﬁne", "fine"),
+    ],
+)
+def test_what_reads_alike_is_alike(written: str, alike: str) -> None:
+    for name in ("basic", "plain-whisper-english", "spoken-words"):
+        assert normaliser(name)(written) == normaliser(name)(alike), name
+
+
+@pytest.mark.cases(
+    "A16", before="combining marks of Indic scripts lost in basic: two words equal", after="marks stay; optional vowel points go"
+)
+def test_basic_keeps_the_marks_that_are_letters() -> None:
+    basic = normaliser("basic")
+    for one, other in (("काम", "कीम"), ("കട", "കുട"), ("ไก", "ไก่"), ("தமிழ்", "தமழ்"), ("বল", "বাল")):
+        assert basic(one) != basic(other)
+        assert basic(one) == one
+        assert len(basic(one).split()) == 1
+    assert basic("مُحَمَّدٌ") == basic("محمد")
+    assert basic("شـــكرا") == "شكرا"
+    assert basic("סֵפֶר") == basic("ספר")
+    assert basic("آ") != basic("ا")
+    assert basic("٣ १२") == "3 12"
+    assert basic("İstanbul") == "istanbul"
+    assert basic("Don't (aside) PANIC, naïve_1!") == "don t panic naïve 1"
+    assert basic("今天，（好）天气！") == "今天 好 天气"
+
+
+@pytest.mark.cases(
+    "A16", before="improved protocols would be others' protocols no more", after="published presets keep their normalisers to the letter"
+)
+def test_published_presets_keep_their_normalisers() -> None:
+    assert dict(PRESETS["seedtts"].normalisers) == {"*": "seedtts-en", "en": "seedtts-en", "zh": "seedtts-zh"}
+    assert dict(PRESETS["f5"].normalisers) == {"*": "f5-en", "en": "f5-en", "zh": "f5-zh"}
+    assert dict(PRESETS["whisper-en"].normalisers) == {"*": "whisper-basic", "en": "whisper-english"}
+    assert normaliser("whisper-basic")("काम") == "क म"
+    assert dict(PRESETS["basic"].normalisers) == {"*": "basic"}
+
+
+@pytest.mark.cases("A16", before="jpn, zho, tha counted in words", after="ISO 639-3 is known, scripts without spaces count characters")
+def test_languages_and_scripts_without_spaces() -> None:
+    tags = ("jpn", "zho", "chi", "cmn-Hans-CN", "tha", "lao", "khm", "mya", "bur", "THA_TH")
+    assert [language_code(tag) for tag in tags] == ["ja", "zh", "zh", "zh", "th", "lo", "km", "my", "my", "th"]
+    assert [language_code(tag) for tag in ("deu", "eng", "fra", "yue", "xyz")] == ["de", "en", "fr", "yue", "xyz"]
+    basic = PRESETS["basic"]
+    assert all(basic.unit(language_code(tag)) is Unit.CHARACTER for tag in tags)
+    for text in ("สวัสดีครับ", "ສະບາຍດີ", "សួស្តី", "မင်္ဂလာပါ", "こんにちは", "你好吗 ok"):
+        assert basic.unit("", text) is Unit.CHARACTER
+        assert align(text, text.replace(" ", ""), Unit.CHARACTER, "").rate == 0
+    for text in ("नमस्ते दुनिया", "안녕하세요 세계", "hello 你", "12"):
+        assert basic.unit("", text) is Unit.WORD
+    with pytest.raises(NotApplicable, match="per character"):
+        Wer(protocol({10: "สวัสดี"}, language="en")).measure(sample("สวัสดี", language="en"))
+    assert Cer(protocol({10: "สวัสดี"}, language="th")).measure(sample("สวัสดี", language="tha")).value == 0
 
 
 def test_normaliser_ids_carry_versions() -> None:
