@@ -8,11 +8,13 @@ stands in its place until everything is composed (`harness.settings` says what i
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.registry import CONF_DIR as CONF
 from harness.registry import config_choices, entries, variants
@@ -43,6 +45,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
         ConfigError: malformed override, unknown key, ``_target_``, wrong type.
     """
     words = [_checked_word(word) for word in overrides]
+    if config_dir is not None:
+        _check_files(config_dir)
     _check_names(words, config_dir)
     typed = _Typed()
     config: Config = typed.restored(_hydra([typed.marked(word) for word in words], config_dir, typed))
@@ -56,6 +60,21 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
             f"'{path}' is refused: configuration names registered families (family: NAME), never Python objects. See `harness list systems`."
         )
     return config
+
+
+def _check_files(config_dir: Path) -> None:
+    """Refuses YAML of the user's own that no parser should see: Hydra reads these files without limits."""
+    import yaml
+
+    for group in (*SINGLE_GROUPS, "systems"):
+        for folder, _, names in os.walk(config_dir / group):
+            for path in (Path(folder, name) for name in sorted(names) if name.endswith(".yaml")):
+                try:
+                    check_yaml(read_text(path, YAML_BYTES), str(path))
+                except (OSError, ValueError) as problem:
+                    raise ConfigError(f"{path} cannot be read: {problem}") from problem
+                except yaml.YAMLError as problem:
+                    raise ConfigError(f"{path} is not YAML: {problem}") from problem
 
 
 def _checked_word(word: str) -> str:

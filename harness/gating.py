@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.aliases import Aliases
+from harness.documents import load_yaml
 from harness.errors import ConfigError, Incomparable, UnknownName, UsageError
+from harness.settings import names_of
 
 COMPARE_KEYS = {
     "systems": list, "left": str, "right": str, "metrics": list, "rules": str, "confidence": float, "resamples": int, "seed": int, "items": int,
@@ -216,25 +219,20 @@ def _split(words: Sequence[str], keys: Mapping[str, type], usage: str) -> tuple[
     Raises:
         ConfigError: an unknown key, one given twice, or a value of another type.
     """
-    import yaml
-
     folders: list[Path] = []
     settings: dict[str, Any] = {}
     for word in words:
         key, eq, text = word.partition("=")
         first, _, rest = key.partition(".")
-        if not eq or not first.isidentifier() or Path(word).exists():
+        if not eq or not first.isidentifier() or os.path.exists(word):  # noqa: PTH110  (a word may be too long for a name)
             folders.append(Path(word))
             continue
         if first not in keys or (keys[first] is dict) != bool(rest):
             known = [f"{k}.METRIC" if kind is dict else k for k, kind in keys.items()]
             raise ConfigError(f"no setting '{key}'; {usage} has {', '.join(known)}")
         kind = keys[first]
-        try:
-            # A folder may be called 2024: what is a word stays as typed.
-            value = text if kind is str else yaml.safe_load(text)
-        except yaml.YAMLError as problem:
-            raise ConfigError(f"'{word}' cannot be read: {problem}") from problem
+        # A folder may be called 2024: what is a word stays as typed.
+        value = text if kind is str else names_of(key, text) if kind is list else load_yaml(text, f"'{word}'")
         if kind is dict:
             settings.setdefault(first, {})[rest] = value
             continue

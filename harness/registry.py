@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 
+from harness.documents import YAML_BYTES, read_text
 from harness.errors import MissingDependency, UnknownName
 
 TYPE_CHECKING = False
@@ -264,13 +265,16 @@ def _yaml_files(group: str, extra_dir: Path | None) -> dict[str, str]:
 
 
 def _description(path: str) -> str:
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            if not line.startswith("#"):
-                break
-            text = line.lstrip("# ").strip()
-            if text and not text.startswith("@package"):
-                return text
+    try:
+        lines = read_text(path, YAML_BYTES).splitlines()
+    except (OSError, ValueError) as problem:
+        return f"cannot be read: {problem}"
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("# ").strip()
+        if text and not text.startswith("@package"):
+            return text
     return ""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from harness.documents import check_yaml
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.recipes import known_parameters
 from harness.settings import unquoted
@@ -159,6 +160,7 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
             typed[key] = None if (text := word[len(key) + 1 :]) == "null" else unquoted(text)
             continue
         try:
+            check_yaml(word[len(key) + 1 :], f"'{key}'")
             # Not resolved: an interpolation could read the environment, and none is needed here.
             loaded: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value{word[len(key) :]}"]), resolve=False)
             typed[key] = loaded["value"]

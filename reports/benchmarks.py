@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.clock import median_interval
+from harness.documents import load_json, read_text
 from harness.errors import Incomparable, UsageError
 
 
@@ -91,7 +91,7 @@ def _change(name: str, left: Sequence[float], right: Sequence[float]) -> KernelC
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(read_text(path))
         _ = found["machine_info"], [(b["fullname"], b["stats"]["median"]) for b in found["benchmarks"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no JSON file of pytest-benchmark ({error}); make one with --benchmark-json={path.name}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.audio import UnreadableAudio, read_audio
-from harness.data.digests import open_regular
+from harness.documents import open_regular
 
 FULL_SCALE = 32767
 

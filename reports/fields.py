@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.documents import load_yaml
 from harness.errors import ConfigError, UnknownName
 from harness.registry import entries
 
@@ -14,15 +15,9 @@ def parsed(text: str, origin: str) -> Any:
     """YAML as plain data; ``origin`` names the file in the message.
 
     Raises:
-        ConfigError: it is not YAML.
+        ConfigError: it is not YAML, or beyond the limits of `harness.documents`.
     """
-    import yaml
-
-    try:
-        # libyaml reads a paper's file ten times as fast; a build without it has the other.
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"{origin} is not YAML: {problem}") from problem
+    return load_yaml(text, origin)
 
 
 def mapping(data: Any, where: str, wanted: Sequence[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:

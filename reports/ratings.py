@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from harness.documents import read_text
 from harness.errors import UsageError
 from reports.intervals import Statistics, interval
 from reports.listening import Design, Session
@@ -68,9 +70,8 @@ def read_answers(paths: Iterable[Path], session: Session) -> tuple[Answer, ...]:
     found: dict[tuple[str, int, str], Answer] = {}
     for path in paths:
         try:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                rows = list(csv.DictReader(stream))
-        except (OSError, UnicodeError, csv.Error) as problem:
+            rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        except (OSError, ValueError, csv.Error) as problem:
             raise UsageError(f"{path} cannot be read: {problem}") from problem
         if not rows or any(c not in rows[0] for c in COLUMNS[:6]):
             raise UsageError(f"{path} is not a file of answers: the first line must name {', '.join(COLUMNS)}, and an answer must follow")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Better
+from harness.documents import YAML_BYTES, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.registry import CONF_DIR, config_choices
 from reports.fields import listing, mapping, number, parsed, registered
@@ -108,8 +109,8 @@ def load_rules(name: str) -> Rules:
             raise UnknownName("gate", name, known, "A file of your own is named by its path: rules=my_gate.yaml.")
         path = Path(CONF_DIR) / "gate" / f"{name}.yaml"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
+        text = read_text(path, YAML_BYTES)
+    except (OSError, ValueError) as problem:
         raise ConfigError(f"rules={name} cannot be read: {problem}") from problem
     return parse_rules(text, path.stem, str(name))
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from harness.api import BackendInfo, FloatArray
 from harness.backends.checkpoints import Loading, absence, check_weights, installed, package, require
+from harness.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import CheckpointError, MissingDependency
 from harness.torchaudio import ensure_torchaudio
 
@@ -70,7 +71,8 @@ def _refuse_code(folder: Path) -> None:
 
     if (folder / "custom.py").exists():
         raise CheckpointError(f"{folder} brings a custom.py, which loading would run; remove it if the model works without")
-    text = (folder / "hyperparams.yaml").read_text(encoding="utf-8")
+    text = read_text(folder / "hyperparams.yaml", YAML_BYTES)
+    check_yaml(text, str(folder / "hyperparams.yaml"))
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         tag = getattr(event, "tag", None)
         if tag and not tag.startswith("tag:yaml.org,2002:") and not _ALLOWED_TAGS.fullmatch(tag):

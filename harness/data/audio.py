@@ -15,7 +15,8 @@ import numpy as np
 
 from harness.api import Audio, FloatArray
 from harness.data.containers import missing_bytes
-from harness.data.digests import NotRegular, bytes_digest, open_regular
+from harness.data.digests import bytes_digest
+from harness.documents import NotRegular, open_regular
 
 if TYPE_CHECKING:
     import soundfile

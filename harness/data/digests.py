@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 
 from harness.api import Item
+from harness.documents import open_regular
 
 _ITEMS = "item 2"
 """Raised when the same files and texts are to be read otherwise than before, so that no result of the old reading is taken for one of
@@ -22,29 +21,6 @@ _known: dict[tuple[int, int, int, int, int], str] = {}
 """Digests made in this process, by device, inode, size and times. The change time cannot be set by a program, so a file whose five are
 the same holds the same bytes, with one exception: written again within one tick of the clock it keeps them. Only files that were last
 changed `_SETTLED_S` before they were read are kept here; a later write then has another time."""
-
-
-class NotRegular(OSError):
-    """What a path leads to is no regular file. A named pipe or a device would block its reader for ever, so nothing else is opened."""
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """A regular file, opened once; never waits, whatever lies under the name, and what is opened is what was looked at.
-
-    Raises:
-        NotRegular: a folder, named pipe, socket or device.
-        FileNotFoundError: nothing there.
-        OSError: no permission, a loop of links ...
-        ValueError: no file can be called that (a NUL in the name).
-    """
-    _require_regular(path.stat().st_mode)  # the other end of a pipe is to hear nothing of us
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        _require_regular(os.fstat(descriptor).st_mode)  # it may have been replaced meanwhile
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def bytes_digest(data: bytes) -> str:
@@ -124,11 +100,6 @@ def contents_digest(rows: str, contents: Mapping[str, Contents]) -> str:
     for item in sorted(contents):
         h.update("\0".join((item, *contents[item].told().values(), "\n")).encode())
     return h.hexdigest()
-
-
-def _require_regular(mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        raise NotRegular("a folder, not a file" if stat.S_ISDIR(mode) else "not a file")
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -200,7 +200,7 @@ def seen(path: Path) -> str:
     """What a folder holds, for a message that has to say so."""
     if not path.exists():
         return f"nothing: {path} does not exist"
-    if path.is_file():
+    if not path.is_dir():
         return f"the file {path.name}"
     names = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
     return (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "an empty folder"

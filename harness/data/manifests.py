@@ -252,11 +252,25 @@ def _places(config: DatasetConfig) -> tuple[Path, str | None]:
     """(root, manifest relative to it or None), both existing."""
     if config.root is None and config.manifest is None:
         raise ConfigError(f"dataset '{config.name}' (kind {config.kind}) needs a place: dataset.root=FOLDER or dataset.manifest=FILE")
+    try:
+        return _existing(config)
+    except (OSError, ValueError) as error:  # a name too long, a folder that may not be read
+        raise ConfigError(
+            f"dataset.root={config.root or 'null'} dataset.manifest={config.manifest or 'null'}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+
+
+def _existing(config: DatasetConfig) -> tuple[Path, str | None]:
     if config.root is None:
         file = Path(config.manifest or "").expanduser()
         if not file.is_file():
-            raise ConfigError(f"dataset.manifest={config.manifest}: no such file")
+            there = " (no file, but something else)" if file.exists() else ""
+            raise ConfigError(f"dataset.manifest={config.manifest}: no such file{there}")
         return file.parent, file.name
+    if config.root.exists() and not config.root.is_dir() and not config.root.is_file():
+        raise ConfigError(f"dataset.root={config.root} is neither a folder nor a file, but a named pipe, socket or device")
+    if config.root.is_dir():
+        next(config.root.iterdir(), None)
     if not config.root.exists():
         raise ConfigError(f"dataset.root={config.root}: no such folder; its parent holds {layouts.seen(config.root.absolute().parent)}")
     if config.root.is_file() and config.manifest is None:

@@ -77,8 +77,8 @@ def read_text(file: Path, source: str, problems: Problems) -> str | None:
     """A whole UTF-8 file without its byte order mark, lines ended by LF, or None with every undecodable line reported."""
     try:
         data = read_bytes(file, LIMIT)
-    except OSError as error:
-        problems.add(source, 0, f"cannot be read ({error.strerror or error})")
+    except (OSError, ValueError) as error:
+        problems.add(source, 0, f"cannot be read ({getattr(error, 'strerror', None) or error})")
         return None
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         problems.add(source, 1, "not UTF-8 but UTF-16; save it as UTF-8")

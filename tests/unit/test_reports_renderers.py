@@ -318,7 +318,7 @@ def test_unplayable_audio_says_why(tmp_path: Path, content: Any, problem: str) -
 @pytest.mark.cases("D1", before="a FIFO among the recordings: the report hangs", after="no player, and why")
 def test_a_pipe_among_the_recordings_does_not_hang_the_report(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.wav")
-    assert clips.encoded(tmp_path / "x.wav").problem == "cannot be read: not a file"
+    assert clips.encoded(tmp_path / "x.wav").problem == "cannot be read: a named pipe, not a file"
     assert clips.duration_s(tmp_path / "x.wav") is None
 
 
