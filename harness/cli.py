@@ -75,7 +75,7 @@ TABLES_HELP = """\
   harness tables [PAPER ...] [key=value ...]      papers: qtts, socodec; all of them unless named
 
 Every table and figure of a paper as published, beside what the finished runs in run.root measured, cell by cell with a status: reproduced,
-not reproduced, not comparable (and why), not run. Runs that are missing are listed with their commands.
+not reproduced, too few, not comparable (and why), not run. Runs that are missing are listed with their commands.
 
   run=true          carry out what is missing and can be run here; what is in the store already is not computed again
   out=DIR           where to write (runs/tables-PAPER): tables.html, .md, .tex, cells.csv, claims.csv, runs.csv, figures

@@ -81,10 +81,14 @@ class MetricInfo:
         better: direction.
         needs: what `measure` reads.
         sample_rate: at which both sides are compared, in Hz; None where no audio is compared.
-        bounds: closed range of possible values; the worse end is the value of a failure in the pessimistic bound.
+        bounds: closed range of possible values; no interval leaves it.
         description: one line, with the source.
         params: everything else that changes the number (backend, digest, preset, variant); part of the signature.
         aggregation: "mean", "weighted mean" (a ratio of sums; say of what), or another word for a metric with its own `pool`.
+        worst: what an output without a figure counts as in the pessimistic mean: what silence or noise gets, no mere end of the scale
+            (STOI 0, not -1). None where no such value is natural: no sum of decibels tells how bad a missing output is.
+        counted: an item's value is a ratio of counts (words wrong, one of two outcomes), so that equal values say little of the next
+            item; False for what is computed from a signal, where equal outputs are equal for a reason.
     """
 
     name: str
@@ -97,14 +101,8 @@ class MetricInfo:
     description: str
     params: Mapping[str, Scalar] = field(default_factory=dict)
     aggregation: str = "mean"
-
-    @property
-    def worst(self) -> float:
-        """The bound that a failure is counted as in a pessimistic mean; NaN where no direction is declared or it is infinite."""
-        if self.better is Better.NEITHER:
-            return float("nan")
-        value = self.bounds[0] if self.better is Better.HIGHER else self.bounds[1]
-        return value if np.isfinite(value) else float("nan")
+    worst: float | None = None
+    counted: bool = False
 
     def signature(self) -> str:
         """One line that two comparable numbers share: ``name|version|rate|aggregation|params``."""

@@ -41,6 +41,7 @@ class PredictedMos:
             bounds=(0.0, 5.0),  # the predictors regress: DNSMOS gives .89 for the signal of a click train
             description=f"{score} quality as predicted by {info.family} ({info.model}), without a reference",
             params={"predictor": f"{info.family} {info.model} {info.digest} {info.package}", "score": score},
+            worst=1.0,  # "bad" on the scale that listeners are given
         )
 
     def measure(self, sample: Sample) -> Evidence:

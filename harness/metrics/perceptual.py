@@ -132,6 +132,7 @@ class PesqWb(_Pesq):
             bounds=(0.999, 4.644),
             description="wide-band PESQ, MOS-LQO after ITU-T P.862.2",
             params=_pesq_params(),
+            worst=1.0,
         )
 
     def measure(self, sample: Sample) -> Evidence:
@@ -159,6 +160,7 @@ class PesqNb(_Pesq):
             bounds=(0.999, 4.549),
             description="narrow-band PESQ, MOS-LQO after ITU-T P.862.1, 8-kHz recordings at 8 kHz",
             params={"narrow": "at 8 kHz where the reference's own rate is at most that", **_pesq_params()},
+            worst=1.0,
         )
 
     def measure(self, sample: Sample) -> Evidence:
@@ -229,6 +231,7 @@ def _stoi_info(name: str, description: str) -> MetricInfo:
         bounds=(-1.0, 1.0),
         description=description,
         params={"backend": library("pystoi"), **policy_params()},
+        worst=0.0,  # what noise gets; less takes an output that runs against the speech
     )
 
 

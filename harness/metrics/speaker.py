@@ -39,6 +39,7 @@ class SpeakerSimilarity:
             bounds=(-1.0, 1.0),
             description=f"cosine of {info.family} speaker embeddings, output against the original {against}",
             params={"encoder": f"{info.family} {info.model} {info.digest} {info.package}", "against": against},
+            worst=0.0,
         )
 
     def measure(self, sample: Sample) -> Evidence:
@@ -80,6 +81,7 @@ class ResynthesisSimilarity:
             bounds=(-1.0, 1.0),
             description=f"cosine of {info.family} speaker embeddings, output against the prompt as the system's codec resynthesises it",
             params={"encoder": f"{info.family} {info.model} {info.digest} {info.package}", "against": "prompt resynthesis"},
+            worst=0.0,
         )
 
     def measure(self, sample: Sample) -> Evidence:

@@ -28,6 +28,8 @@ class StoppedByItself:
             sample_rate=None,
             bounds=(0.0, 100.0),
             description="share of outputs that the model ended itself, the others were cut at a limit",
+            worst=0.0,
+            counted=True,
         )
 
     def measure(self, sample: Sample) -> Evidence:

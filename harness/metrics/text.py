@@ -160,7 +160,7 @@ class IntelligibilityProbe:
 def _info(name: str, description: str, needs: frozenset[Need], params: dict[str, str]) -> MetricInfo:
     return MetricInfo(
         name=name, version="2", unit="", better=Better.LOWER, needs=needs, sample_rate=16000, bounds=(0.0, math.inf),
-        description=description, params=params,
+        description=description, params=params, worst=1.0, counted=True,
     )  # fmt: skip
 
 

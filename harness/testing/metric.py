@@ -95,6 +95,7 @@ def _declaration(metric: Metric) -> None:
     expect(info.sample_rate is None or info.sample_rate > 0, f"sample_rate is {info.sample_rate}")
     low, high = info.bounds
     expect(low < high, f"bounds {info.bounds} are not an interval")
+    expect(info.worst is None or low <= info.worst <= high, f"worst {info.worst} is outside the declared bounds {low} to {high}")
     json.dumps(dict(info.params), allow_nan=False)
     expect(metric.info.signature() == info.signature(), f"the signature changed from {info.signature()} to {metric.info.signature()}")
     if isinstance(metric, PooledMetric):
