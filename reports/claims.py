@@ -34,6 +34,7 @@ in the metric's stored unit: dB, and fractions for error rates. A system name st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -132,6 +133,16 @@ class Contrast:
         if self.relation is Relation.ALIKE:
             return low > self.margin or high < -self.margin
         return high < self.margin if self.relation is Relation.GREATER else low > -self.margin
+
+    def edge(self, difference: float) -> float:
+        """The end of the claimed range that a difference lies nearest to, of left minus right."""
+        if self.relation is Relation.ALIKE:
+            return math.copysign(self.margin, difference)
+        return self.margin if self.relation is Relation.GREATER else -self.margin
+
+    def distance(self, difference: float) -> float:
+        """How far a difference lies from it, >= 0."""
+        return abs(difference - self.edge(difference))
 
     def __str__(self) -> str:
         sign = {Relation.LESS: "<", Relation.GREATER: ">", Relation.ALIKE: "="}[self.relation]

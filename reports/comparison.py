@@ -1,9 +1,10 @@
 """Two runs compared: paired differences with intervals, corrected tests, equivalence, and the items that changed most.
 
-A difference is the right run minus the left one, over the items that both scored. It is called *better* or *worse* where the sign-flip
-test says so after Holm's correction over the whole table and the interval lies on that side of zero; *no difference* only where the
-interval of the two one-sided tests lies within the margin that matters; everything between is *undecided*. Where the shares of scored
-outputs differ by more than 1 % nothing is said of better and worse.
+A difference is the right run minus the left one, over the items that both scored. It is called *better* or *worse* where the rule that
+gates and claims follow too (`reports.significance`) says so, two-sided and after Holm's correction over the whole table; *no difference*
+only where the interval of the two one-sided tests lies within the margin that matters; everything between is *undecided*. Where no
+outcome could have been reached with so few speakers (or items), or so few of them that differ, the answer is *too few*, with the number
+that could. Where the shares of scored outputs differ by more than 1 % nothing is said of better and worse.
 """
 
 from __future__ import annotations
@@ -17,13 +18,11 @@ import numpy as np
 
 from harness.api import Better, PooledMetric
 from harness.errors import Incomparable, UnknownName
-from reports.intervals import Array, Resampled, Statistics
+from reports.intervals import Array, Estimate, Statistics, unit_noun
 from reports.pairing import COVERAGE_TOLERANCE, FORCEABLE, Half, Matched, Obstacle, differences, matched, obstacles, other_packages
 from reports.power import Advice, advice
-from reports.significance import cluster_shares, exceeding_level, holm, sign_flip
+from reports.significance import differing, exceeding_level, fewest_differing, holm, too_few
 from reports.summary import Column, Row
-
-SIGN_FLIP, INVERTED = "sign flip", "inverted bootstrap interval"
 
 
 class Outcome(StrEnum):
@@ -31,6 +30,7 @@ class Outcome(StrEnum):
     BETTER = "better"
     CHANGED = "changed"
     UNDECIDED = "undecided"
+    TOO_FEW = "too few"
     EQUIVALENT = "no difference"
     IDENTICAL = "identical"
     UNRANKED = "not ranked"
@@ -83,11 +83,11 @@ class Change:
         reason: why no more can be said, "" otherwise.
         left, right: figures over the common items, None where not comparable, as all that follows.
         difference, low, high: right minus left and its interval.
-        p, adjusted: two-sided p-value, and corrected by Holm over the table.
-        test: what the p-value is of.
+        p, adjusted: two-sided p-value, and corrected by Holm over the table; None where there are too few for any.
         n: items compared.
         left_coverage, right_coverage: share of the wanted outputs scored, 0 to 1.
-        clusters: resampled.
+        clusters, differing: independent units, and those of them with any difference.
+        units: what they are, in the plural.
         seed_spread: standard deviation of the difference over seeds, None with one on either side.
         margin: that matters, None where none was given.
         advice: sample size, None without margin or where nothing varies.
@@ -108,11 +108,12 @@ class Change:
     high: float | None = None
     p: float | None = None
     adjusted: float | None = None
-    test: str = SIGN_FLIP
     n: int = 0
     left_coverage: float = 0.0
     right_coverage: float = 0.0
     clusters: int = 0
+    differing: int = 0
+    units: str = "items"
     seed_spread: float | None = None
     margin: float | None = None
     advice: Advice | None = None
@@ -220,7 +221,7 @@ def _keys(left: Half, right: Half, wanted: Sequence[str]) -> list[str]:
     return [name if name in known else names[name] for name in wanted] or list(known)
 
 
-def _measured(change: Change, pair: Matched, figure: Resampled | str, settings: Settings) -> Change:
+def _measured(change: Change, pair: Matched, figure: Estimate | str, settings: Settings) -> Change:
     """The change with its figures; what it amounts to is said when all p-values are known."""
     column = pair.column
     if isinstance(figure, str):
@@ -229,17 +230,15 @@ def _measured(change: Change, pair: Matched, figure: Resampled | str, settings: 
     found = figure.interval(how.confidence)
     left, right = pair.left, pair.right
     margin = settings.margins.get(column.key, settings.margins.get(column.name))
-    p, test = None, SIGN_FLIP
-    if column.is_mean and figure.clusters > 1:
-        shares = cluster_shares(left.values, right.values, left.weights, right.weights, pair.clusters)
-        p = sign_flip(shares, how.resamples, how.seed)
-    elif figure.clusters > 1:
-        test = INVERTED
-        p = min(1.0, 2 * min(exceeding_level(figure), exceeding_level(figure.mirrored())))
+    units = unit_noun(pair.clusters)
+    lacking = too_few(figure, units, figure.value, how.confidence)
+    p = None if lacking else min(1.0, 2 * min(exceeding_level(figure), exceeding_level(figure.mirrored())))
     whole = _whole(pair)
     delta = right.values - left.values
     return replace(
         change,
+        outcome=Outcome.TOO_FEW if lacking else change.outcome,
+        reason=lacking,
         left=whole[0],
         # The figure of a pooled metric is its own: only the difference is formed here, and the right figure from it.
         right=whole[0] + figure.value if whole[0] is not None else None,
@@ -247,9 +246,10 @@ def _measured(change: Change, pair: Matched, figure: Resampled | str, settings: 
         low=found.low,
         high=found.high,
         p=p,
-        test=test,
         n=figure.n,
         clusters=figure.clusters,
+        differing=differing(figure),
+        units=units,
         left_coverage=left.coverage,
         right_coverage=right.coverage,
         seed_spread=_seed_spread(pair),
@@ -258,7 +258,6 @@ def _measured(change: Change, pair: Matched, figure: Resampled | str, settings: 
         advised=bool({column.key, column.name} & settings.advised),
         worst=_items(pair, _worsening(delta, column.better), settings.num_items) if column.better is not Better.NEITHER else (),
         changed=_items(pair, np.abs(delta), settings.num_items),
-        reason=found.method if found.low is None else "",
         notes=pair.notes,
     )
 
@@ -266,7 +265,7 @@ def _measured(change: Change, pair: Matched, figure: Resampled | str, settings: 
 def _whole(pair: Matched) -> tuple[float | None, float | None]:
     if not pair.column.is_mean:
         return None, None
-    left, right = (sum(c * math.fsum(w * v) / math.fsum(w) for c, v, w in side.terms(1.0)) for side in (pair.left, pair.right))
+    left, right = (sum(c * m.mean for c, m in side.terms(1.0)) for side in (pair.left, pair.right))
     return left, right
 
 
@@ -284,7 +283,7 @@ def _seed_spread(pair: Matched) -> float | None:
     """Standard deviation of the difference from seed to seed; the seeds of two runs are independent, so their variances add."""
     if not pair.column.is_mean or min(len(pair.left.frames), len(pair.right.frames)) < 2:
         return None
-    figures = [[math.fsum(w * v) / math.fsum(w) for _, v, w in side.terms(1.0)] for side in (pair.left, pair.right)]
+    figures = [[m.mean for _, m in side.terms(1.0)] for side in (pair.left, pair.right)]
     return math.sqrt(sum(float(np.var(each, ddof=1)) for each in figures))
 
 
@@ -292,10 +291,10 @@ def _judged(changes: Sequence[Change], settings: Settings) -> list[Change]:
     """Outcomes, after the correction over all tests of the table."""
     tested = [i for i, c in enumerate(changes) if c.p is not None]
     corrected = dict(zip(tested, holm([changes[i].p or 0.0 for i in tested]), strict=True))
-    return [_outcome(replace(c, adjusted=corrected.get(i)), settings) for i, c in enumerate(changes)]
+    return [_outcome(replace(c, adjusted=corrected.get(i)), settings, len(tested)) for i, c in enumerate(changes)]
 
 
-def _outcome(change: Change, settings: Settings) -> Change:
+def _outcome(change: Change, settings: Settings, tests: int) -> Change:
     if change.difference is None:
         return change
     gap = abs(change.left_coverage - change.right_coverage)
@@ -307,7 +306,7 @@ def _outcome(change: Change, settings: Settings) -> Change:
     if change.low is None or change.high is None or change.p is None or change.adjusted is None:
         return change
     level = 1 - settings.statistics.confidence
-    if change.adjusted <= level and not change.low <= 0 <= change.high:
+    if change.adjusted <= level:
         if change.column.better is Better.NEITHER:
             return replace(change, outcome=Outcome.CHANGED)
         up = change.difference > 0
@@ -315,6 +314,10 @@ def _outcome(change: Change, settings: Settings) -> Change:
     # The two-sided interval is a little wider than that of the two one-sided tests: what it shows they show.
     if change.margin is not None and max(-change.low, change.high) <= change.margin:
         return replace(change, outcome=Outcome.EQUIVALENT, reason=f"within {change.column.shown(change.margin)}")
+    if change.differing < min(change.clusters, least := fewest_differing(level / tests)):
+        among = f" among {tests} tests" if tests > 1 else ""
+        words = f"{change.differing} of {change.clusters} {change.units} differ, for a verdict{among} at least {least} must"
+        return replace(change, outcome=Outcome.TOO_FEW, reason=words)
     if change.p <= level < change.adjusted:
         return replace(change, reason=f"p {change.p:.3f} alone, {change.adjusted:.2f} among {'all tests of the table'}")
     return change

@@ -17,7 +17,7 @@ from reports.summary import Row
 from reports.wording import signed
 
 TAGS = {
-    Outcome.WORSE: "bad", Outcome.BETTER: "good", Outcome.EQUIVALENT: "good", Outcome.IDENTICAL: "good", Outcome.UNRANKED: "warn",
+    Outcome.WORSE: "bad", Outcome.BETTER: "good", Outcome.EQUIVALENT: "good", Outcome.IDENTICAL: "good", Outcome.TOO_FEW: "", Outcome.UNRANKED: "warn",
     Outcome.INCOMPARABLE: "warn",
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reports.comparison import Change, Comparison, Outcome
 from reports.intervals import METHOD
 from reports.markdown import escaped
+from reports.significance import FEWEST
 from reports.wording import ABSENT, printable, shortened, signed, significant
 
 if TYPE_CHECKING:
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 HEADS = ("system", "metric", "outcome", "left", "right", "right − left", "95 % interval", "p (Holm)", "n")
 WORDS = 3
 """Columns of words, before those of figures."""
-STYLES = {Outcome.WORSE: "bold red", Outcome.BETTER: "bold green", Outcome.UNRANKED: "yellow", Outcome.INCOMPARABLE: "yellow"}
+STYLES = {
+    Outcome.WORSE: "bold red",
+    Outcome.BETTER: "bold green",
+    Outcome.TOO_FEW: "dim",
+    Outcome.UNRANKED: "yellow",
+    Outcome.INCOMPARABLE: "yellow",
+}
 REASON_LIMIT = 300
 MIN_WIDTH = 120
 """Of what is not a terminal: a file or a pipe has no width."""
@@ -79,13 +86,13 @@ def advice_words(change: Change) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """How it was made, and what a reader must know, the latter first."""
-    how = comparison.settings.statistics
     clusters = max((c.clusters for c in comparison.changes), default=0)
     tests = sum(c.p is not None for c in comparison.changes)
     return [
         *comparison.notes,
-        f"Paired over the items that both scored; {METHOD}, {clusters} clusters, {how.resamples} resamples, seed {how.seed}; sign-flip test, "
-        f"corrected by Holm for {tests} tests. 'no difference' is said only where the interval lies within the margin that matters.",
+        f"Paired over the items that both scored; {METHOD}, {clusters} of them; two-sided tests of any difference, corrected by Holm for "
+        f"{tests}. A gate asks by the same rule, one-sided, for more than its tolerance. 'no difference' is said only where the interval lies "
+        f"within the margin that matters, and nothing at all of fewer than {FEWEST} speakers (or items).",
     ]
 
 

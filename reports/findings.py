@@ -16,11 +16,12 @@ CONTRADICTED, UNDECIDED = "contradicted", "undecided"
 class Outcome(StrEnum):
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
+    TOO_FEW = "too few"
     NOT_COMPARABLE = "not comparable"
     NOT_RUN = "not run"
 
 
-GRAVITY = (Outcome.NOT_RUN, Outcome.NOT_COMPARABLE, Outcome.NOT_REPRODUCED, Outcome.REPRODUCED)
+GRAVITY = (Outcome.NOT_RUN, Outcome.NOT_COMPARABLE, Outcome.TOO_FEW, Outcome.NOT_REPRODUCED, Outcome.REPRODUCED)
 
 
 @dataclass(frozen=True)

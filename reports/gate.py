@@ -4,7 +4,9 @@ A check is a rule applied to one system. Its worsening is the paired difference 
 the lower confidence bound of the worsening exceeds the tolerance: it is shown, not only feared, that more was lost than is allowed. The
 bounds are one-sided, and Holm's method over all checks keeps the chance that the gate fails without cause at the gate's level, however
 many rules it has. (``strict`` turns the question round: the check fails unless the upper bound lies within the tolerance.) What cannot
-be compared, be it missing, renamed, measured otherwise or stopped before the end, is *incomparable* and never a pass.
+be compared, be it missing, renamed, measured otherwise or stopped before the end, is *incomparable* and never a pass. The rule is that of
+`harness compare` (`reports.significance`), asked one-sided and against a tolerance; of fewer speakers (or items) than any verdict takes
+a check says *too few*, unless nothing differs at all.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ import numpy as np
 
 from harness.api import Better, PooledMetric
 from harness.errors import ConfigError, HarnessError, Incomparable
-from reports.intervals import Resampled, Statistics
+from reports.intervals import Estimate, Statistics, unit_noun
 from reports.pairing import FORCEABLE, Half, Kind, Matched, Obstacle, differences, matched, obstacles, other_packages
 from reports.rules import Rule, Rules
-from reports.significance import exceeding_level, holm, lower_bound
+from reports.significance import differing, exceeding_level, holm, lower_bound, too_few
 from reports.summary import Column, Row
 
 NOTHING_LIKE = 1e-9
@@ -32,6 +34,7 @@ class Outcome(StrEnum):
     PASS = "pass"
     REGRESSION = "regression"
     INCOMPARABLE = "incomparable"
+    TOO_FEW = "too few"
     UNJUDGED = "not judged"
 
 
@@ -116,11 +119,19 @@ class _Trial:
     """A check on its way: the worsening of one group under its resamples, and the run-to-run spread."""
 
     group: str
-    figure: Resampled
+    figure: Estimate
     baseline: float | None
     tolerance: float
     spread: float
     repeats: int
+    units: str
+
+    @property
+    def lacking(self) -> str:
+        """Why it decides nothing, "" where it may; that nothing differs at all is plain from a single item."""
+        if not self.figure.value and not differing(self.figure):
+            return ""
+        return too_few(self.figure, self.units, self.figure.value - self.tolerance)
 
     def bound(self, level: float) -> float:
         return lower_bound(self.figure, level, self.spread, self.repeats)
@@ -247,9 +258,9 @@ class Gate:
         for i, each in trials.items():
             if checks[i].outcome is Outcome.INCOMPARABLE:
                 continue
-            fit = [t for t in each if t.figure.bounded]
+            fit = [t for t in each if not t.lacking]
             if not fit:
-                checks[i] = replace(checks[i], reason=_too_few(checks[i].rule, each))
+                checks[i] = _too_few(checks[i], each)
             elif checks[i].rule.strict:
                 checks[i] = _strict(checks[i], fit, self.rules.level)
             else:
@@ -260,7 +271,10 @@ class Gate:
         rejected = sum(adjusted[i] <= self.rules.level for i in ranked)
         for rank, i in enumerate(ranked):
             level = self.rules.level / (len(ranked) - min(rank, rejected))
-            fit = [t for t in trials[i] if t.figure.bounded]
+            fit = [t for t in trials[i] if not t.lacking]
+            if left := len(trials[i]) - len(fit):
+                words = f"{left} of {len(trials[i])} {checks[i].rule.each}s have too few independent items to be judged"
+                checks[i] = replace(checks[i], notes=(*checks[i].notes, words))
             checks[i] = _decided(checks[i], fit, level, adjusted[i] <= self.rules.level, adjusted[i])
         return checks
 
@@ -274,7 +288,7 @@ def _parts(pair: Matched, rule: Rule) -> list[tuple[str, Matched]]:
     return [(g, pair.part([i for i, label in enumerate(labels) if label == g])) for g in groups] or [("", pair)]
 
 
-def _trial(rule: Rule, group: str, pair: Matched, figure: Resampled) -> _Trial:
+def _trial(rule: Rule, group: str, pair: Matched, figure: Estimate) -> _Trial:
     if _direction(rule, pair.column) is Better.HIGHER:
         figure = figure.mirrored()
     means = pair.column.is_mean
@@ -283,7 +297,8 @@ def _trial(rule: Rule, group: str, pair: Matched, figure: Resampled) -> _Trial:
     if rule.relative and level is None:
         raise ConfigError(f"a rule on {rule.metric} cannot be relative: its figure is no mean over items; give a tolerance:")
     tolerance = rule.tolerance * abs(level or 0.0) if rule.relative else rule.tolerance
-    return _Trial(group, figure, level, tolerance, float(np.std(whole, ddof=1)) if len(whole) > 1 else 0.0, max(1, len(whole)))
+    spread = float(np.std(whole, ddof=1)) if len(whole) > 1 else 0.0
+    return _Trial(group, figure, level, tolerance, spread, max(1, len(whole)), unit_noun(pair.clusters))
 
 
 def _direction(rule: Rule, column: Column) -> Better:
@@ -306,12 +321,14 @@ def _mean(frame: object) -> float:
     return float((values * weights).sum() / weights.sum())
 
 
-def _too_few(rule: Rule, trials: Sequence[_Trial]) -> str:
-    n = max((t.figure.n for t in trials), default=0)
-    return f"no {rule.each or 'set of items'} has two independent items with figures in both runs (at most {n})"
+def _too_few(check: Check, trials: Sequence[_Trial]) -> Check:
+    most = max(trials, key=lambda t: t.figure.clusters)
+    told = f"the largest {check.rule.each} has {most.lacking}" if check.rule.each else most.lacking
+    filled = _filled(check, most, None) if most.figure.bounded else check
+    return replace(filled, outcome=Outcome.TOO_FEW, reason=told)
 
 
-def _filled(check: Check, trial: _Trial, bound: float) -> Check:
+def _filled(check: Check, trial: _Trial, bound: float | None) -> Check:
     up = check.column is not None and _direction(check.rule, check.column) is Better.HIGHER
     sign = -1.0 if up else 1.0
     return replace(

@@ -12,13 +12,13 @@ from reports.markdown import escaped
 from reports.wording import printable, shortened, signed, significant
 
 SCHEMA = 1
-MARKS = {Outcome.PASS: "✅", Outcome.REGRESSION: "❌", Outcome.INCOMPARABLE: "⚠️", Outcome.UNJUDGED: "➖"}
+MARKS = {Outcome.PASS: "✅", Outcome.REGRESSION: "❌", Outcome.INCOMPARABLE: "⚠️", Outcome.TOO_FEW: "➖", Outcome.UNJUDGED: "➖"}
 SENTENCES = {
     Outcome.PASS: "no check shows a worsening beyond its tolerance",
     Outcome.REGRESSION: "something became worse than allowed",
     Outcome.INCOMPARABLE: "the run cannot be compared with the baseline, so nothing is shown",
 }
-ORDER = (Outcome.REGRESSION, Outcome.INCOMPARABLE, Outcome.UNJUDGED, Outcome.PASS)
+ORDER = (Outcome.REGRESSION, Outcome.INCOMPARABLE, Outcome.TOO_FEW, Outcome.UNJUDGED, Outcome.PASS)
 """Checks in the order that a reader wants them in."""
 TEXT_LIMIT = 400
 
@@ -41,7 +41,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
         yield f"  {check.outcome:<12}  {where}: {check.rule}{_figures(check)}{_why(check)}"
     for note in verdict.notes:
         yield f"  note: {shortened(printable(note), TEXT_LIMIT)}"
-    yield f"Lower bounds are one-sided; all checks together fail without cause in at most {verdict.rules.level:.0%} of cases (Holm)."
+    yield f"Lower bounds are one-sided; all checks together fail without cause in at most {verdict.rules.level:.0%} of cases (Holm). `harness compare` asks by the same rule, two-sided, for any difference."
 
 
 def ordered(verdict: Verdict) -> list[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from reports.gate import Check, Outcome, Verdict
+from reports.gate_text import bounded
 from reports.wording import printable
 
 
@@ -27,11 +28,11 @@ def junit(verdict: Verdict) -> str:
 
 def _case(suite: ElementTree.Element, check: Check) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=printable(check.system), name=printable(str(check.rule)), time="0")
-    tags = {Outcome.REGRESSION: "failure", Outcome.INCOMPARABLE: "error", Outcome.UNJUDGED: "skipped"}
+    tags = {Outcome.REGRESSION: "failure", Outcome.INCOMPARABLE: "error", Outcome.TOO_FEW: "skipped", Outcome.UNJUDGED: "skipped"}
     if check.outcome in tags:
         element = ElementTree.SubElement(case, tags[check.outcome], message=printable(check.reason))
-        if check.outcome is not Outcome.UNJUDGED:
+        if check.outcome not in (Outcome.TOO_FEW, Outcome.UNJUDGED):
             element.set("type", check.outcome.value)
         if check.worsening is not None:
             group = f" ({check.group})" if check.group else ""
-            element.text = f"worse by {check.worsening:.6g}, lower bound {check.bound:.6g}, tolerance {check.tolerance:.6g}, n {check.n}{printable(group)}"
+            element.text = f"worse by {check.worsening:.6g}, lower bound {bounded(check.bound)}, tolerance {check.tolerance:.6g}, n {check.n}{printable(group)}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.api import Better
-from reports.intervals import METHOD
+from reports.intervals import METHOD, POOLED_METHOD, RESAMPLED_FROM, unit_words
 from reports.summary import Column, Note, Row
 
 RECORDING = "ground_truth"
@@ -37,8 +37,9 @@ def notes_on(
     """
     return (
         Note(
-            f"{how.confidence:.0%} intervals: {METHOD} over {_units(cluster)}, {how.resamples} resamples (fewer where report.csv says so), seed {how.seed}; "
-            "no interval where fewer than 2 are left. Best means mark the best figure, not a significant difference."
+            f"{how.confidence:.0%} intervals over {unit_words(cluster)}: {METHOD}; of a share the exact binomial of as many items as they are "
+            f"worth; of a pooled figure {POOLED_METHOD}, and from {RESAMPLED_FROM} on {how.resamples} resamples (seed {how.seed}) as well. "
+            "No interval where fewer than 2 are left; few make it wide. Best means mark the best figure, not a significant difference."
         ),
         *_absent(manifest),
         *_recogniser(columns, rows, manifest),
@@ -76,12 +77,6 @@ def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]
         if len(items) > 1:
             parts = " and ".join(f"{n} at {rate:g} kHz" for rate, n in sorted(items.items()))
             yield Note(f"{names[str(key)]}: pools items compared at two rates, {parts}; they are not one scale.", (str(key),))
-
-
-def _units(cluster: Mapping[str, str]) -> str:
-    count = len(set(cluster.values()))
-    noun = "speaker" if any(name.startswith("speaker ") for name in cluster.values()) else "item"
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _absent(manifest: Mapping[str, Any]) -> Iterator[Note]:
@@ -156,10 +151,14 @@ def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
             cell = row.cells[column.key]
             where = f"{column.name}, {row.label}:"
             if not cell.reason and cell.n_ok < cell.n_total:
-                floor = "has no bound" if cell.pessimistic is None else f"is {column.shown(cell.pessimistic)}"
                 failed = f"{cell.n_total - cell.n_ok} of {cell.n_total} failed"
-                worst = "" if row.calibration else f"; with failures as the worst value it {floor}"
-                yield Note(f"{where} {failed}{worst}.", key)
+                if row.calibration:
+                    yield Note(f"{where} {failed}.", key)
+                elif cell.pessimistic is None or column.range.worst is None:
+                    yield Note(f"{where} {failed} and are not in the figure, which says nothing of them.", key)
+                else:
+                    counted, made = column.shown(column.range.worst), column.shown(cell.pessimistic)
+                    yield Note(f"{where} {failed}; counted as {counted} each they make it {made}.", key)
             if own := cell.n_own:
                 yield Note(
                     f"{where} {own} of its recordings cannot be scored and {'is' if own == 1 else 'are'} left out of this row only.", key

@@ -13,7 +13,7 @@ from reports.summary import Column, ErrorRates, Failure, Row, Summary, SystemFac
 from reports.wording import ABSENT, ARROWS, count, shortened
 
 OUTCOME_TAGS = {
-    Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad", Outcome.NOT_COMPARABLE: "warn", Outcome.NOT_RUN: "",
+    Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad", Outcome.TOO_FEW: "", Outcome.NOT_COMPARABLE: "warn", Outcome.NOT_RUN: "",
 }  # fmt: skip
 """Class of a claim's outcome in the page's style."""
 

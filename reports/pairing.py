@@ -13,7 +13,7 @@ import numpy as np
 from harness.aliases import Aliases
 from harness.api import PooledMetric, Status
 from harness.frame import Run
-from reports.intervals import Array, Resampled, Statistics, Term, resampled, resampled_means
+from reports.intervals import Array, Estimate, Statistics, Term, WeightedMean, estimate, unit_names
 from reports.pooling import UnpoolableError, figure_of
 from reports.summary import Column, Row, Summary
 from reports.tables import summarise
@@ -94,11 +94,10 @@ class Half:
 
     @cached_property
     def cluster(self) -> Mapping[str, str]:
-        """Item to the unit it is resampled with: its speaker where there is more than one, else itself."""
+        """Item to the unit it is judged with (`reports.intervals.unit_names`)."""
         speakers = {item: str(about.get("speaker") or "") for item, about in self.items.items()}
         speakers |= {str(i): str(s or "") for i, s in zip(self.run.frame["item"], self.run.frame["speaker"], strict=True)}
-        several = len(set(speakers.values()) - {""}) > 1
-        return {item: f"speaker {speaker}" if several and speaker else f"item {item}" for item, speaker in speakers.items()}
+        return unit_names(speakers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +133,10 @@ class Scores:
     def coverage(self) -> float:
         return self.n_ok / self.n_wanted if self.n_wanted else 0.0
 
-    def terms(self, coefficient: float) -> list[Term]:
+    def terms(self, coefficient: float) -> list[tuple[float, WeightedMean]]:
         """Of the mean over seeds and repeats of the weighted mean over items."""
         share = coefficient / len(self.frames)
-        return [(share, frame["value"].to_numpy(float), frame["weight"].to_numpy(float)) for frame in self.frames]
+        return [(share, WeightedMean(frame["value"].to_numpy(float), frame["weight"].to_numpy(float))) for frame in self.frames]
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,30 +286,27 @@ def _scored(repeats: Sequence[Sequence[pd.DataFrame]], excluded: set[str], side:
     return Scores([seeds for seeds in frames if seeds], ok_count, wanted_count, tuple(sorted(lacking)))
 
 
-def differences(pairs: Sequence[Matched], how: Statistics, pooled: Mapping[str, PooledMetric] | None = None) -> list[Resampled | str]:
-    """Right minus left of each, with its resamples; those over the same items share their draws.
+def differences(pairs: Sequence[Matched], how: Statistics, pooled: Mapping[str, PooledMetric] | None = None) -> list[Estimate | str]:
+    """Right minus left of each.
 
     Args:
         pairs: to compare.
-        how: resamples and seed.
+        how: resamples and seed, for pooled figures.
         pooled: metric objects by registry key, as in `reports.pooling.figure_of`.
 
     Returns:
         One a pair, in order; words where the figure of a pooled metric cannot be formed.
     """
-    out: dict[int, Resampled | str] = {}
-    together: dict[tuple[str, ...], list[int]] = {}
-    for i, pair in enumerate(pairs):
-        if pair.column.is_mean:
-            together.setdefault(pair.clusters + pair.items, []).append(i)
-            continue
-        try:
-            sides = ((1.0, pair.right), (-1.0, pair.left))
-            terms = [(c / len(s.frames), figure_of(frame, pair.column, pooled or {})) for c, s in sides for frame in s.frames]
-            out[i] = resampled(terms, pair.clusters, how.resamples, how.seed, recentred=True)
-        except (UnpoolableError, ValueError, KeyError) as problem:
-            out[i] = f"{pair.column.name} cannot be formed over the common items: {problem}"
-    for members in together.values():
-        sums = [[*pairs[i].right.terms(1.0), *pairs[i].left.terms(-1.0)] for i in members]
-        out.update(zip(members, resampled_means(sums, pairs[members[0]].clusters, how.resamples, how.seed), strict=True))
-    return [out[i] for i in range(len(pairs))]
+    return [_difference(pair, how, pooled or {}) for pair in pairs]
+
+
+def _difference(pair: Matched, how: Statistics, pooled: Mapping[str, PooledMetric]) -> Estimate | str:
+    sides = ((1.0, pair.right), (-1.0, pair.left))
+    if pair.column.is_mean:
+        terms: Sequence[Term] = [term for c, scores in sides for term in scores.terms(c)]
+        return estimate(terms, pair.clusters, within=pair.column.range)
+    try:
+        terms = [(c / len(s.frames), figure_of(frame, pair.column, pooled)) for c, s in sides for frame in s.frames]
+        return estimate(terms, pair.clusters, how.resamples, how.seed, pair.column.range)
+    except (UnpoolableError, ValueError, KeyError) as problem:
+        return f"{pair.column.name} cannot be formed over the common items: {problem}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.api import Evidence, PooledMetric
-from reports.intervals import Array
+from reports.intervals import Array, WeightedMean
 from reports.summary import Column
 from reports.wording import in_words
 
@@ -43,12 +43,7 @@ def figure_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetri
     if column.is_mean:
         if not weights.any():
             raise UnpoolableError("all scored items have weight 0")
-
-        def mean(counts: Array) -> Array:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return np.asarray((counts @ (weights * values)) / (counts @ weights), dtype=np.float64)
-
-        return mean
+        return WeightedMean(values, weights)
     metric = pooled_metric(column, pooled)
     try:
         evidence = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from reports.intervals import Resampled
+from reports.intervals import Estimate
 
 POWER = 0.8
 MOST_CLUSTERS = 10**7
@@ -38,7 +38,7 @@ class Advice:
     visible: float | None
 
 
-def advice(difference: Resampled, effect: float, power: float = POWER, confidence: float = 0.95) -> Advice | None:
+def advice(difference: Estimate, effect: float, power: float = POWER, confidence: float = 0.95) -> Advice | None:
     """Sample-size advice from a measured paired difference; None where nothing varies or there is but one cluster.
 
     Raises:

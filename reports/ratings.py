@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.documents import read_text
 from harness.errors import UsageError
-from reports.intervals import Statistics, interval
+from reports.intervals import Range, Statistics, interval
 from reports.listening import Design, Session
 from reports.markdown import escaped, table
 
@@ -106,7 +106,7 @@ def _checked(row: Mapping[str, str | None], session: Session, where: str) -> Ans
 def findings(session: Session, answers: Sequence[Answer], statistics: Statistics | None = None) -> tuple[Finding, ...]:
     """What the answers say, a line for each system or pair.
 
-    Ratings: the mean with a cluster bootstrap over listeners, over items where there is one listener. AB: the share of those with a
+    Ratings: the mean, with an interval over listeners, over items where there is one listener. AB: the share of those with a
     preference who prefer the first named. ABX: the share of right answers; one half is guessing. Shares have exact (Clopper-Pearson)
     intervals, which take answers for independent; several answers of one listener are not quite.
     """
@@ -126,7 +126,7 @@ def _ratings(session: Session, answers: Sequence[Answer], how: Statistics) -> It
     several = len({a.listener for a in answers}) > 1
     for system, given in by_system.items():
         clusters = [a.listener if several else session.trials[a.trial].item for a in given]
-        found = interval([float(a.value) for a in given], [1.0] * len(given), clusters, how.confidence, how.resamples, how.seed)
+        found = interval([float(a.value) for a in given], [1.0] * len(given), clusters, how.confidence, Range((0.0, 100.0)))
         detail = f"{found.clusters} {'listeners' if several else 'items'}"
         yield Finding(system, "mean rating", found.value, found.low, found.high, len(given), detail=detail)
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from harness.api import Better, Weights
 from reports.findings import Verdict
+from reports.intervals import Range
 from reports.wording import ABSENT, SHOWN_UNITS, heading, number, significant
 
 
@@ -21,7 +22,7 @@ class Column:
         name: shown.
         unit: "" where there is none.
         better: direction; only a column with one has a best cell.
-        worst: what a failure counts as in the pessimistic figure, None where that is unbounded.
+        range: the values that are possible, and what a failure counts as.
         signature: that all its numbers share.
         description, aggregation: of the metric.
         headline: place in the short table, None where it is not in it.
@@ -35,7 +36,7 @@ class Column:
     name: str
     unit: str
     better: Better
-    worst: float | None
+    range: Range
     signature: str
     description: str
     aggregation: str
@@ -88,7 +89,7 @@ class Cell:
         n_own: those of them that are left out of this row only, a calibration row with recordings of its own.
         n_skipped: records the metric does not apply to, or that were skipped by policy.
         n_missing: items of the run without any record (an unfinished run).
-        pessimistic: the figure when each failure counts as the worst possible value; None where that has no bound.
+        pessimistic: the figure when each failure counts as the worst value that is natural; None where there is none.
         statuses: records by status, of all of them.
         reason: why there is no value, "" otherwise.
         clusters: independent units behind the interval.

@@ -18,7 +18,7 @@ from harness.frame import COLUMNS, Run
 from harness.registry import config_names
 from reports.claims import Claim, load_claims
 from reports.failures import grouped_failures, reference_fault
-from reports.intervals import Interval, Statistics, interval, pooled_interval
+from reports.intervals import UNBOUNDED, Interval, Range, Statistics, interval, pooled_interval, unit_names
 from reports.notes import notes_on, rate_notes
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
@@ -151,15 +151,13 @@ def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[
         signature = max(set(group["signature"]))
         fields = signature.split("|")
         better = Better(group["better"].iloc[0] or info.get("better") or Better.NEITHER)
-        low, high = info.get("bounds") or (None, None)
-        worst = {Better.HIGHER: low, Better.LOWER: high}.get(better)
         columns.append(
             Column(
                 key=key,
                 name=str(group["name"].iloc[0] or info.get("name") or key),
                 unit=str(group["unit"].iloc[0]),
                 better=better,
-                worst=float(worst) if worst is not None and math.isfinite(worst) else None,
+                range=_range(group, info),
                 signature=signature,
                 description=str(info.get("description", "")),
                 aggregation=str(info.get("aggregation") or (fields[3] if len(fields) > 3 else "mean")),
@@ -168,6 +166,16 @@ def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[
             )
         )
     return tuple(columns)
+
+
+def _range(group: pd.DataFrame, info: Mapping[str, Any]) -> Range:
+    """What values a metric can take, as its declaration in the manifest has it."""
+    declared = info.get("bounds") or (None, None)
+    low, high = (end if bound is None else float(bound) for bound, end in zip(declared, UNBOUNDED, strict=True))
+    # Of a share of outcomes an older manifest, and a plug-in that does not say so, shows it by its values: both bounds, and none between.
+    values = set(group.loc[group["status"] == Status.OK.value, "value"]) if math.isfinite(low) and math.isfinite(high) else set()
+    worst = info.get("worst")
+    return Range((low, high), None if worst is None else float(worst), bool(info.get("counted")) or values == {low, high})
 
 
 def _printed(column: Column, values: Sequence[float]) -> Column:
@@ -180,10 +188,7 @@ def _printed(column: Column, values: Sequence[float]) -> Column:
 
 
 def _cluster_names(frame: pd.DataFrame) -> Mapping[str, str]:
-    """Item to the unit it is resampled with: its speaker where there is more than one, else the item itself."""
-    speakers = dict(zip(frame["item"], frame["speaker"], strict=True))
-    several = len(set(speakers.values()) - {""}) > 1
-    return {item: f"speaker {speaker}" if several and speaker else f"item {item}" for item, speaker in speakers.items()}
+    return unit_names(dict(zip(frame["item"], frame["speaker"], strict=True)))
 
 
 def _row_order(present: Mapping[Any, object], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -237,7 +242,7 @@ def _cell(
         seeds=int(group["seed"].nunique()),
     )
     if ok.empty:
-        return replace(cell, reason=_why_empty(cell, column, group, skipped), pessimistic=column.worst if len(wanted) else None)
+        return replace(cell, reason=_why_empty(cell, column, group, skipped), pessimistic=column.range.worst if len(wanted) else None)
     try:
         found = _figure(ok, column, cluster, how, pooled)
         spread = None
@@ -274,9 +279,9 @@ def _pessimistic(value: float, weights: np.ndarray[Any, Any], failures: int, col
     """The mean with each failure at the metric's worst value; a failure weighs as much as the average scored item."""
     if not failures:
         return value
-    if column.worst is None or not column.is_mean:
+    if column.range.worst is None or not column.is_mean:
         return None
-    return (value * weights.size + column.worst * failures) / (weights.size + failures)
+    return (value * weights.size + column.range.worst * failures) / (weights.size + failures)
 
 
 def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: Statistics, pooled: Mapping[str, PooledMetric]) -> Interval:
@@ -285,7 +290,7 @@ def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: S
         values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
         if not weights.any():
             raise UnpoolableError("all scored items have weight 0")
-        return interval(values, weights, labels, how.confidence, how.resamples, how.seed)
+        return interval(values, weights, labels, how.confidence, column.range)
     figure = figure_of(ok, column, pooled)
     try:
         return pooled_interval(figure, labels, how.confidence, how.resamples, how.seed, pooled_metric(column, pooled).info.bounds)

@@ -25,6 +25,7 @@ REASON_LIMIT = {"failure": 160, "reference": 120, "calibration": 120, "skipped":
 OUTCOME_STYLES = {
     Outcome.REPRODUCED: "bold green",
     Outcome.NOT_REPRODUCED: "bold red",
+    Outcome.TOO_FEW: "dim",
     Outcome.NOT_COMPARABLE: "bold yellow",
     Outcome.NOT_RUN: "dim",
 }

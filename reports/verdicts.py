@@ -1,11 +1,12 @@
-"""What a run says of the papers' claims: reproduced, not reproduced, not comparable or not run, with the measured differences.
+"""What a run says of the papers' claims: reproduced, not reproduced, too few, not comparable or not run, with the measured differences.
 
-A claim is a conjunction of comparisons. Each is a difference over the items that every figure in it has, with an interval from
-resampling speakers (or items) for all figures together. A system trained with several seeds counts with the mean over its seeds; the
+A claim is a conjunction of comparisons. Each is a difference over the items that every figure in it has, with an interval over
+speakers (or items). A system trained with several seeds counts with the mean over its seeds; the
 spread between them is told beside the interval, which does not hold it. A claim is *reproduced* when every interval lies in the
 claimed range at the report's confidence (a conjunction needs no correction for that). It is *contradicted* when one lies wholly
 outside at the Bonferroni level of the claim's comparisons, so that a long claim is not contradicted by chance. Between the two it is
-undecided, which is no reproduction either. Claims are not corrected for each other.
+undecided, which is no reproduction either. Claims are not corrected for each other. Where fewer speakers (or items) were heard than any
+verdict takes (`reports.significance.FEWEST`) the answer is *too few*, with the number that would do.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import numpy.typing as npt
 
 from harness.api import PooledMetric, Status, Weights
 from harness.registry import config_names
-from reports.claims import Claim, Contrast, Monotone, Point
+from reports.claims import Claim, Contrast, Monotone, Point, Relation
 from reports.failures import reference_fault
 from reports.findings import CONTRADICTED, UNDECIDED, Finding, Outcome, Verdict, gravest
-from reports.intervals import Interval, Statistics, paired_interval
+from reports.intervals import Estimate, Statistics, Term, estimate, unit_noun
 from reports.pooling import Figure, UnpoolableError, figure_of
+from reports.significance import differing, exceeding_level, fewest_differing, too_few
 from reports.summary import Column, SystemFacts, parsed_settings
 
 if TYPE_CHECKING:
@@ -241,15 +243,12 @@ def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Score
     """The finding with its figures and outcome."""
     how, clusters = measured.how, [measured.cluster[item] for item in scored.items]
     figures = [[figure_of(ok, column, measured.pooled) for ok in oks] for oks in scored.repeats]
-    terms = [(c / len(each), figure) for (c, _), each in zip(contrast.terms, figures, strict=True) for figure in each]
-
-    def difference(level: float) -> Interval:
-        try:
-            return paired_interval(terms, clusters, level, how.resamples, how.seed, recentred=not column.is_mean)
-        except (ValueError, KeyError) as problem:
-            raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{column.name} cannot be formed over the common items: {problem}") from problem
-
-    found = difference(how.confidence)
+    terms: list[Term] = [(c / len(each), figure) for (c, _), each in zip(contrast.terms, figures, strict=True) for figure in each]
+    try:
+        known = estimate(terms, clusters, how.resamples, how.seed, column.range)
+    except (ValueError, KeyError) as problem:
+        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{column.name} cannot be formed over the common items: {problem}") from problem
+    found = known.interval(how.confidence)
     finding = replace(
         finding,
         value=found.value * column.factor,
@@ -260,18 +259,37 @@ def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Score
         seeds=tuple({point.system: len(each) for (_, point), each in zip(contrast.terms, figures, strict=True)}.values()),
         seed_spread=_seed_spread(contrast, figures, len(scored.items), column.factor),
     )
-    if found.low is None or found.high is None:
-        return replace(finding, outcome=Outcome.NOT_COMPARABLE, reason=f"{found.method}, {found.clusters} here")
+    if why := too_few(known, unit_noun(clusters), contrast.distance(known.value), how.confidence):
+        return replace(finding, outcome=Outcome.TOO_FEW, reason=why)
     edge = f"the margin of {contrast.margin * column.factor:g} {column.shown_unit}".rstrip() if contrast.margin else "zero"
-    if contrast.holds(found.low, found.high):
+    if _shown(contrast, known, how.confidence):
         return replace(finding, outcome=Outcome.REPRODUCED)
+    if contrast.holds(found.low, found.high) or (
+        contrast.fails(found.low, found.high) and not _shown(contrast, known, how.confidence, True)
+    ):
+        least = fewest_differing(1 - how.confidence)
+        few = f"{differing(known)} of {known.clusters} {unit_noun(clusters)} differ, a verdict takes at least {least}"
+        return replace(finding, outcome=Outcome.TOO_FEW, reason=few)
     if not contrast.fails(found.low, found.high):
         return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{UNDECIDED}: the interval spans {edge}")
-    wide = difference(confidence)
-    if wide.low is not None and wide.high is not None and contrast.fails(wide.low, wide.high):
+    if _shown(contrast, known, confidence, against=True):
         return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{CONTRADICTED}: the interval lies on the other side of {edge}")
     why = f"{UNDECIDED}: the interval lies on the other side of {edge}, but not at the {confidence:.1%} of a claim of several comparisons"
     return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=why)
+
+
+def _shown(contrast: Contrast, known: Estimate, confidence: float, against: bool = False) -> bool:
+    """Whether it is shown that a difference lies in the claimed range (or, ``against``, outside), at ``(1 - confidence) / 2``."""
+    found = known.interval(confidence)
+    assert found.low is not None and found.high is not None
+    if not (contrast.fails if against else contrast.holds)(found.low, found.high):
+        return False
+    if contrast.relation is Relation.ALIKE and not against:
+        return True
+    # Few signs may be behind an interval that excludes its edge: the one rule decides (`reports.significance`).
+    edge = contrast.edge(known.value)
+    side, threshold = (known, edge) if known.value > edge else (known.mirrored(), -edge)
+    return exceeding_level(side, threshold) <= (1 - confidence) / 2
 
 
 def _notes(claim: Claim, findings: Sequence[Finding], measured: Measurements) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from reports.findings import CONTRADICTED, UNDECIDED, Outcome
 from reports.replication.archive import Archive, FoundRun
 from reports.replication.published import Protocol, PublishedColumn, PublishedRow, PublishedTable
+from reports.significance import FEWEST
 from reports.summary import Cell, SystemFacts, parsed_settings
 from reports.verdicts import FAILURE_TOLERANCE
 from reports.wording import ABSENT, count
@@ -119,7 +120,9 @@ def _finding(
     if found.differences:
         return finding
     if low is None or high is None:
-        return _with(finding, Outcome.NOT_COMPARABLE, "too few items for an interval")
+        return _with(finding, Outcome.TOO_FEW, found.cell.method)
+    if found.cell.clusters < FEWEST:
+        return _with(finding, Outcome.TOO_FEW, f"{found.cell.clusters} independent speakers or items, a verdict takes at least {FEWEST}")
     return _with(finding, *verdict_on(finding.published, low, high, column))
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from reports.findings import Outcome
 from reports.replication.cells import CellFinding
 
-MARKS = {Outcome.REPRODUCED: "✓", Outcome.NOT_REPRODUCED: "✗", Outcome.NOT_COMPARABLE: "≠", Outcome.NOT_RUN: "–"}
+MARKS = {Outcome.REPRODUCED: "✓", Outcome.NOT_REPRODUCED: "✗", Outcome.TOO_FEW: "·", Outcome.NOT_COMPARABLE: "≠", Outcome.NOT_RUN: "–"}
 """One character for each outcome, beside the figures of a table."""
-LEGEND = "✓ reproduced, ✗ not reproduced, ≠ not comparable, – not run"
+LEGEND = "✓ reproduced, ✗ not reproduced, · too few, ≠ not comparable, – not run"
 
 
 def grouped_reasons(cells: Sequence[CellFinding]) -> list[tuple[str, str]]:

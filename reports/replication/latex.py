@@ -9,9 +9,9 @@ from reports.replication.grouping import grouped_reasons
 from reports.replication.published import Citation, PublishedTable
 from reports.replication.study import MeasuredFigure, Study
 
-MARKS = {Outcome.REPRODUCED: "r", Outcome.NOT_REPRODUCED: "n", Outcome.NOT_COMPARABLE: "c", Outcome.NOT_RUN: "--"}
+MARKS = {Outcome.REPRODUCED: "r", Outcome.NOT_REPRODUCED: "n", Outcome.TOO_FEW: "f", Outcome.NOT_COMPARABLE: "c", Outcome.NOT_RUN: "--"}
 """Superscripts of published figures; LaTeX's own fonts have no tick."""
-LEGEND = r"$^{\mathrm{r}}$ reproduced, $^{\mathrm{n}}$ not reproduced, $^{\mathrm{c}}$ not comparable, $^{\mathrm{--}}$ not run"
+LEGEND = r"$^{\mathrm{r}}$ reproduced, $^{\mathrm{n}}$ not reproduced, $^{\mathrm{f}}$ too few, $^{\mathrm{c}}$ not comparable, $^{\mathrm{--}}$ not run"
 
 
 def render(study: Study) -> str:

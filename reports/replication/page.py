@@ -14,7 +14,7 @@ from reports.replication.published import Citation, PublishedTable
 from reports.replication.study import JudgedClaim, MeasuredFigure, Study
 from reports.wording import ABSENT
 
-TAGS = {Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad", Outcome.NOT_COMPARABLE: "warn", Outcome.NOT_RUN: ""}
+TAGS = {Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad", Outcome.TOO_FEW: "", Outcome.NOT_COMPARABLE: "warn", Outcome.NOT_RUN: ""}
 """Class of an outcome in the page's style."""
 
 

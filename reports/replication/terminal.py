@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 MIN_WIDTH = 100
 """Of what is not a terminal: a file or a pipe has no width."""
 REASON_LIMIT = 200
-STYLES = {Outcome.REPRODUCED: "bold green", Outcome.NOT_REPRODUCED: "bold red", Outcome.NOT_COMPARABLE: "yellow", Outcome.NOT_RUN: "dim"}
+STYLES = {
+    Outcome.REPRODUCED: "bold green", Outcome.NOT_REPRODUCED: "bold red", Outcome.TOO_FEW: "dim", Outcome.NOT_COMPARABLE: "yellow",
+    Outcome.NOT_RUN: "dim",
+}  # fmt: skip
 
 
 def print_study(study: Study, console: Console) -> None:

@@ -96,7 +96,7 @@ def monotone(last: int, **more: Any) -> dict[str, Any]:
 
 def pilot() -> Story:
     """A pilot's MCD of the first b streams, with the orderings that the paper's figure shows and one that it does not."""
-    story = Story([f"s{n % 6}" for n in range(30)])
+    story = Story([f"s{n % 10}" for n in range(30)])
     curves = {
         "socodec120_pq": (11.76, 8.17, 5.60, 4.67),
         "socodec120_rq": (4.79, 4.44, 4.39, 4.38),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ def metric(name: str, unit: str, better: Better, bounds: tuple[float, float], ag
 
 
 METRICS = {
-    "pesq_wb": metric("pesq_wb", "MOS", Better.HIGHER, (1.0, 4.64)),
-    "stoi": metric("stoi", "", Better.HIGHER, (0.0, 1.0)),
+    "pesq_wb": replace(metric("pesq_wb", "MOS", Better.HIGHER, (1.0, 4.64)), worst=1.0),
+    "stoi": replace(metric("stoi", "", Better.HIGHER, (-1.0, 1.0)), worst=0.0),
     "wer": metric("wer", "%", Better.LOWER, (0.0, math.inf)),
     "emitted_bps": metric("emitted_bps", "bit/s", Better.NEITHER, (0.0, math.inf), "weighted mean, by seconds of audio"),
     "rtf": metric("rtf", "", Better.LOWER, (0.0, math.inf), "weighted mean, by seconds of audio"),
@@ -80,6 +80,8 @@ class FakeRun:
                 "better": m.better.value,
                 "signature": m.signature(),
                 "bounds": [b if math.isfinite(b) else None for b in m.bounds],
+                "worst": m.worst,
+                "counted": m.counted,
                 "description": m.description,
                 "aggregation": m.aggregation,
                 "params": {},

@@ -177,7 +177,10 @@ def test_lost_outputs_are_a_regression(written_run: Written) -> None:
 def test_a_single_item_decides_nothing(written_run: Written) -> None:
     old, new = written_run({"a": {"pesq_wb": [3.0]}}), written_run({"a": {"pesq_wb": [1.0]}})
     verdict = judged(new, old)
-    assert check(verdict).outcome is Outcome.UNJUDGED and verdict.outcome is Outcome.INCOMPARABLE
+    assert check(verdict).outcome is Outcome.TOO_FEW and verdict.outcome is Outcome.INCOMPARABLE and verdict.exit_code == 3
+    assert check(verdict).reason == "1 item, a verdict takes at least 6"
+    same = judged(old, old)
+    assert check(same).outcome is Outcome.PASS  # that nothing differs is plain from one
 
 
 def test_rules_that_fit_nothing_are_refused(written_run: Written) -> None:

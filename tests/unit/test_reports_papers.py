@@ -34,7 +34,7 @@ def test_a_claim_holds_another_fails_and_a_third_has_no_data() -> None:
     better, worse, nobody = (judged.verdict for judged in known.claims)
     assert better.findings[0].value == pytest.approx(1.0) and better.findings[0].low > 0.9
     assert worse.reason.startswith("contradicted") and nobody.findings[0].value is None
-    assert known.counts["claims"] == {"reproduced": 1, "not reproduced": 1, "not comparable": 0, "not run": 1}
+    assert known.counts["claims"] == {"reproduced": 1, "not reproduced": 1, "too few": 0, "not comparable": 0, "not run": 1}
 
 
 def test_without_runs_nothing_is_reproduced_and_every_claim_says_what_to_do() -> None:
@@ -117,7 +117,10 @@ def test_a_system_that_scored_nothing_is_told_so() -> None:
 def test_one_item_has_no_interval_and_decides_nothing() -> None:
     changed = table(protocol=PAPER["tables"][0]["protocol"] | {"items": 1})
     answer = cell(study(found({("ours_paper", "pesq_wb"): [3.0]}, n=1), of=changed))
-    assert answer.outcome is Outcome.NOT_COMPARABLE and "interval" in answer.reason and answer.value == 3.0
+    assert answer.outcome is Outcome.TOO_FEW and answer.reason == "no interval: fewer than 2 clusters" and answer.value == 3.0
+    changed = table(protocol=PAPER["tables"][0]["protocol"] | {"items": 5})
+    five = cell(study(found({("ours_paper", "pesq_wb"): [3.0] * 5}, n=5), of=changed))
+    assert five.outcome is Outcome.TOO_FEW and "at least 6" in five.reason
 
 
 def test_the_papers_size_comes_before_the_small_one_and_random_weights_never() -> None:
