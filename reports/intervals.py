@@ -280,7 +280,7 @@ def _effective(figure: Estimate, items: float, level: float) -> float:
     assert figure.share is not None
     _, low, high = figure.share
     share = (figure.value - low) / (high - low)
-    if level == 0.5:
+    if level == 0.5 or not figure.error:
         return items
     tails = float(stdtrit(max(items - 1, 1.0), level) / stdtrit(figure.freedom, level)) ** 2
     variance = (figure.error / (high - low)) ** 2

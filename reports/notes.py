@@ -145,8 +145,11 @@ def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
         key = (column.key,)
         if column.excluded:
             yield Note(f"{column.name}: left out for every system, the reference cannot be scored: {_few(column.excluded)}.", key)
-        if column.unranked.startswith("coverage"):
+        if column.unranked.startswith(("coverage", "the systems")):
             yield Note(f"{column.name}: not ranked, {column.unranked}.", key)
+        elif column.common:
+            items = f"{column.common} item{'' if column.common == 1 else 's'}"
+            yield Note(f"{column.name}: ranked on the {items} that all systems scored; the figures shown are over each system's own.", key)
         for row in rows:
             cell = row.cells[column.key]
             where = f"{column.name}, {row.label}:"

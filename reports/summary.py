@@ -30,6 +30,7 @@ class Column:
         significant: printed with three significant digits each, for rates that lie orders of magnitude apart.
         excluded: items whose reference this metric cannot score, left out for every system.
         unranked: why no cell is marked best, "" where one is.
+        common: items that systems are ranked over where each scored others, 0 where all scored the same.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Column:
     significant: bool = False
     excluded: tuple[str, ...] = ()
     unranked: str = ""
+    common: int = 0
 
     @property
     def is_mean(self) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 COVERAGE_TOLERANCE = 0.01
 """Systems whose coverage differs by more than this are not ranked against each other."""
+COMMON_LEAST = 0.5
+"""Share of the items scored at all that every system must have scored for a ranking over the common ones."""
 APART = 100
 """Largest over smallest figure from which a column of ratios is printed in significant digits."""
 ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
@@ -72,7 +74,7 @@ def summarise(
             cells[column.key] = Cell(reason="not measured") if group is None else _cell(group, column, cluster, expected, how, pooled or {})
         rows.append(Row(_facts(system, manifest), settings, system in calibration, cells))
     columns = tuple(_printed(c, [v for r in rows if (v := r.cells[c.key].value) is not None]) for c in columns)
-    columns, marked = _ranked(columns, rows)
+    columns, marked = _ranked(columns, rows, groups, pooled or {})
     described = manifest.get("suite") or {}
     labels = {(r.facts.label, r.settings): r.label for r in marked}
     num_items = len(usual) or int(frame["item"].nunique())
@@ -298,29 +300,68 @@ def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: S
         raise UnpoolableError(f"{column.key} cannot be pooled from what is stored: {in_words(problem)}") from problem
 
 
-def _ranked(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[Column, ...], list[Row]]:
-    """Best cells marked, where a direction is declared, coverage is alike and there is a choice."""
+def _ranked(
+    columns: Sequence[Column], rows: Sequence[Row], groups: Mapping[Any, pd.DataFrame], pooled: Mapping[str, PooledMetric]
+) -> tuple[tuple[Column, ...], list[Row]]:
+    """Best cells marked, where a direction is declared, coverage is alike and there is a choice.
+
+    Systems that scored different items are ranked by their figures over the common ones, as far as these are a fair part of all.
+    """
     best: list[set[str]] = [set() for _ in rows]
     out = []
     for column in columns:
         rivals = [(i, c) for i, r in enumerate(rows) if not r.calibration and not r.facts.random and (c := r.cells[column.key]).n_total]
         coverages = [c.coverage for _, c in rivals]
         scored = [(i, c.value) for i, c in rivals if c.value is not None]
-        unranked = ""
+        unranked, common = "", 0
         if column.better is Better.NEITHER:
             unranked = "descriptive"
         elif len(scored) < 2:
             unranked = "fewer than two systems"
         elif max(coverages) - min(coverages) > COVERAGE_TOLERANCE:
             unranked = f"coverage differs ({min(coverages):.0%} to {max(coverages):.0%})"
-        else:
+        elif apart := _apart([(rows[i], c) for i, c in rivals if c.value is not None], column, groups, pooled):
+            common, figures = apart
+            if figures is None:
+                unranked = f"the systems have only {common} scored items in common"
+            else:
+                scored = [(i, v) for (i, _), v in zip(scored, figures, strict=True)]
+        if not unranked:
             top = (max if column.better is Better.HIGHER else min)(v for _, v in scored)
             for i, v in scored:
                 # Figures that read the same are equally good.
                 if column.shown(v) == column.shown(top):
                     best[i].add(column.key)
-        out.append(replace(column, unranked=unranked))
+        out.append(replace(column, unranked=unranked, common=common))
     return tuple(out), [replace(r, best=frozenset(b)) for r, b in zip(rows, best, strict=True)]
+
+
+def _apart(
+    rivals: Sequence[tuple[Row, Cell]], column: Column, groups: Mapping[Any, pd.DataFrame], pooled: Mapping[str, PooledMetric]
+) -> tuple[int, list[float] | None] | None:
+    """The number of items that all rivals scored, and their figures over these alone; None where they all scored the same items.
+
+    The figures are None where too few are common, or one cannot be formed over them.
+    """
+    if all(c.n_ok == c.n_total and not (c.n_missing or c.n_skipped or c.n_own) for _, c in rivals):
+        return None
+    scored = []
+    for row, _ in rivals:
+        group = groups[column.key, row.facts.label, row.settings]
+        scored.append(group[(group["status"] == Status.OK.value) & ~group["item"].isin(column.excluded)])
+    sets = [frozenset(zip(ok["item"], ok["seed"], strict=True)) for ok in scored]
+    if len(set(sets)) == 1:
+        return None
+    items = [frozenset(ok["item"]) for ok in scored]
+    common = frozenset.intersection(*items)
+    if len(common) < COMMON_LEAST * len(frozenset.union(*items)):
+        return len(common), None
+    try:
+        whole = [figure_of(part, column, pooled)(np.ones((1, len(part)))) for part in (ok[ok["item"].isin(common)] for ok in scored)]
+    except UnpoolableError:
+        return len(common), None
+    figures = [float(each[0]) for each in whole]
+    return len(common), figures if all(map(math.isfinite, figures)) else None
 
 
 def _error_rates(groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], rows: Sequence[Row]) -> tuple[ErrorRates, ...]:

@@ -259,7 +259,8 @@ def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Score
         seeds=tuple({point.system: len(each) for (_, point), each in zip(contrast.terms, figures, strict=True)}.values()),
         seed_spread=_seed_spread(contrast, figures, len(scored.items), column.factor),
     )
-    if why := too_few(known, unit_noun(clusters), contrast.distance(known.value), how.confidence):
+    why = too_few(known, unit_noun(clusters), contrast.distance(known.value), how.confidence)
+    if why or found.low is None or found.high is None:
         return replace(finding, outcome=Outcome.TOO_FEW, reason=why)
     edge = f"the margin of {contrast.margin * column.factor:g} {column.shown_unit}".rstrip() if contrast.margin else "zero"
     if _shown(contrast, known, how.confidence):
@@ -267,9 +268,11 @@ def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Score
     if contrast.holds(found.low, found.high) or (
         contrast.fails(found.low, found.high) and not _shown(contrast, known, how.confidence, True)
     ):
-        least = fewest_differing(1 - how.confidence)
-        few = f"{differing(known)} of {known.clusters} {unit_noun(clusters)} differ, a verdict takes at least {least}"
-        return replace(finding, outcome=Outcome.TOO_FEW, reason=few)
+        units, apart = unit_noun(clusters), differing(known)
+        if apart < known.clusters:
+            few = f"{apart} of {known.clusters} {units} differ, a verdict takes at least {fewest_differing(1 - how.confidence)}"
+            return replace(finding, outcome=Outcome.TOO_FEW, reason=few)
+        return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{UNDECIDED}: the {units} point both ways")
     if not contrast.fails(found.low, found.high):
         return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{UNDECIDED}: the interval spans {edge}")
     if _shown(contrast, known, confidence, against=True):

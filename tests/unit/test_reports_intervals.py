@@ -68,7 +68,10 @@ def test_the_error_is_the_jackknifes_and_the_skew_its_third_moment() -> None:
     moved = found.value - left_out
     assert found.value == pytest.approx(np.average(values, weights=weights))
     assert found.error == pytest.approx(math.sqrt(6 / 7 * (moved**2).sum()))
-    assert found.skew == pytest.approx((moved**3).sum() / (moved**2).sum() ** 1.5 * math.sqrt(42) / 5)
+    parts = np.array([weights[[i for i in range(40) if labels[i] == s]].sum() for s in sorted(set(labels))]) / weights.sum()
+    equal = 1 / (parts**2).sum()
+    assert 6.5 < equal < 7
+    assert found.skew == pytest.approx((moved**3).sum() / (moved**2).sum() ** 1.5 * math.sqrt(equal * (equal - 1)) / (equal - 2))
 
 
 def test_degrees_of_freedom_by_a_slow_quadratic_form() -> None:
@@ -146,6 +149,9 @@ def test_a_share_of_independent_items_is_near_the_exact_binomial() -> None:
     exact = stats.binomtest(45, 60).proportion_ci()
     assert found.method == SHARE_METHOD and found.low is not None and found.high is not None
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.02)
+    alike = interval(np.tile([1.0, 1.0, 0.0], 4), ones(12), np.repeat(list("abcd"), 3).tolist(), within=SHARE)
+    twelve = stats.binomtest(8, 12).proportion_ci()  # speakers that are all alike say no more than their items
+    assert alike.low is not None and alike.high is not None and alike.low <= twelve.low + 1e-9 and alike.high >= twelve.high - 1e-9
     percent = interval(100 * values, ones(60), ids(60), within=Range((0.0, 100.0), 0.0, counted=True))
     assert (percent.low, percent.high) == pytest.approx((100 * found.low, 100 * found.high))
 

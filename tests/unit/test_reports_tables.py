@@ -396,3 +396,45 @@ def test_synthetic_label(fake: FakeRun, synthetic: bool, start: str) -> None:
     fake.add("a", "pesq_wb", "i0", 2.0)
     found = summarise(fake.run(), QUICK).synthetic
     assert found.startswith(start) and bool(found) == synthetic
+
+
+@pytest.mark.cases(
+    "B6", before="4/5 and 4/5 of different items: a tick for the one that lacks the hard item", after="ranked on the common items"
+)
+def test_systems_that_scored_other_items_are_ranked_on_the_common_ones(fake: FakeRun) -> None:
+    values = {"i0": 1.5, "i1": 3.0, "i2": 3.0, "i3": 3.0, "i4": 4.5}
+    fake.items = {item: f"sentence {item}" for item in values}
+
+    def measured(lacking: dict[str, set[str]]) -> Summary:
+        fake.records = []
+        for system, gain in (("a", 0.2), ("b", 0.0)):
+            for item, value in values.items():
+                if item in lacking[system]:
+                    fake.add(system, "pesq_wb", item, status=Status.FAILED, side="output", reason="decoder raised")
+                else:
+                    fake.add(system, "pesq_wb", item, value + gain)
+        return summarise(fake.run(), QUICK)
+
+    summary = measured({"a": {"i4"}, "b": {"i0"}})
+    a, b = summary.systems
+    assert a.cells["pesq_wb"].value < b.cells["pesq_wb"].value  # b was spared the hard item
+    assert a.best == {"pesq_wb"} and not b.best
+    assert any("ranked on the 3 items that all systems scored" in n.text for n in summary.notes)
+    # Where hardly anything is common nobody is called best.
+    summary = measured({"a": {"i3", "i4"}, "b": {"i0", "i1"}})
+    assert not any(r.best for r in summary.rows)
+    assert any("not ranked, the systems have only 1 scored items in common" in n.text for n in summary.notes)
+    assert all(c.common == 0 for c in measured({"a": {"i4"}, "b": {"i4"}}).columns)
+
+
+@pytest.mark.cases("B7", before="failures counted as STOI -1 and SI-SDR -100", after="as 0, and not at all where nothing is natural")
+def test_failures_count_as_what_noise_gets(fake: FakeRun) -> None:
+    fake.add("a", "stoi", "i0", 0.9)
+    fake.add("a", "wer", "i0", 0.1)
+    for metric in ("stoi", "wer"):
+        fake.add("a", metric, "i1", status=Status.FAILED, side="output", reason="decoder raised")
+    summary = summarise(fake.run(), QUICK)
+    assert cell(summary, "a", "stoi").pessimistic == pytest.approx(0.45) and cell(summary, "a", "wer").pessimistic is None
+    told = [n.text for n in summary.notes]
+    assert "stoi, a: 1 of 2 failed; counted as 0.000 each they make it 0.450." in told
+    assert "wer, a: 1 of 2 failed and are not in the figure, which says nothing of them." in told
