@@ -128,8 +128,8 @@ class _Trial:
 
     @property
     def lacking(self) -> str:
-        """Why it decides nothing, "" where it may; that nothing differs at all is plain from a single item."""
-        if not self.figure.value and not differing(self.figure):
+        """Why it decides nothing, "" where it may; that nothing differs at all is plain from two items."""
+        if self.figure.bounded and not self.figure.value and not differing(self.figure):
             return ""
         return too_few(self.figure, self.units, self.figure.value - self.tolerance)
 
