@@ -25,6 +25,9 @@ TOLERANCE_S = 0.12
 TOLERANCE_SHARE = 0.01
 TOLERANCE_MOST = 0.10
 
+USUAL_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+RATE_TOLERANCE = 0.005
+
 LENGTH_POLICY = "common length within min(max(120 ms, 1 %), 10 %)"
 """The policy as it stands in the signatures."""
 
@@ -69,7 +72,7 @@ def aligned_pair(sample: Sample, sample_rate: int, shortest_s: float = 0.0) -> P
     n_reference, n_output = pair.reference.size, pair.output.size
     if abs(n_output - n_reference) > length_tolerance(n_reference, sample_rate):
         seconds = f"{n_output / sample_rate:.3f} s against {n_reference / sample_rate:.3f} s of the reference"
-        raise NotScorable(Side.OUTPUT, f"length ratio {pair.length_ratio:.4f}: {seconds}")
+        raise NotScorable(Side.OUTPUT, f"length ratio {pair.length_ratio:.4f}: {seconds}{_mislabelled(sample, pair.length_ratio)}")
     require_duration(n_reference / sample_rate, shortest_s, Side.REFERENCE)
     require_duration(n_output / sample_rate, shortest_s, Side.OUTPUT)
     n = min(n_reference, n_output)
@@ -88,6 +91,15 @@ def unaligned_pair(sample: Sample, sample_rate: int, shortest_s: float = 0.0) ->
     reference = scorable(sample.require_reference(), Side.REFERENCE, sample_rate, shortest_s)
     output = scorable(sample.output, Side.OUTPUT, sample_rate, shortest_s)
     return Pair(reference, output, sample_rate, output.size / reference.size)
+
+
+def _mislabelled(sample: Sample, length_ratio: float) -> str:
+    """A hint where the lengths would agree if the output's samples were of another usual rate than the one it states, else ""."""
+    stated = sample.output.audio.sample_rate
+    for rate in USUAL_RATES:
+        if rate != stated and abs(length_ratio * stated / rate - 1) < RATE_TOLERANCE:
+            return f", as if samples at {rate / 1000:g} kHz were called {stated / 1000:g} kHz"
+    return ""
 
 
 def length_tolerance(num_samples: int, sample_rate: int) -> float:

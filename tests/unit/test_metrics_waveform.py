@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.api import Evidence, Side
+from harness.api import Evidence, NotScorable, Side
 from harness.metrics import alignment, level, waveform
-from tests.stubs.signal_pairs import FAULTS, RATE, Wave, blame, build, noisy, sample, signal, value
+from tests.stubs.signal_pairs import FAULTS, RATE, Wave, blame, build, noisy, resample, sample, signal, speech, value
 
 
 def test_one_sample_of_delay(clean: Wave) -> None:
@@ -27,6 +27,57 @@ def test_any_delay_within_the_range_is_found(delay: int, clean: Wave) -> None:
         value("si_sdr_db", noisy(clean, 15), clean), abs=max(0.01, apart / RATE)
     )
     assert value("lag_samples", -shifted, clean) == delay
+
+
+@pytest.mark.cases(
+    "A20",
+    before="SI-SDR -13 where aligned it is +15, and nothing said",
+    after="lag, its strength and the aligned figure in every SI-SDR record, to 1 s",
+)
+@pytest.mark.parametrize("delay", [8, 320, 4800, -160])
+def test_si_sdr_tells_the_delay_that_spoils_it(delay: int, clean: Wave) -> None:
+    late = np.roll(noisy(clean, 15), delay)
+    detail = build("si_sdr_db").measure(sample(late, clean)).detail
+    assert detail["lag_samples"] == delay
+    assert detail["lag_peak"] > 0.9 - abs(delay) / clean.size
+    assert detail["aligned_db"] == pytest.approx(value("si_sdr_aligned_db", late, clean), abs=1e-3)
+    assert value("si_sdr_db", late, clean) < detail["aligned_db"] - 10
+    assert "lag_meaningless" not in build("lag_samples").measure(sample(late, clean)).detail
+    in_step = build("si_sdr_db").measure(sample(noisy(clean, 15), clean)).detail
+    assert in_step["lag_samples"] == 0
+    assert "aligned_db" not in in_step
+
+
+@pytest.mark.cases("A20", before="a lag of noise or of other speech looked like any other", after="such a lag is told to be meaningless")
+def test_a_meaningless_lag_is_told(clean: Wave) -> None:
+    hiss = np.random.default_rng(0).standard_normal(clean.size).astype(np.float32)
+    beyond = np.concatenate([np.zeros(RATE * 6 // 5, np.float32), clean])[: clean.size]  # 1.2 s late
+    for output in (hiss, beyond, speech(clean.size / RATE, 99)):
+        found = build("si_sdr_db").measure(sample(output, clean)).detail
+        assert abs(found["lag_peak"]) < waveform.MEANINGFUL_PEAK
+        assert "aligned_db" not in found
+        assert build("lag_samples").measure(sample(output, clean)).detail == {"lag_meaningless": True}
+        assert build("si_sdr_aligned_db").measure(sample(output, clean)).detail["lag_meaningless"] is True
+
+
+def test_the_lag_of_a_pair_is_looked_for_once(clean: Wave, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    once = waveform.estimate_lag
+    monkeypatch.setattr(waveform, "estimate_lag", lambda *a: (calls.append(a), once(*a))[1])
+    output = signal(noisy(clean, 20))
+    for reference in (signal(clean), signal(np.roll(clean, 5))):
+        for key in ("si_sdr_db", "si_sdr_aligned_db", "lag_samples"):
+            build(key).measure(sample(output, reference))
+    assert len(calls) == 2
+
+
+@pytest.mark.cases("A20", before="16-kHz samples called 24 kHz: a length ratio", after="the refusal says which rate the samples would fit")
+def test_samples_under_another_rate_are_recognised(clean: Wave) -> None:
+    for stated, true, words in ((24000, 16000, "at 16 kHz were called 24 kHz"), (16000, 24000, "at 24 kHz were called 16 kHz")):
+        output = signal(resample(clean, RATE, true), stated)
+        with pytest.raises(NotScorable, match=f"length ratio {true / stated:.4f}.*as if samples {words}"):
+            build("si_sdr_db").measure(sample(output, clean))
+    assert "as if" not in blame("si_sdr_db", clean[: clean.size * 3 // 5], clean).reason
 
 
 def test_declared_delay_equals_aligned(clean: Wave) -> None:
