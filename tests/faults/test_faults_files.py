@@ -413,6 +413,51 @@ def test_broken_recordings_are_their_own_fault(make_dataset, harness_run):
         assert found[f"item{len(broken)}"][0] == "ok"
 
 
+@fault("F03", "prompt that is cut, of any format", "invalid_input with its path")
+@fault("F08", "prompt with NaN, of integers in a float file, or silent by its channels", "invalid_input with what to do")
+@cases("A13", before="a prompt of int16 values in a float file was spoken after", after="invalid input of the item: divide by 32768")
+def test_broken_prompts_are_their_own_fault(tmp_path, harness_run):
+    broken = [*BROKEN, (_pipe, "not a file"), (_folder, "a folder, not a file"), (os.unlink, "missing: no such file")]
+    root = tmp_path / "data"
+    root.mkdir()
+    lines = []
+    for i in range(len(broken) + 1):
+        soundfile.write(root / f"p{i}.wav", np.random.default_rng(i).normal(0, 0.1, 8000), 16000)
+        lines.append(json.dumps({"id": f"item{i}", "text": "words", "prompt_audio": f"p{i}.wav", "prompt_text": "x"}))
+    (root / "manifest.jsonl").write_text("\n".join(lines))
+    for i, (make, _) in enumerate(broken):
+        make(root / f"p{i}.wav")
+    code, folder = harness_run(root, "executor=serial", "suite=stub_speech", "systems=[stub_voice]")
+    found = by_item(folder, system="stub_voice")
+    assert code == 1 and found[f"item{len(broken)}"][0] == "ok"
+    for i, (_, said) in enumerate(broken):
+        assert found[f"item{i}"][:2] == ("invalid_input", "reference")
+        assert f"p{i}.wav: " in found[f"item{i}"][2] and said in found[f"item{i}"][2]
+
+
+@fault("F09", "recorded outputs of several formats, rates, channels and sample types", "the number of the same samples, within 1e-6")
+def test_outputs_of_any_format_have_the_number_of_their_samples(make_dataset, harness_run, tmp_path):
+    kinds = [
+        ("flac", "PCM_24", 1),
+        ("wav", "PCM_24", 1),
+        ("wav", "DOUBLE", 1),
+        ("wav", "FLOAT", 2),
+        ("aiff", "PCM_24", 2),
+        ("w64", "DOUBLE", 1),
+        ("au", "FLOAT", 1),
+    ]
+    root, outputs = make_dataset(["a"] * len(kinds)), tmp_path / "outputs"
+    outputs.mkdir()
+    wanted = {}
+    for i, (suffix, subtype, channels) in enumerate(kinds):
+        samples = np.round(np.random.default_rng(i).uniform(-0.5, 0.5, 8000) * 2**23) / 2**23
+        soundfile.write(outputs / f"item{i}.{suffix}", np.tile(samples[:, None], (1, channels)), 16000, subtype=subtype)
+        wanted[f"item{i}"] = pytest.approx(np.abs(samples).max(), abs=1e-6)
+    words = ("systems=[recorded]", f"systems.recorded.root={outputs}", "systems.recorded.pattern='{id}.*'")
+    code, folder = harness_run(root, "executor=serial", *words)
+    assert code == 0 and values(folder) == wanted
+
+
 @cases("A12", before="a channel could not be chosen", after="dataset.channel=2 takes the second")
 def test_a_channel_is_chosen(make_dataset, harness_run):
     root = make_dataset(["a", "a"])
