@@ -121,7 +121,7 @@ class Join:
             "counts": dict(counts),
             "failures": failures,
             "outputs": outputs,
-            "warnings": [*_flags_of_files(odd), *_flags(self.store, self.plan)],
+            "warnings": [*_flags_of_files(odd), *_flags(outputs)],
         }
         write_json(folder / MANIFEST, {**manifest, **ends})
         return counts, failures
@@ -165,20 +165,16 @@ def _planned(attempt: Attempt) -> dict[str, Any]:
 
 
 def _stored(store: Store, attempt: Attempt) -> dict[str, Any]:
-    """What the manifest says of an output: whether it is there, and of a synthesizer how it ended."""
+    """What the manifest says of an output: whether it is there, what is odd about it, and of a synthesizer how it ended."""
     if not store.has_prediction(attempt.key):
         return {"stored": False}
-    reason = store.describe_prediction(attempt.key)["stop_reason"]
-    return {"stored": True, **({"stop_reason": reason} if reason else {})}
+    told = store.describe_prediction(attempt.key)
+    return {"stored": True, **{name: told[name] for name in ("stop_reason", "flags") if told.get(name)}}
 
 
-def _flags(store: Store, plan: Sequence[Attempt]) -> list[dict[str, Any]]:
+def _flags(outputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What was odd about outputs (clipped, dc ...), counted."""
-    found: Counter[tuple[str, str]] = Counter()
-    for attempt in plan:
-        if store.has_prediction(attempt.key):
-            for flag in store.describe_prediction(attempt.key).get("flags", []):
-                found[attempt.label, flag] += 1
+    found = Counter((str(output["label"]), flag) for output in outputs for flag in output.get("flags", ()))
     return [{"system": label, "flag": flag, "items": count} for (label, flag), count in sorted(found.items())]
 
 

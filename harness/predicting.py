@@ -38,6 +38,7 @@ from harness.api import (
 )
 from harness.clock import timed
 from harness.data.audio import ChangedAudio, UnreadableAudio, changed, flags, out_of_scale, read_recording, resample, unmixable
+from harness.data.copies import repeated
 from harness.data.digests import file_digest
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.executors import Job
@@ -151,7 +152,8 @@ class PredictWorker:
         if prediction.prompt_resynthesis and (reason := _unusable(prediction.prompt_resynthesis)):
             blamed = Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"resynthesis of the prompt: {reason}")
             return Predicted(blamed, warmup_s, kept.changed)
-        Store(self.store_root).save_prediction(asked.key, prediction, flags(prediction.audio))
+        odd = (*flags(prediction.audio), *self._repeated(self.items[asked.item], asked, prediction.audio))
+        Store(self.store_root).save_prediction(asked.key, prediction, odd)
         return Predicted(None, warmup_s, kept.changed)
 
     def _made(self, asked: Attempt) -> tuple[Prediction, bool, float | None] | Outcome:
@@ -185,6 +187,16 @@ class PredictWorker:
     @property
     def _untrained(self) -> bool:
         return self._system is not None and self._system.info.weights == Weights.RANDOM
+
+    def _repeated(self, item: Item, asked: Attempt, output: Audio) -> tuple[str, ...]:
+        """A flag where speech that was to follow a prompt repeats it."""
+        if item.prompt_path is None or asked.timing is not None or self._system is None or isinstance(self._system, Codec):
+            return ()
+        try:
+            prompt = read_recording(item.prompt_path, item.channel, asked.contents.prompt).audio
+        except UnreadableAudio:  # recorded outputs need none; whatever compares with the prompt says that it cannot
+            return ()
+        return tuple(filter(None, [repeated(prompt, output)]))
 
     def _resynthesis(self, item: Item, asked: Attempt) -> Callable[[], Prediction]:
         codec: Codec = self._system

@@ -82,9 +82,6 @@ def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]
 def _absent(manifest: Mapping[str, Any]) -> Iterator[Note]:
     for key, reason in sorted((manifest.get("absent_metrics") or {}).items()):
         yield Note(f"{key}: absent from this run, {reason}")
-    for flag in manifest.get("warnings") or ():
-        whose, what = (flag["system"], "outputs") if flag["system"] else (f"{flag['side']}s", "items")
-        yield Note(f"{whose}: {flag['flag']} in {flag['items']} {what}.")
 
 
 def _recogniser(columns: Sequence[Column], rows: Sequence[Row], manifest: Mapping[str, Any]) -> Iterator[Note]:

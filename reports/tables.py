@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from reports.claims import Claim, load_claims
 from reports.failures import grouped_failures, reference_fault
 from reports.intervals import UNBOUNDED, Interval, Range, Statistics, interval, pooled_interval, unit_names
 from reports.notes import notes_on, rate_notes
+from reports.oddities import oddities, of_voice, repeating
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
 from reports.verdicts import CALIBRATION, Measurements, system_of, verdicts_on
@@ -74,7 +75,8 @@ def summarise(
             cells[column.key] = Cell(reason="not measured") if group is None else _cell(group, column, cluster, expected, how, pooled or {})
         rows.append(Row(_facts(system, manifest), settings, system in calibration, cells))
     columns = tuple(_printed(c, [v for r in rows if (v := r.cells[c.key].value) is not None]) for c in columns)
-    columns, marked = _ranked(columns, rows, groups, pooled or {})
+    barred = {(c.key, label) for c in columns if of_voice(c, manifest) for label in repeating(manifest)}
+    columns, marked = _ranked(columns, rows, groups, pooled or {}, barred)
     described = manifest.get("suite") or {}
     labels = {(r.facts.label, r.settings): r.label for r in marked}
     num_items = len(usual) or int(frame["item"].nunique())
@@ -83,6 +85,8 @@ def summarise(
     facts = {r.facts.label: r.facts for r in marked if not r.calibration}
     absent = manifest.get("absent_metrics") or {}
     measured = Measurements(frame, columns, facts, cluster, num_items, how, pooled or {}, absent)
+    # How to read the figures, then what is odd about them, then what is missing.
+    general, *particular = notes_on(columns, marked, how, cluster, manifest)
     return Summary(
         suite=str(described.get("name", "")),
         title=str(described.get("title") or described.get("name", "")),
@@ -101,7 +105,7 @@ def summarise(
         axes=tuple(
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
-        notes=(*notes_on(columns, marked, how, cluster, manifest), *rate_notes(frame, columns)),
+        notes=(general, *oddities(frame, columns, marked, cluster, manifest), *rate_notes(frame, columns), *particular),
         verdicts=verdicts_on(_claims_about(str(described.get("name", "")), facts) if claims is None else claims, measured),
     )
 
@@ -301,16 +305,30 @@ def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: S
 
 
 def _ranked(
-    columns: Sequence[Column], rows: Sequence[Row], groups: Mapping[Any, pd.DataFrame], pooled: Mapping[str, PooledMetric]
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    groups: Mapping[Any, pd.DataFrame],
+    pooled: Mapping[str, PooledMetric],
+    barred: Set[tuple[str, str]],
 ) -> tuple[tuple[Column, ...], list[Row]]:
     """Best cells marked, where a direction is declared, coverage is alike and there is a choice.
 
     Systems that scored different items are ranked by their figures over the common ones, as far as these are a fair part of all.
+
+    Args:
+        columns, rows: of the table.
+        groups: records by metric, system and settings.
+        pooled: metric objects by registry key.
+        barred: (metric, system) whose figure is not what it seems.
     """
     best: list[set[str]] = [set() for _ in rows]
     out = []
     for column in columns:
-        rivals = [(i, c) for i, r in enumerate(rows) if not r.calibration and not r.facts.random and (c := r.cells[column.key]).n_total]
+        rivals = [
+            (i, c)
+            for i, r in enumerate(rows)
+            if not r.calibration and not r.facts.random and (column.key, r.facts.label) not in barred and (c := r.cells[column.key]).n_total
+        ]
         coverages = [c.coverage for _, c in rivals]
         scored = [(i, c.value) for i, c in rivals if c.value is not None]
         unranked, common = "", 0

@@ -222,6 +222,12 @@ def test_seeds_rows_and_voices_end_to_end(parrot: Path) -> None:
     assert "parrot end 6, length 3" in told and "standard deviation over 3 seeds" in told
     described = json.loads((Path("runs") / "run" / "manifest.json").read_text())
     assert described["calibration"] == ["ground_truth", "impostor"]
+    # A parrot is like its prompt by being its prompt.
+    assert {(w["system"], w["flag"], w["items"]) for w in described["warnings"]} == {
+        ("parrot", "prompt_copied", 6), ("parrot", "begins_with_prompt", 3)
+    }  # fmt: skip
+    assert {o.get("seed") for o in described["outputs"] if "begins_with_prompt" in o.get("flags", ())} == {2}
+    assert "parrot: 3 outputs begin with their prompt and 6 outputs are their prompt over again" in told.replace("\\", "")
     assert {o.get("stop_reason") for o in described["outputs"] if o["label"] != "parrot"} == {None}
 
 
