@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 import uuid
@@ -90,6 +91,14 @@ def typed(words: Sequence[str]) -> str:
     """The words of a command line as they may be shown and typed again: without secrets and environments, quoted where a shell needs it."""
     shown = (_typed(word) for word in words)
     return " ".join("'" + w.replace("'", "'\\''") + "'" if _FOR_A_SHELL.search(w) else w for w in shown)
+
+
+def command(text: str) -> str:
+    """A command line as `typed` gives its words."""
+    try:
+        return typed(shlex.split(text))
+    except ValueError:  # a quote is not closed: it was put together by a program
+        return typed(text.split(" "))
 
 
 def _typed(word: str) -> str:

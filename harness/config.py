@@ -51,6 +51,11 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     typed = _Typed()
     config: Config = typed.restored(_hydra([typed.marked(word) for word in words], config_dir, typed))
     config["systems"] = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
+    for name in _named(overrides):
+        if not isinstance(config["systems"], Mapping) or name not in config["systems"]:
+            raise ConfigError(
+                f"systems/{name}.yaml says nothing of system '{name}': its first line is '# @package systems.{name}', then family: NAME"
+            )
     check(config)
     config["systems"] = expanded({name: config["systems"][name] for name in _order(overrides, config["systems"])})
     for path in _not_finite(config):
@@ -198,10 +203,15 @@ def system_names(value: str) -> list[str]:
     return names
 
 
+def _named(overrides: Sequence[str]) -> list[str]:
+    """The systems asked for, by the last word that names them."""
+    lists = [system_names(word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
+    return lists[-1] if lists else []
+
+
 def _order(overrides: Sequence[str], systems: Mapping[str, Any]) -> list[str]:
     """As the user typed them (the last time, as everywhere), then those a suite or ``+systems.name...`` added."""
-    lists = [system_names(word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
-    typed = [name for name in (lists[-1] if lists else []) if name in systems]
+    typed = _named(overrides)
     return typed + [name for name in systems if name not in typed]
 
 
@@ -212,6 +222,7 @@ def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Conf
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     GlobalHydra.instance().clear()
     _offer_plugins(config_dir)
@@ -225,6 +236,8 @@ def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Conf
                 "Write the value itself; ${key.of.another.setting} is fine."
             )
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except YAMLError as error:  # what Hydra's reader takes for no YAML beyond what the grammar says: a key twice
+        raise ConfigError(" ".join(str(error).split())) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(typed.restored(_explain(error, words))) from error
     assert isinstance(plain, dict)

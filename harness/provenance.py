@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.aliases import typed
+from harness.aliases import command
 from harness.runfolder import SCHEMA
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, alia
         "plan_digest": asked.digest,
         "suite": {**asdict(suite), "task": str(suite.task)},
         "created": now(),
-        "command": typed(asked.command.split(" ")),
+        "command": command(asked.command),
         "git": git(),
         "packages": packages(),
         "machine": machine(),

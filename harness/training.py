@@ -119,7 +119,7 @@ def _train(
     dataset: Any,
 ) -> str:
     from harness import provenance
-    from harness.aliases import Aliases, typed, without_secrets
+    from harness.aliases import Aliases, command, without_secrets
 
     loops, trainers_ = importlib.import_module("systems.training.loop"), importlib.import_module("systems.training.trainer")
     settings, leads = plan.settings, processes.rank == 0
@@ -166,7 +166,7 @@ def _train(
         "data_synthetic": str(dataset.synthetic).lower(),
         "num_items": str(len(data.training.items)),
         "data_hours": f"{data.training.duration_s / 3600:.4f}",
-        "command": typed(plan.command.split(" ")),
+        "command": command(plan.command),
         "git_commit": f"{git.get('commit', 'unknown')}{' (changed)' if git.get('changed') else ''}",
         "precision": settings.precision,
         "device": str(processes.device),

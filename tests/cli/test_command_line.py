@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.aliases import typed
+from harness.aliases import command, typed
 from harness.cli import _options, _parser, main
 
 METRICS = "metrics=[pesq_wb,stoi,si_sdr_db,emitted_bps]"
@@ -180,3 +180,5 @@ def test_the_command_of_a_run_can_be_typed_again():
     words = ["suite=codec", "systems=[a,b]", "dataset.root=/d/it's (here)", "run.name=$x #1"]
     assert shlex.split(typed(words)) == words
     assert typed(words[:2]) == "suite=codec systems=[a,b]"
+    assert command(f"harness run {typed(words)}") == f"harness run {typed(words)}"
+    assert command("harness run 'a") == "harness run ''\\''a'"

@@ -266,3 +266,23 @@ def test_bytes_that_are_no_text_are_refused(tmp_path, verb):
     assert result.returncode == 2
     assert b"is no text in this terminal's encoding" in result.stderr
     assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "says nothing of system 'mine'"),
+        ("hello", "says nothing of system 'mine'"),
+        ("- a\n- b\n", "systems/mine"),
+        ("family: noise\n", "says nothing of system 'mine'"),
+        ("# @package systems.mine\nfamily: noise\nfamily: opus\n", "duplicate key"),
+        ("# @package systems.mine\nx: 1\n", "has no 'family'"),
+        ("# @package systems.mine\nfamily: [\n", "is not YAML"),
+        ("# @package systems.mine\nfamily: noise\nx: !!set {a, b}\n", "not a supported"),
+    ],
+)
+def test_a_users_yaml_that_is_none_is_refused_in_words(tmp_path, text, message):
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "systems" / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        compose(["systems=[noise,mine]"], tmp_path)
