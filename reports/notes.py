@@ -79,6 +79,24 @@ def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]
             yield Note(f"{names[str(key)]}: pools items compared at two rates, {parts}; they are not one scale.", (str(key),))
 
 
+def token_notes(frame: pd.DataFrame, columns: Sequence[Column], labels: Mapping[tuple[str, str], str]) -> Iterator[Note]:
+    """How many tokens stand behind the figures of codebooks: use grows with their number, entropy is an estimate from them.
+
+    Args:
+        frame: of the run, with ``counts`` as JSON text.
+        columns: of the tables.
+        labels: (system, settings) as in the frame to the label of its row.
+    """
+    keys = tuple(c.key for c in columns if c.aggregation == "pooled histogram")
+    found = frame[frame["metric"].isin(keys[:1]) & (frame["status"] == "ok")]
+    tokens: Counter[str] = Counter()
+    for system, settings, counts in zip(found["system"], found["settings"], found["counts"], strict=True):
+        tokens[labels.get((system, settings), system)] += round(json.loads(counts or "{}").get("frames", 0))
+    if tokens:
+        told = ", ".join(f"{label} {count:,}" for label, count in tokens.items())
+        yield Note(f"Tokens counted a codebook: {told}. The share of entries used grows with their number.", keys)
+
+
 def _absent(manifest: Mapping[str, Any]) -> Iterator[Note]:
     for key, reason in sorted((manifest.get("absent_metrics") or {}).items()):
         yield Note(f"{key}: absent from this run, {reason}")

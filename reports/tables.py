@@ -19,7 +19,7 @@ from harness.registry import config_names
 from reports.claims import Claim, load_claims
 from reports.failures import grouped_failures, reference_fault
 from reports.intervals import UNBOUNDED, Interval, Range, Statistics, interval, pooled_interval, unit_names
-from reports.notes import notes_on, rate_notes
+from reports.notes import notes_on, rate_notes, token_notes
 from reports.oddities import oddities, of_voice, repeating
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
@@ -105,7 +105,13 @@ def summarise(
         axes=tuple(
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
-        notes=(general, *oddities(frame, columns, marked, cluster, manifest), *rate_notes(frame, columns), *particular),
+        notes=(
+            general,
+            *oddities(frame, columns, marked, cluster, manifest),
+            *rate_notes(frame, columns),
+            *token_notes(frame, columns, labels),
+            *particular,
+        ),
         verdicts=verdicts_on(_claims_about(str(described.get("name", "")), facts) if claims is None else claims, measured),
     )
 

@@ -192,6 +192,7 @@ def test_pooled_metric_is_pooled_not_averaged(fake: FakeRun) -> None:
     assert found.low < 4.0 < found.high and found.clusters == 4
 
 
+@pytest.mark.cases("B5", before="figures of codebooks without a word on how many tokens", after="tokens counted stand under the tables")
 def test_pooled_metric_of_the_registry(fake: FakeRun) -> None:
     """The tokens of four items, measured and pooled by the harness's own metric, against numpy on all tokens joined."""
     metric = metric_class("entropy_bps")()
@@ -205,12 +206,32 @@ def test_pooled_metric_of_the_registry(fake: FakeRun) -> None:
             sample = Sample(Item(f"i{n}", "fake"), silence, encoded=Codes(indices, spec, 320 * 50))
             evidence = metric.measure(sample)
             fake.add("a", "entropy_bps", f"i{n}", evidence.value, weight=evidence.weight, counts=evidence.counts, detail=evidence.detail)
-        found = cell(summarise(fake.run(), QUICK), "a", "entropy_bps")
+        summary = summarise(fake.run(), QUICK)
     finally:
         del METRICS["entropy_bps"]
+    found = cell(summary, "a", "entropy_bps")
+    assert any(note.text.startswith("Tokens counted a codebook: a 200.") for note in summary.notes)
     shares = [np.bincount(row, minlength=8) / row.size for row in np.concatenate(tokens, axis=1)]
     bits = sum(-(p[p > 0] * np.log2(p[p > 0])).sum() for p in shares)
     assert found.value == pytest.approx(bits * 50, rel=0.02) and found.low < found.value < found.high
+
+
+@pytest.mark.cases("B5", before="a figure of two items", after="a dash, and a note that says too few tokens")
+def test_too_few_tokens_are_a_note(fake: FakeRun) -> None:
+    metric = metric_class("codebook_perplexity")()
+    spec = CodecSpec(16000, 320, (16384,))
+    silence = Signal(Audio.mono(np.zeros(320 * 50), 16000), lambda samples, source, target: samples)
+    METRICS["codebook_perplexity"] = metric.info
+    try:
+        for n in range(2):
+            indices = np.random.default_rng(n).integers(0, 16384, (1, 50))
+            evidence = metric.measure(Sample(Item(f"i{n}", "fake"), silence, encoded=Codes(indices, spec, 320 * 50)))
+            fake.add("a", "codebook_perplexity", f"i{n}", evidence.value, counts=evidence.counts, detail=evidence.detail)
+        found = cell(summarise(fake.run(), QUICK), "a", "codebook_perplexity")
+    finally:
+        del METRICS["codebook_perplexity"]
+    assert found.value is None
+    assert "too few tokens: 100 of a codebook of 16,384 entries" in found.reason
 
 
 def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
