@@ -16,7 +16,6 @@ import re
 import shlex
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
+from harness.files import replacing
 
 WITHHELD = "<withheld>"
 ELSEWHERE = "<elsewhere>"
@@ -262,14 +262,12 @@ class Aliases:
             StoreError: not writable.
         """
         path = _file(store, plan)
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-                json.dump({"roots": self.roots}, file, ensure_ascii=False)
-            temporary.replace(path)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}") from error
+        with replacing(path, 0o600) as file:
+            file.write(json.dumps({"roots": self.roots}, ensure_ascii=False).encode())
 
 
 def places(store: Path, plan: str) -> Aliases:

@@ -29,15 +29,19 @@ _SEAL_LENGTH = len(_SEAL % ("0" * 32))
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file, to be written and read, that takes the place of ``path`` when the context ends well; until then, and otherwise, what was there stays.
+
+    Args:
+        path: of the file.
+        mode: its permissions, less the user's mask.
 
     Raises:
         StoreError: it cannot be written.
     """
     temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
-        descriptor = os.open(temporary, _NEW, 0o666)
+        descriptor = os.open(temporary, _NEW, mode)
         try:
             with os.fdopen(descriptor, "w+b") as file:
                 yield file

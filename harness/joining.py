@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.aliases import Aliases
-from harness.api import Item, Record, Side, Status
+from harness.api import Item, Need, Record, Side, Status
 from harness.errors import Incomplete
 from harness.files import write_json
 from harness.plan import Attempt, Entrant
@@ -38,6 +38,7 @@ class Join:
         keys: of the scores.
         aliases: of folders that reasons name.
         withheld: what is not measured of which entrant.
+        elsewhere: of predictions whose time was not taken as this run takes times: how it was, in words, by their key.
     """
 
     suite: str
@@ -49,6 +50,7 @@ class Join:
     keys: ScoreKeys
     aliases: Aliases
     withheld: Withheld = frozenset()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def records(self, known: Mapping[str, Outcome], *, partial: bool) -> Iterator[Record]:
         """In the order of the plan; those not yet measured are left out of a partial run."""
@@ -59,6 +61,11 @@ class Join:
                 outcome = known.get(key if key is not None else attempt.key)
                 if outcome is None and (attempt.label, name) in self.withheld and self.store.has_prediction(attempt.key):
                     outcome = RANDOM_WEIGHTS
+                if outcome is None and attempt.key in self.elsewhere and Need.TIMING in self.panel.metrics[name].needs:
+                    reason = (
+                        f"timed elsewhere: {self.elsewhere[attempt.key]}; suite=speed, metrics=[{name}] or a fresh run.root= times here"
+                    )
+                    outcome = Outcome(Status.SKIPPED_BY_POLICY, reason=reason)
                 if outcome is None and partial:
                     continue
                 if outcome is None:

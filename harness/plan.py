@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.api import CodecSpec, Item, MetricInfo, Need, Settings, SuiteInfo, SystemInfo, Task, TimingPlan
+from harness.api.libraries import library
 from harness.data.digests import Contents, file_digest, item_digest
 from harness.store import key_of
 
@@ -42,6 +41,8 @@ class Card:
         kind: "codec", "synthesizer", "recorded" or "calibration".
         settings: the variants the suite asks of it.
         files: digests of recorded outputs, by item id: as `harness.data.digests.file_digest` gives them.
+        source: digest of its code where it is a plug-in's (`harness.sources`), else "": built-in ones have their version.
+        timed_with: what its times depend on (`harness.provenance.timed_with`).
     """
 
     info: SystemInfo
@@ -49,10 +50,20 @@ class Card:
     kind: str
     settings: tuple[Settings, ...]
     files: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    timed_with: Mapping[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything of it that shapes an output: what it says of itself, a plug-in's code, and the resampler that feeds a codec."""
+        info = asdict(self.info)
+        if self.info.device.startswith("cuda:"):
+            info["device"] = "cuda"  # which of several makes no difference
+        resampler = {"resampler": library("soxr")} if self.spec else {}
+        return {"info": info, "spec": asdict(self.spec) if self.spec else None, "source": self.source, **resampler}
 
     def digest(self) -> str:
-        """Of what the system says of itself: another process that builds another one (of other weights, say) has another digest."""
-        return key_of("card", {"info": asdict(self.info), "spec": asdict(self.spec) if self.spec else None})
+        """Of its identity: another process that builds another one (of other weights, say) has another digest."""
+        return key_of("card", self.identity())
 
 
 @dataclass(frozen=True)
@@ -176,8 +187,18 @@ def attempts(
     digests: Digests,
     seeds: Sequence[int],
     suite: SuiteInfo,
+    timed: bool = False,
 ) -> list[Attempt]:
-    """Every prediction, entrant by entrant in the order of the items. Seeds multiply synthesis only: codecs do not sample."""
+    """Every prediction, entrant by entrant in the order of the items. Seeds multiply synthesis only: codecs do not sample.
+
+    Args:
+        entrants, cards: by label.
+        items: of the run.
+        digests: of the items, and of calibration recordings.
+        seeds: asked for.
+        suite: that asks.
+        timed: the user asked for times, by the names of their metrics: each prediction is then one of this machine.
+    """
     found = []
     for label, card in cards.items():
         entrant = entrants[label]
@@ -196,20 +217,17 @@ def attempts(
                         parts["recording"] = output
                     if card.kind == "recorded":
                         parts["recorded_as"] = item.id
-                    if suite.timing is not None:  # a time is of one machine; another seed asks for the same once more
-                        parts |= {"timing": asdict(suite.timing), "machine": [platform.node(), os.cpu_count()]}
+                    if suite.timing is not None:  # another seed asks for the same once more
+                        parts["timing"] = asdict(suite.timing)
+                    if suite.timing is not None or (timed and card.kind in ("codec", "synthesizer")):
+                        parts["timed_with"] = dict(card.timed_with)
                     key, contents = key_of("prediction", parts), digests.contents[item.id]
                     found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing))
     return found
 
 
 def _identity(entrant: Entrant, card: Card) -> dict[str, Any]:
-    return {
-        "config": dict(entrant.config),
-        "calibration": entrant.calibration,
-        "info": asdict(card.info),
-        "spec": asdict(card.spec) if card.spec else None,
-    }
+    return {"config": dict(entrant.config), "calibration": entrant.calibration, **card.identity()}
 
 
 HEARD = frozenset({Need.OUTPUT, Need.REFERENCE, Need.TEXT, Need.PROMPT})

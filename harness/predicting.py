@@ -44,7 +44,9 @@ from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.executors import Job
 from harness.foreign import Kept, attempt, bounded, loading, message_of, reason_of
 from harness.plan import Attempt, Card, Entrant
+from harness.provenance import timed_with
 from harness.registry import resolve
+from harness.sources import source_digest
 from harness.store import Outcome, OutcomeWriter, Store
 from harness.timing.occasion import Occasion, time_codec, time_synthesizer
 from harness.timing.under_load import time_under_load
@@ -68,11 +70,13 @@ class Predicted:
         outcome: None when it was stored, else why not.
         warmup_s: wall time of the untimed first call, when this step made it.
         changed: settings of the whole process that the system changed and that were put back, in words.
+        timed_with: what its times depend on.
     """
 
     outcome: Outcome | None
     warmup_s: float | None = None
     changed: tuple[str, ...] = ()
+    timed_with: Mapping[str, str] = field(default_factory=dict)
 
 
 class NothingAsked(Exception):
@@ -97,7 +101,8 @@ class PredictWorker:
     items: Mapping[str, Item]
     threads: int
     _system: Any = field(default=None, repr=False)
-    _card: str = ""
+    _card: Card | None = None
+    _identity: str = ""
     _entrant: Entrant | None = None
     _refusal: HarnessError | None = field(default=None, repr=False)
     _warm: bool = False
@@ -109,10 +114,12 @@ class PredictWorker:
             return
         self._system = self._refusal = None  # freed before the next one is built
         self._entrant, self._warm, self._prompt_heard = job.payload, False, None
-        self._card = ""
+        self._card, self._identity = None, ""
         try:
             self._system = build_system(job.payload)
-            self._card = writable(job.payload, attempt(lambda: described(self._system))).digest()
+            card = writable(job.payload, attempt(lambda: described(self._system)))
+            self._card = replace(card, timed_with={} if self._system is None else timed_with(self.threads, card.info.device))
+            self._identity = self._card.digest()
         except HarnessError as error:
             self._refusal = error
 
@@ -120,8 +127,10 @@ class PredictWorker:
         if isinstance(step, Describe):
             if self._refusal is not None:
                 raise self._refusal  # the run cannot begin
+            assert self._card is not None
+            planned = self._card
             with Kept():
-                card = attempt(lambda: describe(self._system, step.suite, self.items))
+                card = attempt(lambda: describe(planned, self._system, step.suite, self.items))
             return writable(self._entrant, card)
         if self._refusal is not None:
             raise CannotBeBuilt(str(self._refusal))
@@ -140,7 +149,7 @@ class PredictWorker:
             self._writer.close()
 
     def _predict(self, asked: Attempt) -> Predicted:
-        if self._card != asked.card:
+        if self._identity != asked.card:
             return Predicted(Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=_OTHER))
         with Kept() as kept:
             made = attempt(lambda: self._made(asked))
@@ -153,8 +162,12 @@ class PredictWorker:
             blamed = Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"resynthesis of the prompt: {reason}")
             return Predicted(blamed, warmup_s, kept.changed)
         odd = (*flags(prediction.audio), *self._repeated(self.items[asked.item], asked, prediction.audio))
+        taken_with: Mapping[str, str] = {}
+        if prediction.timing is not None and self._card is not None:
+            taken_with = self._card.timed_with
+            prediction = replace(prediction, timing=replace(prediction.timing, taken_with=dict(taken_with)))
         Store(self.store_root).save_prediction(asked.key, prediction, odd)
-        return Predicted(None, warmup_s, kept.changed)
+        return Predicted(None, warmup_s, kept.changed, taken_with)
 
     def _made(self, asked: Attempt) -> tuple[Prediction, bool, float | None] | Outcome:
         """The prediction, whether it may be of any loudness, and how long the untimed first call took, if there was one; or why there is none."""
@@ -311,7 +324,7 @@ def _checked(timed: Prediction) -> Prediction:
 
 
 _OTHER = (
-    "the system is another one than when the run was planned: its weights or whatever else it is made of were replaced since; run the same "
+    "the system is another one than when the run was planned: its weights, its code or whatever else it is made of were replaced since; run the same "
     "command again"
 )
 
@@ -384,20 +397,20 @@ def described(system: Any) -> Card:
     """What a built system (None for a calibration row) says of itself, before anything is asked of it."""
     if system is None:
         return Card(CALIBRATION_INFO, None, "calibration", ({},))
-    if isinstance(system, Codec):
-        return Card(system.info, system.spec, "codec", ())
-    return Card(system.info, None, "synthesizer" if isinstance(system, Synthesizer) else "recorded", ())
+    kind = "codec" if isinstance(system, Codec) else "synthesizer" if isinstance(system, Synthesizer) else "recorded"
+    spec = system.spec if isinstance(system, Codec) else None
+    return Card(system.info, spec, kind, (), source=source_digest(system))
 
 
-def describe(system: Any, suite: Suite, items: Iterable[str] = ()) -> Card:
+def describe(card: Card, system: Any, suite: Suite, items: Iterable[str] = ()) -> Card:
     """The card of a built system (None for a calibration row).
 
     Args:
+        card: as `described` gives it.
         system: built.
         suite: that asks.
         items: ids of what it asks about; the files with recorded outputs for them are read and hashed.
     """
-    card = described(system)
     if system is None:
         return card
     files = {item: _file_of(system, item) for item in items} if isinstance(system, RecordedFiles) else {}

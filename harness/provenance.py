@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.aliases import command
+from harness.api.libraries import version_of
 from harness.runfolder import SCHEMA
 
 if TYPE_CHECKING:
@@ -74,6 +78,7 @@ def machine() -> dict[str, Any]:
     }
 
 
+@cache
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -101,6 +106,46 @@ class Asked:
     dataset: Dataset
 
 
+def timed_with(threads: int, device: str) -> dict[str, str]:
+    """What a time depends on beside what is timed: ``machine`` (a hash, of no use but to tell machines apart), processor, cores ...
+
+    Versions of what a system computes with (its `SystemInfo.tools`) are in its key already.
+    """
+    found = {
+        "machine": _machine_hash(),
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "threads": str(threads),
+        "device": device,
+        "python": platform.python_version(),
+        "numpy": version_of("numpy"),
+        "torch": version_of("torch"),
+    }
+    torch = sys.modules.get("torch")
+    if device.startswith("cuda") and torch is not None:
+        found["device"] = f"{device} {torch.cuda.get_device_name(device)}"
+    return found
+
+
+def timed_elsewhere(taken_with: Mapping[str, str], here: Sequence[Mapping[str, str]]) -> str:
+    """In what the circumstances of a time differ from the nearest of this run's, for a message; the machine itself stays unnamed."""
+    if not taken_with:
+        return "by a version that did not say where"
+    apart = [{k: (v, other.get(k, "?")) for k, v in taken_with.items() if other.get(k) != v} for other in here]
+    nearest = min(apart, key=len, default={})
+    told = ", ".join(f"{name} {there}, here {now}" for name, (there, now) in sorted(nearest.items()) if name != "machine")
+    return told or "another machine of the same kind"
+
+
+@cache
+def _machine_hash() -> str:
+    try:
+        ident = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        ident = ""  # a container or another system: the name is what there is
+    return hashlib.blake2b(f"{ident} {platform.node()}".encode(), digest_size=8).hexdigest()
+
+
 def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, aliases: Aliases) -> dict[str, Any]:
     """The manifest of a run that is about to start: everything its numbers depend on, without secrets and folders of this machine.
 
@@ -118,6 +163,8 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, alia
         described = asdict(card.info)
         if card.spec is not None:
             described.update(asdict(card.spec), nominal_bps=_finite(card.spec.nominal_bps))
+        if card.source:
+            described["source"] = card.source
         systems[label] = {**described, "kind": card.kind, "config": dict(config["systems"][label])}
     told = {
         "schema": SCHEMA,

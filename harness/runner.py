@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.aliases import Aliases
-from harness.api import Item, Status, Suite, Task
+from harness.api import Item, Need, Status, Suite, Task
 from harness.config import Config
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
@@ -19,7 +20,7 @@ from harness.folders import claimed
 from harness.joining import Join, refuse_failures
 from harness.plan import Attempt, Digests, Entrant, attempts, reference_rows, score_key
 from harness.predicting import Predicted
-from harness.provenance import Asked, describe_run
+from harness.provenance import Asked, describe_run, timed_elsewhere
 from harness.registry import resolve
 from harness.runfolder import MANIFEST, read_manifest
 from harness.scoring import Measure, PanelCard, Subject
@@ -67,6 +68,13 @@ class _Session:
     warmups_s: dict[str, float] = field(default_factory=dict)
     withheld: Withheld = frozenset()
     put_back: dict[str, list[str]] = field(default_factory=dict)
+    timed_with: list[Mapping[str, str]] = field(default_factory=list)
+    elsewhere: dict[str, str] = field(default_factory=dict)
+
+    def timed_here(self, taken_with: Mapping[str, str]) -> None:
+        """Notes what times of this run depend on; those found in the store count only if they are of the same."""
+        if taken_with and taken_with not in self.timed_with:
+            self.timed_with.append(taken_with)
 
     @property
     def keep_failed(self) -> bool:
@@ -127,23 +135,34 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         with employed(config["executor"], store.root, session.items, recipe, stop) as workforce:
             panel, cards = describe(workforce, suite, entrants, progress)
             session.withheld = withheld(cards, panel.metrics, bool(config["allow_random"]))
+            for card in cards.values():
+                session.timed_here(card.timed_with)
             cut = shard.cut(dataset)
             digests = Digests.of(items, cut.contents, entrants.values())
             aliases = Aliases.here(config, dataset.root)
             aliases.save(store.root, digest)
             manifest = describe_run(Asked(config, command, digest, suite.info, cut), cards, panel, aliases)
             manifest["shard"] = str(shard)
+            for line in _sources_changed(before.manifest, manifest):
+                progress.note(line)
             write_json(folder / MANIFEST, {**manifest, **before.records})
-            plan = attempts(entrants, cards, items, digests, config["seeds"], suite.info)
+            timed = bool(config["metrics"]) and any(Need.TIMING in info.needs for info in panel.metrics.values())
+            plan = attempts(entrants, cards, items, digests, config["seeds"], suite.info, timed)
             score_keys: dict[tuple[str, str], str] = {}
-            join = Join(suite.info.name, store, session.items, entrants, plan, panel, score_keys, aliases, session.withheld)
+            join = Join(
+                suite.info.name, store, session.items, entrants, plan, panel, score_keys, aliases, session.withheld, session.elsewhere
+            )
             try:
                 predicted = _predict(session, workforce.predictors, plan)
                 scored = _score(session, workforce.scorers, panel, plan, digests, score_keys)
             except Interrupted:
                 join.write(folder, {**manifest, "status": "partial", "put_back": session.put_back}, session.warmups_s)
                 raise
-        counts, failures = join.write(folder, {**manifest, "status": "complete", "put_back": session.put_back}, session.warmups_s)
+        told = {
+            "timed_with": [{k: v for k, v in one.items() if k != "machine"} for one in session.timed_with],
+            "put_back": session.put_back,
+        }
+        counts, failures = join.write(folder, {**manifest, **told, "status": "complete"}, session.warmups_s)
         writer.close()
         store.compact()
         if config["run"]["publish"]:
@@ -187,6 +206,7 @@ class _Before:
         digest, shard: by which an earlier start of the same run is known.
         progress: told of a manifest that is damaged.
         records: section of the manifest for the records that lie there, until others take their place.
+        manifest: of an earlier start of the same run.
     """
 
     folder: Path
@@ -194,6 +214,7 @@ class _Before:
     shard: str
     progress: Progress
     records: dict[str, object] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
     def conflict(self) -> str:
         """Something else that is there, or ""."""
@@ -210,6 +231,7 @@ class _Before:
             return ""
         if there.get("plan_digest") != self.digest or there.get("shard", "1/1") != self.shard:
             return "another run (other systems, metrics or data)"
+        self.manifest = there
         if "records" in there:
             self.records = {"records": there["records"]}
         return ""
@@ -218,6 +240,20 @@ class _Before:
 def _claimed_by(config: Config, folder: Path, before: _Before) -> AbstractContextManager[None]:
     advice = "choose another run.name=NAME, or run.overwrite=true to move it aside"
     return claimed(folder, before.conflict, overwrite=bool(config["run"]["overwrite"]), advice=advice)
+
+
+def _sources_changed(before: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each plug-in whose code is another than when the run in this folder was made."""
+    for kind in ("systems", "metrics"):
+        for name, about in manifest[kind].items():
+            earlier = (before.get(kind) or {}).get(name)
+            if earlier is not None and _source(earlier) != _source(about):
+                yield f"{kind[:-1]} '{name}': its source changed since {before.get('created', 'the last run here')}; what it made is made anew"
+
+
+def _source(about: Mapping[str, Any]) -> str:
+    """The digest of a plug-in's code in its entry of a manifest: systems state it, metrics have it among their parameters."""
+    return str(about.get("source") or (about.get("params") or {}).get("source") or "")
 
 
 def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt]) -> int:
@@ -253,6 +289,7 @@ def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt]) -> 
         if result.warmup_s is not None:
             session.warmups_s.setdefault(event.job.payload.label, result.warmup_s)
         session.note_changes(event.job.name, result.changed)
+        session.timed_here(result.timed_with)
         session.progress.advance()
     session.progress.done()
     return total
@@ -281,10 +318,20 @@ def _score(
     for attempt in plan:
         if store.has_prediction(attempt.key):
             prediction = store.describe_prediction(attempt.key)
+            taken_with = (prediction["timing"] or {}).get("taken_with", {})
+            if prediction["timing"] and taken_with not in session.timed_with:
+                session.elsewhere[attempt.key] = timed_elsewhere(taken_with, session.timed_with)
             for name in metrics_of(session.entrants[attempt.label], panel):
                 if (attempt.label, name) in session.withheld:
                     continue
+                if attempt.key in session.elsewhere and Need.TIMING in panel.metrics[name].needs:
+                    continue
                 keys[attempt.key, name] = score_key(prediction, digests.items[attempt.item], panel.metrics[name])
+    if session.elsewhere and any(Need.TIMING in info.needs for info in panel.metrics.values()):
+        session.progress.note(
+            f"times of {_counted(len(session.elsewhere), 'stored prediction')} are not shown: they were taken elsewhere, or with other threads "
+            "or versions; suite=speed, metrics=[rtf] or a fresh run.root= times here"
+        )
     lookup = store.outcomes(keys.values())
     known = lookup.found
     if lookup.damaged:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.api import Codes, Evidence, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
+from harness.api.libraries import library
 from harness.data.audio import UnreadableAudio, read_recording, resample
 from harness.data.digests import Contents
 from harness.errors import ConfigError, HarnessError
@@ -16,6 +17,7 @@ from harness.foreign import Kept, attempt, bounded, message_of, reason_of
 from harness.judges import Panel, PanelRecipe
 from harness.plan import HEARD
 from harness.predicting import unread
+from harness.sources import source_digest
 from harness.store import DamagedPrediction, Outcome, OutcomeWriter, Store, key_of
 
 
@@ -303,7 +305,11 @@ def _info(key: str, metric: Metric) -> MetricInfo:
         raise
     except Exception as error:
         raise ConfigError(f"metric '{key}' declares what cannot be written down: {reason_of(error)}") from error
-    return info
+    # What it cannot know of itself: the harness resamples for it, and a plug-in's code is another without a new version.
+    beside = {"resampler": library("soxr")} if info.sample_rate is not None else {}
+    if source := source_digest(metric):
+        beside["source"] = source
+    return replace(info, params={**beside, **info.params})
 
 
 def _narrow(info: MetricInfo, evidence: Evidence, sample: Sample) -> dict[str, float]:

@@ -21,8 +21,14 @@ from reports.tables import summarise
 if TYPE_CHECKING:
     import pandas as pd
 
-PINNED = ("pesq", "pystoi", "jiwer", "torch")
-"""Packages whose version moves figures; another one is refused unless asked for."""
+PINNED: Mapping[str, tuple[str, ...]] = {
+    "pesq": ("pesq_wb", "pesq_nb"),
+    "pystoi": ("stoi", "estoi"),
+    "jiwer": ("wer", "cer", "dwer", "intelligibility_probe"),
+    "torch": (),
+}
+"""Packages that move figures, with the metrics they make. Signatures and systems' tools name them; those of early runs do not, and there
+the packages of the whole run are all that is known."""
 COVERAGE_TOLERANCE = 0.01
 """Two systems whose shares of scored outputs differ by more than this are not ranked: each would be judged on the items it managed."""
 
@@ -197,11 +203,9 @@ def obstacles(left: Half, right: Half) -> Iterator[Obstacle]:
             yield Obstacle(Kind.PARTIAL, f"{side.name} is partial: it was stopped before the end; run the same command again to finish it")
     if words := _other_data(left, right):
         yield Obstacle(Kind.DATA, words)
-    there, here = (m.get("packages") or {} for m in (one, two))
-    if other := [f"{name} {there.get(name, '?')} and {here.get(name, '?')}" for name in PINNED if there.get(name) != here.get(name)]:
-        yield Obstacle(
-            Kind.PACKAGES, f"package versions differ between {left.name} and {right.name}: {', '.join(other)}; run both with the same"
-        )
+    if other := _other_versions(left, right):
+        told = ", ".join(f"{name} {pair}" for name, pair in other.items())
+        yield Obstacle(Kind.PACKAGES, f"package versions differ between {left.name} and {right.name}: {told}; run both with the same")
 
 
 def _other_data(left: Half, right: Half) -> str:
@@ -226,10 +230,39 @@ def _other_data(left: Half, right: Half) -> str:
 
 
 def other_packages(left: Half, right: Half) -> str:
-    """Packages beside the `PINNED` ones whose versions differ, in words; "" for none."""
+    """Packages whose versions differ and that no obstacle speaks of, in words; "" for none.
+
+    What makes a metric's number stands in its signature, and what makes a system's output among its tools; another version of
+    anything else moves nothing that is compared, and is told.
+    """
     there, here = (h.run.manifest.get("packages") or {} for h in (left, right))
-    names = sorted({*there, *here} - set(PINNED))
+    names = sorted({*there, *here} - set(_other_versions(left, right)))
     return ", ".join(f"{n} {there.get(n, '?')} and {here.get(n, '?')}" for n in names if there.get(n) != here.get(n))
+
+
+def _other_versions(left: Half, right: Half) -> dict[str, str]:
+    """Packages that what is compared was made with in two versions, by name; but for those in signatures, which speak for themselves."""
+    manifests = [h.run.manifest for h in (left, right)]
+    there, here = (m.get("packages") or {} for m in manifests)
+    found = {}
+    for name, metrics in PINNED.items():
+        if there.get(name) != here.get(name) and any(_unsigned(h, name, metrics) for h in (left, right)):
+            found[name] = f"{there.get(name, '?')} and {here.get(name, '?')}"
+    systems = [{label: dict(about.get("tools") or ()) for label, about in (m.get("systems") or {}).items()} for m in manifests]
+    for label in systems[0].keys() & systems[1].keys():
+        tools, others = systems[0][label], systems[1][label]
+        # What is no package (the label of a checkpoint, the listing of a folder of outputs) is what one compares.
+        for name in (tools.keys() & others.keys()) & {*there, *here}:
+            if tools[name] != others[name]:
+                found.setdefault(name, f"{tools[name]} and {others[name]}")
+    return dict(sorted(found.items()))
+
+
+def _unsigned(side: Half, package: str, metrics: Sequence[str]) -> bool:
+    """Whether a run has figures made with a package that neither their signatures nor its systems' tools name."""
+    if not metrics:
+        return any("tools" not in about for about in (side.run.manifest.get("systems") or {}).values())
+    return any(c.key in metrics and f"{package} " not in c.signature for c in side.summary.columns)
 
 
 def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: bool = False) -> Matched | Obstacle:

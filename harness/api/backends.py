@@ -20,7 +20,7 @@ class BackendInfo:
         family: name in the registry ("pocketsphinx", "funasr", ...).
         model: folder name, hub id or packaged model's name, with its revision.
         digest: content hash of the weights (16 or more hex digits).
-        package: "name==version" of the library that runs it.
+        package: "name==version" of the libraries that make its numbers.
         sample_rate: of the audio it takes, in Hz.
         languages: ISO 639-1 codes it understands; empty for any.
     """

@@ -25,6 +25,8 @@ class Timing:
         figures: everything else that was measured, by name with its unit: "ttfa_s", "stage.lm_s", "laps" ...
         refusal: why this timing is no number (a busy machine, a compilation inside the timed call ...), or "".
         applicable: False where the refusal says that the system cannot do what was asked (a batch, a longer text): no failure of it.
+        taken_with: machine, processor, cores, threads, device and versions that the time is of; written by the harness. A time found in
+            the store counts only where all of them are the same.
     """
 
     total_s: float
@@ -38,6 +40,7 @@ class Timing:
     figures: Mapping[str, float] = field(default_factory=dict)
     refusal: str = ""
     applicable: bool = True
+    taken_with: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.api.libraries import version_of
 from harness.data.digests import file_digest
 from harness.errors import CheckpointError, MissingDependency
 
@@ -39,9 +39,9 @@ def installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(name) is not None for name in modules)
 
 
-def package(name: str) -> str:
-    """Name and version of an installed distribution, as ``name==version``."""
-    return f"{name}=={importlib.metadata.version(name)}"
+def package(*names: str) -> str:
+    """Names and versions of the distributions that make a judge's numbers, as ``name==version``, the library that runs it first."""
+    return " ".join(f"{name}=={version_of(name)}" for name in names)
 
 
 def locate(checkpoint: str, required: FileChoices, hub_ids: Sequence[str] = ()) -> Checkpoint | None:

@@ -41,7 +41,9 @@ class DnsMos:
         self._model.onnx_sess, self._model.p808_onnx_sess = (
             onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files
         )
-        self.info = BackendInfo("dnsmos", "P.835 sig_bak_ovr, P.808 model_v8", loading.digest(), package("speechmos"))
+        self.info = BackendInfo(
+            "dnsmos", "P.835 sig_bak_ovr, P.808 model_v8", loading.digest(), package("speechmos", "onnxruntime", "librosa")
+        )
 
     @classmethod
     def missing(cls) -> str | None:

@@ -46,7 +46,7 @@ class Ecapa:
         loading = Loading(found.folder / name for (name,) in _FILES)
         self._model = _load(found.folder, device)
         self._device = device
-        self.info = BackendInfo("ecapa", found.label, loading.digest(), package("speechbrain"))
+        self.info = BackendInfo("ecapa", found.label, loading.digest(), package("speechbrain", "torch"))
 
     @classmethod
     def missing(cls, checkpoint: str = "speechbrain/spkrec-ecapa-voxceleb", device: str = "cpu") -> str | None:

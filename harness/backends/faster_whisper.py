@@ -38,7 +38,7 @@ class FasterWhisper:
             family="faster_whisper",
             model=f"{found.label} beam {beam_size} float32",
             digest=loading.digest(),
-            package=package("faster-whisper"),
+            package=package("faster-whisper", "ctranslate2"),
         )
 
     @classmethod

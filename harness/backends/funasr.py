@@ -45,7 +45,7 @@ class FunAsr:
             family="funasr",
             model=found.label,
             digest=loading.digest(),
-            package=package("funasr"),
+            package=package("funasr", "torch", "torchaudio"),
             languages=(language,),
         )
 

@@ -43,7 +43,7 @@ class Resemblyzer:
         state = torch.load(weights, map_location="cpu", weights_only=True)["model_state"]
         # The file also holds the two scalars of the training loss.
         check_weights({k: v.cpu() for k, v in self._encoder.state_dict().items()}, state, weights, allow_unexpected=True)
-        self.info = BackendInfo("resemblyzer", weights.name, loading.digest(), package("resemblyzer"))
+        self.info = BackendInfo("resemblyzer", weights.name, loading.digest(), package("resemblyzer", "torch", "librosa", "webrtcvad"))
 
     @classmethod
     def missing(cls, device: str = "cpu") -> str | None:

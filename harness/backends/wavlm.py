@@ -50,7 +50,7 @@ class WavLm:
         extractor: Any = AutoFeatureExtractor
         self._features = extractor.from_pretrained(found.folder, local_files_only=True)
         self._device = device
-        self.info = BackendInfo("wavlm", found.label, loading.digest(), package("transformers"))
+        self.info = BackendInfo("wavlm", found.label, loading.digest(), package("transformers", "torch"))
 
     @classmethod
     def missing(cls, checkpoint: str = "microsoft/wavlm-base-plus-sv", device: str = "cpu") -> str | None:

@@ -49,7 +49,7 @@ class WeSpeaker:
         if len(inputs) != 1 or len(inputs[0].shape) != 3 or inputs[0].shape[2] != 80:
             raise CheckpointError(f"{path} should take one input [1, T, 80], it takes {[(i.name, i.shape) for i in inputs]}")
         self._input, self._output = inputs[0].name, self._session.get_outputs()[0].name
-        self.info = BackendInfo("wespeaker", path.name, loading.digest(), package("onnxruntime"))
+        self.info = BackendInfo("wespeaker", path.name, loading.digest(), package("onnxruntime", "kaldi-native-fbank"))
 
     @classmethod
     def missing(cls, checkpoint: str = "") -> str | None:

@@ -49,7 +49,7 @@ class Whisper:
             family="whisper",
             model=f"{found.label} greedy float32 first 30 s",
             digest=loading.digest(),
-            package=package("transformers"),
+            package=package("transformers", "torch"),
             sample_rate=16000,
         )
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import Better, Evidence, FloatArray, MetricInfo, Need, NotScorable, Sample, Scalar, Side, Signal
+from harness.api.libraries import library
 from harness.metrics.alignment import LENGTH_POLICY, SILENT_PEAK, aligned_pair, policy_params, unaligned_pair
-from harness.metrics.libraries import library
 
 SAMPLE_RATE_HZ = 16000
 

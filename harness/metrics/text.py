@@ -11,6 +11,7 @@ import math
 from typing import Protocol, runtime_checkable
 
 from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal, language_code
+from harness.api.libraries import library
 from harness.metrics.edits import Unit, align
 from harness.metrics.judged import judged
 from harness.metrics.normalisers import Normaliser, normaliser
@@ -160,7 +161,7 @@ class IntelligibilityProbe:
 def _info(name: str, description: str, needs: frozenset[Need], params: dict[str, str]) -> MetricInfo:
     return MetricInfo(
         name=name, version="2", unit="", better=Better.LOWER, needs=needs, sample_rate=16000, bounds=(0.0, math.inf),
-        description=description, params=params, worst=1.0, counted=True,
+        description=description, params={"edits": library("jiwer"), **params}, worst=1.0, counted=True,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import Scalar, Signal
-from harness.metrics.libraries import library
+from harness.api.libraries import library
 
 SAMPLE_RATE_HZ = 16000
 FRAME_S = 0.005

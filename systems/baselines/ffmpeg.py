@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, FloatArray, SystemInfo
+from harness.api.libraries import versions
 from systems.baselines.pcm import compensated, framed, frames_for, from_int16, mono, to_int16
 
 
@@ -243,7 +244,8 @@ def _tools() -> tuple[tuple[str, str], ...]:
     import av
 
     codec_version = ".".join(map(str, av.library_versions["libavcodec"]))
-    return (("PyAV", str(av.__version__)), ("FFmpeg", str(av.ffmpeg_version_info)), ("libavcodec", codec_version))
+    own = (("PyAV", str(av.__version__)), ("FFmpeg", str(av.ffmpeg_version_info)), ("libavcodec", codec_version))
+    return (*own, *versions("soxr"))
 
 
 def _opus_output(samples: FloatArray, encoded: Bitstream, sample_rate: int) -> Audio:

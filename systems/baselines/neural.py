@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import importlib
-import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
+from harness.api.libraries import versions
 from systems.baselines.pcm import compensated, framed, frames_for, mono
 from systems.baselines.release import Found, Release, locate, missing_package, missing_weights
 
@@ -98,7 +98,7 @@ class NeuralCodec(abc.ABC):
             num_parameters=_size(model),
             training_data="" if random else self.release.training_data,
             device=asked.device,
-            tools=((module, importlib.metadata.version(module)), ("weights", found.label if found else f"random, seed {asked.seed}")),
+            tools=(*versions(*dict.fromkeys((module, "torch"))), ("weights", found.label if found else f"random, seed {asked.seed}")),
         )
         self._shortfall = self._measured_shortfall()
 

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo
+from harness.api.libraries import versions
 from systems.baselines.pcm import mono
 
 
@@ -27,7 +28,9 @@ class Noise:
 
     def __init__(self, sample_rate: int = 16000, seed: int = 0) -> None:
         self._seed = seed
-        self.info = SystemInfo(family="noise", version="1", description="white noise at the input's RMS level: the floor", anchor=True)
+        self.info = SystemInfo(
+            family="noise", version="1", description="white noise at the input's RMS level: the floor", anchor=True, tools=versions("numpy")
+        )
         # One packet an utterance: there are no frames, so the hop is one sample.
         self.spec = CodecSpec(sample_rate=sample_rate, hop_length=1)
 

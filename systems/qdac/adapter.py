@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
+from harness.api.libraries import versions
 from systems.qdac.config import QdacConfig, qdac_config
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class QdacCodec:
             num_parameters=_size_of(model, kept),
             training_data=_learnt_from(metadata),
             device=device,
+            tools=versions("torch"),
         )
 
     @classmethod

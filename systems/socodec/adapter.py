@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
+from harness.api.libraries import versions
 from systems.socodec.config import SAMPLE_RATE, QuantizerName, SocodecConfig, Source
 from systems.socodec.variant import Files, SocodecVariant
 
@@ -101,6 +102,7 @@ class SocodecCodec:
             num_parameters=sum(counts.values()),
             training_data=_learnt_from(dict(parts.metadata)),
             device=device,
+            tools=versions("torch"),
         )
 
     @classmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo, Weights
+from harness.api.libraries import versions
 
 SAMPLE_RATE, HOP, NUM_BANDS = 16000, 160, 80
 _BUNDLED = Path(__file__).resolve().parents[1] / "weights" / "mel_vocoder_small.safetensors"
@@ -49,6 +50,7 @@ class MelVocoder:
             weights_digest=made.digest,
             num_parameters=sum(p.numel() for p in made.model.parameters()),
             device=device,
+            tools=versions("torch"),
         )
 
     @classmethod

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.api import UNOBSERVED, Audio, Codes, MissingOutput, Observer, Speech, SystemInfo, Utterance, Weights
+from harness.api.libraries import versions
 from systems.checkpoints import digest_of
 from systems.layers.graphs import Acceleration
 from systems.layers.packed import Precision
@@ -141,7 +142,7 @@ class LmSynthesizer:
             training_data=model.training_data,
             device=speaking.device,
             precision=speaking.precision,
-            tools=model.front_end.tools,
+            tools=(*model.front_end.tools, *versions("torch")),
         )
 
     @property

@@ -143,13 +143,16 @@ def test_worst_and_most_changed_items(written_run: Written) -> None:
     ("other", "words", "forceable"),
     [
         ({"packages": {"pesq": "2"}}, "package versions differ between old and new: pesq 1 and 2", True),
+        ({"torch": "2"}, "old and new: torch 1 and 2", True),
         ({"dataset": {"name": "fake", "digest": "e"}}, "the data differ", True),
         ({"status": "partial"}, "new is partial", False),
         ({"suite": {"name": "zero_shot", "task": "synthesis"}}, "suite=codec", False),
     ],
 )
 def test_what_is_not_comparable(written_run: Written, other: dict[str, Any], words: str, forceable: bool) -> None:
+    torch = other.get("torch", "1")
     left, right = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": base()}}, **other)
+    left.manifest["systems"]["a"]["tools"], right.manifest["systems"]["a"]["tools"] = [["torch", "1"]], [["torch", torch]]
     with pytest.raises(Incomparable, match=re.escape(words)) as caught:
         compared(left, right)
     assert caught.value.exit_code == 3
@@ -200,9 +203,12 @@ def test_a_metric_that_one_run_lacks_does_not_stop_the_others(written_run: Writt
         compared(written_run({"a": {"stoi": base()}}), written_run({"a": {"stoi": base()}}), metrics=("stoy",))
 
 
-def test_another_package_is_only_told(written_run: Written) -> None:
-    runs = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": base()}}, packages={"numpy": "2"})
-    assert "numpy 1 and 2" in compared(*runs).notes[0]
+@pytest.mark.parametrize("package", ["numpy", "jiwer", "torch"])
+def test_a_package_that_made_nothing_of_it_is_only_told(written_run: Written, package: str) -> None:
+    runs = [written_run({"a": {"pesq_wb": base()}}, packages={package: v}) for v in ("1", "2")]
+    for run in runs:
+        run.manifest["systems"]["a"]["tools"] = []
+    assert f"{package} 1 and 2" in compared(*runs).notes[0]
 
 
 def test_page_and_markdown_hold_hostile_names_and_players(written_run: Written, tmp_path: Path) -> None:

@@ -361,8 +361,15 @@ class _Server:
 
 def _tools(packages: tuple[str, ...]) -> list[list[str]]:
     main = getattr(sys.modules["__main__"], "__file__", None)
-    own = [["worker file", digest([main])]] if main else []
+    own = [["worker file", digest(_beside(main))]] if main else []
     return [["python", ".".join(map(str, sys.version_info[:3]))], *own, *([name, _version(name)] for name in packages)]
+
+
+def _beside(main: str) -> list[str]:
+    """The worker's file, and what it has imported from its own folder."""
+    own = Path(main).resolve()
+    files = {Path(f).resolve() for f in (getattr(m, "__file__", None) for m in list(sys.modules.values())) if isinstance(f, str)}
+    return [main, *sorted(str(f) for f in files - {own} if own.parent in f.parents and "site-packages" not in f.parts)]
 
 
 def _version(name: str) -> str:
