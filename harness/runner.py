@@ -174,10 +174,11 @@ def _suite(config: Config) -> Suite:
     parameters = dict(config["suite"])
     name = parameters.pop("name")
     try:
-        suite = resolve("suites", name)(**parameters)
+        suite: Suite = resolve("suites", name)(**parameters)
+        follows = isinstance(suite, Suite)  # which looks at its declaration, made from the parameters
     except (TypeError, ValueError) as error:
         raise ConfigError(f"suite '{name}' cannot be built from {parameters}: {error}") from error
-    if not isinstance(suite, Suite):
+    if not follows:
         raise ConfigError(f"suite '{name}' does not follow harness.api.Suite")
     if suite.info.task not in Task:
         raise ConfigError(f"suite '{name}' asks for the unknown task {suite.info.task}")

@@ -39,8 +39,11 @@ class SpeedSuite:
     requests: int = 20
 
     def __post_init__(self) -> None:
-        if not self.batches or min(self.batches) < 1 or not self.prompt_tokens or min(self.prompt_tokens) < 0:
-            raise ValueError(f"batches are 1 or more and prompt_tokens 0 or more; got {list(self.batches)} and {list(self.prompt_tokens)}")
+        _check("batches", self.batches, 1, needed=True)
+        _check("prompt_tokens", self.prompt_tokens, 0, needed=True)
+        _check("concurrent", self.concurrent, 1)
+        _check("arrivals_hz", self.arrivals_hz, 0, whole=False)
+        _ = self.info  # the plan of its timing is checked where it is made
 
     @property
     def info(self) -> SuiteInfo:
@@ -108,3 +111,21 @@ class SpeedSuite:
         served = self.concurrent[0] if self.concurrent else 1
         by_chance: list[Settings] = [{"arrivals_hz": float(rate), "concurrent": served} for rate in self.arrivals_hz]
         return [*plain, *({"concurrent": users} for users in self.concurrent), *by_chance]
+
+
+def _check(name: str, values: Sequence[float], least: int, *, needed: bool = False, whole: bool = True) -> None:
+    """Refuses what is no list of different numbers, from ``least`` on where they are whole, above it where not."""
+    kinds = (int,) if whole else (int, float)
+    fits = (
+        not isinstance(values, str)
+        and isinstance(values, Sequence)
+        and all(isinstance(v, kinds) and not isinstance(v, bool) for v in values)
+    )
+    if (
+        not fits
+        or (needed and not values)
+        or len(set(values)) != len(values)
+        or any(v < least or (v <= least and not whole) for v in values)
+    ):
+        wanted = f"whole numbers from {least} on" if whole else f"numbers above {least}"
+        raise ValueError(f"suite.{name}={values}: a list of different {wanted} is wanted")

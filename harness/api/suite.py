@@ -52,6 +52,10 @@ class TimingPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("seconds", "budget_s", "least", "width", "warmups", "others", "requests", "seed"):
+            value, whole = getattr(self, name), name in ("least", "warmups", "requests", "seed")
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise ValueError(f"{name} is a {'whole ' if whole else ''}number; got {value!r}")
         if not (self.seconds > 0 and self.budget_s > 0 and self.width > 0 and self.others >= 0):
             raise ValueError(f"seconds, budget_s and width are positive and others is not negative; got {self}")
         if self.least < 1 or self.warmups < 0 or self.requests < 1:

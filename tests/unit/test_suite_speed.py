@@ -171,7 +171,7 @@ def test_laws():
     suite = SpeedSuite(batches=(1, 4), prompt_tokens=(0, 128))
     assert list(suite.variants(SPEC)) == [{}, {"batch": 4}]
     assert list(suite.variants(None)) == [{}, {"batch": 4}, {"prompt_tokens": 128}, {"batch": 4, "prompt_tokens": 128}]
-    with pytest.raises(ValueError, match="batches are 1 or more"):
+    with pytest.raises(ValueError, match=r"suite\.batches=\(0,\): a list of different whole numbers"):
         SpeedSuite(batches=(0,))
 
 
@@ -316,3 +316,20 @@ def test_a_run(make_dataset, harness_run):
     assert code == 0
     values = load(again).set_index(["system", "item", "metric"])["value"]
     assert all(values[key] != before[key] for key in before if key[2] == "rtf")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"batches": [0]}, {"batches": []}, {"batches": [1, 1]}, {"batches": "abc"}, {"batches": 3}, {"batches": [1.5]}, {"batches": [True]}, {"prompt_tokens": [-1]},
+     {"prompt_tokens": [0, 0]}, {"concurrent": ["abc"]}, {"concurrent": [0]}, {"arrivals_hz": [0]}, {"arrivals_hz": [1, 1]}, {"seconds": "abc"}, {"seconds": -1},
+     {"least": 0}, {"width": "abc"}, {"warmups": 1.5}, {"requests": "abc"}, {"others": -1}, {"budget_s": 0}],
+)  # fmt: skip
+@pytest.mark.cases(
+    "A15", before="suite.batches=[1,1] timed the same twice, suite.seconds=abc was a traceback", after="refused before the work, in words"
+)
+def test_parameters_that_cannot_be_are_refused_before_the_work(words):
+    from harness.errors import ConfigError
+    from harness.runner import default_systems
+
+    with pytest.raises(ConfigError, match="suite 'speed' cannot be built from"):
+        default_systems({"suite": {"name": "speed", **words}})
