@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.api import Status
+from harness.metrics.waveform import MAX_LAG_S, MEANINGFUL_PEAK
 from reports.summary import Column, Note, Row
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 MOST = 0.9
 """Share of a system's outputs that have to show a thing for it to be called the system's."""
-CORRELATED = 0.25
-"""Correlation with the recording below which a lag is that of chance: 30 LibriSpeech recordings against one another reach .19 within
-100 ms (870 pairs), each against itself 300 ms later .18."""
 COST_DB, COST_S = 0.5, 0.002
 """What a delay has to cost to be told: decibels of SI-SDR, or where these are not measured, its length."""
 SAME_LAG, SAME_RATIO = 1.5, 0.01
@@ -128,13 +126,13 @@ def _lags(group: pd.DataFrame, key: str) -> _Lags:
 def _delays(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row], manifest: Mapping[str, Any]) -> Iterator[Note]:
     """One lag of all outputs, and lags that mean nothing."""
     by_key = {c.key: c for c in columns}
-    key = next((k for k in ("lag_samples", "si_sdr_aligned_db") if k in by_key), None)
+    key = next((k for k in ("lag_samples", "si_sdr_aligned_db", "si_sdr_db") if k in by_key), None)
     if key is None:
         return
     fields = by_key[key].signature.split("|")
     rate_hz = float(match[1]) if len(fields) > 2 and (match := re.match(r"(\d+)Hz", fields[2])) else 16000.0
     params = ((manifest.get("metrics") or {}).get(key) or {}).get("params") or {}
-    limit_s = float(params.get("max_lag_s") or 0.1)
+    limit_s = float(params.get("max_lag_s") or MAX_LAG_S)
     scored = frame[(frame["metric"] == key) & (frame["status"] == Status.OK.value)]
     groups = {name: group for name, group in scored.groupby(["system", "settings"], sort=False)}
     for row in rows:
@@ -142,11 +140,13 @@ def _delays(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row],
         if group is None or row.calibration or row.facts.anchor:
             continue
         found = _lags(group, key)
-        sure = found.samples[found.correlations >= CORRELATED]
+        if not np.isfinite(found.correlations).any():
+            continue  # of a version that kept no lag
+        sure = found.samples[found.correlations >= MEANINGFUL_PEAK]
         if len(sure) < (1 - MOST) * len(group) or not len(sure):
             about = tuple(k for k in ("lag_samples", "si_sdr_db", "si_sdr_aligned_db") if k in by_key)
             yield Note(
-                f"{row.label}: its waveforms do not follow the recordings within {1000 * limit_s:g} ms (median correlation "
+                f"{row.label}: its waveforms do not follow the recordings within {limit_s:g} s (median correlation "
                 f"{float(np.median(found.correlations)):.2f}): it makes a waveform of its own, or is later than that. Lag and SI-SDR, aligned or "
                 "not, mean nothing of it.",
                 about,
@@ -154,17 +154,21 @@ def _delays(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row],
             continue
         usual = float(np.median(sure))
         alike = int((np.abs(sure - usual) <= SAME_LAG).sum())
-        if abs(usual) < 1 or alike < MOST * len(group) or not _costs(row, abs(usual) / rate_hz):
+        plain, aligned = (cell.value if (cell := row.cells.get(k)) else None for k in ("si_sdr_db", "si_sdr_aligned_db"))
+        if key == "si_sdr_db" and aligned is None:
+            # Each record says what it would be without its delay.
+            counts = (json.loads(text or "{}") for text in group["counts"])
+            aligned = float(np.mean([c.get("aligned_db", value) for c, value in zip(counts, group["value"], strict=True)]))
+        costs = abs(usual) / rate_hz >= COST_S if plain is None or aligned is None else aligned - plain >= COST_DB
+        if abs(usual) < 1 or alike < MOST * len(group) or not costs:
             continue
-        yield _delayed(row, by_key, (usual, rate_hz), f"{alike} of {len(group)} outputs" if alike < len(group) else "every output")
+        whose = f"{alike} of {len(group)} outputs" if alike < len(group) else "every output"
+        yield _delayed(row, by_key, (usual, rate_hz), whose, (plain, aligned))
 
 
-def _costs(row: Row, delay_s: float) -> bool:
-    plain, aligned = (cell.value if (cell := row.cells.get(key)) else None for key in ("si_sdr_db", "si_sdr_aligned_db"))
-    return delay_s >= COST_S if plain is None or aligned is None else aligned - plain >= COST_DB
-
-
-def _delayed(row: Row, columns: Mapping[str, Column], lag: tuple[float, float], whose: str) -> Note:
+def _delayed(
+    row: Row, columns: Mapping[str, Column], lag: tuple[float, float], whose: str, figures: tuple[float | None, float | None]
+) -> Note:
     samples, rate_hz = lag
     about = [columns[key] for key in CHARGED if key in columns]
     parts = [
@@ -173,7 +177,7 @@ def _delayed(row: Row, columns: Mapping[str, Column], lag: tuple[float, float], 
     ]
     if about:
         parts.append(f"{', '.join(c.name for c in about)} {'is' if len(about) == 1 else 'are'} charged with it")
-    plain, aligned = (row.cells[key].value if key in columns else None for key in ("si_sdr_db", "si_sdr_aligned_db"))
+    plain, aligned = figures
     if plain is not None and aligned is not None:
         parts.append(f"SI-SDR is {plain:.1f} dB, and {aligned:.1f} dB without it")
     return Note(f"{'; '.join(parts)}.", tuple(c.key for c in about))

@@ -107,8 +107,8 @@ def estimate_lag(reference: npt.NDArray[np.floating], output: npt.NDArray[np.flo
 class SiSdr:
     """SI-SDR of the output as it is: one sample of delay costs several dB.
 
-    So that a delay is not taken for distortion, each item's details say how late the output is: ``lag_samples`` (at 16 kHz, positive when
-    late, within +-1 s) and ``lag_peak`` (correlation at that lag, -1..1). The same lag on every item with a peak of `MEANINGFUL_PEAK` or more
+    So that a delay is not taken for distortion, each item's counts say how late the output is: ``lag_samples`` (at 16 kHz, positive when
+    late, within +-1 s) and ``correlation`` (at that lag, -1..1). The same lag on every item with a peak of `MEANINGFUL_PEAK` or more
     is a constant delay; peaks below it are of outputs that keep no waveform, or of delays beyond the search, and their lags mean nothing.
     ``aligned_db`` is the figure without the delay, given where the lag is not 0 and means something.
     """
@@ -130,12 +130,12 @@ class SiSdr:
     def measure(self, sample: Sample) -> Evidence:
         pair = aligned_pair(sample, SAMPLE_RATE_HZ, SHORTEST_S)
         found = _lag(sample, pair)
-        told: dict[str, Scalar] = {"lag_samples": found.lag_samples, "lag_peak": round(found.correlation, 4)}
+        told: dict[str, float] = {"lag_samples": found.lag_samples, "correlation": found.correlation}
         if found.lag_samples and found.meaningful:
             reference, output = _overlap(pair, found.lag_samples)
             if np.ptp(reference) > 0 and np.ptp(output) > 0:
-                told["aligned_db"] = round(si_sdr_db(reference, output), 3)
-        return _evidence(si_sdr_db(pair.reference, pair.output), pair, told)
+                told["aligned_db"] = si_sdr_db(reference, output)
+        return _evidence(si_sdr_db(pair.reference, pair.output), pair, {}, **told)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,19 @@ def test_a_constant_lag_is_told(fake: FakeRun, lag: int) -> None:
     assert "SI-SDR is -13.0 dB, and 6.1 dB without it" in told
 
 
+@pytest.mark.cases(
+    "A20", before="the lag known only where lag_samples was asked for", after="SI-SDR alone tells it, with the figure without it"
+)
+def test_si_sdr_alone_tells_the_lag(fake: FakeRun) -> None:
+    for item in ITEMS:
+        fake.add("a", "si_sdr_db", item, -13.0, counts={"lag_samples": 8.0, "correlation": 0.9, "aligned_db": 6.1})
+        fake.add("b", "si_sdr_db", item, 9.0)  # of a version that kept no lag
+    (told,) = notes(fake, "a: ")
+    assert told.startswith("a: every output is late by 8 samples at 16 kHz (0.5 ms); si_sdr_db is charged with it")
+    assert "SI-SDR is -13.0 dB, and 6.1 dB without it" in told
+    assert notes(fake, "b: ") == []
+
+
 def test_a_lag_that_costs_nothing_or_varies_is_not_told(fake: FakeRun) -> None:
     lags(fake, 0, 0.9)
     assert notes(fake, "a: ") == []
@@ -78,7 +91,7 @@ def test_most_outputs_make_the_note_and_are_counted(fake: FakeRun) -> None:
 def test_a_lag_of_chance_is_told_as_such(fake: FakeRun) -> None:
     lags(fake, np.arange(-500, 500, 100), 0.1)
     (told,) = notes(fake, "a: ")
-    assert "do not follow the recordings within 100 ms (median correlation 0.10)" in told and "mean nothing" in told
+    assert "do not follow the recordings within 1 s (median correlation 0.10)" in told and "mean nothing" in told
     fake.systems["a"]["anchor"] = True
     assert notes(fake, "a: ") == []
 
