@@ -143,23 +143,38 @@ def calibration_entrants(names: Sequence[str], items: Sequence[Item], task: Task
     """
     found = []
     for name in names:
-        chosen = {item.id: _calibration_recording(name, i, items, task) for i, item in enumerate(items)}
-        recordings = {item: path for item, path in chosen.items() if path is not None}
+        chosen = _impostors(items) if name == "impostor" else [_own_recording(name, item, task) for item in items]
+        recordings = {item.id: path for item, path in zip(items, chosen, strict=True) if path is not None}
         if recordings:
             found.append(Entrant(name, {}, name, recordings))
     return found
 
 
-def _calibration_recording(name: str, i: int, items: Sequence[Item], task: Task) -> Path | None:
-    item = items[i]
-    if name == "ground_truth":
-        return item.path
-    if name == "same_speaker":
-        return item.prompt_path if task is Task.RESYNTHESIS else item.path
-    if name == "impostor" and item.speaker:
-        others = (o for o in (*items[i + 1 :], *items[:i]) if o.speaker != item.speaker and o.language == item.language)
-        return next((path for o in others if (path := o.path or o.prompt_path)), None)
-    return None
+def _own_recording(name: str, item: Item, task: Task) -> Path | None:
+    if name == "same_speaker" and task is Task.RESYNTHESIS:
+        return item.prompt_path
+    return item.path if name in ("ground_truth", "same_speaker") else None
+
+
+def _impostors(items: Sequence[Item]) -> list[Path | None]:
+    """Each item's impostor, in time proportional to their number: a walk from the last item to the first, which remembers what follows."""
+    chosen: list[Path | None] = [None] * len(items)
+    languages: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        languages.setdefault(item.language, []).append(i)
+    for members in languages.values():
+        nearest: Item | None = None  # the next item with a recording
+        other: Item | None = None  # the next one after that by another voice than the nearest's
+        for i in (*reversed(members), *reversed(members)):  # after the last comes the first: the second round knows it
+            item = items[i]
+            found = nearest if nearest is not None and nearest.speaker != item.speaker else other
+            if item.speaker and found is not None:
+                chosen[i] = found.path or found.prompt_path
+            if item.path or item.prompt_path:
+                if nearest is not None and nearest.speaker != item.speaker:
+                    other = nearest
+                nearest = item
+    return chosen
 
 
 def calibration_metrics(row: str, metrics: Mapping[str, MetricInfo]) -> list[str]:
