@@ -217,7 +217,12 @@ def attempts(
     found = []
     for label, card in cards.items():
         entrant = entrants[label]
-        identity, digest = _identity(entrant, card), card.digest()
+        identity, digest = key_of("system", _identity(entrant, card)), card.digest()
+        occasion: dict[str, Any] = {}
+        if suite.timing is not None:  # another seed asks for the same once more
+            occasion["timing"] = asdict(suite.timing)
+        if suite.timing is not None or (timed and card.kind in ("codec", "synthesizer")):
+            occasion["timed_with"] = dict(card.timed_with)
         use_seeds = seeds if suite.task is Task.SYNTHESIS and card.kind == "synthesizer" else seeds[:1]
         for settings in card.settings:
             text = settings_text(settings)
@@ -232,10 +237,7 @@ def attempts(
                         parts["recording"] = output
                     if card.kind == "recorded":
                         parts["recorded_as"] = item.id
-                    if suite.timing is not None:  # another seed asks for the same once more
-                        parts["timing"] = asdict(suite.timing)
-                    if suite.timing is not None or (timed and card.kind in ("codec", "synthesizer")):
-                        parts["timed_with"] = dict(card.timed_with)
+                    parts |= occasion
                     key, contents = key_of("prediction", parts), digests.contents[item.id]
                     found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing))
     return found

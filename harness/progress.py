@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-LINE_EVERY_S = 15.0
+LINE_EVERY_S = 5.0
+"""The longest silence where there is no terminal, as far as somebody reports at all."""
 
 
 class TerminalProgress:
@@ -32,7 +33,9 @@ class TerminalProgress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, visible=False)
-        self._name, self._total, self._count, self._start, self._said = "", 0, 0, 0.0, 0.0
+        self._name, self._count = "", 0
+        self._total: int | None = 0
+        self._start = self._said = time.monotonic()
 
     def __enter__(self) -> TerminalProgress:
         self._bar.start()
@@ -43,21 +46,23 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """A line of its own."""
+        self._said = time.monotonic()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def stage(self, name: str, total: int) -> None:
-        """A new stage of ``total`` units."""
+    def stage(self, name: str, total: int | None) -> None:
+        """A new stage of ``total`` units; None where nobody knows how many."""
         self._name, self._total, self._count = name, total, 0
-        self._start = self._said = time.monotonic()
-        self._bar.reset(self._task, description=name, total=max(total, 1), visible=total > 0)
+        self._start = time.monotonic()
+        self._bar.reset(self._task, description=name, total=None if total is None else max(total, 1), visible=total != 0)
+        if not self._console.is_terminal and self._start - self._said > LINE_EVERY_S:
+            self.note(f"{name} ...")
 
     def advance(self, count: int = 1) -> None:
         """``count`` units are done."""
         self._count += count
         self._bar.advance(self._task, count)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_EVERY_S:
-            self._said = time.monotonic()
-            self.note(f"{self._name}: {self._count}/{self._total}")
+            self.note(f"{self._name}: {self._count}" + (f"/{self._total}" if self._total else ""))
 
     def done(self) -> None:
         """The stage is over."""

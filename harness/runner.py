@@ -103,7 +103,9 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         StoreError: the disk is full or not writable; what was finished is stored.
     """
     suite = _suite(config)
-    dataset = dataset or load_dataset(DatasetConfig.from_mapping(config["dataset"]))
+    if dataset is None:
+        progress.stage("reading the dataset", None)
+        dataset = load_dataset(DatasetConfig.from_mapping(config["dataset"]), progress.advance)
     names = list(config["systems"])
     if not names:
         raise ConfigError(f"no systems: write systems=[{','.join(suite.info.systems)}]; `harness list systems` shows all")
@@ -138,7 +140,9 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             for card in cards.values():
                 session.timed_here(card.timed_with)
             cut = shard.cut(dataset)
-            digests = Digests.of(items, cut.contents, entrants.values())
+            progress.stage("hashing the recordings", len(items))
+            digests = Digests.of(items, cut.hashed(progress.advance), entrants.values())
+            progress.stage("planning", None)
             aliases = Aliases.here(config, dataset.root)
             aliases.save(store.root, digest)
             manifest = describe_run(Asked(config, command, digest, suite.info, cut), cards, panel, aliases)
@@ -146,6 +150,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             for line in _sources_changed(before.manifest, manifest):
                 progress.note(line)
             write_json(folder / MANIFEST, {**manifest, **before.records})
+            progress.stage("looking up what is there", None)
             timed = bool(config["metrics"]) and any(Need.TIMING in info.needs for info in panel.metrics.values())
             plan = attempts(entrants, cards, items, digests, config["seeds"], suite.info, timed)
             score_keys: dict[tuple[str, str], str] = {}

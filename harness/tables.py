@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,7 @@ def _study(paper: Paper, reasons: Mapping[str, Mapping[str, str]], request: Requ
     general = [word for word in request.words if not word.startswith("systems.")]
     # What the user chose decides which runs are looked at; composing also refuses what cannot be applied.
     config = compose(general, request.config_dir) if general else {}
-    runs = finished_runs(request.root, {key: config[key] for key in sections})
+    runs = finished_runs(request.root, {key: config[key] for key in sections}, lambda text: print(text, file=sys.stderr))
     return study_of(paper, runs, reasons, request.words)
 
 

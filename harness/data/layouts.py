@@ -187,7 +187,7 @@ def guess(root: Path) -> str | None:
 
 def main_table(root: Path) -> str | None:
     """The manifest of a folder: one called so, else one called metadata, else the only table there is."""
-    there = [p.name for p in sorted(root.iterdir()) if p.suffix.lower() in _TABLES and p.suffix.lower() != ".lst" and p.is_file()]
+    there = sorted(p.name for p in root.iterdir() if p.suffix.lower() in _TABLES and p.suffix.lower() != ".lst" and p.is_file())
     for stem in ("manifest", "metadata"):
         for suffix in (".jsonl", ".csv", ".tsv", ".json"):
             if stem + suffix in there:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ _TABLES: Mapping[str, tuple[Callable[[Path, str, Problems], Iterable[Entry]], tu
 }
 KINDS = ("embedded", *_TABLES, "seedtts", *_TREES, "auto")
 """Values of `DatasetConfig.kind`; "auto" takes what the root looks like."""
+_HASHERS, _HASHED_AT_ONCE, _TOLD_EVERY = 4, 64, 1000
 FEW_VOICES = 6
 """Fewer speakers than these are said before a run."""
 
@@ -132,8 +134,22 @@ class Dataset:
 
     @cached_property
     def contents(self) -> Mapping[str, Contents]:
-        """What the files of each item hold, by its id; every file is read when this is first asked for."""
-        return {item.id: Contents.of(item) for item in self.items}
+        """What the files of each item hold, by its id; every file is read when this is first asked for, several at a time."""
+        return self.hashed(lambda count: None)
+
+    def hashed(self, tell: Callable[[int], None]) -> Mapping[str, Contents]:
+        """`contents`; where they have to be read for it, ``tell`` hears of how many items they were, time and again."""
+        if "contents" not in self.__dict__:
+            found: dict[str, Contents] = {}
+            parts = [self.items[i : i + _HASHED_AT_ONCE] for i in range(0, len(self.items), _HASHED_AT_ONCE)]
+            # Hashing leaves the interpreter's lock, and a file may have to come from far away.
+            with ThreadPoolExecutor(_HASHERS) as hashers:
+                for part, contents in zip(parts, hashers.map(lambda part: [Contents.of(item) for item in part], parts), strict=True):
+                    found.update((item.id, held) for item, held in zip(part, contents, strict=True))
+                    tell(len(part))
+            self.__dict__["contents"] = found
+        known: Mapping[str, Contents] = self.__dict__["contents"]
+        return known
 
     @cached_property
     def digest(self) -> str:
@@ -167,8 +183,12 @@ class _Source:
     ours: bool = False  # its notes are our own
 
 
-def load_dataset(config: DatasetConfig) -> Dataset:
+def load_dataset(config: DatasetConfig, tell: Callable[[int], None] = lambda count: None) -> Dataset:
     """Read and check a whole dataset; no sound file is opened (but the embedded set's hashes are compared).
+
+    Args:
+        config: which, and what of it.
+        tell: hears of how many entries were read, time and again.
 
     Raises:
         ManifestError: the manifest is wrong (every offending line named), or nothing is left to measure.
@@ -177,7 +197,7 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     """
     problems = Problems()
     source = _source(config, problems)
-    items = checked_items(config.name, source.root, config.language, source.entries, problems)
+    items = checked_items(config.name, source.root, config.language, _told(source.entries, tell), problems)
     total, everything = len(items), items
     if source.splits_rows and config.split:
         items = tuple(i for i in items if i.notes.get("split") == config.split)
@@ -214,6 +234,13 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         left_out=() if source.ours else problems.left_out,
         root=source.root,
     )
+
+
+def _told(entries: Iterable[Entry], tell: Callable[[int], None]) -> Iterator[Entry]:
+    for number, entry in enumerate(entries, 1):
+        yield entry
+        if number % _TOLD_EVERY == 0:
+            tell(_TOLD_EVERY)
 
 
 def _source(config: DatasetConfig, problems: Problems) -> _Source:

@@ -79,19 +79,23 @@ class FoundRun:
         return self.num_items, str(self.manifest.get("created", ""))
 
 
-def finished_runs(root: Path, chosen: Mapping[str, Any] | None = None) -> tuple[FoundRun, ...]:
+def finished_runs(
+    root: Path, chosen: Mapping[str, Any] | None = None, tell: Callable[[str], None] = lambda text: None
+) -> tuple[FoundRun, ...]:
     """The finished runs below a folder.
 
     Args:
         root: where run folders lie; need not be there.
         chosen: configuration sections (``dataset``, ``asr`` ...) that a run must have had, as they are.
+        tell: hears of folders that cannot be read: another program's, half a file, a damaged run.
     """
     found = []
     for path in sorted(root.glob(f"*/{MANIFEST}")):
         try:
             manifest = read_manifest(path.parent)
-        except UsageError:
-            continue  # a folder that another program left here, or half a file: it is no finished run
+        except UsageError as error:
+            tell(f"{path.parent} is passed over: {error}")
+            continue
         config = manifest.get("config") or {}
         if chosen:
             config = places(root / "store", str(manifest.get("plan_digest", ""))).restored(config)

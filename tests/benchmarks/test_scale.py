@@ -2,12 +2,17 @@
 
 Run with ``-m slow -s``; it prints seconds of processor time per million records and the peak memory of each stage, every stage in a
 process of its own. ``RECORDS=1000,10000,100000,1000000`` in the environment says how many; a curve of costs from three sizes on.
+``ITEMS=1000,10000,100000`` does the same for what lies between the command and its first output.
 """
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +116,67 @@ def test_memory_does_not_grow_with_the_records(tmp_path):
         # A compaction holds up to 200 000 outcomes, whatever there is.
         allowed = {"compact": 300, "join": 60 + 100 * grown, "report": 100 + 250 * grown}.get(stage, 60)
         assert extra < allowed, f"{stage}: {extra:.0f} MiB more for {large - small} more records"
+
+
+def start(folder, number):
+    """(seconds, processor seconds of all processes, peak MiB of the largest) from the command to the first call of a system.
+
+    The recordings are links to a few files, so that what is measured is the harness and not the disk.
+    """
+    import numpy as np
+    import soundfile
+
+    data = folder / "data"
+    data.mkdir(parents=True)
+    for i in range(8):
+        soundfile.write(data / f"voice{i}.wav", np.random.default_rng(i).uniform(-0.5, 0.5, 16000).astype(np.float32), 16000)
+    with (data / "manifest.jsonl").open("w") as file:
+        for i in range(number):
+            (data / f"{i}.wav").hardlink_to(data / f"voice{i % 8}.wav")
+            row = {"id": f"item{i}", "audio": f"{i}.wav", "text": f"text {i}", "language": "en", "speaker": f"s{i * 100 // number}"}
+            file.write(json.dumps(row) + "\n")
+    log = folder / "encoded"
+    words = ["run", "--no-report", "dataset=jsonl", f"dataset.root={data}", f"run.root={folder / 'runs'}", "run.name=x", "systems=[stub_echo,passthrough]",
+             "metrics=[stub_peak,si_sdr_db]", f"+systems.stub_echo.log={log}", "executor.workers=1"]  # fmt: skip
+    began = time.monotonic()
+    run = subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", *words],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "stubs")},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not log.exists():
+            assert run.poll() is None, run.stderr.read().decode()
+            time.sleep(0.01)
+        took = time.monotonic() - began
+        members = [p for p in Path("/proc").glob("[0-9]*") if _session(p) == run.pid]
+        ticks = sum(sum(map(int, (p / "stat").read_text().rpartition(")")[2].split()[11:15])) for p in members)
+        peaks = [int(line.split()[1]) for p in members for line in (p / "status").read_text().splitlines() if line.startswith("VmHWM")]
+        return took, ticks / os.sysconf("SC_CLK_TCK"), max(peaks) / 1024
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+
+
+def _session(process):
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.cases("D3", before="10^5 rows: 150 s of nothing, growing with the square", after="linear: see the curve this test prints")
+def test_the_start_of_a_run_grows_with_its_items(tmp_path):
+    sizes = [int(size) for size in os.environ.get("ITEMS", "1000,10000,40000").split(",")]
+    print(f"\n{'items':>8}{'s to the first':>16}{'processor s':>13}{'peak MiB':>10}")
+    found = {}
+    for number in sizes:
+        found[number] = start(tmp_path / str(number), number)
+        shutil.rmtree(tmp_path / str(number))
+        print(f"{number:>8}{found[number][0]:>16.1f}{found[number][1]:>13.1f}{found[number][2]:>10.0f}", flush=True)
+    (small, (_, least, low)), (large, (_, most, high)) = (min(found.items()), max(found.items()))
+    # processor time and memory, for other programs do not change them much: at most .4 ms and 6 kB an item
+    assert most - least < 0.4e-3 * (large - small) + 2
+    assert high - low < 6 / 1024 * (large - small) + 50
