@@ -39,10 +39,10 @@ def now() -> str:
 
 
 def git() -> dict[str, Any]:
-    """Commit of the harness's own checkout and whether it was changed; empty when installed from elsewhere."""
+    """Commit of the harness's own checkout and whether it was changed; its version when it is installed without one."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
-        return {}
+        return {"version": version_of("speech-systems-harness")}
     try:
         commit = _git(root, "rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_git(root, "status", "--porcelain"))}

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api import Item
+from harness.api import Item, Status
 from harness.data.digests import Contents, contents_digest
 from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
 from harness.files import write_json
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     from harness.data.manifests import Dataset
 
 _NAME = re.compile(r"\.(\d+)of(\d+)$")
-SHARED = ("plan_digest", "suite", "metrics", "absent_metrics", "dataset")
-"""What the manifests of all shards of a run say alike."""
+SHARED = ("schema", "systems", "metrics", "absent_metrics", "dataset", "suite", "code", "config", "plan_digest")
+"""What the manifests of all shards of a run say alike: systems as they were built (weights, tools, a plug-in's code), metrics with the
+libraries in their signatures, the data, the harness's own code; then what was asked, for naming it where only the plan's digest differs."""
+ASKED = ("suite", "systems", "metrics", "asr", "speaker", "mos", "seeds")
+"""Of the configuration; where a run and its data lie and how it is executed may differ from shard to shard."""
+SHOWN = 4
+"""Differences that a refusal names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +161,14 @@ def join(run: Path, source: str | None = None) -> Joined:
     manifests = _manifests(files, root, run.name)
     first = next(iter(manifests.values()))
     for place, manifest in manifests.items():
-        if other := [key for key in SHARED if manifest.get(key) != first.get(key)]:
-            raise Incomparable(f"{place} is of another run than the other shards: it differs in {', '.join(other)}")
+        if other := list(_differences(*_shared(first, manifest))):
+            rest = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
+            raise Incomparable(
+                f"{place} was made otherwise than {next(iter(manifests))} and cannot be joined with it: {'; '.join(other[:SHOWN])}{rest}. "
+                "Run it again as the others were"
+            )
+    mixed = _mixed_times(manifests.values())
+    timing = [key for key, about in first["metrics"].items() if "timing" in about.get("needs", ())] if mixed else []
     counts: Counter[str] = Counter()
     items: dict[str, Any] = {}
     outputs: list[Any] = []
@@ -168,12 +179,15 @@ def join(run: Path, source: str | None = None) -> Joined:
         for place, manifest in manifests.items():
             rows = 0
             for batch in _batches(files, f"{place}/{RECORDS}", manifest):
-                out.writer.write_batch(batch)
+                if strangers := set(batch["item"].unique().to_pylist()) - manifest["items"].keys():
+                    raise StoreError(f"{place}/{RECORDS} holds records of {min(strangers)!r}, which is no item of that shard; run it again")
+                kept = _without_times(batch, timing, mixed) if timing else batch
+                out.writer.write_batch(kept)
                 rows += batch.num_rows
+                counts.update({c["values"]: c["counts"] for c in kept["status"].value_counts().to_pylist()})
             if rows != sum(manifest["counts"].values()):
                 raise StoreError(f"{place}/{RECORDS} holds {rows} records, its manifest says {sum(manifest['counts'].values())}")
             total += rows
-            counts.update(manifest["counts"])
             failures += manifest["failures"]
             items.update(manifest["items"])
             outputs += manifest["outputs"]
@@ -199,6 +213,73 @@ def join(run: Path, source: str | None = None) -> Joined:
     return Joined(run, len(manifests), total, counts, failures, int(first["config"]["run"]["max_failures"]))
 
 
+def _shared(*manifests: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What must be alike, of the manifests of some shards."""
+    found = []
+    other_plan = len({manifest.get("plan_digest") for manifest in manifests}) > 1
+    for manifest in manifests:
+        told = {key: manifest.get(key) for key in SHARED}
+        told["systems"] = {label: _built(about) for label, about in manifest.get("systems", {}).items()}
+        told["dataset"] = {key: value for key, value in manifest["dataset"].items() if key != "description"}  # which may say where it lies
+        # Of the same plan it is the same but for the names that machines have for folders.
+        told["config"] = {key: (manifest.get("config") or {}).get(key) for key in ASKED} if other_plan else None
+        # A checkout that was changed is known by its commit only.
+        told["code"] = (manifest.get("git") or {}).get("commit") or (manifest.get("git") or {}).get("version")
+        found.append(told)
+    return found
+
+
+def _built(about: Mapping[str, Any]) -> dict[str, Any]:
+    """A system without what each machine has of its own: the time of its first call, the number of its GPU, where its files lie."""
+    kept = {key: value for key, value in about.items() if key not in ("warmup_s", "config")}
+    kept["tools"] = dict(about.get("tools") or ())
+    if str(kept.get("device", "")).startswith("cuda"):
+        kept["device"] = "cuda"
+    return kept
+
+
+def _differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Each value that differs, by its place in the manifest."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*one, *other]):
+            yield from _differences(one.get(key), other.get(key), f"{where}.{key}" if where else str(key))
+    elif one != other:
+        yield f"{where} is {_brief(one)} there and {_brief(other)} here"
+
+
+def _brief(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _mixed_times(manifests: Iterable[Mapping[str, Any]]) -> str:
+    """Why times of several shards make no figure together, or ""."""
+    found = {tuple(sorted(one.items())): one for manifest in manifests for one in manifest.get("timed_with", ())}
+    per_device: dict[str, list[Mapping[str, str]]] = {}
+    for one in found.values():
+        per_device.setdefault(one.get("device", ""), []).append(one)
+    for several in per_device.values():
+        if len(several) > 1:
+            apart = sorted({key for one in several for key in one if one[key] != several[0].get(key)})
+            told = "; ".join(f"{key} {', '.join(sorted({str(one.get(key)) for one in several}))}" for key in apart)
+            return f"the shards were timed under {len(several)} circumstances ({told}): their times make no figure together"
+    return ""
+
+
+def _without_times(batch: Any, metrics: Sequence[str], reason: str) -> Any:
+    """Records with those of timing metrics skipped for a reason."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    timed = pc.and_(pc.is_in(batch["metric"], value_set=pa.array(metrics)), pc.equal(batch["status"], Status.OK.value))
+    skipped = {"status": Status.SKIPPED_BY_POLICY.value, "reason": reason, "value": None, "weight": None, "counts": "{}", "detail": "{}"}
+    columns = [
+        pc.if_else(timed, pa.scalar(skipped[name], batch.schema.field(name).type), batch[name]) if name in skipped else batch[name]
+        for name in batch.schema.names
+    ]
+    return pa.record_batch(columns, schema=batch.schema)
+
+
 def _digest(dataset: Mapping[str, Any], items: Mapping[str, Any]) -> dict[str, str]:
     """Of the whole dataset, from what the shards found in its files."""
     if "rows_digest" not in dataset:
@@ -218,6 +299,10 @@ def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
         folder = place.rpartition("/")[2]
         match = _NAME.search(folder)
         if match and folder[: match.start()] == name:
+            if int(match[1]) in found:
+                raise UsageError(
+                    f"{found[int(match[1])][0]} and {place} are both shard {int(match[1])} of the run {name}; move one of them away"
+                )
             found[int(match[1])] = place, int(match[2])
     sizes = sorted({size for _, size in found.values()})
     if len(sizes) != 1:
@@ -232,6 +317,10 @@ def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
         manifest = parsed_manifest(files.cat_file(f"{place}/{MANIFEST}"), f"{place}/{MANIFEST}")
         if manifest.get("status") != "complete":
             unfit.append(f"{index}/{sizes[0]} is not finished")
+        elif manifest.get("shard") != f"{index}/{sizes[0]}":
+            unfit.append(f"{index}/{sizes[0]} is not in its folder, which holds {manifest.get('shard')} (a copy?)")
+        elif strays := sum(not Shard(index, sizes[0]).holds(item) for item in manifest["items"]):
+            unfit.append(f"{index}/{sizes[0]} holds {strays} items of other shards")
         for own in ("num_items", "digest") if "rows_digest" in manifest["dataset"] else ("num_items",):
             manifest["dataset"].pop(own, None)  # its own, not the run's
         manifests[place] = manifest

@@ -8,13 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import harness
 from harness.api import Item
 from harness.cli import main
 from harness.errors import ConfigError
+from harness.files import write_json
 from harness.launch import main as launch
+from harness.runfolder import read_manifest
 from harness.shards import Shard
 
 STUBS = Path(__file__).resolve().parents[1] / "stubs"
@@ -86,7 +90,7 @@ def test_shards_of_other_runs_are_not_mixed(data, tmp_path, capsys):
     assert main(words(data, tmp_path, "run.name=x", "run.shard=1/2")) == 0
     assert main(words(data, tmp_path, "run.name=x", "run.shard=2/2", "metrics=[stub_peak]")) == 0
     assert main(["join", str(tmp_path / "x")]) == 3
-    assert "plan_digest" in capsys.readouterr().err
+    assert "metrics.si_sdr_db" in capsys.readouterr().err
     assert main(["join", str(tmp_path / "nothing")]) == 2
 
 
@@ -98,6 +102,120 @@ def test_a_cut_shard_is_noticed(data, tmp_path, capsys):
     assert main(["join", str(tmp_path / "x")]) == 1
     assert "run that shard again" in capsys.readouterr().err
     assert not (tmp_path / "x" / "records.parquet").exists()
+
+
+def altered(folder, change):
+    """Changes the manifest of a shard as another machine would have written it."""
+    manifest = read_manifest(folder)
+    change(manifest)
+    write_json(folder / "manifest.json", {k: v for k, v in manifest.items() if k != "checksum"})
+
+
+ALIKE = {
+    "weights": (
+        lambda m: m["systems"]["stub_echo"].update(weights_digest="feed"),
+        "systems.stub_echo.weights_digest is  there and feed here",
+    ),
+    "tools": (
+        lambda m: m["systems"]["passthrough"].update(tools=[["torch", "0"]]),
+        "systems.passthrough.tools.torch is absent there and 0 here",
+    ),
+    "plug-in's code": (lambda m: m["systems"]["stub_echo"].update(source="cafe"), "systems.stub_echo.source is "),
+    "libraries": (lambda m: m["metrics"]["si_sdr_db"]["params"].update(resampler="soxr 0"), "metrics.si_sdr_db.params.resampler is soxr "),
+    "harness": (lambda m: m.update(git={"commit": "cafe"}), "code is "),
+    "data": (lambda m: m["dataset"].update(rows_digest="cafe"), "dataset.rows_digest is "),
+    "device": (lambda m: m["systems"]["stub_echo"].update(device="cuda:0"), "systems.stub_echo.device is cpu there and cuda here"),
+}
+
+
+@pytest.fixture(scope="module")
+def two_shards(tmp_path_factory):
+    """Two shards with times, made once."""
+    folder = tmp_path_factory.mktemp("two")
+    root = folder / "data"
+    root.mkdir()
+    lines = []
+    for i in range(6):
+        soundfile.write(root / f"{i}.wav", np.random.default_rng(i).uniform(-0.5, 0.5, 8000), 16000)
+        lines.append(json.dumps({"id": f"item{i}", "audio": f"{i}.wav", "text": "a", "language": "en"}))
+    (root / "manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(STUBS), *sys.path])
+        for i in (1, 2):
+            assert main(words(root, folder / "runs", "run.name=x", f"run.shard={i}/2", "metrics=[stub_peak,si_sdr_db,rtf]")) == 0
+    return folder / "runs"
+
+
+@pytest.fixture
+def shards(two_shards, tmp_path):
+    return Path(shutil.copytree(two_shards, tmp_path / "runs"))
+
+
+@pytest.mark.cases(
+    "A5",
+    before="shards made with other weights, packages, plug-ins or code were joined without a word",
+    after="refused, naming each value that differs in both shards",
+)
+@pytest.mark.parametrize("what", ALIKE)
+def test_shards_made_otherwise_are_refused_by_name(shards, capsys, what):
+    change, named = ALIKE[what]
+    altered(shards / "x.2of2", change)
+    assert main(["join", str(shards / "x")]) == 3
+    said = capsys.readouterr().err
+    assert "x.2of2 was made otherwise than" in said and named in said
+    assert not (shards / "x").exists()
+
+
+def test_what_each_machine_has_of_its_own_is_no_difference(shards):
+    def change(manifest):
+        manifest["machine"]["processor"], manifest["created"] = "another", "2027-01-01"
+        manifest["systems"]["stub_echo"].update(warmup_s=9.0, config={"family": "stub_echo", "log": "<elsewhere>/log"})
+        manifest["packages"]["pandas"] = "0"
+
+    altered(shards / "x.2of2", change)
+    assert main(["join", str(shards / "x")]) == 0
+    assert set(records(shards / "x")["status"]) == {"ok"}
+
+
+@pytest.mark.cases(
+    "A5",
+    before="a copied shard, or one with items of another, was counted twice",
+    after="a shard is what its folder says and holds its own items, or it is refused",
+)
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (
+            lambda folder: (shutil.rmtree(folder / "x.2of2"), shutil.copytree(folder / "x.1of2", folder / "x.2of2")),
+            "2/2 is not in its folder",
+        ),
+        (lambda folder: shutil.copytree(folder / "x.1of2", folder / "x.01of2"), "are both shard 1"),
+        (
+            lambda folder: altered(folder / "x.2of2", lambda m: m["items"].update(read_manifest(folder / "x.1of2")["items"])),
+            "items of other shards",
+        ),
+    ],
+    ids=["copied", "twice", "overlapping"],
+)
+def test_no_shard_counts_twice(shards, capsys, spoil, named):
+    spoil(shards)
+    assert main(["join", str(shards / "x")]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.cases(
+    "A7",
+    before="times of shards from several machines were averaged",
+    after="they are skipped, with what differed; everything else is joined",
+)
+def test_times_of_several_machines_make_no_figure(shards, capsys):
+    altered(shards / "x.2of2", lambda m: m["timed_with"][0].update(processor="another", threads="64"))
+    assert main(["join", str(shards / "x")]) == 0
+    told = records(shards / "x")
+    times, rest = (told[told["metric"].eq("rtf") == is_time] for is_time in (True, False))
+    assert set(times["status"]) == {"skipped_by_policy"} and times["value"].isna().all() and set(rest["status"]) == {"ok"}
+    assert "timed under 2 circumstances" in times["reason"].iloc[0] and "threads" in times["reason"].iloc[0]
+    assert read_manifest(shards / "x")["counts"] == {"ok": len(rest), "skipped_by_policy": len(times)}
 
 
 def test_launch_says_what_it_would_run(capsys):
