@@ -161,7 +161,8 @@ def join(run: Path, source: str | None = None) -> Joined:
     manifests = _manifests(files, root, run.name)
     first = next(iter(manifests.values()))
     for place, manifest in manifests.items():
-        if other := list(_differences(*_shared(first, manifest))):
+        one, another = _shared(first, manifest)
+        if other := list(_differences(one, another)):
             rest = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
             raise Incomparable(
                 f"{place} was made otherwise than {next(iter(manifests))} and cannot be joined with it: {'; '.join(other[:SHOWN])}{rest}. "
