@@ -24,6 +24,7 @@ from typing import Any
 
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.executors import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.foreign import tell
 from harness.processes import limit_memory
 from harness.supervision import START_S, Slot, Supervisor
 
@@ -99,6 +100,7 @@ class _Actor:
         sys.path.extend(p for p in surroundings.module_path if p not in sys.path)
         os.chdir(surroundings.folder)
         limit_memory(surroundings.resources.memory_gib)
+        tell(lambda what: None)  # this process is supervised: no plug-in is tried in another one first
         self._threads = surroundings.resources.threads
         self._recipe = factory
         self._worker: Worker | None = None

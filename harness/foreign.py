@@ -65,10 +65,14 @@ def message_of(error: BaseException) -> str:
         return f"(its message cannot be had: {type(fault).__name__})"
 
 
+def raised(error: BaseException) -> BaseException:
+    """What the code really raised, where `attempt` made a `ForeignError` of it."""
+    return error.__cause__ if isinstance(error, ForeignError) and error.__cause__ is not None else error
+
+
 def reason_of(error: BaseException) -> str:
     """Type and text of an exception."""
-    if isinstance(error, ForeignError) and error.__cause__ is not None:
-        error = error.__cause__
+    error = raised(error)
     text = message_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

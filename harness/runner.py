@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -9,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import foreign
 from harness.aliases import Aliases
-from harness.api import Item, Need, Status, Suite, Task
+from harness.api import Item, Need, Status, Suite, SuiteInfo, Task
 from harness.config import Config
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
@@ -178,12 +180,15 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
 def _suite(config: Config) -> Suite:
     parameters = dict(config["suite"])
     name = parameters.pop("name")
+    make = resolve("suites", name)
     try:
-        suite: Suite = resolve("suites", name)(**parameters)
-        follows = isinstance(suite, Suite)  # which looks at its declaration, made from the parameters
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"suite '{name}' cannot be built from {parameters}: {error}") from error
-    if not follows:
+        with foreign.Kept(settling=True):
+            suite: Suite = foreign.attempt(lambda: make(**parameters))
+            sound = foreign.attempt(lambda: isinstance(suite, Suite) and isinstance(suite.info, SuiteInfo))
+            foreign.attempt(lambda: pickle.dumps(suite))  # systems are described in other processes
+    except Exception as error:
+        raise ConfigError(f"suite '{name}' cannot be built from {parameters}: {foreign.reason_of(error)}") from error
+    if not sound:
         raise ConfigError(f"suite '{name}' does not follow harness.api.Suite")
     if suite.info.task not in Task:
         raise ConfigError(f"suite '{name}' asks for the unknown task {suite.info.task}")

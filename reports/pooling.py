@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.api import Evidence, PooledMetric
+from harness.foreign import Kept, attempt, raised
 from reports.intervals import Array, WeightedMean
 from reports.summary import Column
 from reports.wording import in_words
@@ -53,14 +55,17 @@ def figure_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetri
     except (ValueError, TypeError) as problem:
         raise UnpoolableError(f"what is stored of {column.name} cannot be read: {in_words(problem)}") from problem
 
+    foreign = not type(metric).__module__.startswith("harness.")
+
     def figure(counts: Array) -> Array:
         own = counts.view()
         own.flags.writeable = False
         # The code is somebody's: whatever it does wrong costs its own figure, not the report.
         try:
-            found = np.asarray(metric.pool(evidence, own), dtype=np.float64)
-        except (Exception, SystemExit) as problem:
-            raise UnpoolableError(f"its pool failed: {in_words(problem)}") from problem
+            with Kept() if foreign else nullcontext():
+                found = np.asarray(attempt(lambda: metric.pool(evidence, own)), dtype=np.float64)
+        except Exception as problem:
+            raise UnpoolableError(f"its pool failed: {in_words(raised(problem))}") from problem
         if found.shape != (len(counts),):
             raise UnpoolableError(f"its pool gave an array of shape {found.shape} for {len(counts)} resamples, wanted ({len(counts)},)")
         return found
@@ -77,10 +82,13 @@ def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledM
     if column.key in pooled:
         return pooled[column.key]
     try:
-        metric = import_module("harness.registry").metric_class(column.key)()
+        make = import_module("harness.registry").metric_class(column.key)
+        metric = attempt(make)
         sound, here = isinstance(metric, PooledMetric), metric.info.signature().split("|")[:2]
-    except (Exception, SystemExit) as problem:
-        raise UnpoolableError(f"the metric '{column.key}' that pools this figure cannot be built here: {in_words(problem)}") from problem
+    except Exception as problem:
+        raise UnpoolableError(
+            f"the metric '{column.key}' that pools this figure cannot be built here: {in_words(raised(problem))}"
+        ) from problem
     if not sound:
         raise UnpoolableError(f"'{column.key}' is aggregated as '{column.aggregation}' but has no pool() here")
     there = column.signature.split("|")[:2]

@@ -1,6 +1,8 @@
 """Whatever is handed to a plug-in cannot hurt others: its arrays, its exceptions, its results, the settings of the process."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +129,61 @@ def test_a_codec_that_returns_what_cannot_be_stored_fails_on_the_item(make_datas
     assert all(reason in text for text in mine["reason"])
     assert set(frame[frame["system"] == "stub_echo"]["status"]) == {"ok"}
     assert not list((tmp_path / "runs" / "store" / "predictions").glob("tmp-*"))
+
+
+@cases(
+    "D2",
+    before="a plug-in that closed all descriptors, forked or hung: no timeout, its children stayed",
+    after="its item's failure within the limit; nothing that it started is left when the run ends",
+)
+def test_descriptors_children_and_hangs_of_a_metric_cost_their_items(make_dataset, harness_run, tmp_path):
+    texts = [
+        "fine",
+        "closerange",
+        "closerange and sleep",
+        "child",
+        "child of its own session",
+        "child and crash",
+        "child and hang",
+        "leave",
+        "fine",
+    ]
+    code, folder = harness_run(make_dataset(texts), "systems=[stub_echo]", "executor.timeout_s=3", metrics="[stub_rude,stub_peak]")
+    assert code == 1
+    assert {r.status for r in rows(folder, "stub_peak").values()} == {"ok"}
+    found = {texts[int(item.removeprefix("item"))]: row for item, row in rows(folder, "stub_rude").items()}
+    assert {text: row.status for text, row in found.items()} == {
+        "fine": "ok",
+        "closerange": "ok",  # its number was stored, in a file opened anew; the worker is replaced
+        "closerange and sleep": "failed",
+        "child": "ok",
+        "child of its own session": "ok",
+        "child and crash": "failed",
+        "child and hang": "timeout",
+        "leave": "failed",
+    }
+    assert not [path for path in Path("/proc").glob("[0-9]*/cwd") if _sleeps(path, tmp_path)]
+
+
+def _sleeps(link, folder):
+    try:
+        return link.readlink() == folder and link.with_name("cmdline").read_bytes().startswith(b"sleep")
+    except OSError:
+        return False
+
+
+@cases(
+    "A17",
+    before="a metric whose module called sys.exit(0): exit 0, nothing run, nothing said",
+    after="exit 2 with the plug-in and its reason; run.allow_missing=true leaves it out",
+)
+@pytest.mark.parametrize("module", ["import sys; sys.exit(0)", "import os; os._exit(0)"])
+def test_a_run_with_a_plugin_that_ends_its_process_says_so(make_dataset, harness_run, tmp_path, monkeypatch, capsys, module):
+    info = tmp_path / "leaving-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[harness.metrics]\nleaving = leaving_metric:M\n")
+    (tmp_path / "leaving_metric.py").write_text(module)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    code, _ = harness_run(make_dataset(["a"]), "systems=[stub_echo]", "executor=serial", metrics="[leaving,stub_peak]")
+    assert code == 2
+    assert "plug-in leaving-1.0, leaving_metric:M) cannot be imported" in capsys.readouterr().err

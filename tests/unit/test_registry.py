@@ -73,3 +73,61 @@ def test_a_broken_plugin_is_named_with_its_reason_and_the_rest_works(distributio
     assert "libfoo" in broken["metrics", "my_metric"]
     assert "taken by a built-in" in broken["systems", "noise"]
     assert registry.resolve("systems", "noise").__module__.startswith("systems.")
+
+
+A17 = "a plug-in module that calls sys.exit at import: exit 0, nothing run, nothing said"
+
+
+@pytest.mark.cases("A17", before=A17, after="listed as broken with its reason, by the doctor too")
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("import sys\nsys.exit(0)\n", "SystemExit: 0"),
+        ("import os\nos._exit(0)\n", r"it ended the process that imported it \(exit code 0\)"),
+        ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+        ("import time\ntime.sleep(3600)\n", "its import did not end within 3 s"),
+        ("raise ValueError('bad \\ud800 text' + 'x' * 10**7)\n", r"bad \\ud800 text"),
+        ("from harness.errors import StoreError\nraise StoreError('the disk is full, it says')\n", "StoreError: the disk is full"),
+        ("M = 1 +\n", "SyntaxError"),
+    ],
+)
+def test_a_module_that_ends_its_process_is_a_broken_plugin(distribution, monkeypatch, module, reason):
+    monkeypatch.setattr("harness.foreign.IMPORT_S", 3.0 if "sleep" in module else 60.0)
+    distribution("[harness.metrics]\nmy_metric = tp_bad:M\n", tp_bad=module)
+    with pytest.raises(MissingDependency, match=rf"thirdparty-1.0.*{reason}") as caught:
+        registry.resolve("metrics", "my_metric")
+    assert len(str(caught.value)) < 3000
+    broken = {(e.group, e.name) for e in registry.broken_plugins()}
+    assert broken == {("metrics", "my_metric")}
+
+
+@pytest.mark.cases(
+    "A17",
+    before="an installed distribution with a damaged entry_points.txt ended every verb with a traceback",
+    after="listed as broken by the doctor, otherwise ignored",
+)
+@pytest.mark.parametrize("damage", ["utf-8", "folder", "pipe", "line", "target", "large"])
+def test_damaged_entry_points_are_ignored_and_listed(tmp_path, monkeypatch, damage):
+    import os
+
+    from harness.doctor import _plugins
+
+    info = tmp_path / "damaged-1.0.dist-info"
+    info.mkdir()
+    path = info / "entry_points.txt"
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "pipe":
+        os.mkfifo(path)
+    else:
+        good = b"[harness.systems]\nfine = tp_good:Mine\n"
+        path.write_bytes(
+            {"utf-8": b"\xff\xfe" + good, "line": good + b"what is this\n", "target": good + b"x = \n", "large": good * 50_000}[damage]
+        )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert ("fine" in registry.entries("systems")) == (damage in ("line", "target"))
+    (broken,) = [e for e in registry.broken_plugins() if e.origin == "damaged-1.0" and e.group == "distribution"]
+    assert "entry_points.txt" in broken.summary
+    (listed,) = [f for f in _plugins() if f.name == "distribution/damaged-1.0"]
+    assert not listed.ok
+    assert "entry_points.txt" in listed.text
