@@ -81,7 +81,9 @@ class Logbook:
         height, width = 2.4 * down, 3.6 * across
         figure.subplots_adjust(0.55 / width, 0.45 / height, 1 - 0.15 / width, 1 - 0.3 / height, wspace=0.28, hspace=0.32)
         temporary = self._folder / f".{CURVE}.tmp"
-        figure.savefig(temporary, format="png", dpi=80)
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # a new file: a link that somebody put there is not followed
+            figure.savefig(file, format="png", dpi=80)
         temporary.replace(self._folder / CURVE)
 
     def close(self) -> None:
@@ -98,7 +100,8 @@ class Logbook:
 
     def _rewrite(self) -> None:
         temporary = self._folder / f".{LOG}.tmp"
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(self._columns)
             writer.writerows(self._cells(row) for row in self._rows)

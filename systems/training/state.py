@@ -50,8 +50,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Tied weights share memory, which the format refuses: each name gets a copy of its own.
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:  # the library's own file writer leaves files that only their owner can read
+        with (
+            temporary.open("xb") as file
+        ):  # new, so no link that somebody put there is followed; the library's own file writer leaves files that only their owner can read
             file.write(save(own, metadata=dict(metadata)))
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from harness.api import Item
 from systems.training.average import Averages
 from systems.training.data import load_corpus, split
 from systems.training.faults import Diverged, StateMismatch, TrainingFault
-from systems.training.logbook import Logbook
+from systems.training.logbook import CURVE, LOG, Logbook
 from systems.training.loop import Ending, LoopConfig, resume, train
 from systems.training.player import Meter
 from systems.training.processes import Processes, join
@@ -352,3 +353,22 @@ def test_devices_are_checked():
             join("cuda")
     with pytest.raises(ValueError, match="device=quantum cannot be used"):
         join("quantum")
+
+
+@pytest.mark.cases(
+    "D6", before="a training's log, curve and weights were written through links with known names", after="links are replaced"
+)
+def test_what_a_training_writes_follows_no_link(tmp_path):
+    folder, victim = tmp_path / "training", tmp_path / "private"
+    folder.mkdir()
+    victim.write_text("mine")
+    for name in (".log.csv.tmp", ".curve.png.tmp", f".model.safetensors.{os.getpid()}.tmp", "log.csv", "curve.png", "model.safetensors"):
+        (folder / name).symlink_to(victim)
+    logbook = Logbook(folder, 0, False)
+    logbook.write(1, {"loss": 1.0})
+    logbook.write(2, {"loss": 0.5})
+    logbook.draw()
+    save_tensors(folder / "model.safetensors", {"w": torch.ones(2)}, {})
+    assert victim.read_text() == "mine"
+    written = {p.name for p in folder.iterdir() if not p.is_symlink()}
+    assert written >= {LOG, CURVE, "model.safetensors"}
