@@ -18,7 +18,7 @@ from harness.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.registry import CONF_DIR as CONF
 from harness.registry import config_choices, entries, variants
-from harness.settings import GIVEN_FREELY, NAMES, check, is_text, names_of, text_of
+from harness.settings import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, text_of
 from harness.trees import expanded
 
 CONF_DIR = Path(CONF)
@@ -56,6 +56,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
             raise ConfigError(
                 f"systems/{name}.yaml says nothing of system '{name}': its first line is '# @package systems.{name}', then family: NAME"
             )
+    complete(config)
     check(config)
     config["systems"] = expanded({name: config["systems"][name] for name in _order(overrides, config["systems"])})
     for path in _not_finite(config):
@@ -112,7 +113,7 @@ class _Typed:
         if not eq or key.startswith("~") or bare in SINGLE_GROUPS:
             return word
         if bare == "systems":
-            return word.replace(" ", "")
+            return f"{key}=[{','.join(system_names(value))}]"
         # A system's parameters need not stand in its YAML: whether it takes them, its constructor knows.
         key = f"++{key}" if key.startswith("systems.") else key
         if bare in NAMES:

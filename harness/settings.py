@@ -170,6 +170,28 @@ KINDS: Mapping[str, _Kind] = {
 """The settings that mean something to the harness itself; those of a suite, a system or a judging model, their constructors check."""
 
 
+OPTIONAL = frozenset(("executor.memory_gib", "executor.address"))
+"""Settings that not every configuration has."""
+
+
+def complete(config: Mapping[str, Any]) -> None:
+    """Refuses a configuration from which a setting was taken away, or to whose own sections one was added that nobody would read.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    for section in ("run", "report", "executor"):
+        there = config.get(section)
+        known = [key.partition(".")[2] for key in KINDS if key.startswith(f"{section}.")]
+        if isinstance(there, Mapping) and (unknown := [str(name) for name in there if name not in known]):
+            raise ConfigError(f"{section} has no setting '{unknown[0]}'; there are: {', '.join(known)}")
+    for key in KINDS:
+        section, _, name = key.rpartition(".")
+        there = config.get(section) if section else config
+        if section != "dataset" and key not in OPTIONAL and (not isinstance(there, Mapping) or name not in there):
+            raise ConfigError(f"the setting {key} is not there; `harness run --show-config` prints those there are")
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Refuses what no run could be made with, before anything is done.
 

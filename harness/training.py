@@ -78,6 +78,10 @@ def _run(plan: Plan) -> None:
         raise MissingDependency(f"several processes need accelerate (pip install 'speech-systems-harness[train]'): {error}") from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if processes.rank == 0:
+        for name, data in (("data", dataset), ("valid", held_out)):
+            for line in data.remarks if data else ():
+                print(f"{name}: {line}", file=sys.stderr)
     ensure_torchaudio()
     torch.manual_seed(settings.seed)  # the recipe draws its first weights
     try:

@@ -286,3 +286,23 @@ def test_a_users_yaml_that_is_none_is_refused_in_words(tmp_path, text, message):
     (tmp_path / "systems" / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         compose(["systems=[noise,mine]"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["+run.x=3"], "run has no setting 'x'; there are: root, name"),
+        (["+executor.speed=3"], "executor has no setting 'speed'"),
+        (["~run.max_failures"], "the setting run.max_failures is not there"),
+        (["~seeds"], "the setting seeds is not there"),
+        (["~executor.timeout_s"], "the setting executor.timeout_s is not there"),
+        (["~report"], "the setting report.audio_limit_mb is not there"),
+    ],
+)
+def test_settings_that_nobody_reads_or_that_were_taken_away_are_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        compose(["systems=[noise]", *words])
+
+
+def test_systems_need_no_brackets():
+    assert list(compose(["systems=noise,opus16"])["systems"]) == ["noise", "opus16"]

@@ -41,6 +41,14 @@ def last_step(folder):
         return int(float(list(csv.DictReader(file))[-1]["step"]))
 
 
+@pytest.mark.cases("A11", before="training on a folder with unreadable files said nothing of them", after="a line says what is left out")
+def test_what_the_data_leaves_out_is_said(command, capsys):
+    text = Path("data/manifest.jsonl").read_text()
+    Path("data/manifest.jsonl").write_text(text.replace('"id"', '"mood": "calm", "id"'))
+    command()
+    assert "data: left out: columns not read: mood" in capsys.readouterr().err
+
+
 def test_a_model_with_its_history(command, tmp_path, capsys):
     assert command("width=4", "learning_rate=5e-3", "threads=1") == 0
     with safe_open("out/model.safetensors", framework="pt") as file:
