@@ -43,7 +43,7 @@ ROUNDING = 1e-12
 """Relative size below which a spread is what rounding makes of equal values."""
 LEAST_LEVEL = 1e-12
 """No p-value below this is told: nobody's tails are known so far out."""
-LEVEL_STEPS = 60
+LEVEL_STEPS = 40
 COUNTED_AT_ONCE = 1 << 14
 DRAWS_AT_ONCE = 1 << 21
 """Cluster draws held in memory at a time (16 MB of indices), whatever the number of items and resamples."""
