@@ -77,15 +77,15 @@ def test_missing_runs_are_carried_out_once_and_shown(here: Path, monkeypatch: py
     told = papers.parse_paper("test", json.dumps({"paper": "P", "tables": [table], "claims": claims}), "here.yaml")
     monkeypatch.setattr(papers, "paper_names", lambda: ("test",))
     monkeypatch.setattr(papers, "load_paper", lambda name: told)
-    command = ["tables", "test", "run=true", "dataset.limit=4", "executor.workers=1"]
+    command = ["tables", "test", "run=true", "dataset.limit=8", "executor.workers=1"]
     assert main(command) == 0
     folder = here / "runs" / "tables-test"
     outcomes = {c["claim"]: c["outcome"] for c in read(folder / "claims.csv")}
     assert outcomes == {"holds": "reproduced", "fails": "not reproduced", "no_data": "not run"}
     measured, lacking = read(folder / "cells.csv")
-    assert measured["outcome"] == "not comparable" and float(measured["measured"]) > 0.8 and measured["n_ok"] == "4"
+    assert measured["outcome"] == "not comparable" and float(measured["measured"]) > 0.8 and measured["n_ok"] == "8"
     assert lacking["outcome"] == "not run" and "checkpoint" in lacking["reason"] and lacking["measured"] == ""
-    assert "LIMITED DATA: the first 4 items only" in (folder / "tables.html").read_text(encoding="utf-8")
+    assert "LIMITED DATA: the first 8 items only" in (folder / "tables.html").read_text(encoding="utf-8")
     runs = sorted(path for path in (here / "runs").iterdir() if (path / "manifest.json").exists())
     assert len(runs) == 1 and (runs[0] / "report.html").exists()
     # What is there is not run again; and a run with other data is not looked at once data are chosen.

@@ -15,8 +15,10 @@ from harness.errors import Incomparable, UnknownName
 from harness.frame import Run
 from reports import comparison_page, comparison_text
 from reports.comparison import Change, Comparison, Outcome, Settings, compare, same_rows
+from reports.gate import Gate
 from reports.intervals import Statistics
 from reports.pairing import half
+from reports.rules import Rule, Rules
 
 QUICK = Statistics(resamples=1000)
 N = 60
@@ -232,3 +234,36 @@ def test_page_and_markdown_hold_hostile_names_and_players(written_run: Written, 
     silent = "".join(comparison_page.render(found, audio_limit_mb=0.0))
     assert 'data-clip="0"' not in silent and "limit of 0 MB" in silent
     assert not re.search(r"(?<!\\)<img", comparison_text.markdown(found))
+
+
+@pytest.mark.cases(
+    "B3", before="-.465 STOI of six items: compare undecided, p .125; gate REGRESSION", after="worse, and a regression, by one rule"
+)
+def test_compare_and_gate_say_the_same_of_six_items(written_run: Written) -> None:
+    stoi = np.array([0.91, 0.93, 0.90, 0.94, 0.92, 0.95])
+    drop = np.array([0.41, 0.52, 0.44, 0.50, 0.43, 0.49])
+    metrics = ("pesq_wb", "mcd_db")  # hardly changed, and tested with it
+    rng = np.random.default_rng(1)
+    old = written_run({"a": {"stoi": stoi, **dict.fromkeys(metrics, base()[:6])}})
+    new = written_run({"a": {"stoi": stoi - drop, **{m: base()[:6] + rng.normal(0, 0.01, 6) for m in metrics}}})
+    found = next(c for c in compared(old, new).changes if c.column.key == "stoi")
+    assert found.outcome is Outcome.WORSE and found.adjusted is not None and found.adjusted < 0.01
+    by = Rules("test", tuple(Rule(m, 0.02) for m in ("stoi", *metrics)))
+    verdict = Gate(by).judge(half("new", new), half("old", old))
+    assert {c.rule.metric: c.outcome.value for c in verdict.checks}["stoi"] == "regression"
+    # Five are too few for either, and both say how many it takes.
+    five = [written_run({"a": {"stoi": v[:5]}}) for v in (stoi, stoi - drop)]
+    few = only(compared(*five))
+    assert few.outcome is Outcome.TOO_FEW and few.reason.startswith("5 items, a verdict takes at least 6") and few.p is None
+    (check,) = Gate(Rules("test", (Rule("stoi", 0.02),))).judge(half("new", five[1]), half("old", five[0])).checks
+    assert (check.outcome.value, check.reason) == ("too few", few.reason)
+
+
+@pytest.mark.cases(
+    "B3", before="undecided, whatever more would do", after="too few of them differ, and the smallest number that could decide"
+)
+def test_where_few_items_differ_the_least_number_is_told(written_run: Written) -> None:
+    errors = np.zeros(N)
+    errors[:4] = 0.2
+    found = only(compared(*(written_run({"a": {"mcd_db": v}}) for v in (np.zeros(N), errors))))
+    assert found.outcome is Outcome.TOO_FEW and found.reason == f"4 of {N} items differ, for a verdict at least 6 must"
