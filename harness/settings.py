@@ -156,6 +156,7 @@ KINDS: Mapping[str, _Kind] = {
     "dataset.language": _Kind("text", lambda v: isinstance(v, str), optional=True),
     "dataset.split": _Kind("text, or null", lambda v: isinstance(v, str), optional=True),
     "dataset.limit": _COUNT,
+    "dataset.channel": _COUNT,
     "dataset.items": _Kind(
         "a list of different ids, e.g. [a,b]", lambda v: _different(v, lambda i: isinstance(i, str | int)), optional=True
     ),

@@ -60,6 +60,8 @@ class Problems:
         self._found: list[str] = []
         self._left: Counter[str] = Counter()
         self._columns: dict[str, None] = {}
+        self.long_rows = 0
+        """Rows of tables that run over several lines, by a line break inside of quotes."""
 
     def __bool__(self) -> bool:
         return bool(self._found)

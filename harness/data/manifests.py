@@ -223,6 +223,8 @@ def load_dataset(config: DatasetConfig, tell: Callable[[int], None] = lambda cou
         items = tuple(replace(i, channel=config.channel) for i in items)
     licences = sorted({i.notes["licence"] for i in items if i.notes.get("licence")})
     what = source.description or f"{source.kind} in {source.root}"
+    if problems.long_rows:
+        what += f" ({problems.long_rows} {'row runs' if problems.long_rows == 1 else 'rows run'} over several lines)"
     taken = f"{len(items)} items" if len(items) == total else f"{len(items)} of {total} items"
     return Dataset(
         name=config.name,
@@ -270,7 +272,8 @@ def _source(config: DatasetConfig, problems: Problems) -> _Source:
         name = manifest or _only_table(root, suffixes, problems)
         return _Source(kind, root, reader(root / name, name, problems), splits_rows=True)
     if manifest:
-        raise ConfigError(f"dataset kind '{kind}' is a folder tree: it takes dataset.root, not dataset.manifest ({config.manifest})")
+        given = f"dataset.root={config.root} is a file" if config.manifest is None else f"dataset.manifest={config.manifest} is given"
+        raise ConfigError(f"dataset kind '{kind}' is a folder tree: it takes a folder as dataset.root and no manifest, but {given}")
     tree, licence = _TREES[kind]
     return _Source(kind, root, tree(root, config.split, problems), licence)
 

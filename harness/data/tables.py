@@ -374,6 +374,7 @@ def _quoted_rows(lines: Sequence[str], first: int, delimiter: str, source: str, 
                     "one too many (texts with line breaks can stand in a JSONL manifest)",
                 )  # fmt: skip
                 continue
+            problems.long_rows += 1
         yield number, cells
 
 

@@ -53,6 +53,7 @@ def test_csv_says_the_same_as_jsonl(tmp_path):
         writer.writerows(rows)
     assert b"\r\n" in (tmp_path / "m.csv").read_bytes()
     assert load("csv", tmp_path).items == load("jsonl", tmp_path).items
+    assert "(1 row runs over several lines)" in load("csv", tmp_path).description
 
 
 def test_jsonl_with_byte_order_mark_and_crlf(tmp_path):
