@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from harness.errors import HarnessError, Interrupted, UsageError
+from harness.errors import HarnessError, Incomparable, Interrupted, UsageError
 from harness.manual import BLESS_HELP, COMPARE_HELP, GATE_HELP
 
 TYPE_CHECKING = False
@@ -362,7 +362,18 @@ def _compare(options: argparse.Namespace) -> int:
 def _gate(options: argparse.Namespace) -> int:
     from harness.gating import gate
 
-    return gate(options.words)
+    try:
+        return gate(options.words)
+    except HarnessError as error:
+        # 1 is the exit code of a regression, and of nothing else.
+        if error.exit_code in (UsageError.exit_code, Incomparable.exit_code, Interrupted.exit_code):
+            raise
+        raise UsageError(str(error)) from error
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        raise UsageError(f"nothing was judged: {type(error).__name__}: {error}") from error
 
 
 def _bless(options: argparse.Namespace) -> int:

@@ -76,7 +76,10 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
     outputs = {
         (o["label"], o["settings"], o["item"], o["seed"]): store.audio_path(o["key"])
         for o in manifest.get("outputs", [])
-        if o["stored"] and store.has_prediction(o["key"])
+        # A link in a store that was sent leads to a file of this machine.
+        if o["stored"]
+        and store.has_prediction(o["key"])
+        and not any(p.is_symlink() for p in (store.prediction_path(o["key"]), store.audio_path(o["key"])))
     }
     return Run(folder, manifest, frame, references, outputs, digests)
 

@@ -6,6 +6,7 @@ The manifest carries the digest of the records that belong to it, and a checksum
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -30,6 +31,34 @@ _OPTIONAL: Mapping[str, type] = {
     "baseline": dict, "outputs": list, "warnings": list, "calibration": list,
 }  # fmt: skip
 _OF_MAPPINGS = ("systems", "metrics", "items", "outputs", "warnings")
+_NUMBER, _TEXT = (int, float), (str, type(None))
+_FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "suite": {"name": str, "title": _TEXT, "task": _TEXT, "metrics": (list, tuple), "headline": (list, tuple), "curves": (list, tuple)},
+    "dataset": {"name": _TEXT, "digest": _TEXT, "num_items": _NUMBER, "left_out": list},
+    "config": {"report": dict, "run": dict},
+    "baseline": {"repeats": list},
+    "metrics": {
+        "name": str,
+        "unit": str,
+        "better": str,
+        "bounds": list,
+        "needs": list,
+        "params": dict,
+        "aggregation": str,
+        "signature": str,
+    },
+    "systems": {"config": dict, "tools": list, "num_parameters": _NUMBER, "sample_rate": _NUMBER},
+    "items": {"text": _TEXT, "language": _TEXT, "speaker": _TEXT, "path": _TEXT, "digest": _TEXT},
+    "outputs": {"label": str, "settings": str, "item": str, "seed": int, "key": str, "stored": bool, "stop_reason": str, "flags": list},
+    "warnings": {"system": str, "flag": str, "items": int, "side": str},
+}
+"""What the fields of a section, or of each of its entries, hold where they are there."""
+_NEEDED = {
+    "metrics": ("name", "unit", "better"),
+    "outputs": ("label", "settings", "item", "seed", "key", "stored"),
+    "warnings": ("system", "flag", "items"),
+}
+_KEY = re.compile(r"[0-9a-f]{32}")
 ROWS_AT_ONCE = 1 << 15
 """Records held in memory while a file of them is written; also the rows of its row groups."""
 
@@ -162,6 +191,24 @@ def _wrong(manifest: Mapping[str, Any]) -> str:
             entries = manifest[name].values() if kind is dict else manifest[name]
             if not all(isinstance(entry, dict) for entry in entries):
                 return f"an entry of '{name}' should hold {words[dict]}"
+            if wrong := next(filter(None, (_wrong_fields(name, entry) for entry in entries)), ""):
+                return wrong
+        elif name in _FIELDS and (wrong := _wrong_fields(name, manifest[name])):
+            return wrong
+    return ""
+
+
+def _wrong_fields(section: str, entry: Mapping[str, Any]) -> str:
+    """Which field of a section (or of one of its entries) is missing or not of its kind, or ""."""
+    for field in _NEEDED.get(section, ()):
+        if field not in entry:
+            return f"an entry of '{section}' lacks '{field}'"
+    for field, kinds in _FIELDS[section].items():
+        if field in entry and not isinstance(entry[field], kinds):
+            return f"'{field}' in '{section}' is a {type(entry[field]).__name__}"
+    # A key names a folder of the store: anything else may lead out of it.
+    if section == "outputs" and not _KEY.fullmatch(entry["key"]):
+        return "a 'key' in 'outputs' is no key of the store"
     return ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.audio import UnreadableAudio, read_audio
+from harness.data.audio import UnreadableAudio, read_recording
 from harness.documents import open_regular
 
 FULL_SCALE = 32767
@@ -41,14 +41,23 @@ class Clip:
         return len(self.flac)
 
 
-def encoded(path: Path) -> Clip:
-    """The clip of an audio file. What cannot be read or played comes back as a clip with its problem, to be shown in its place."""
+def encoded(path: Path, digest: str = "") -> Clip:
+    """The clip of an audio file. What cannot be read or played comes back as a clip with its problem, to be shown in its place.
+
+    Args:
+        path: of the file.
+        digest: of the recording that was measured, where it is one: whoever wrote the run's manifest chose the name, not the content,
+            and a page that is sent holds no other file of this machine.
+    """
     import soundfile
 
     try:
-        audio = read_audio(path)
+        recording = read_recording(path)
     except UnreadableAudio as problem:
         return Clip(problem=f"cannot be read: {problem.reason}")
+    if digest and recording.digest != digest:
+        return Clip(problem="is another file than the one that was measured")
+    audio = recording.audio
     samples, rate = audio.samples.T, audio.sample_rate
     clipped = int((np.abs(samples) > 1).sum())
     whole = np.round(np.clip(samples, -1, 1) * FULL_SCALE).astype(np.int16)

@@ -179,7 +179,7 @@ def render(run: Run, session: Session) -> Iterator[str]:
     clips: list[str] = []
 
     def sample(label: str, item: str) -> Mapping[str, Any]:
-        clip: Clip = encoded(paths[label, item])
+        clip: Clip = encoded(paths[label, item], run.digests.get(item, "") if label == REFERENCE else "")
         if clip.problem:
             raise UsageError(f"{paths[label, item]} {clip.problem}; leave its system out: --systems A,B")
         clips.append(clip.flac)

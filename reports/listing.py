@@ -25,6 +25,8 @@ UNREAD = ("unit", "device", "precision")
 
 _Key = tuple[int, int]
 """(row, seed) of an output."""
+_REFERENCE: _Key = (-1, 0)
+"""Stands for the item's recording."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,13 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
     for item in _priority(shown, records, summary):
         paths: dict[_Key, Path] = {(row, seed): path for row, seed, path in outputs.get(item, ())}
         if item in run.references:
-            paths[-1, 0] = run.references[item]
+            paths[_REFERENCE] = run.references[item]
         # Nothing is read once the budget is spent.
-        clips = {} if budget.full else {key: encoded(path) for key, path in sorted(paths.items())}
+        clips = (
+            {}
+            if budget.full
+            else {key: encoded(path, run.digests.get(item, "") if key == _REFERENCE else "") for key, path in sorted(paths.items())}
+        )
         taken = budget.take(clips)
         players += taken and any(c.flac for c in clips.values())
         withheld += bool(paths) and not taken
@@ -114,7 +120,7 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
             "synthetic": bool(about.get("synthetic")),
             "prompt": str(about.get("prompt_text") or ""),
             "s": _length_s(paths),
-            "reference": budget.numbered(clips[-1, 0], taken) if (-1, 0) in clips else {},
+            "reference": budget.numbered(clips[_REFERENCE], taken) if _REFERENCE in clips else {},
             "outputs": [
                 {
                     "row": row,

@@ -24,6 +24,8 @@ def render(summary: Summary) -> str:
     parts += [f"> **{escaped(warning)}**" for warning in summary.warnings]
     made = f" Made {escaped(summary.created)}." if summary.created else ""
     parts.append(f"{escaped(summary.counted)}.{made}")
+    if summary.lacking:
+        parts.append(f"{escaped(summary.lacking)}.")
     parts += [f"{word}: {escaped(summary.dataset[key])}." for key, word in DATASET.items() if summary.dataset.get(key)]
     parts.append(_figures(summary, summary.headline))
     if len(summary.headline) < len(summary.columns):

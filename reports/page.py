@@ -129,6 +129,7 @@ def _header(run: Run, summary: Summary) -> str:
     facts = {
         "suite": summary.suite,
         "measured": summary.counted,
+        "left out": summary.lacking.removeprefix("left out: "),
         "on": summary.created.replace("T", " ").replace("+00:00", " UTC"),
         "code": str(git.get("commit", ""))[:12] + (" with changes" if git.get("changed") else ""),
         "machine": ", ".join(f"{before}{machine[key]}{after}" for key, before, after in MACHINE if machine.get(key)),

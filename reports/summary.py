@@ -10,7 +10,7 @@ from functools import cached_property
 from harness.api import Better, Weights
 from reports.findings import Verdict
 from reports.intervals import Range
-from reports.wording import ABSENT, SHOWN_UNITS, heading, number, significant
+from reports.wording import ABSENT, SHOWN_UNITS, heading, number, shortened, significant
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,7 @@ class Summary:
     Args:
         suite, title, task: what was asked.
         dataset: its name, description and licence, by those words.
+        left_out: what lies in the dataset and was not measured, in short phrases.
         num_items: of the run.
         synthetic: a sentence that starts with SYNTHETIC SPEECH, "" for human recordings.
         created, command, complete: of the run.
@@ -291,6 +292,7 @@ class Summary:
     error_rates: tuple[ErrorRates, ...]
     axes: tuple[Axes, ...]
     notes: tuple[Note, ...]
+    left_out: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
     @cached_property
@@ -304,6 +306,11 @@ class Summary:
         if calibration:
             parts.append(_plural(calibration, "calibration row"))
         return ", ".join(parts)
+
+    @cached_property
+    def lacking(self) -> str:
+        """A line that starts with "left out", "" where the whole dataset was measured."""
+        return f"left out: {shortened('; '.join(self.left_out), 600)}" if self.left_out else ""
 
     @cached_property
     def partial(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.api import Better, PooledMetric, Status
-from harness.errors import Incomparable, StoreError
+from harness.errors import DamagedFile, Incomparable, StoreError, UsageError
 from harness.frame import COLUMNS, Run
 from harness.registry import config_names
 from reports.claims import Claim, load_claims
@@ -24,7 +24,7 @@ from reports.oddities import oddities, of_voice, repeating
 from reports.pooling import UnpoolableError, figure_of, pooled_metric
 from reports.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
 from reports.verdicts import CALIBRATION, Measurements, system_of, verdicts_on
-from reports.wording import decimals, in_words
+from reports.wording import decimals, in_words, printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,7 @@ def summarise(
     Raises:
         Incomparable: one metric with two signatures, or two suites in one frame.
         StoreError: the frame lacks a column, or holds one measurement twice.
+        UsageError: it holds nothing, or what no run writes.
     """
     how = statistics or Statistics()
     frame = _checked(run.frame)
@@ -91,7 +92,8 @@ def summarise(
         suite=str(described.get("name", "")),
         title=str(described.get("title") or described.get("name", "")),
         task=str(described.get("task", "")),
-        dataset={k: str(v) for k, v in (manifest.get("dataset") or {}).items() if v not in (None, "")},
+        dataset={k: str(v) for k, v in (manifest.get("dataset") or {}).items() if v not in (None, "") and k != "left_out"},
+        left_out=tuple(map(str, (manifest.get("dataset") or {}).get("left_out") or ())),
         num_items=num_items,
         synthetic=synthetic,
         created=str(manifest.get("created", "")),
@@ -129,11 +131,17 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     """Sorted, so that results do not depend on the order of records, and refused where an average would be wrong."""
     if missing := [c for c in COLUMNS if c not in frame.columns]:
         raise StoreError(f"the run's frame lacks the columns {missing}; it has {list(frame.columns)}")
+    if frame.empty:
+        raise UsageError("the run holds no records; the command that made it goes on where it stopped")
     text = [c for c in COLUMNS if c not in ("seed", "value", "weight", "synthetic")]
     # Enumerations and Arrow strings become plain str, missing text becomes "".
     frame = frame.assign(**{c: frame[c].astype(object).where(frame[c].notna(), "").map(str) for c in text})
     if len(suites := sorted(set(frame["suite"]))) > 1:
         raise Incomparable(f"this frame holds the suites {', '.join(suites)}; make a report of each apart")
+    if problem := _unlike_records(frame):
+        raise DamagedFile(
+            f"the run's records are not as the harness writes them: {problem}; the command that made the run writes them again"
+        )
     for key, group in frame.groupby("metric", sort=True):
         signatures = sorted(set(group["signature"]) - {""})
         if len(signatures) > 1:
@@ -149,6 +157,25 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
             f"{int(twice.sum())} measurements are in the frame twice, the first is {frame.loc[twice, identity].iloc[0].to_dict()}"
         )
     return frame
+
+
+def _unlike_records(frame: pd.DataFrame) -> str:
+    """What no run writes, or ""."""
+    if unknown := set(frame["status"]) - {status.value for status in Status}:
+        return f"there is no status {shortened(printable(', '.join(sorted(unknown))), 80)}"
+    ok = frame[frame["status"] == Status.OK.value]
+    for name in ("value", "weight"):
+        numbers = ok[name].to_numpy(float)
+        if bad := int(numbers.size - np.isfinite(numbers).sum()):
+            return f"{bad} records are called ok and have no finite {name}"
+    if (ok["weight"].to_numpy(float) < 0).any():
+        return "there are weights below 0"
+    for settings in set(frame["settings"]):
+        try:
+            parsed_settings(settings)
+        except ValueError as problem:
+            return f"the settings {shortened(printable(settings), 80)} cannot be read ({problem})"
+    return ""
 
 
 def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[str]) -> tuple[Column, ...]:

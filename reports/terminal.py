@@ -64,6 +64,8 @@ def _print(summary: Summary, console: Console, columns: Sequence[Column]) -> Non
     _notes([n for n in summary.notes if not n.metrics or keys.intersection(n.metrics)], console)
     write("")
     write(f"{summary.title}: {summary.counted}", "bold")
+    if summary.lacking:
+        write(summary.lacking, "yellow")
     for warning, style in ((summary.partial, "white on red"), (summary.random, "white on red"), (summary.synthetic, "black on yellow")):
         if warning:
             console.print(Text(f" {_encodable(warning, console)} ", style=f"bold {style}"))
@@ -109,7 +111,7 @@ def _blocks(summary: Summary, columns: Sequence[Column], console: Console) -> li
         ranked = any(column.key in r.best for r in summary.rows)
         cells = [line for r in summary.rows for line in _cell_lines(r.cells[column.key], column, column.key in r.best, ranked)]
         widths.append(max(8, *(len(part) for part in _heading_lines(column)), *map(len, cells)) + 2)
-    label = min(LABEL_WIDTH, max(len(part) for r in summary.rows for part in _label_lines(r, console)))
+    label = min(LABEL_WIDTH, max((len(part) for r in summary.rows for part in _label_lines(r, console)), default=0))
     number, room = 1, console.width - label - 3
     while number < len(columns) and not all(sum(widths[i] for i in part) <= room for part in _cut(len(columns), number)):
         number += 1

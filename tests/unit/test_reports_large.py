@@ -28,7 +28,7 @@ def test_a_selection_of_records(folder):
     found = open_run(folder, metrics=["stub_peak"], items=["item1", "item3"]).frame
     assert set(found["metric"]) == {"stub_peak"}
     assert set(found["item"]) == {"item1", "item3"}
-    assert len(found) == 4
+    assert len(found) == 6  # of two systems and the row of the recordings
     assert open_run(folder, metrics=[]).frame.empty
 
 
