@@ -177,7 +177,7 @@ def test_a_metric_that_is_another_one_than_was_planned(make_dataset, tmp_path, s
     store.save_prediction("p" * 32, Prediction(Audio.mono(np.full(100, 0.5), 16000)))
     worker = ScoreWorker(store.root, PanelRecipe(["stub_peak"], {}, ()))
     worker.begin(Job("a", Subject(item, Contents.of(item)), ()))
-    (signature,) = worker._signatures.values()
+    signature = worker._infos["stub_peak"].signature()
     worker.step(Measure("p" * 32, "stub_peak", "same", signature))
     worker.step(Measure("p" * 32, "stub_peak", "other", signature + "digest"))
     worker.close()
