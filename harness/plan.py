@@ -54,12 +54,14 @@ class Card:
     timed_with: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """Everything of it that shapes an output: what it says of itself, a plug-in's code, and the resampler that feeds a codec."""
+        """Everything of it that shapes an output: what it says of itself, a plug-in's code, the resampler that feeds a codec, a file's decoder."""
         info = asdict(self.info)
         if self.info.device.startswith("cuda:"):
             info["device"] = "cuda"  # which of several makes no difference
-        resampler = {"resampler": library("soxr")} if self.spec else {}
-        return {"info": info, "spec": asdict(self.spec) if self.spec else None, "source": self.source, **resampler}
+        fed = {"resampler": library("soxr")} if self.spec else {}
+        if self.kind in ("recorded", "calibration"):
+            fed["decoder"] = library("soundfile")
+        return {"info": info, "spec": asdict(self.spec) if self.spec else None, "source": self.source, **fed}
 
     def digest(self) -> str:
         """Of its identity: another process that builds another one (of other weights, say) has another digest."""

@@ -27,6 +27,7 @@ from harness.registry import resolve
 from harness.runfolder import MANIFEST, read_manifest
 from harness.scoring import Measure, PanelCard, Subject
 from harness.shards import Shard, publish
+from harness.sources import source_digest
 from harness.stages import Progress, describe, employed, metrics_of, recipe_of
 from harness.store import Outcome, OutcomeWriter, Store, key_of
 from harness.withheld import Withheld, withheld
@@ -149,6 +150,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             aliases.save(store.root, digest)
             manifest = describe_run(Asked(config, command, digest, suite.info, cut), cards, panel, aliases)
             manifest["shard"] = str(shard)
+            if source := source_digest(suite):
+                manifest["suite"]["source"] = source
             for line in _sources_changed(before.manifest, manifest):
                 progress.note(line)
             write_json(folder / MANIFEST, {**manifest, **before.records})
@@ -255,11 +258,14 @@ def _claimed_by(config: Config, folder: Path, before: _Before) -> AbstractContex
 
 def _sources_changed(before: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
     """A line for each plug-in whose code is another than when the run in this folder was made."""
+    since = before.get("created", "the last run here")
     for kind in ("systems", "metrics"):
         for name, about in manifest[kind].items():
             earlier = (before.get(kind) or {}).get(name)
             if earlier is not None and _source(earlier) != _source(about):
-                yield f"{kind[:-1]} '{name}': its source changed since {before.get('created', 'the last run here')}; what it made is made anew"
+                yield f"{kind[:-1]} '{name}': its source changed since {since}; what it made is made anew"
+    if before and _source(before.get("suite") or {}) != _source(manifest["suite"]):
+        yield f"suite '{manifest['suite']['name']}': its source changed since {since}; what it asks otherwise is made anew"
 
 
 def _source(about: Mapping[str, Any]) -> str:

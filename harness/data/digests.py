@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.api import Item
+from harness.api.libraries import library
 from harness.documents import open_regular
 
 _ITEMS = "item 2"
 """Raised when the same files and texts are to be read otherwise than before, so that no result of the old reading is taken for one of
 the new: 2 refuses what `harness.data.audio.read_recording` refuses."""
+_LOSSY = frozenset({".mp3", ".mp2", ".ogg", ".oga", ".opus"})
+"""What decoders are free to turn into somewhat different samples: the version of the one at hand counts."""
 _SETTLED_S = 2.0
 """Age of a file's change time from which its digest may be remembered (FAT's clock has the coarsest ticks, two seconds)."""
 _known: dict[tuple[int, int, int, int, int], str] = {}
@@ -83,7 +86,9 @@ def item_digest(item: Item, contents: Contents | None = None) -> str:
     contents = contents or Contents.of(item)
     h = hashlib.blake2b(digest_size=16)
     channel = f"{item.channel or ''}"
-    for part in (_ITEMS, item.text, item.language, item.prompt_text, contents.recording, contents.prompt, channel):
+    lossy = any(path is not None and path.suffix.lower() in _LOSSY for path in (item.path, item.prompt_path))
+    decoder = (library("soundfile"),) if lossy else ()
+    for part in (_ITEMS, item.text, item.language, item.prompt_text, contents.recording, contents.prompt, channel, *decoder):
         data = part.encode()
         h.update(len(data).to_bytes(8, "little") + data)
     return h.hexdigest()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +194,22 @@ def test_what_shapes_an_output_is_in_its_key_and_the_number_of_a_gpu_is_not():
         for part in ({"tools": (("torch", "2.2"),)}, {"device": "cpu"}, {"weights_digest": "d"})
     ]
     assert len({c.digest() for c in (card, *others, replace(card, spec=CodecSpec(16000, 640)), replace(card, source="cafe"))}) == 6
+
+
+def test_the_decoder_of_lossy_files_counts(monkeypatch):
+    from harness.api import Item
+    from harness.data import digests
+
+    def keys(version):
+        monkeypatch.setattr(digests, "library", lambda name: f"{name} {version}")
+        same = Contents("d", "")
+        return [digests.item_digest(Item("i", "d", Path(f"a{suffix}")), same) for suffix in (".wav", ".flac", ".mp3", ".OGG", ".opus")]
+
+    one, other = keys("1"), keys("2")
+    assert [a == b for a, b in zip(one, other, strict=True)] == [True, True, False, False, False]
+    card = Card(SystemInfo("recorded", "2"), None, "recorded", ())
+    monkeypatch.setattr("harness.plan.library", lambda name: f"{name} 0")
+    assert "soundfile 0" in str(card.identity())
 
 
 def test_libraries_that_make_a_number_stand_in_signatures_and_keys(tmp_path):
