@@ -180,12 +180,14 @@ class CodebookTable:
 
 @dataclass(frozen=True, eq=False)
 class _Usage:
-    """Figures of R resamples, each ``[R, K]``; NaN where a resample holds no token."""
+    """Figures of R resamples, each ``[R, K]``; NaN where a resample holds no token. Of all items once: ``whole_...``, each ``[K]``."""
 
     tokens: Float64Array
     use: Float64Array
     entropy_bits: Float64Array
     coverage: Float64Array
+    whole_tokens: Float64Array
+    whole_coverage: Float64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,15 +246,19 @@ def _usage(evidence: Sequence[Evidence], resamples: Float64Array) -> tuple[_Usag
     if len(items) < len(member):
         weights = weights @ csr_array((np.ones(len(member)), (np.arange(len(member)), member)))
     figures = np.zeros((4, weights.shape[0], len(first.sizes)))
+    whole = np.zeros((2, len(first.sizes)))
     lengths = np.array([i.tokens.shape[1] for i in items])
     rows = np.repeat(np.arange(len(items)), lengths)
     for k, size in enumerate(first.sizes):
         entries, columns = np.unique(np.concatenate([i.tokens[k] for i in items]), return_inverse=True)
         counts = csr_array((np.ones(rows.size), (columns, rows)), shape=(entries.size, len(items)))  # duplicates are summed
+        once_each = counts.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            whole[:, k] = once_each.sum(), 1 - np.count_nonzero(once_each == 1) / once_each.sum()
         step = max(1, POOL_CELLS // max(1, entries.size))
         for at in range(0, weights.shape[0], step):
             figures[:, at : at + step, k] = _figures(counts, weights[at : at + step].T, size)
-    return _Usage(*figures), first
+    return _Usage(*figures, *whole), first
 
 
 def _figures(counts: csr_array, weights: Float64Array, size: int) -> Float64Array:
@@ -282,10 +288,21 @@ def _figures(counts: csr_array, weights: Float64Array, size: int) -> Float64Arra
 
 def _plug_in(histogram: Float64Array) -> Float64Array:
     """Entropy in bits of the histogram itself, of each column of ``[entries, r]``; NaN of an empty one."""
+    n = histogram.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = histogram / histogram.sum(axis=0)
-        entropy: Float64Array = -np.sum(share * np.log2(np.where(histogram > 0, share, 1.0)), axis=0)
+        if most := _whole_up_to(histogram):
+            x = np.arange(most + 1)
+            terms = (x * np.log2(np.maximum(x, 1)))[histogram.astype(np.int32)]
+        else:
+            terms = histogram * np.log2(np.where(histogram > 0, histogram, 1.0))
+        entropy: Float64Array = np.log2(n) - terms.sum(axis=0) / n
     return entropy
+
+
+def _whole_up_to(histogram: Float64Array) -> int:
+    """The largest count where all are whole numbers and few enough to be looked up (a logarithm each costs five times that), else 0."""
+    most = float(histogram.max(initial=1.0))
+    return int(most) if most <= 1 << 20 and np.array_equal(histogram, np.rint(histogram)) else 0
 
 
 def first_order_entropy(histogram: npt.NDArray[Any]) -> Float64Array:
@@ -393,12 +410,11 @@ class _CodebookMetric:
         """
         usage, first = _usage(evidence, resamples)
         if self._corrected:
-            whole = _usage(evidence, np.ones((1, len(evidence))))[0]
-            k = int(whole.coverage[0].argmin())
-            if whole.coverage[0, k] < LEAST_COVERAGE:
+            k = int(usage.whole_coverage.argmin())
+            if usage.whole_coverage[k] < LEAST_COVERAGE:
                 raise ValueError(
-                    f"too few tokens: {whole.tokens[0, k]:,.0f} of a codebook of {first.sizes[k]:,} entries (codebook {k + 1}) "
-                    f"cover an estimated {whole.coverage[0, k]:.0%} of what it emits, {LEAST_COVERAGE:.0%} are needed"
+                    f"too few tokens: {usage.whole_tokens[k]:,.0f} of a codebook of {first.sizes[k]:,} entries (codebook {k + 1}) "
+                    f"cover an estimated {usage.whole_coverage[k]:.0%} of what it emits, {LEAST_COVERAGE:.0%} are needed"
                 )
         return self._figure(usage, first.frame_rate_hz)
 
