@@ -19,7 +19,7 @@ D1 = {
     "after": "only regular files are opened; what else lies there is named",
 }
 D4 = {
-    "before": "50,000 nested brackets or a bomb of aliases in a user's YAML: a segmentation fault, or minutes",
+    "before": "50,000 nested brackets in a user's YAML: a RecursionError traceback; a bomb of aliases: no end within a minute",
     "after": "refused in under a second with the file and the limit, before any parser builds it",
 }
 
@@ -181,7 +181,11 @@ def test_what_people_write_passes(tmp_path):
 
 @pytest.mark.parametrize("value", ["[" * 50_000, "[" * 9_000, "{a:" * 3_000, "[" * 30 + "]" * 30, "${a:" * 2_000, "(" * 500, "x" * 20_000])
 @pytest.mark.parametrize("key", ["systems.noise.x", "seeds", "+a.b", "suite.counts"])
-@pytest.mark.cases("D4", before="systems.x=[[[[...: a RecursionError, or minutes", after="refused at once with the setting and the limit")
+@pytest.mark.cases(
+    "D4",
+    before="systems.x= with 2,000 brackets: 3.5 s, and a message of as many brackets",
+    after="refused at once with the setting and the limit",
+)
 def test_an_override_that_nests_is_refused_at_once(key, value):
     began = time.process_time()
     with pytest.raises(ConfigError) as caught:
@@ -192,14 +196,18 @@ def test_an_override_that_nests_is_refused_at_once(key, value):
 
 
 @pytest.mark.parametrize("words", [["compare", "a", "b", "resamples=" + "[" * 9_000], ["compare", "a", "b", "margin.stoi=" + "{a: " * 2_000], ["train", "system=qdac16", "data=x", "steps=" + "[" * 9_000]])  # fmt: skip
-@pytest.mark.cases("D4", before="brackets in the values of other verbs: RecursionError", after="refused in words")
+@pytest.mark.cases(
+    "D4", before="9,000 brackets in a value of compare or train: OSError and RecursionError tracebacks", after="refused in words"
+)
 def test_values_of_other_verbs_that_nest(words, capsys):
     assert main(words) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("row", ['{"id": "a", "text": "x", "n": %s}' % ("[" * n + "]" * n) for n in (60, 900, 50_000)])
-@pytest.mark.cases("D4", before="a deeply nested JSONL row: RecursionError", after="refused by line")
+@pytest.mark.cases(
+    "D4", before="a JSONL row nested 900 deep was taken, one 990 deep said 'maximum recursion depth'", after="refused by line"
+)
 def test_a_row_that_nests_is_refused_by_line(tmp_path, row):
     (tmp_path / "manifest.jsonl").write_text(row)
     with pytest.raises(ManifestError, match=r"manifest\.jsonl:1: ('n' is nested more than 50 deep|not JSON)"):

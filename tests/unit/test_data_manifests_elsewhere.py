@@ -18,7 +18,7 @@ SENTENCES = ('"Hello," she said.', "Fine.", '"Bye', 'bye"', 'The "end', '"All qu
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.cases(
     "A10",
-    before="a TSV of six rows whose texts open with quotes was read as three items, exit 0",
+    before="a TSV of four rows, of which one text opens with a quote and another ends with one, was read as two items, exit 0",
     after="tabs separate without quoting: six items, texts as they stand; a CSV with a quote too many is refused by line",
 )
 def test_texts_of_a_tsv_may_begin_with_quotes(tmp_path, end, mark):

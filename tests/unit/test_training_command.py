@@ -255,7 +255,9 @@ def test_a_variant_that_cannot_be_trained_as_it_says_is_refused(stubs, tmp_path,
         planned(["system=frames5", "data=x"])
 
 
-@pytest.mark.cases("D10", before="data=true, out=[a and the like were parsed", after="words and paths are taken as typed")
+@pytest.mark.cases(
+    "D10", before="data=[a could not be read, data=#x was nothing, 'data=a: b' a mapping", after="words and paths are taken as typed"
+)
 @pytest.mark.parametrize("text", ["2024", "2026_11_30", "true", "[a", "${oc.env:HOME}", "a: b", "#x"])
 def test_paths_are_text_as_typed(text):
     from harness.training_plan import _parsed
