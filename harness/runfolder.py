@@ -42,6 +42,8 @@ _FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
         "unit": str,
         "better": str,
         "bounds": list,
+        "worst": (int, float, type(None)),
+        "description": _TEXT,
         "needs": list,
         "params": dict,
         "aggregation": str,
@@ -206,6 +208,8 @@ def _wrong_fields(section: str, entry: Mapping[str, Any]) -> str:
     for field, kinds in _FIELDS[section].items():
         if field in entry and not isinstance(entry[field], kinds):
             return f"'{field}' in '{section}' is a {type(entry[field]).__name__}"
+    if not all(bound is None or isinstance(bound, int | float) for bound in entry.get("bounds", ()) if section == "metrics"):
+        return "a bound in 'metrics' is no number"
     # A key names a folder of the store: anything else may lead out of it.
     if section == "outputs" and not _KEY.fullmatch(entry["key"]):
         return "a 'key' in 'outputs' is no key of the store"
