@@ -36,22 +36,25 @@ def outcome(i):
         return Outcome(Status.FAILED, side="output", reason="score: simulated")
     return Outcome(Status.OK, (i * 7919 % 10007) / 10007, 1.0, counts={"frames": 100.0})
 
-def records(first, last):
-    for i in range(first, last):
+def held(shard):
+    return [n for n in range(number // 20) if shard.holds(f"item{n:07d}")]
+
+def records(shard):
+    for i in (20 * n + k for n in held(shard) for k in range(20)):
         o, item, m = outcome(i), i // 20, metrics[i % 20]
         yield Record("scale", "simulated", f"item{item:07d}", m, o.status, signature=signature(m), value=o.value, weight=o.weight, side=o.side,
                      reason=o.reason, dataset="d", language="en", speaker=f"s{item % 100}", counts=o.counts)
 
-def manifest(first, last, shard):
+def manifest(shard):
     declared = {m: {"name": m, "unit": "", "better": "higher", "aggregation": "mean", "bounds": [0, 1], "description": "", "needs": [],
                     "signature": signature(m)} for m in metrics}
     suite = {"name": "scale", "title": "Scale", "task": "resynthesis", "metrics": metrics, "headline": metrics[:3], "systems": [], "curves": []}
     items = {f"item{i:07d}": {"text": "", "language": "en", "speaker": f"s{i % 100}", "synthetic": False, "prompt_text": "", "path": None}
-             for i in range(first // 20, last // 20)}
-    return {"schema": 2, "status": "complete", "plan_digest": "x", "shard": shard, "suite": suite, "metrics": declared, "absent_metrics": {}, "calibration": [],
-            "systems": {"simulated": {"family": "f", "version": "1"}}, "items": items, "outputs": [], "warnings": [], "created": "", "finished": "",
-            "machine": {}, "git": {}, "command": "", "dataset": {"name": "d", "num_items": len(items)}, "counts": {"ok": last - first},
-            "config": {"report": {"audio_limit_mb": 1}}}
+             for i in held(shard)}
+    return {"schema": 2, "status": "complete", "plan_digest": "x", "shard": str(shard), "suite": suite, "metrics": declared, "absent_metrics": {}, "calibration": [],
+            "systems": {"simulated": {"family": "f", "version": "1"}}, "items": items, "outputs": [], "warnings": [], "failures": 0, "created": "", "finished": "",
+            "machine": {}, "git": {}, "command": "", "dataset": {"name": "d", "num_items": len(items)}, "counts": {"ok": 20 * len(items)},
+            "config": {"report": {"audio_limit_mb": 1}, "run": {"max_failures": 0}}}
 
 began = time.process_time()
 if stage == "append":
@@ -66,12 +69,12 @@ elif stage == "look up":
 elif stage == "records":
     from harness.files import write_json
     from harness.runfolder import write_records
+    from harness.shards import Shard
     for shard in range(4):
         folder = root / f"x.{shard + 1}of4"
         folder.mkdir()
-        first, last = number // 4 * shard, number // 4 * (shard + 1)
-        section = write_records(folder, records(first, last))
-        write_json(folder / "manifest.json", manifest(first, last, f"{shard + 1}/4") | {"records": section})
+        section = write_records(folder, records(Shard(shard + 1, 4)))
+        write_json(folder / "manifest.json", manifest(Shard(shard + 1, 4)) | {"records": section})
 elif stage == "join":
     from harness.shards import join
     assert join(root / "x").records == number
