@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from harness.documents import open_regular
 from harness.errors import DamagedFile, StoreError
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=str)
@@ -62,7 +63,7 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
-    with os.fdopen(_regular(path, os.O_RDONLY), "rb") as file:
+    with open_regular(path) as file:
         yield file
 
 
@@ -75,18 +76,13 @@ def lock_file(path: Path) -> Iterator[IO[str]]:
     """
     if path.is_symlink():
         path.unlink(missing_ok=True)
-    with os.fdopen(_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW), "r+", encoding="utf-8", errors="replace") as file:
+    # Opening a pipe would otherwise wait for somebody at its other end.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
         yield file
-
-
-def _regular(path: Path, flags: int) -> int:
-    """A descriptor; opening a pipe would otherwise wait for somebody at its other end."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    kind = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(kind):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(kind) else "no regular file", str(path))
 
 
 def digest_of(file: IO[bytes]) -> str:

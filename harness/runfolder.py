@@ -154,7 +154,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             data = file.read()
     except OSError as error:
         raise UsageError(
-            f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror}). Runs lie in runs/ unless run.root= says otherwise."
+            f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror or error}). Runs lie in runs/ unless run.root= says otherwise."
         ) from error
     return parsed_manifest(data, str(path))
 

@@ -33,6 +33,8 @@ SHARED = ("schema", "systems", "metrics", "absent_metrics", "dataset", "suite", 
 libraries in their signatures, the data, the harness's own code; then what was asked, for naming it where only the plan's digest differs."""
 ASKED = ("suite", "systems", "metrics", "asr", "speaker", "mos", "seeds")
 """Of the configuration; where a run and its data lie and how it is executed may differ from shard to shard."""
+ADDED_UP = ("config", "counts", "dataset", "failures", "outputs", "warnings")
+"""Sections of the shards' manifests that the whole run's is made of."""
 SHOWN = 4
 """Differences that a refusal names; the others are counted."""
 
@@ -197,7 +199,7 @@ def join(run: Path, source: str | None = None) -> Joined:
         **first,
         "shard": "1/1",
         "shards": {
-            place.rpartition("/")[2]: {k: m[k] for k in ("created", "finished", "machine", "git")} for place, m in manifests.items()
+            place.rpartition("/")[2]: {k: m.get(k) for k in ("created", "finished", "machine", "git")} for place, m in manifests.items()
         },
         "dataset": {**first["dataset"], "num_items": len(items), **_digest(first["dataset"], items)},
         "items": items,
@@ -211,7 +213,8 @@ def join(run: Path, source: str | None = None) -> Joined:
         ],
     }
     write_json(run / MANIFEST, whole)
-    return Joined(run, len(manifests), total, counts, failures, int(first["config"]["run"]["max_failures"]))
+    allowed = (first["config"].get("run") or {}).get("max_failures", 0)
+    return Joined(run, len(manifests), total, counts, failures, int(allowed))
 
 
 def _shared(*manifests: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -318,6 +321,8 @@ def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
         manifest = parsed_manifest(files.cat_file(f"{place}/{MANIFEST}"), f"{place}/{MANIFEST}")
         if manifest.get("status") != "complete":
             unfit.append(f"{index}/{sizes[0]} is not finished")
+        elif lacking := [section for section in ADDED_UP if section not in manifest]:
+            unfit.append(f"{index}/{sizes[0]} does not tell its {', '.join(lacking)} (made by an earlier version?)")
         elif manifest.get("shard") != f"{index}/{sizes[0]}":
             unfit.append(f"{index}/{sizes[0]} is not in its folder, which holds {manifest.get('shard')} (a copy?)")
         elif strays := sum(not Shard(index, sizes[0]).holds(item) for item in manifest["items"]):

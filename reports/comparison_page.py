@@ -32,14 +32,14 @@ class _Clips:
     texts: list[str] = field(default_factory=list)
     numbers: dict[Path, tuple[int, Clip]] = field(default_factory=dict)
 
-    def player(self, path: Path | None, words: str) -> str:
-        """The place of a player, which the script fills; words where there is none."""
+    def player(self, path: Path | None, words: str, digest: str = "") -> str:
+        """The place of a player, which the script fills; words where there is none. ``digest`` as in `reports.clips.encoded`."""
         if path is None:
             return ""
         if path not in self.numbers:
             if self.full:
                 return ""
-            clip = encoded(path)
+            clip = encoded(path, digest)
             if clip.problem:
                 return f'<span class="soft small">{shown(words)}: {shown(clip.problem)}</span>'
             if self.used + clip.num_bytes > self.limit:
@@ -138,9 +138,10 @@ def _items(found: tuple[ItemChange, ...], change: Change, comparison: Comparison
     for each in found:
         about: dict[str, Any] = dict(comparison.right.items.get(each.item) or {})
         words = " · ".join(filter(None, (str(about.get("speaker") or ""), str(about.get("text") or ""))))
-        reference = comparison.right.run.references.get(each.item)
+        run = comparison.right.run
+        reference = run.references.get(each.item)
         players = [
-            clips.player(reference if reference is not None and reference.exists() else None, "recording"),
+            clips.player(reference if reference is not None and reference.exists() else None, "recording", run.digests.get(each.item, "")),
             clips.player(_output(comparison.left, change.left_row, each.item), "left"),
             clips.player(_output(comparison.right, change.right_row, each.item), "right"),
         ]

@@ -360,7 +360,11 @@ def _ranked(
         rivals = [
             (i, c)
             for i, r in enumerate(rows)
-            if not r.calibration and not r.facts.random and (column.key, r.facts.label) not in barred and (c := r.cells[column.key]).n_total
+            if not r.calibration
+            and not r.facts.random
+            and not r.facts.anchor
+            and (column.key, r.facts.label) not in barred
+            and (c := r.cells[column.key]).n_total
         ]
         coverages = [c.coverage for _, c in rivals]
         scored = [(i, c.value) for i, c in rivals if c.value is not None]

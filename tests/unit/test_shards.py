@@ -194,10 +194,11 @@ def test_what_each_machine_has_of_its_own_is_no_difference(shards):
             lambda folder: altered(folder / "x.2of2", lambda m: m["items"].update(read_manifest(folder / "x.1of2")["items"])),
             "items of other shards",
         ),
+        (lambda folder: altered(folder / "x.2of2", lambda m: m.pop("failures")), "2/2 does not tell its failures"),
     ],
-    ids=["copied", "twice", "overlapping"],
+    ids=["copied", "twice", "overlapping", "earlier version"],
 )
-def test_no_shard_counts_twice(shards, capsys, spoil, named):
+def test_no_shard_counts_twice_or_lacks_what_is_added_up(shards, capsys, spoil, named):
     spoil(shards)
     assert main(["join", str(shards / "x")]) == 2
     assert named in capsys.readouterr().err
