@@ -397,8 +397,11 @@ def _print_report(folder: Path, out: Path | None, section: object) -> None:
     run, summary = read_summary(folder)
     files = None
     if out is not None:
-        settings = section if isinstance(section, dict) else run.manifest["config"]["report"]
-        files = write_report(run, out, audio_limit_mb=float(settings["audio_limit_mb"]), summary=summary)
+        settings = section if isinstance(section, dict) else (run.manifest.get("config") or {}).get("report") or {}
+        limit_mb = settings.get("audio_limit_mb")
+        # A folder that somebody else wrote may not say it.
+        limits = {"audio_limit_mb": float(limit_mb)} if isinstance(limit_mb, int | float) else {}
+        files = write_report(run, out, summary=summary, **limits)
     print_summary(summary, Console())
     if files is not None:
         others = [files.markdown, files.latex, files.csv, *([files.claims] if files.claims else []), *files.figures]

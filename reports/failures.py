@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api import Status
 from reports.summary import Failure
+from reports.wording import PROBLEM_LIMIT, printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ def grouped_failures(
             kind=kind,
             labels=() if kind == "reference" else tuple(sorted({label for *_, label in members}, key=order.__getitem__)),
             status=status,
-            reason=min(members)[2],
+            reason=shortened(printable(min(members)[2]), PROBLEM_LIMIT),
             metrics=tuple(dict.fromkeys(name for _, name, _, _ in members)),
             items=tuple(sorted({item for item, *_ in members})),
             records=len(members),

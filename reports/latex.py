@@ -29,7 +29,7 @@ def render(summary: Summary) -> str:
     warnings = "".join(rf" \textbf{{{escaped(warning)}}}" for warning in summary.warnings)
     caption = (
         rf"{escaped(summary.title)}: {escaped(summary.counted)}.{warnings} "
-        rf"Mean, {summary.confidence * 100:.0f}\,\% bootstrap interval, scored / wanted outputs."
+        rf"Mean, {summary.confidence * 100:.0f}\,\% interval, scored / wanted outputs."
     )
     comments = "\n".join(f"% {c.name}: {c.signature}" for c in summary.headline)
     return "\n".join(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from reports.findings import Verdict
 from reports.summary import Summary
+from reports.wording import printable
 
 FIELDS = (
     "suite", "dataset", "synthetic", "partial", "num_systems", "system", "settings", "calibration", "size", "weights",
@@ -15,11 +16,25 @@ FIELDS = (
     "clusters", "method", "seeds", "seed_spread", "best", "reason", "signature",
 )  # fmt: skip
 
-
 CLAIM_FIELDS = (
     "suite", "dataset", "synthetic", "partial", "claim", "text", "paper", "source", "standing", "outcome", "reason", "notes", "comparison", "metric",
     "unit", "value", "low", "high", "confidence", "n", "n_wanted", "clusters", "seeds", "seed_spread", "comparison_outcome", "comparison_reason",
 )  # fmt: skip
+
+FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
+def guarded(line: Mapping[str, object]) -> dict[str, object]:
+    """A line whose words are on one line, without control characters, and start no formula in a spreadsheet; figures stay as they are."""
+
+    def plain(word: object) -> object:
+        if not isinstance(word, str):
+            return word
+        text = printable(word)
+        return f"'{text}" if text.lstrip().startswith(FORMULA) else text
+
+    return {field: plain(word) for field, word in line.items()}
 
 
 def render(summary: Summary) -> str:
@@ -31,27 +46,29 @@ def render(summary: Summary) -> str:
         for column in summary.columns:
             cell = row.cells[column.key]
             writer.writerow(
-                {
-                    "suite": summary.suite,
-                    "dataset": summary.dataset.get("name", ""),
-                    "synthetic": summary.synthetic,
-                    "partial": summary.partial,
-                    "num_systems": len(summary.facts),
-                    "system": row.facts.label,
-                    "settings": row.settings,
-                    "calibration": row.calibration,
-                    "size": row.facts.size,
-                    "weights": row.facts.weights,
-                    "num_parameters": row.facts.num_parameters,
-                    "metric": column.key,
-                    "name": column.name,
-                    "unit": column.unit,
-                    "better": column.better,
-                    "confidence": summary.confidence,
-                    "best": column.key in row.best,
-                    "signature": column.signature,
-                    **{f: getattr(cell, f) for f in FIELDS if f in cell.__dataclass_fields__},
-                }
+                guarded(
+                    {
+                        "suite": summary.suite,
+                        "dataset": summary.dataset.get("name", ""),
+                        "synthetic": summary.synthetic,
+                        "partial": summary.partial,
+                        "num_systems": len(summary.facts),
+                        "system": row.facts.label,
+                        "settings": row.settings,
+                        "calibration": row.calibration,
+                        "size": row.facts.size,
+                        "weights": row.facts.weights,
+                        "num_parameters": row.facts.num_parameters,
+                        "metric": column.key,
+                        "name": column.name,
+                        "unit": column.unit,
+                        "better": column.better,
+                        "confidence": summary.confidence,
+                        "best": column.key in row.best,
+                        "signature": column.signature,
+                        **{f: getattr(cell, f) for f in FIELDS if f in cell.__dataclass_fields__},
+                    }
+                )
             )
     return stream.getvalue()
 
@@ -63,7 +80,7 @@ def render_claims(summary: Summary) -> str:
     writer.writeheader()
     about = {"suite": summary.suite, "dataset": summary.dataset.get("name", ""), "synthetic": summary.synthetic, "partial": summary.partial}
     for verdict in summary.verdicts:
-        writer.writerows({**about, **line} for line in claim_lines(verdict, summary.confidence))
+        writer.writerows(guarded({**about, **line}) for line in claim_lines(verdict, summary.confidence))
     return stream.getvalue()
 
 

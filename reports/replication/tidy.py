@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reports.replication.study import Study
-from reports.tidy import CLAIM_FIELDS, claim_lines
+from reports.tidy import CLAIM_FIELDS, claim_lines, guarded
 
 CELL_FIELDS = (
     "paper", "table", "source", "standing", "row", "column", "unit", "published", "protocol", "outcome", "reason", "measured", "low", "high",
@@ -97,5 +97,5 @@ def _written(fields: Sequence[str], lines: Iterable[Mapping[str, object]]) -> st
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fields, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(map(guarded, lines))
     return stream.getvalue()
