@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from reports.failures import HEADINGS, whose
 from reports.findings import Verdict
 from reports.summary import Column, Row, Summary
-from reports.wording import count, printable
+from reports.wording import count, printable, shortened
 
 DATASET = {"description": "The data", "licence": "Its licence"}
 
@@ -33,7 +33,7 @@ def render(summary: Summary) -> str:
     if summary.error_rates:
         rows = [
             [
-                escaped(e.metric), escaped(e.label), *(f"{100 * v:.2f}" for v in (e.macro, e.corpus, e.median, e.above_half)), str(e.n),
+                escaped(e.metric), escaped(e.label), *e.figures[:-1], "<br>".join(filter(None, (e.figures[-1], e.span))), str(e.n),
             ]
             for e in summary.error_rates
         ]  # fmt: skip
@@ -45,7 +45,7 @@ def render(summary: Summary) -> str:
         if found := [f for f in summary.failures if f.kind == kind]:
             lines = [
                 f"- {f.records} x {escaped(whose(f, summary.everywhere) + ': ' if f.labels else '')}{escaped(f.status)}, "
-                f"{escaped(f.reason)} ({escaped(', '.join(f.metrics))}; {len(f.items)} items, first {escaped(f.items[0])})"
+                f"{escaped(f.reason)} ({escaped(', '.join(f.metrics))}; {len(f.items)} items, first {escaped(shortened(f.items[0], 80))})"
                 for f in found
             ]
             parts.append(f"## {heading}\n\n" + "\n".join(lines))

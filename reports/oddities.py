@@ -45,19 +45,16 @@ CHARGED = ("si_sdr_db", "stoi", "estoi", "mcd_db", "log_mel_distance_db")
 """Metrics that compare sample by sample or frame by frame without looking for a delay."""
 
 
-def oddities(
-    frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row], cluster: Mapping[str, str], manifest: Mapping[str, Any]
-) -> tuple[Note, ...]:
+def oddities(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row], manifest: Mapping[str, Any]) -> tuple[Note, ...]:
     """The notes on a run.
 
     Args:
         frame: its records, ``counts`` as JSON text.
         columns, rows: of its tables.
-        cluster: item to the unit it is resampled with.
         manifest: flags of recordings, prompts and outputs.
     """
     return (
-        *_few_speakers(cluster),
+        *_few_speakers(frame),
         *_repeated(columns, manifest),
         *_flagged(manifest),
         *_delays(frame, columns, rows, manifest),
@@ -80,11 +77,13 @@ def of_voice(column: Column, manifest: Mapping[str, Any]) -> bool:
     return not {"prompt", "prompt_resynthesis"}.isdisjoint(needs)
 
 
-def _few_speakers(cluster: Mapping[str, str]) -> Iterator[Note]:
-    names = {name for name in cluster.values() if name.startswith("speaker ")}
-    if 0 < len(names) < FEW_SPEAKERS:
-        count = f"{len(names)} speaker{'s' if len(names) > 1 else ''}"
-        yield Note(f"Figures over {count} say little of other voices, however many utterances there are of each.")
+def _few_speakers(frame: pd.DataFrame) -> Iterator[Note]:
+    names = set(frame["speaker"])
+    if len(names) == 1 and "" not in names:
+        yield Note("All recordings are of one speaker: intervals are over items and say nothing of other voices.")
+    elif 0 < (count := len(names - {""})) < FEW_SPEAKERS:
+        speakers = "1 speaker and of items without one" if count == 1 else f"{count} speakers"
+        yield Note(f"Figures over {speakers} say little of other voices, however many utterances there are of each.")
 
 
 def _repeated(columns: Sequence[Column], manifest: Mapping[str, Any]) -> Iterator[Note]:

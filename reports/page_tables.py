@@ -46,7 +46,15 @@ def _rates_table(rates: Iterable[ErrorRates]) -> str:
     rows = "".join(
         f'<tr{" class=calibration" if e.calibration else ""}><th scope="row">{shown(e.label)}</th>'
         f'<td class="left">{shown(e.metric)}</td>'
-        + "".join(f'<td data-v="{v!r}">{100 * v:.2f}</td>' for v in (e.macro, e.corpus, e.median, e.above_half))
+        + "".join(
+            f'<td data-v="{v!r}">{text}{span}</td>'
+            for v, text, span in zip(
+                (e.macro, e.corpus, e.median, e.above_half),
+                e.figures,
+                ("", "", "", f'<span class="span">{e.span}</span>' if e.span else ""),
+                strict=True,
+            )
+        )
         + f'<td data-v="{e.n}">{e.n}</td></tr>'
         for e in rates
     )
@@ -55,7 +63,7 @@ def _rates_table(rates: Iterable[ErrorRates]) -> str:
         "Error rates in per cent",
         [head(h, k, "ascending") for h, k in heads],
         f"<tbody>{rows}</tbody>",
-        "macro: mean over utterances; corpus: all errors over all reference tokens; above 50 %: share of utterances.",
+        "macro: mean over utterances; corpus: all errors over all reference tokens; above 50 %: share of utterances, with its interval.",
     )
 
 

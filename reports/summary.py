@@ -230,6 +230,7 @@ class ErrorRates:
         corpus: all errors / all reference tokens.
         median: over utterances.
         above_half: share of utterances above 50 %.
+        low, high: bounds of that share, None where there are fewer than two clusters.
         n: utterances.
         calibration: a reference row.
     """
@@ -241,8 +242,20 @@ class ErrorRates:
     corpus: float
     median: float
     above_half: float
+    low: float | None
+    high: float | None
     n: int
     calibration: bool
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Macro, corpus, median and share above 50 % as printed, in per cent."""
+        return tuple(f"{100 * v:.2f}" for v in (self.macro, self.corpus, self.median, self.above_half))
+
+    @property
+    def span(self) -> str:
+        """The interval of the share as printed, or "" where there is none."""
+        return "" if self.low is None or self.high is None else f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True)

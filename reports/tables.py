@@ -103,13 +103,13 @@ def summarise(
         columns=columns,
         rows=tuple(marked),
         failures=grouped_failures(frame, labels, calibration, {f.label for f in facts.values() if f.anchor}),
-        error_rates=_error_rates(groups, columns, marked),
+        error_rates=_error_rates(groups, columns, marked, cluster, how),
         axes=tuple(
             Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
         notes=(
             general,
-            *oddities(frame, columns, marked, cluster, manifest),
+            *oddities(frame, columns, marked, manifest),
             *rate_notes(frame, columns),
             *token_notes(frame, columns, labels),
             *particular,
@@ -419,7 +419,9 @@ def _apart(
     return len(common), figures if all(map(math.isfinite, figures)) else None
 
 
-def _error_rates(groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], rows: Sequence[Row]) -> tuple[ErrorRates, ...]:
+def _error_rates(
+    groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], rows: Sequence[Row], cluster: Mapping[str, str], how: Statistics
+) -> tuple[ErrorRates, ...]:
     out = []
     for column in columns:
         for row in rows:
@@ -436,6 +438,8 @@ def _error_rates(groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], 
             if not length.all():
                 continue
             rates = errors / length
+            above, units = np.asarray(rates > 0.5, float), [cluster[item] for item in ok["item"]]
+            share = interval(above, np.ones(len(above)), units, how.confidence, Range((0.0, 1.0), counted=True))
             out.append(
                 ErrorRates(
                     label=row.label,
@@ -444,7 +448,9 @@ def _error_rates(groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], 
                     macro=float(rates.mean()),
                     corpus=float(errors.sum() / length.sum()),
                     median=float(np.median(rates)),
-                    above_half=float((rates > 0.5).mean()),
+                    above_half=share.value,
+                    low=share.low,
+                    high=share.high,
                     n=len(counts),
                     calibration=row.calibration,
                 )

@@ -128,13 +128,15 @@ def _heading_lines(column: Column) -> list[str]:
     """Name with its arrow, broken after underscores where it is longer than `HEADING_WIDTH`, and the unit below."""
     parts = [part for part in (printable(column.name) + f" {ARROWS[column.better]}").rstrip().replace("_", "_\n").split("\n") if part]
     # From the end, so that a short last part never stands alone.
+    parts = [shortened(part, 2 * HEADING_WIDTH) for part in parts]
     lines = [parts[-1]]
     for part in reversed(parts[:-1]):
         if len(part) + len(lines[0]) > HEADING_WIDTH:
             lines.insert(0, part)
         else:
             lines[0] = part + lines[0]
-    return [*lines, unit] if (unit := unit_beside(column.name, column.shown_unit)) else lines
+    unit = shortened(printable(unit_beside(column.name, column.shown_unit)), HEADING_WIDTH)
+    return [*lines, unit] if unit else lines
 
 
 def _label_lines(row: Row, console: Console) -> list[str]:
@@ -194,9 +196,8 @@ def _error_rates(summary: Summary, keys: set[str], console: Console) -> Table:
         table.add_column(heading, justify="right")
     for rates in summary.error_rates:
         if rates.key in keys:
-            figures = [f"{100 * v:.2f}" for v in (rates.macro, rates.corpus, rates.median, rates.above_half)]
             names = (Text(_encodable(t, console), style="italic" if rates.calibration else "") for t in (rates.metric, rates.label))
-            table.add_row(*names, *figures, str(rates.n))
+            table.add_row(*names, *rates.figures[:-1], f"{rates.figures[-1]} {rates.span}".rstrip(), str(rates.n))
     return table
 
 

@@ -163,3 +163,18 @@ def test_few_speakers_are_told(fake: FakeRun) -> None:
         return bool(notes(fake, f"Figures over {count} speaker"))
 
     assert told(2) and told(5) and not told(6)
+
+
+@pytest.mark.cases(
+    "B8", before="60 items of one voice: narrow intervals over items, and no word", after="a note: all recordings are of one speaker"
+)
+def test_one_voice_is_told(fake: FakeRun) -> None:
+    def told(*names: str) -> str:
+        fake.speakers, fake.records = {item: names[n % len(names)] for n, item in enumerate(ITEMS)}, []
+        for item in ITEMS:
+            fake.add("a", "stoi", item, 0.5)
+        return " ".join(n.text for n in summarise(fake.run(), QUICK).notes)
+
+    assert "All recordings are of one speaker: intervals are over items" in told("ann")
+    assert "over 1 speaker and of items without one say little" in told("ann", "")
+    assert "speaker" not in told("").replace("over items", "")

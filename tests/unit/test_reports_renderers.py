@@ -377,3 +377,30 @@ def test_rates_have_three_significant_digits(value: float, shown: str) -> None:
 
 def test_no_minus_before_zero() -> None:
     assert wording.number(-0.0001, 2) == "0.00" and wording.number(None, 2) == "–"
+
+
+def test_a_csv_starts_no_formula_and_a_reason_has_an_end(run: Any) -> None:
+    frame = run.frame.assign(reason=run.frame["reason"].where(run.frame["reason"] == "", "=HYPERLINK(1)\n" + "x" * 10**5))
+    evil = "=cmd|' /C calc'!A0\x1b[31m"
+    frame["system"] = frame["system"].replace("plain", evil)
+    run = replace(run, frame=frame)
+    summary = summarise(run, QUICK)
+    rows = list(csv.DictReader(io.StringIO(tidy.render(summary))))
+    assert any(row["system"] == "'" + evil.replace("\x1b", " ") for row in rows) and float(rows[0]["value"])
+    for text in (markdown.render(summary), "".join(page.render(run, summary)), printed(summary, 100)):
+        assert "HYPERLINK" in text and "x" * 500 not in text
+    heading = replace(summary.columns[0], name="long" * 100)
+    assert max(map(len, printed(replace(summary, columns=(heading, *summary.columns[1:])), 100, columns=[heading]).splitlines())) <= 100
+
+
+def test_the_share_above_one_half_has_an_interval(tmp_path: Path) -> None:
+    fake = FakeRun(tmp_path, {f"i{n}": "one" for n in range(8)}, systems={"a": {"family": "f"}})
+    for n in range(8):
+        fake.add("a", "wer", f"i{n}", 0.0, counts={"hits": 4, "substitutions": 0, "deletions": 0, "insertions": 0})
+    run = fake.run()
+    summary = summarise(run, QUICK)
+    (rates,) = summary.error_rates
+    # None of eight: Clopper and Pearson's bound is .369.
+    assert rates.low == 0 and rates.high == pytest.approx(1 - 0.025 ** (1 / 8), abs=0.01)
+    for text in (markdown.render(summary), "".join(page.render(run, summary)), printed(summary, 100)):
+        assert rates.span in text.replace("\\", "")
