@@ -32,7 +32,8 @@ class WorkerProcess:
     """A started worker.
 
     It has a session of its own: Ctrl-C reaches the harness only, which lets what is in flight finish, and ending the worker ends
-    whatever it has started. When the harness is gone it finds its pipe closed and ends itself.
+    whatever it has started. When the harness is gone it finds its pipe closed and ends itself; where it hangs and does not look, a
+    `_Watcher` ends it, with whatever it has started.
 
     Args:
         launch: what to start.
@@ -69,6 +70,7 @@ class WorkerProcess:
         finally:
             for fd in (theirs_in, theirs_out, theirs_words):
                 os.close(fd)
+        self._watcher = _Watcher(self._process.pid)
         for fd in (self._to_worker, self._from_worker):
             os.set_blocking(fd, False)
             # Ten seconds of audio then pass at one go instead of in ten turns of both processes, whose waiting would be timed as theirs.
@@ -124,6 +126,7 @@ class WorkerProcess:
         """Ends the worker and everything it has started, at once."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._watcher.leave()  # while the number of the group is still the worker's
         self._process.wait()
         self._words.finish()
         self._folder.cleanup()
@@ -192,6 +195,31 @@ class WorkerProcess:
             return f"{self.name} closed its pipe during {doing} (it still runs)"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"{self.name} {how} during {doing}"
+
+
+class _Watcher:
+    """A shell that waits for the end of a pipe only this process holds open, and then kills a process group.
+
+    The kernel closes the pipe however this process ends. A parent-death signal would come when the *thread* that started the worker
+    ends, and has to be asked for between fork and exec, where a process with threads may run no Python.
+
+    Args:
+        group: of the worker.
+    """
+
+    def __init__(self, group: int) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", f"read word || kill -s KILL -- -{group}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def leave(self) -> None:
+        """The group is ended by other means."""
+        with contextlib.suppress(OSError):  # somebody killed the shell
+            self._process.communicate(b"leave\n")
 
 
 class _LastWords:

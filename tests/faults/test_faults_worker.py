@@ -43,6 +43,10 @@ class Troubled:
             os._exit(3)
         if wish == "hang":
             time.sleep(3600)
+        if wish == "hang in C":  # its other threads stand still, and so does what it has started
+            import ctypes, subprocess
+            self.note(f"started {subprocess.Popen(['sleep', '3600']).pid}")
+            ctypes.PyDLL(None).sleep(3600)
         if wish == "garbage":
             os.write(writing, b"Loading checkpoint shards: 100%\\n")
             time.sleep(3600)
@@ -194,7 +198,13 @@ def test_a_worker_that_cannot_start_is_said_before_anything_runs(tmp_path, make_
     assert "systems.NAME.python=ENVIRONMENT/bin/python" in capsys.readouterr().err
 
 
-def test_a_worker_ends_when_the_harness_is_killed(tmp_path, other_python):
+@pytest.mark.cases(
+    "D2",
+    before="a worker program that hung in C, and what it had started, outlived a killed harness",
+    after="both end with the harness, however it ends",
+)
+@pytest.mark.parametrize("how", ["hang", "hang in C"])
+def test_a_worker_ends_when_the_harness_is_killed(tmp_path, other_python, how):
     (tmp_path / "troubled.py").write_text(TROUBLED)
     code = f"""
 from harness.api import Utterance
@@ -202,17 +212,18 @@ from systems.worker.synthesizer import WorkerSynthesizer
 system = WorkerSynthesizer(python={str(other_python)!r}, worker={str(tmp_path / "troubled.py")!r}, parameters={{"log": {str(tmp_path / "log")!r}}})
 system.synthesize(Utterance("one", "en"), 0)
 print("ready", flush=True)
-system.synthesize(Utterance("hang", "en"), 0)
+system.synthesize(Utterance({how!r}, "en"), 0)
 """
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout.readline() == "ready\n"
     log = tmp_path / "log"
-    while "hang" not in log.read_text():
+    while ("hang" if how == "hang" else "started") not in log.read_text():
         assert parent.poll() is None
         time.sleep(0.02)
     parent.kill()
     parent.wait()
-    assert gone(int(log.read_text().split()[0]))
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert all(gone(pid) for pid in {int(line[0]) for line in lines} | {int(line[2]) for line in lines if line[1] == "started"})
 
 
 def test_configuration_never_runs_python_objects(make_dataset, harness_run, tmp_path, capsys):
