@@ -92,7 +92,9 @@ def describe(workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant]
     """
     progress.stage("loading systems and metrics", len(entrants) + 1)
     cards: dict[str, Card] = {}
-    jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in entrants.values()]
+    # Reference rows first: the system a worker has built last is the one it predicts with first, so a single one is loaded once.
+    ordered = sorted(entrants.values(), key=lambda e: not e.calibration)
+    jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in ordered]
     for event in workforce.predictors.run(jobs):
         if isinstance(event, Broken):
             raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
