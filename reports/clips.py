@@ -11,6 +11,9 @@ import numpy as np
 
 from harness.data.audio import UnreadableAudio, read_recording
 from harness.documents import open_regular
+from harness.errors import DamagedFile
+from harness.files import read_json
+from harness.store import DESCRIPTION
 
 FULL_SCALE = 32767
 
@@ -45,7 +48,7 @@ def encoded(path: Path, digest: str = "") -> Clip:
     """The clip of an audio file. What cannot be read or played comes back as a clip with its problem, to be shown in its place.
 
     Args:
-        path: of the file.
+        path: of the file. The audio of a stored prediction is compared with the description beside it.
         digest: of the recording that was measured, where it is one: whoever wrote the run's manifest chose the name, not the content,
             and a page that is sent holds no other file of this machine.
     """
@@ -58,6 +61,12 @@ def encoded(path: Path, digest: str = "") -> Clip:
     if digest and recording.digest != digest:
         return Clip(problem="is another file than the one that was measured")
     audio = recording.audio
+    if not digest and (path.parent / DESCRIPTION).exists():
+        try:
+            if read_json(path.parent / DESCRIPTION)["audio"] != audio.digest():
+                return Clip(problem="was altered after it was measured")
+        except (OSError, DamagedFile, KeyError) as problem:
+            return Clip(problem=f"cannot be compared with what was measured ({problem})")
     samples, rate = audio.samples.T, audio.sample_rate
     clipped = int((np.abs(samples) > 1).sum())
     whole = np.round(np.clip(samples, -1, 1) * FULL_SCALE).astype(np.int16)

@@ -170,3 +170,23 @@ def test_what_was_left_out_stands_in_every_format(runs, capsys):
     assert "left out: 3 .m4a files; 1 linked folder; columns not read: <sentence>" in capsys.readouterr().out.replace("\n", " ")
     assert "columns not read: &lt;sentence&gt;" in (run / "report.html").read_text()
     assert "left out\\: 3 .m4a files" in (run / "report.md").read_text()
+
+
+@pytest.mark.cases(
+    "A6",
+    before="a flipped byte in a stored prediction's audio.wav, or another sound in its place, was played by the report unnoticed",
+    after="the page says in the player's place that it was altered after it was measured",
+)
+@pytest.mark.parametrize("how", ["byte", "sound", "description"])
+def test_a_page_plays_no_output_that_was_altered(runs, how):
+    audio = next(iter(open_run(runs / "fine").outputs.values()))
+    assert encoded(audio).flac
+    altered = audio.with_name("prediction.json") if how == "description" else audio
+    if how == "sound":
+        soundfile.write(audio, np.sin(np.arange(8000)), 16000, subtype="FLOAT")
+    else:
+        data = bytearray(altered.read_bytes())
+        data[-300] ^= 1
+        altered.write_bytes(data)
+    clip = encoded(audio)
+    assert not clip.flac and ("was altered" in clip.problem or how == "description")
