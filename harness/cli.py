@@ -391,7 +391,7 @@ def _print_report(folder: Path, out: Path | None, section: object) -> None:
     from rich.console import Console
 
     from reports.large import read_summary
-    from reports.output import write_report
+    from reports.output import AUDIO_LIMIT_MB, write_report
     from reports.terminal import print_summary
 
     run, summary = read_summary(folder)
@@ -400,8 +400,8 @@ def _print_report(folder: Path, out: Path | None, section: object) -> None:
         settings = section if isinstance(section, dict) else (run.manifest.get("config") or {}).get("report") or {}
         limit_mb = settings.get("audio_limit_mb")
         # A folder that somebody else wrote may not say it.
-        limits = {"audio_limit_mb": float(limit_mb)} if isinstance(limit_mb, int | float) else {}
-        files = write_report(run, out, summary=summary, **limits)
+        limit_mb = float(limit_mb) if isinstance(limit_mb, int | float) else AUDIO_LIMIT_MB
+        files = write_report(run, out, audio_limit_mb=limit_mb, summary=summary)
     print_summary(summary, Console())
     if files is not None:
         others = [files.markdown, files.latex, files.csv, *([files.claims] if files.claims else []), *files.figures]

@@ -152,28 +152,31 @@ def _delays(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row],
             )
             continue
         usual = float(np.median(sure))
+        # A waveform that does not follow its recording has no lag: it speaks for and against none.
         alike = int((np.abs(sure - usual) <= SAME_LAG).sum())
+        constant = alike >= MOST * len(sure) and len(sure) >= 0.5 * len(group)
+        size = abs(usual) if constant else float(np.median(np.abs(sure)))
         plain, aligned = (cell.value if (cell := row.cells.get(k)) else None for k in ("si_sdr_db", "si_sdr_aligned_db"))
         if key == "si_sdr_db" and aligned is None:
             # Each record says what it would be without its delay.
             counts = (json.loads(text or "{}") for text in group["counts"])
             aligned = float(np.mean([c.get("aligned_db", value) for c, value in zip(counts, group["value"], strict=True)]))
-        costs = abs(usual) / rate_hz >= COST_S if plain is None or aligned is None else aligned - plain >= COST_DB
-        if abs(usual) < 1 or alike < MOST * len(group) or not costs:
+        costs = size / rate_hz >= COST_S if plain is None or aligned is None else aligned - plain >= COST_DB
+        if size < 1 or not costs:
             continue
-        whose = f"{alike} of {len(group)} outputs" if alike < len(group) else "every output"
-        yield _delayed(row, by_key, (usual, rate_hz), whose, (plain, aligned))
+        if constant:
+            whose = f"{alike} of {len(group)} outputs are" if alike < len(group) else "every output is"
+            told = (
+                f"{whose} {'late' if usual > 0 else 'early'} by {size:g} samples at {rate_hz / 1000:g} kHz ({1000 * size / rate_hz:.3g} ms)"
+            )
+        else:
+            told = f"its outputs are shifted by {sure.min():g} to {sure.max():g} samples at {rate_hz / 1000:g} kHz, each by another number"
+        yield _delayed(row, by_key, told, (plain, aligned))
 
 
-def _delayed(
-    row: Row, columns: Mapping[str, Column], lag: tuple[float, float], whose: str, figures: tuple[float | None, float | None]
-) -> Note:
-    samples, rate_hz = lag
+def _delayed(row: Row, columns: Mapping[str, Column], told: str, figures: tuple[float | None, float | None]) -> Note:
     about = [columns[key] for key in CHARGED if key in columns]
-    parts = [
-        f"{row.label}: {whose} {'is' if whose.startswith('every') else 'are'} {'late' if samples > 0 else 'early'} by {abs(samples):g} samples "
-        f"at {rate_hz / 1000:g} kHz ({1000 * abs(samples) / rate_hz:.3g} ms)"
-    ]
+    parts = [f"{row.label}: {told}"]
     if about:
         parts.append(f"{', '.join(c.name for c in about)} {'is' if len(about) == 1 else 'are'} charged with it")
     plain, aligned = figures

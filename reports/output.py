@@ -15,6 +15,8 @@ from reports.intervals import Statistics
 from reports.summary import Summary
 from reports.tables import summarise
 
+AUDIO_LIMIT_MB = 48.0
+
 
 @dataclass(frozen=True)
 class ReportFiles:
@@ -40,7 +42,7 @@ class ReportFiles:
 def write_report(
     run: Run,
     out: Path | None = None,
-    audio_limit_mb: float = 48.0,
+    audio_limit_mb: float = AUDIO_LIMIT_MB,
     item_limit: int = 1000,
     statistics: Statistics | None = None,
     summary: Summary | None = None,
