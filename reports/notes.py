@@ -35,11 +35,13 @@ def notes_on(
         cluster: item to the unit it is resampled with.
         manifest: of the run: metrics that could not be built, outputs with a flag, how synthesis ended.
     """
+    pooled = ""
+    if any(not c.is_mean for c in columns):
+        pooled = f"; pooled figures: {POOLED_METHOD}, from {RESAMPLED_FROM} on {how.resamples} resamples (seed {how.seed}) too"
     return (
         Note(
-            f"{how.confidence:.0%} intervals over {unit_words(cluster)}: {METHOD}; of a share the exact binomial of as many items as they are "
-            f"worth; of a pooled figure {POOLED_METHOD}, and from {RESAMPLED_FROM} on {how.resamples} resamples (seed {how.seed}) as well. "
-            "No interval where fewer than 2 are left; few make it wide. Best means mark the best figure, not a significant difference."
+            f"{how.confidence:.0%} intervals over {unit_words(cluster)}: {METHOD}; shares: exact binomial{pooled}. "
+            "Fewer than 2: no interval; few: a wide one. Best means mark the best figure, not a significant difference."
         ),
         *_absent(manifest),
         *_recogniser(columns, rows, manifest),

@@ -20,7 +20,7 @@ MIN_WIDTH = 100
 """Of what is not a terminal: a file or a pipe has no width, and the 80 columns it is usually given split every table."""
 GROUPS_SHOWN = 6
 NOTES_SHOWN = 8
-NOTE_LIMIT = 240
+NOTE_LIMIT = 320
 REASON_LIMIT = {"failure": 160, "reference": 120, "calibration": 120, "skipped": 90}
 OUTCOME_STYLES = {
     Outcome.REPRODUCED: "bold green",
