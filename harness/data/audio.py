@@ -329,4 +329,6 @@ def _decode(file: soundfile.SoundFile, path: Path) -> FloatArray:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What libsndfile says without the name of what it was given, which is an address in memory here and never twice the same."""
+    said = getattr(error, "error_string", None) or error
+    return " ".join(str(said).split()) or type(error).__name__

@@ -103,12 +103,28 @@ def _au(data: bytes) -> _Promise | None:
     return None if declared >= _STREAMED_SIZE > len(data) else _Promise(declared, len(data) - start)
 
 
+def _caf(data: bytes) -> _Promise | None:
+    """Apple's Core Audio Format: lengths of 64 bits; -1 for samples that go on to the end of the file."""
+    place, frame = 8, 1
+    while len(data) >= place + 12:
+        name, (length,) = data[place : place + 4], struct.unpack_from(">q", data, place + 4)
+        start = place + 12
+        if name == b"desc" and len(data) >= start + 20:
+            frame = max(1, struct.unpack_from(">I", data, start + 16)[0])  # 0 where packets differ in length
+        elif name == b"data":
+            return None if length < 0 else _Promise(length - 4, len(data) - start - 4, frame)
+        elif length < 0:
+            return None
+        place = start + length
+    return None
+
+
 def _sphere(data: bytes) -> _Promise | None:
     """NIST SPHERE: a header of text, of a length that its second line states."""
     size = re.match(rb"NIST_1A\n\s*(\d+)\n", data)
     header = data[: int(size[1])] if size else b""
-    said = {name: int(value) for name, value in re.findall(rb"^(\w+) -i (\d+)", header, re.MULTILINE)}
-    count, width, channels = (said.get(name, 0) for name in (b"sample_count", b"sample_n_bytes", b"channel_count"))
+    said = {name: int(value) for name, value in re.findall(rb"^(\w+) -(?:i|s\d+) (\d+)$", header, re.MULTILINE)}
+    count, width, channels = said.get(b"sample_count", 0), said.get(b"sample_n_bytes", 1), said.get(b"channel_count", 1)
     return _Promise(count * width * channels, len(data) - len(header), max(1, width * channels)) if count else None
 
 
@@ -116,6 +132,7 @@ _LOOKS: Mapping[bytes, Callable[[bytes], _Promise | None]] = {
     **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64"), _riff),
     b"riff": _w64,
     b"FORM": _iff,
+    b"caff": _caf,
     **dict.fromkeys((b".snd", b"dns."), _au),
     b"NIST_1A": _sphere,
 }
