@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +163,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 suite.info.name, store, session.items, entrants, plan, panel, score_keys, aliases, session.withheld, session.elsewhere
             )
             try:
-                predicted = _predict(session, workforce.predictors, plan)
+                recalled = {label for label, card in cards.items() if card.kind == "recorded" and not card.files}
+                predicted = _predict(session, workforce.predictors, plan, recalled)
                 scored = _score(session, workforce.scorers, panel, plan, digests, score_keys)
             except Interrupted:
                 join.write(folder, {**manifest, "status": "partial", "put_back": session.put_back}, session.warmups_s)
@@ -273,13 +274,18 @@ def _source(about: Mapping[str, Any]) -> str:
     return str(about.get("source") or (about.get("params") or {}).get("source") or "")
 
 
-def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt]) -> int:
+def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt], recalled: Set[str] = frozenset()) -> int:
+    """Makes the predictions that are not there. What systems ``recalled`` say is asked for by every run: nothing tells before whether it is
+    still the same, and an output that is the same keeps its scores.
+    """
     known = session.store.outcomes([a.key for a in plan]).found
     todo: dict[str, list[Attempt]] = {}
     failed_before = 0
     wrong: Counter[str] = Counter()
     for attempt in plan:
-        if session.store.has_prediction(attempt.key):
+        if attempt.label in recalled:
+            session.store.discard(attempt.key)
+        elif session.store.has_prediction(attempt.key):
             if not (why := session.store.check_prediction(attempt.key)):
                 continue
             wrong[why] += 1

@@ -214,6 +214,21 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot set aside the damaged prediction {self.prediction_path(key)}: {error.strerror}") from error
 
+    def discard(self, key: str) -> None:
+        """Takes a prediction away, if there is one: it is to be asked for again.
+
+        Raises:
+            StoreError: not writable.
+        """
+        going = self.root / "predictions" / f"tmp-{boot()}-{os.getpid()}-{uuid.uuid4().hex}"
+        try:
+            self.prediction_path(key).rename(going)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"cannot replace the prediction {self.prediction_path(key)}: {error.strerror}") from error
+        shutil.rmtree(going, ignore_errors=True)
+
     def describe_prediction(self, key: str) -> dict[str, Any]:
         """What is known of a stored prediction without its audio: ``digest``, ``timing``, ``stop_reason``, ``flags``, ``encoded``.
 

@@ -139,8 +139,8 @@ class CodecSynthesizer(Synthesizer, Protocol):
 class Recorded(Protocol):
     """Outputs made elsewhere, looked up by item id, so that any outside system can be scored.
 
-    For audio that is made of something else (an archive, a database): ``info`` must tell its content, by a digest among its tools, say.
-    Outputs that lie in files are `RecordedFiles`.
+    For audio that is made of something else (an archive, a database): every run recalls it again, because nothing tells the harness
+    before whether it is still the same. Outputs that lie in files are `RecordedFiles`.
     """
 
     @property

@@ -224,6 +224,32 @@ def test_an_output_replaced_under_the_same_size_and_time(recorded):
     assert values(folder)["item1"] == 0.5
 
 
+@cases(
+    "A1",
+    before="what a plug-in recalls from an archive was replaced: the old numbers",
+    after="recalled again by every run; measured again where it is another",
+)
+def test_what_a_plug_in_recalls_is_asked_for_again(make_dataset, harness_run, tmp_path, capsys):
+    shelf, root = tmp_path / "shelf.txt", make_dataset(["a", "b"])
+
+    def run():
+        words = ("systems=[stub_shelf]", f"systems.stub_shelf.place={shelf}", "executor=serial")
+        capsys.readouterr()
+        code, folder = harness_run(root, *words)
+        return code, values(folder), capsys.readouterr().err
+
+    shelf.write_text("0.25")
+    assert run()[:2] == (0, {"item0": 0.25, "item1": 0.25})
+    assert "scores: 2 of 2 are already there" in run()[2]
+    shelf.write_text("0.5")
+    assert run()[:2] == (0, {"item0": 0.5, "item1": 0.5})
+    shelf.write_text("gone")
+    code, found, _ = run()
+    assert code == 1
+    assert all(value is None or value != value for value in found.values())
+    assert not [*(tmp_path / "runs" / "store" / "predictions").glob("damaged-*")]
+
+
 def test_an_output_with_another_time_or_place_is_not_measured_again(recorded, capsys):
     outputs, run = recorded
     run(metrics="[stub_peak]")
