@@ -51,11 +51,20 @@ def is_path(key: str) -> bool:
 
 
 def text_of(key: str, typed: str) -> str | None:
-    """The value of a text setting as it was typed; None for ``null``."""
+    """The value of a text setting as it was typed; None for ``null``.
+
+    Raises:
+        ConfigError: a path begins with the home folder of somebody who is not known here.
+    """
     if typed == "null":
         return None
     text = unquoted(typed)
-    return os.path.expanduser(text) if is_path(key) else text  # noqa: PTH111  (a Path would change the text)
+    if not is_path(key):
+        return text
+    path = os.path.expanduser(text)  # noqa: PTH111  (a Path would change the text)
+    if path.startswith("~"):
+        raise ConfigError(f"{key}={typed}: there is no user '{path[1:].partition('/')[0]}' here; a folder that is called so is ./{path}")
+    return path
 
 
 def unquoted(text: str) -> str:
@@ -69,7 +78,7 @@ def names_of(key: str, typed: str) -> list[str] | None:
     """The names in ``[a,b]`` or ``a,b`` or ``a``, as typed; one that holds a comma stands in quotes. None for ``null``.
 
     Raises:
-        ConfigError: a bracket is not closed, or a name is empty.
+        ConfigError: a bracket is not closed, a name is empty, or there is none.
     """
     inner = typed.strip()
     if inner == "null":
@@ -88,6 +97,8 @@ def names_of(key: str, typed: str) -> list[str] | None:
             quote = ""
         names[-1] += character
     found = [unquoted(name.strip()) for name in names]
+    if not found:
+        raise ConfigError(f"{key}={typed}: a list of names without a name; write {key}=[a,b], or leave it out")
     if not all(found):
         raise ConfigError(f"{key}={typed}: a name is empty; write {key}=[a,b]")
     return found
