@@ -69,8 +69,8 @@ def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]
     for (count, rates_khz), keys in together.items():
         found = ", ".join(names[c.key] for c in columns if c.key in keys)
         yield Note(
-            f"{found}: {count} recording{'s are' if count > 1 else ' is'} at {rates_khz} kHz, less than these metrics compare at: "
-            "their figures describe the upsampled signal.",
+            f"{found}: {count} recording{'s hold' if count > 1 else ' holds'} no more than a rate of {rates_khz} kHz does, less than these metrics "
+            "compare at: their figures describe the upsampled signal.",
             tuple(keys),
         )
     stated = told[told["counts"].str.contains('"rate_hz"', regex=False)].drop_duplicates(["metric", "item"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,9 @@ PESQ_LONGEST_S = 20.0
 """P.862 was validated on 8 to 20 s; the package gives up above 50 utterances and crashes on several minutes."""
 
 PESQ_NARROW_HZ = 8000
+BAND_FLOOR_DB = 60.0
+"""A recording of a higher rate whose 5 to 7 kHz lie further than this below its speech was made at 8 kHz and upsampled: resamplers and
+16 bits leave what lies 68 to 95 dB below, speech recorded at 16 kHz has 13 to 52 there."""
 
 PESQ_NOMINAL_PIECE_S = 18.0
 PESQ_CUT_SEARCH_S = 1.0
@@ -108,6 +111,23 @@ def _pesq_piece(reference: FloatArray, output: FloatArray, sample_rate: int, mod
         raise NotScorable(Side.OUTPUT, "PESQ detects no utterance in the output") from error
 
 
+def is_narrow(reference: Signal) -> bool:
+    """Whether a recording holds what 8 kHz can hold and no more: by its own rate, or by its mean spectrum."""
+
+    def compute() -> bool:
+        samples = reference.at(SAMPLE_RATE_HZ)
+        if samples.size < 512:
+            return False
+        frames = np.lib.stride_tricks.sliding_window_view(samples, 512)[::256]
+        power = np.square(np.abs(np.fft.rfft(frames * np.hanning(512).astype(np.float32)))).mean(axis=0)
+        low, high = (
+            power[lowest * 512 // SAMPLE_RATE_HZ : highest * 512 // SAMPLE_RATE_HZ].max() for lowest, highest in ((300, 3400), (5000, 7000))
+        )
+        return bool(high < low * 10 ** (-BAND_FLOOR_DB / 10))
+
+    return reference.audio.sample_rate <= PESQ_NARROW_HZ or reference.derive(("narrow band",), compute)
+
+
 def _pesq_params() -> dict[str, Scalar]:
     return {
         "backend": library("pesq"),
@@ -136,14 +156,16 @@ class PesqWb(_Pesq):
         )
 
     def measure(self, sample: Sample) -> Evidence:
-        return self._measure(sample, "wb", SAMPLE_RATE_HZ)
+        found = self._measure(sample, "wb", SAMPLE_RATE_HZ)
+        narrow = {"reference_hz": float(PESQ_NARROW_HZ)} if is_narrow(sample.require_reference()) else {}
+        return replace(found, counts={**found.counts, **narrow})
 
 
 @dataclass(frozen=True)
 class PesqNb(_Pesq):
     """Narrow-band PESQ (ITU-T P.862.1 mapping), MOS-LQO.
 
-    Of a recording whose own rate is 8 kHz or less at 8 kHz, the rate that P.862.1 was made for, of others at 16 kHz. The two are not one
+    Of a recording whose own rate is 8 kHz or less, or whose material is (`is_narrow`), at 8 kHz, the rate that P.862.1 was made for, of others at 16 kHz. The two are not one
     scale: 8-kHz material brought to 16 kHz scores up to .44 away from its own. Which it was stands in the counts as ``rate_hz``, and the
     tables say so where a figure pools both.
     """
@@ -159,13 +181,15 @@ class PesqNb(_Pesq):
             sample_rate=SAMPLE_RATE_HZ,
             bounds=(0.999, 4.549),
             description="narrow-band PESQ, MOS-LQO after ITU-T P.862.1, 8-kHz recordings at 8 kHz",
-            params={"narrow": "at 8 kHz where the reference's own rate is at most that", **_pesq_params()},
+            params={
+                "narrow": "at 8 kHz where the reference holds no more than that: by its rate, or 5 to 7 kHz 60 dB down",
+                **_pesq_params(),
+            },
             worst=1.0,
         )
 
     def measure(self, sample: Sample) -> Evidence:
-        narrow = sample.require_reference().audio.sample_rate <= PESQ_NARROW_HZ
-        return self._measure(sample, "nb", PESQ_NARROW_HZ if narrow else SAMPLE_RATE_HZ)
+        return self._measure(sample, "nb", PESQ_NARROW_HZ if is_narrow(sample.require_reference()) else SAMPLE_RATE_HZ)
 
 
 @dataclass(frozen=True, eq=False)

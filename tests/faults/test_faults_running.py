@@ -372,7 +372,7 @@ def test_recordings_below_the_metrics_rate_are_named(make_dataset, harness_run):
     assert sorted(json.loads(c)["rate_hz"] for c in run.frame.loc[run.frame["metric"] == "pesq_nb", "counts"]) == [8000, 8000, 8000, 16000]
     notes = [note.text for note in summarise(run).notes]
     assert [n for n in notes if "upsampled" in n] == [
-        "stoi: 3 recordings are at 8 kHz, less than these metrics compare at: their figures describe the upsampled signal."
+        "stoi: 3 recordings hold no more than a rate of 8 kHz does, less than these metrics compare at: their figures describe the upsampled signal."
     ]
     assert [n for n in notes if "two rates" in n] == [
         "pesq_nb: pools items compared at two rates, 3 at 8 kHz and 1 at 16 kHz; they are not one scale."

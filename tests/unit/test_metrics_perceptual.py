@@ -64,6 +64,28 @@ def test_narrow_band_pesq_runs_at_the_recordings_own_8_khz(clean: Wave, output_r
     assert METRICS["pesq_nb"].measure(sample(worse, narrow)).counts["rate_hz"] == RATE
 
 
+@pytest.mark.cases(
+    "A14",
+    before="8-kHz material in a 16-kHz file: narrow-band PESQ at 16 kHz, wide-band without a word",
+    after="known by its empty upper band: at 8 kHz, and noted of wide-band PESQ",
+)
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_material_of_8_khz_is_known_at_any_rate(clean: Wave, rate: int) -> None:
+    import pesq
+
+    narrow, worse = (signals.signal(Audio.mono(x, RATE)).at(8000) for x in (clean, noisy(clean, 15)))
+    up, output = (signals.signal(Audio.mono(x, 8000)).at(rate) for x in (narrow, worse))
+    up = np.round(up * 2**15) / 2**15
+    pair = Sample(Item("item", "test"), signals.signal(Audio.mono(output, rate)), signals.signal(Audio.mono(up.astype(np.float32), rate)))
+    found = METRICS["pesq_nb"].measure(pair)
+    assert found.value == pytest.approx(pesq.pesq(8000, narrow, worse, "nb"), abs=0.02)
+    assert found.counts["rate_hz"] == 8000
+    assert METRICS["pesq_wb"].measure(pair).counts["reference_hz"] == 8000
+    full = sample(noisy(clean, 15), clean)
+    assert METRICS["pesq_nb"].measure(full).counts["rate_hz"] == RATE
+    assert "reference_hz" not in METRICS["pesq_wb"].measure(full).counts
+
+
 @pytest.mark.cases("A14", before="refused for their length", after="PESQ aligns by itself: up to 20 s no length is refused")
 def test_pesq_refuses_no_length_it_can_align(clean: Wave) -> None:
     worse = noisy(clean, 15)
