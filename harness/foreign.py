@@ -8,6 +8,7 @@ call. Native crashes, hangs and ``os._exit`` are beyond this module: worker proc
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import locale
 import logging
@@ -233,6 +234,7 @@ class Kept:
     def __enter__(self) -> Kept:
         self._main = threading.current_thread() is threading.main_thread()
         self._before = self._state()
+        _hold(self._before[_DESCRIPTORS])
         self._torch = _torch_state()
         return self
 
@@ -251,6 +253,7 @@ class Kept:
 
     def _state(self) -> dict[str, Any]:
         found: dict[str, Any] = {
+            _DESCRIPTORS: tuple(_file_behind(number) for number in range(3)),
             "the working directory": _folder(),
             "environment variables": dict(os.environ),
             "the locale": locale.setlocale(locale.LC_ALL),
@@ -282,6 +285,31 @@ class Kept:
 
 
 _TINY = 5e-324
+_DESCRIPTORS = "the standard descriptors"
+_HELD: dict[int, tuple[tuple[int, int], int]] = {}
+"""By number of a standard descriptor, what it was last seen to lead to, and a duplicate to put it back from."""
+
+
+def _file_behind(descriptor: int) -> tuple[int, int] | None:
+    """Device and inode, None where it is closed."""
+    try:
+        about = os.fstat(descriptor)
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _hold(files: tuple[tuple[int, int] | None, ...]) -> None:
+    """Keeps duplicates: a file that is opened after one was closed takes its number, and gets the messages meant for the terminal."""
+    for number, file in enumerate(files):
+        held = _HELD.get(number)
+        if file is None or (held is not None and held[0] == file):
+            continue
+        if held is not None:
+            os.close(held[1])
+        _HELD[number] = file, fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 10)
+
+
 _UNTOLD = ("Python's random state", "numpy's random state")
 """Put back like the others, but to draw from them is no misdeed."""
 
@@ -301,7 +329,11 @@ def _stream(name: str) -> tuple[Any, bool]:
 def _put_back(name: str, before: Any) -> None:
     numpy: Any = sys.modules.get("numpy")
     with contextlib.suppress(OSError, ValueError):  # what cannot be put back is named all the same
-        if name == "the working directory":
+        if name == _DESCRIPTORS:
+            for number, file in enumerate(before):
+                if file is not None and _file_behind(number) != file:
+                    os.dup2(_HELD[number][1], number)
+        elif name == "the working directory":
             os.chdir(before)
         elif name == "environment variables":
             for key in set(os.environ) - set(before):

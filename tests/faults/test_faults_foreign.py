@@ -1,6 +1,8 @@
 """Whatever is handed to a plug-in cannot hurt others: its arrays, its exceptions, its results, the settings of the process."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from harness.store import Store
 from tests.faults.test_faults_running import STATUSES
 
 cases = pytest.mark.cases
+STUBS = Path(__file__).resolve().parents[1] / "stubs"
 OTHERS = ("level_rms_db", "si_sdr_db")
 
 
@@ -68,6 +71,27 @@ def test_a_codec_that_writes_into_its_input_stores_what_a_good_one_stores(make_d
         expected = (stored.encoded.indices[0] - 32768).astype("float32") / 32767
         assert (stored.audio.samples[0] == expected).all()
         assert abs(expected).max() > 0.49  # neither halved nor zeroed
+
+
+@cases(
+    "A4",
+    before="a metric that closed standard output or error ended a serial run with exit 1 and no word; the next file opened got the messages",
+    after="both lead where they led before, it is named, and the table is printed",
+)
+@pytest.mark.parametrize("deed", ["close stdout", "close 1 and 2", "close a duplicate"])
+def test_a_metric_that_closes_the_standard_streams_does_not_end_a_run(make_dataset, stubs, tmp_path, deed):
+    root = make_dataset(["fine", deed, "fine"])
+    words = ["run", "dataset=jsonl", f"dataset.root={root}", "systems=[stub_echo]", "metrics=[stub_rude,level_rms_db]", "executor=serial",
+             f"run.root={tmp_path / 'runs'}", "run.name=a", "--no-report"]  # fmt: skip
+    path = f"{Path(harness.__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}{os.pathsep}{STUBS}"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", *words], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stub_echo" in done.stdout
+    changed = {"close stdout": "sys.stdout", "close 1 and 2": "the standard descriptors"}
+    told = [line for line in done.stderr.splitlines() if "put back" in line]
+    assert told == ([f"metric 'stub_rude' changed {changed[deed]}: put back"] if deed in changed else [])
 
 
 FATAL = (
