@@ -41,6 +41,7 @@ _VARIABLE = re.compile(r"(?P<name>(?:^|(?<=[\[,\s=]))[A-Z_][A-Z0-9_]*)=(?P<value
 _TELLING = re.compile(
     r"(?P<user>(?<=://)[^/@\s]+@)|(?i:(?<=bearer )[\w.~+/-]+)|\bhf_[A-Za-z0-9]{16,}|\bsk-[\w-]{16,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
     r"|\bAKIA[0-9A-Z]{16}|\bxox[abp]-[\w-]{10,}|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]+"
+    r"|(?P<signed>(?i:[?&](?:x-(?:amz|goog)-)?(?:sig|signature|credential|security-token|googleaccessid|awsaccesskeyid)=))[^&\s'\",\]}]+"
 )
 """Credentials that are known by their looks, whatever the setting is called."""
 _FOR_A_SHELL = re.compile(r"[^\w+=:.,/\[\]{}@%<>-]")
@@ -129,7 +130,7 @@ def _shown(text: str) -> str:
 
 
 def _unnamed(found: re.Match[str]) -> str:
-    return f"{WITHHELD}@" if found["user"] else WITHHELD
+    return f"{WITHHELD}@" if found["user"] else f"{found['signed'] or ''}{WITHHELD}"
 
 
 def _leaves(node: Any) -> Iterator[str]:

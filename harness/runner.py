@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import foreign
-from harness.aliases import Aliases
+from harness.aliases import Aliases, without_secrets
 from harness.api import Item, Need, Status, Suite, SuiteInfo, Task
 from harness.config import Config
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
@@ -177,7 +177,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         writer.close()
         store.compact()
         if config["run"]["publish"]:
-            progress.note(f"published: {publish(folder, str(config['run']['publish']))}")
+            progress.note(f"published: {without_secrets(publish(folder, str(config['run']['publish'])))}")
     return RunResult(folder, counts, failures, int(config["run"]["max_failures"]), predicted, scored)
 
 

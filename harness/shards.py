@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.aliases import without_secrets
 from harness.api import Item, Status
 from harness.data.digests import Contents, contents_digest
 from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
@@ -143,7 +144,8 @@ def publish(folder: Path, url: str) -> str:
         for name in (RECORDS, MANIFEST):
             files.put_file(str(folder / name), f"{place}/{name}")
     except Exception as error:  # every kind of place has errors of its own
-        raise StoreError(f"cannot publish {folder} to {url}: {type(error).__name__}: {error}; it is complete here") from error
+        told = without_secrets(f"{folder} to {url}: {type(error).__name__}: {error}")
+        raise StoreError(f"cannot publish {told}; it is complete here") from error
     return place
 
 
