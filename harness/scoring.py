@@ -191,9 +191,9 @@ class ScoreWorker:
                 self._changed += ("the audio it was given",)
         if not isinstance(evidence, Evidence):
             raise TypeError(f"measure() returned {type(evidence).__name__}, wanted Evidence of harness.api")
-        longest = max((len(kept) for kept in evidence.detail.values() if isinstance(kept, str)), default=0)
-        if longest > DETAIL_CHARACTERS:
-            raise ValueError(f"a detail of its evidence has {longest} characters; {DETAIL_CHARACTERS} are kept at most")
+        length = sum(len(name) + (len(kept) if isinstance(kept, str) else 0) for name, kept in evidence.detail.items())
+        if length > DETAIL_CHARACTERS:
+            raise ValueError(f"the detail of its evidence has {length} characters; {DETAIL_CHARACTERS} are kept at most")
         detail = {name: bounded(kept, DETAIL_CHARACTERS) if isinstance(kept, str) else kept for name, kept in evidence.detail.items()}
         return Evidence(evidence.value, evidence.weight, evidence.counts, detail)
 

@@ -96,7 +96,7 @@ def test_a_metric_that_closes_the_standard_streams_does_not_end_a_run(make_datas
 
 FATAL = (
     "exit", "ctrl-c", "generator", "stop", "base exception", "store", "surrogate", "long", "unspeakable", "local",
-    "float", "none", "array", "object", "nan", "long words",
+    "float", "none", "array", "object", "nan", "long words", "many words",
 )  # fmt: skip
 
 

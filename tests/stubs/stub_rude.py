@@ -123,6 +123,7 @@ DEEDS = {
     "nan": give(lambda: Evidence(1.0, counts={"x": float("nan")})),
     "words": give(lambda: Evidence(1.0, detail={"heard": "bad \ud800 text\0"})),
     "long words": give(lambda: Evidence(1.0, detail={"heard": "x" * 50_000_000})),
+    "many words": give(lambda: Evidence(1.0, detail={f"word {i}": "x" * 1000 for i in range(2000)})),
     "numpy": give(
         lambda: Evidence(
             np.float32(1.0),
