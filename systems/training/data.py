@@ -28,6 +28,7 @@ Int16Array = npt.NDArray[np.int16]
 Int64Array = npt.NDArray[np.int64]
 
 _SHOWN = 20  # bad recordings named in full
+_FAR_OVER = 4.0  # full scales; no level of audio, but integers in a float file, which would be clipped to noise
 _MARGIN_S = 0.05  # read on both sides of a piece that is resampled by itself; the resampler's filter is shorter
 
 
@@ -60,7 +61,7 @@ class Corpus:
         """``count`` samples of recording ``index`` from ``start``; fewer where it ends.
 
         Raises:
-            BadRecordings: the file on disk cannot be read any more.
+            BadRecordings: the file on disk cannot be read any more, or holds what is no audio.
         """
         count = min(count, int(self.lengths[index]) - start)
         if self.samples is not None:
@@ -261,6 +262,8 @@ def _header(item: Item) -> tuple[int, int]:
 
     if item.path is None:
         raise ValueError("has no recording")
+    if item.path.exists() and not item.path.is_file():
+        raise ValueError("is not a regular file")  # a pipe would be waited for
     info = soundfile.info(str(item.path))
     if info.frames < 1:
         raise ValueError("is empty")
@@ -291,10 +294,10 @@ def _read_piece(path: Path, sample_rate: int, start: int, count: int) -> Int16Ar
             last = min(file.frames, -(-(start + count) * rate // sample_rate) + round(_MARGIN_S * rate))
             file.seek(first)
             sound = file.read(last - first, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
-        raise BadRecordings(f"{path} cannot be read any more: {error}") from error
-    offset = start - first * sample_rate // rate
-    return _converted(sound, rate, sample_rate, offset + count)[offset:]
+        offset = start - first * sample_rate // rate
+        return _converted(sound, rate, sample_rate, offset + count)[offset:]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadRecordings(f"{path} cannot be used: {error}") from error
 
 
 def _converted(sound: npt.NDArray[np.float32], rate: int, sample_rate: int, length: int) -> Int16Array:
@@ -302,6 +305,8 @@ def _converted(sound: npt.NDArray[np.float32], rate: int, sample_rate: int, leng
     mono = sound.mean(axis=1) if sound.shape[1] > 1 else sound[:, 0]
     if not np.isfinite(mono).all():
         raise ValueError("holds values that are not finite")
+    if mono.size and (peak := float(np.abs(mono).max())) > _FAR_OVER:
+        raise ValueError(f"has samples of {peak:g} where full scale is 1: integers in a float file?")
     if rate != sample_rate:
         import soxr
 

@@ -1,5 +1,7 @@
 """Training data: decoding, order, epochs, lengths, and what is refused."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -158,4 +160,22 @@ def test_every_bad_recording_is_named(recordings, tmp_path):
 def test_sound_that_is_not_finite_is_refused(recordings, tmp_path):
     soundfile.write(tmp_path / "4.wav", np.array([0.0, np.nan, 0.1], dtype=np.float32), RATE, subtype="FLOAT")
     with pytest.raises(BadRecordings, match=r"4\.wav: holds values that are not finite"):
+        load_corpus(recordings, RATE)
+
+
+@pytest.mark.parametrize("memory_gib", [8.0, 0.0])
+@pytest.mark.cases("A13", before="int16 values in a float file were clipped, and trained on", after="refused, as a dataset's are")
+def test_integers_in_a_float_file_are_refused(recordings, tmp_path, memory_gib):
+    values = np.random.default_rng(0).normal(0, 3000, 8000).astype(np.float32)
+    soundfile.write(tmp_path / "4.wav", values, RATE, subtype="FLOAT")
+    with pytest.raises(BadRecordings, match="where full scale is 1"):
+        corpus = load_corpus(recordings, RATE, memory_gib)
+        corpus.read(4, 0, 100)
+
+
+@pytest.mark.cases("D1", before="a pipe among the recordings: training waited for it", after="refused, naming it")
+def test_a_pipe_is_refused(recordings, tmp_path):
+    (tmp_path / "4.wav").unlink()
+    os.mkfifo(tmp_path / "4.wav")
+    with pytest.raises(BadRecordings, match=r"4\.wav: is not a regular file"):
         load_corpus(recordings, RATE)
