@@ -62,7 +62,7 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
     manifest = read_manifest(folder)
     store = Store(folder.parent / "store")
     wanted = {name: values for name, values in (("metric", metrics), ("item", items)) if values is not None}
-    frame = read_records(folder, manifest, wanted).to_pandas()
+    frame = read_records(folder, manifest, wanted).to_pandas(ignore_metadata=True)  # which may tell other kinds of columns
     declared = manifest["metrics"]
     which, keys = pd.factorize(frame["metric"])  # once: mapping a column of strings three times takes half of reading a large run
     for column in ("name", "unit", "better"):
@@ -71,7 +71,9 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
     frame = frame.loc[:, list(COLUMNS)]
     aliases = places(store.root, str(manifest.get("plan_digest", "")))
     digests = {name: str(item["digest"]) for name, item in manifest["items"].items() if item.get("digest")}
-    located = ((name, aliases.located(str(manifest["items"][name]["path"]))) for name in digests)
+    located = (
+        (name, aliases.located(str(item["path"]))) for name, item in manifest["items"].items() if name in digests and item.get("path")
+    )
     references = {name: path for name, path in located if path is not None}
     outputs = {
         (o["label"], o["settings"], o["item"], o["seed"]): store.audio_path(o["key"])

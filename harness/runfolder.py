@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.api import Record
+from harness.api import Better, Record
 from harness.errors import DamagedFile, NewerVersion, UsageError
 from harness.files import digest_of, parsed_json, reading, replacing
 
@@ -55,6 +55,14 @@ _FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "warnings": {"system": str, "flag": str, "items": int, "side": str},
 }
 """What the fields of a section, or of each of its entries, hold where they are there."""
+_ELEMENTS: Mapping[str, Mapping[str, type]] = {
+    "suite": {"metrics": str, "headline": str, "curves": dict},
+    "dataset": {"left_out": str},
+    "metrics": {"needs": str},
+    "systems": {"tools": list},
+    "outputs": {"flags": str},
+}
+"""What the lists among them hold."""
 _NEEDED = {
     "metrics": ("name", "unit", "better"),
     "outputs": ("label", "settings", "item", "seed", "key", "stored"),
@@ -189,6 +197,8 @@ def _wrong(manifest: Mapping[str, Any]) -> str:
                 return f"it lacks '{name}'"
         elif not isinstance(manifest[name], kind):
             return f"'{name}' should hold {words[kind]}"
+        elif name == "calibration" and not all(isinstance(entry, str) for entry in manifest[name]):
+            return "'calibration' should hold names"
         elif name in _OF_MAPPINGS:
             entries = manifest[name].values() if kind is dict else manifest[name]
             if not all(isinstance(entry, dict) for entry in entries):
@@ -208,8 +218,21 @@ def _wrong_fields(section: str, entry: Mapping[str, Any]) -> str:
     for field, kinds in _FIELDS[section].items():
         if field in entry and not isinstance(entry[field], kinds):
             return f"'{field}' in '{section}' is a {type(entry[field]).__name__}"
-    if not all(bound is None or isinstance(bound, int | float) for bound in entry.get("bounds", ()) if section == "metrics"):
-        return "a bound in 'metrics' is no number"
+    for field, kind in _ELEMENTS.get(section, {}).items():
+        if not all(isinstance(element, kind) for element in entry.get(field, ())):
+            return f"'{field}' in '{section}' should hold entries of the kind {kind.__name__} only"
+    if section == "metrics":
+        bounds = entry.get("bounds", (None, None))
+        if len(bounds) != 2 or not all(bound is None or isinstance(bound, int | float) for bound in bounds):
+            return "'bounds' in 'metrics' are not two numbers"
+        if entry["better"] not in {better.value for better in Better}:
+            return f"'better' in 'metrics' is {entry['better']!r:.40}"
+    if section == "systems" and not all(len(tool) == 2 for tool in entry.get("tools", ())):
+        return "a tool in 'systems' is no name with its version"
+    if section == "suite" and not all(
+        {"title", "x", "y"} <= set(curve) and isinstance(curve["y"], list) for curve in entry.get("curves", ())
+    ):
+        return "a curve in 'suite' lacks its title or axes"
     # A key names a folder of the store: anything else may lead out of it.
     if section == "outputs" and not _KEY.fullmatch(entry["key"]):
         return "a 'key' in 'outputs' is no key of the store"

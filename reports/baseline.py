@@ -145,7 +145,7 @@ def open_reference(path: Path) -> Half:
 
 
 def _read_frames(path: Path, manifest: Mapping[str, Any]) -> list[pd.DataFrame]:
-    frame = read_records(path, manifest).to_pandas()
+    frame = read_records(path, manifest).to_pandas(ignore_metadata=True)
     declared = manifest.get("metrics") or {}
     for column in ("name", "unit", "better"):
         frame[column] = frame["metric"].map({key: info[column] for key, info in declared.items()})

@@ -35,6 +35,8 @@ COMMON_LEAST = 0.5
 """Share of the items scored at all that every system must have scored for a ranking over the common ones."""
 APART = 100
 """Largest over smallest figure from which a column of ratios is printed in significant digits."""
+LARGEST = 1e100
+"""No measurement is beyond it; sums of larger ones may not be finite."""
 ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
@@ -166,16 +168,28 @@ def _unlike_records(frame: pd.DataFrame) -> str:
     ok = frame[frame["status"] == Status.OK.value]
     for name in ("value", "weight"):
         numbers = ok[name].to_numpy(float)
-        if bad := int(numbers.size - np.isfinite(numbers).sum()):
+        if bad := int((~(np.abs(numbers) <= LARGEST)).sum()):
             return f"{bad} records are called ok and have no finite {name}"
     if (ok["weight"].to_numpy(float) < 0).any():
         return "there are weights below 0"
     for settings in set(frame["settings"]):
         try:
-            parsed_settings(settings)
+            if any(isinstance(value, dict | list) for value in parsed_settings(settings).values()):
+                return f"the settings {shortened(printable(settings), 80)} are not one value each"
         except ValueError as problem:
             return f"the settings {shortened(printable(settings), 80)} cannot be read ({problem})"
+    for name in ("counts", "detail"):
+        for text in set(frame[name]) - {"", "{}"}:
+            if not _is_object(text):
+                return f"the {name} {shortened(printable(text), 80)} cannot be read"
     return ""
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[str]) -> tuple[Column, ...]:

@@ -125,6 +125,48 @@ def test_damaged_files_are_named(runs, capsys, folder, how):
             assert "Traceback" not in told.err and (code in (2, 3) or words[0] == "listen" or how == "no rows"), (words, told.err)
 
 
+@pytest.mark.cases(
+    "D11",
+    before="lists and records of other kinds inside a run (a nested bound, `counts` that is a list, 1e308): tracebacks",
+    after="report and gate say which field is wrong, exit 2",
+)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f, m: m["metrics"]["si_sdr_db"].update(bounds=[1]),
+        lambda f, m: m["metrics"]["si_sdr_db"].update(better="sideways"),
+        lambda f, m: m["metrics"]["si_sdr_db"].update(needs=[{}]),
+        lambda f, m: m["suite"].update(curves=[{"title": "t"}]),
+        lambda f, m: m["suite"].update(headline=[["a"]]),
+        lambda f, m: m.update(calibration=[{}]),
+        lambda f, m: m["systems"]["noise"].update(tools=[5]),
+        lambda f, m: f.update(pd.DataFrame({"counts": ["[1]"] * len(f)})),
+        lambda f, m: f.update(pd.DataFrame({"detail": ["{"] * len(f)})),
+        lambda f, m: f.update(pd.DataFrame({"settings": ['{"a": {"b": 1}}'] * len(f)})),
+        lambda f, m: f.update(pd.DataFrame({"value": [1e308] * len(f)})),
+    ],
+)
+def test_what_no_run_writes_is_named(runs, capsys, change):
+    run = runs / "fine"
+    frame, told = pd.read_parquet(run / "records.parquet"), json.loads((run / "manifest.json").read_text())
+    change(frame, told)
+    frame.to_parquet(run / "records.parquet", index=False)
+    told.pop("records")
+    rewritten(run, {**told, "schema": 1})
+    for words in (["report", str(run)], ["gate", str(run), f"against={runs / 'base'}"]):
+        assert main(words) == 2
+        found = capsys.readouterr().err
+        assert found.startswith("harness: ") and "Traceback" not in found
+
+
+@pytest.mark.parametrize("change", [lambda m: m.pop("config"), lambda m: m["items"][next(iter(m["items"]))].pop("path")])
+def test_a_report_does_without(runs, change):
+    told = json.loads((runs / "fine" / "manifest.json").read_text())
+    change(told)
+    rewritten(runs / "fine", told)
+    assert main(["report", str(runs / "fine")]) == 0
+
+
 def test_a_gate_that_breaks_says_2(runs, capsys, monkeypatch):
     monkeypatch.setattr("reports.gate.Gate.judge", lambda *_: 1 / 0)
     assert main(["gate", str(runs / "fine"), f"against={runs / 'base'}"]) == 2
