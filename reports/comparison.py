@@ -19,6 +19,7 @@ import numpy as np
 from harness.api import Better, PooledMetric
 from harness.errors import Incomparable, UnknownName
 from reports.intervals import Array, Estimate, Statistics, unit_noun
+from reports.oddities import few_speakers
 from reports.pairing import COVERAGE_TOLERANCE, FORCEABLE, Half, Matched, Obstacle, differences, matched, obstacles, other_packages
 from reports.power import Advice, advice
 from reports.significance import differing, exceeding_level, fewest_differing, holm, too_few
@@ -170,6 +171,7 @@ def compare(
     notes = [o.text for o in found]
     if told := other_packages(left, right):
         notes.append(f"other packages differ: {told}")
+    notes += dict.fromkeys(note.text for half in (left, right) for note in few_speakers(half.run.frame["speaker"].fillna("")))
     keys = _keys(left, right, settings.metrics)
     columns = {c.key: c for h in (left, right) for c in h.summary.columns}
     changes: list[Change] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def oddities(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row]
         manifest: flags of recordings, prompts and outputs.
     """
     return (
-        *_few_speakers(frame),
+        *few_speakers(frame["speaker"]),
         *_repeated(columns, manifest),
         *_flagged(manifest),
         *_delays(frame, columns, rows, manifest),
@@ -77,8 +77,9 @@ def of_voice(column: Column, manifest: Mapping[str, Any]) -> bool:
     return not {"prompt", "prompt_resynthesis"}.isdisjoint(needs)
 
 
-def _few_speakers(frame: pd.DataFrame) -> Iterator[Note]:
-    names = set(frame["speaker"])
+def few_speakers(speakers: Iterable[str]) -> Iterator[Note]:
+    """Of how few voices recordings are, from the speaker of each, "" where none is named."""
+    names = set(speakers)
     if len(names) == 1 and "" not in names:
         yield Note("All recordings are of one speaker: intervals are over items and say nothing of other voices.")
     elif 0 < (count := len(names - {""})) < FEW_SPEAKERS:

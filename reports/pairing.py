@@ -291,7 +291,7 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
     sides = [_scored(group or (), excluded, side) for group, side in zip(groups, (left, right), strict=True)]
     common = set.intersection(*(set(frame.index) for side in sides for frame in side.frames))
     if not common:
-        return Obstacle(Kind.FIGURE, f"no item has a {two.name} in both runs")
+        return Obstacle(Kind.FIGURE, f"no item has {two.name} in both runs")
     items = sorted(common)
     kept = list(READ)
     cut = [Scores([[f.loc[items, kept] for f in seeds] for seeds in s.repeats], s.n_ok, s.n_wanted, s.lacking) for s in sides]

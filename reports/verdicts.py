@@ -173,7 +173,7 @@ def _scored(contrast: Contrast, column: Column, measured: Measurements, untraine
         repeats.append([_ok(group, label, point, column, measured) for (label, _), group in groups.items()])
     common = set.intersection(*(set(ok["item"]) for oks in repeats for ok in oks))
     if not common:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"no item has a {column.name} of every system compared")
+        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"no item has {column.name} of every system compared")
     items = sorted(common)
     return _Scored(items, [[ok.set_index("item", drop=False).loc[items] for ok in oks] for oks in repeats])
 

@@ -90,6 +90,13 @@ def test_pairs_are_the_same_items_whatever_their_order(written_run: Written) -> 
     assert only(compared(left, turned)) == only(compared(left, right))
 
 
+@pytest.mark.cases("B8", before="two runs over one voice: better, worse, and no word", after="a note: all recordings are of one speaker")
+def test_one_voice_is_told(written_run: Written) -> None:
+    runs = [written_run({"a": {"pesq_wb": base()}}, ["ann"] * N) for _ in "12"]
+    assert "All recordings are of one speaker" in " ".join(compared(*runs).notes)
+    assert not any("speaker" in note for note in compared(*(written_run({"a": {"pesq_wb": base()}}, SPEAKERS) for _ in "12")).notes)
+
+
 def test_seeds_are_averaged_and_their_spread_is_told(written_run: Written) -> None:
     shift = np.array([[0.0], [0.1], [0.2]])
     found = only(compared(written_run({"a": {"pesq_wb": base() + shift}}), written_run({"a": {"pesq_wb": base() + shift}})))
