@@ -197,6 +197,8 @@ def _wrong(manifest: Mapping[str, Any]) -> str:
                 return f"it lacks '{name}'"
         elif not isinstance(manifest[name], kind):
             return f"'{name}' should hold {words[kind]}"
+        elif name == "counts" and not all(isinstance(count, int) for count in manifest[name].values()):
+            return "a count in 'counts' is no number"
         elif name == "calibration" and not all(isinstance(entry, str) for entry in manifest[name]):
             return "'calibration' should hold names"
         elif name in _OF_MAPPINGS:

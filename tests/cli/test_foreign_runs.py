@@ -139,6 +139,7 @@ def test_damaged_files_are_named(runs, capsys, folder, how):
         lambda f, m: m["suite"].update(curves=[{"title": "t"}]),
         lambda f, m: m["suite"].update(headline=[["a"]]),
         lambda f, m: m.update(calibration=[{}]),
+        lambda f, m: m.update(counts={"ok": "many"}),
         lambda f, m: m["systems"]["noise"].update(tools=[5]),
         lambda f, m: f.update(pd.DataFrame({"counts": ["[1]"] * len(f)})),
         lambda f, m: f.update(pd.DataFrame({"detail": ["{"] * len(f)})),
