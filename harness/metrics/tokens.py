@@ -291,8 +291,8 @@ def _plug_in(histogram: Float64Array) -> Float64Array:
     n = histogram.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         if most := _whole_up_to(histogram):
-            x = np.arange(most + 1)
-            terms = (x * np.log2(np.maximum(x, 1)))[histogram.astype(np.int32)]
+            x = np.arange(most + 1, dtype=np.float64)
+            terms: Float64Array = (x * np.log2(np.maximum(x, 1.0)))[histogram.astype(np.int32)]
         else:
             terms = histogram * np.log2(np.where(histogram > 0, histogram, 1.0))
         entropy: Float64Array = np.log2(n) - terms.sum(axis=0) / n

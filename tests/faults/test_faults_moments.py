@@ -84,7 +84,7 @@ def in_the_middle_of_a_record(number):
 
         def torn(self, entry):
             if next(count) == number:
-                self._file.write(b'0badc0de {"schema":1,"key":"')
+                os.write(self._fd, b'0badc0de {"schema":1,"key":"')
                 die()
             plain(self, entry)
 
@@ -97,9 +97,9 @@ MOMENTS = {
     "predict, before an output is stored": at_operation("rename", lambda p: p.name.startswith("tmp-"), 3),
     "predict, after an output is stored": at_operation("rename", lambda p: p.name.startswith("tmp-"), 3, after=True),
     "score, in the middle of a record": in_the_middle_of_a_record(5),
-    "write, before the records are there": at_operation("replace", lambda p: p.name == "records.tmp", 1),
-    "write, between records and manifest": at_operation("replace", lambda p: p.name == "records.tmp", 1, after=True),
-    "write, before the manifest is there": at_operation("replace", lambda p: p.name == "manifest.tmp", 2),
+    "write, before the records are there": at_operation("replace", lambda p: p.name.startswith(".records.parquet."), 1),
+    "write, between records and manifest": at_operation("replace", lambda p: p.name.startswith(".records.parquet."), 1, after=True),
+    "write, before the manifest is there": at_operation("replace", lambda p: p.name.startswith(".manifest.json."), 2),
     "compact, before the part is there": at_operation("rename", lambda p: p.parent.name == "outcomes", 1),
     "compact, between part and old segments": at_operation("rename", lambda p: p.parent.name == "outcomes", 1, after=True),
     "report, before the page is there": at_operation("replace", lambda p: "report.html" in p.name, 1),

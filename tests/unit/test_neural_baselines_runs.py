@@ -62,7 +62,8 @@ def test_a_run_marks_random_weights_and_prints_no_quality_of_them(tiny, make_dat
     assert frame[(frame["system"] == "g711") & (frame["metric"] == _QUALITY)]["status"].eq("ok").all()
 
     # Asked for, it is measured on the outputs that are there; the mark stays.
-    assert main([*words, "run.name=asked", "allow_random=true"]) == 0
+    # an untrained X-Codec makes silence, which SI-SDR says nothing of
+    assert main([*words, "run.name=asked", "allow_random=true", "run.max_failures=2"]) == 0
     shown = capsys.readouterr()
     assert "RANDOM WEIGHTS" in shown.out
     asked = harness.load(tmp_path / "runs" / "asked")
