@@ -13,12 +13,14 @@ import os
 import pickle
 import resource
 import signal
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,7 +49,7 @@ class ProcessExecutor(Supervisor[_Process]):
     """
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
-        self._factory = pickle.dumps(factory)  # read where the work is done, not in the process that watches over it
+        self._factory = _Lent(pickle.dumps(factory))  # read where the work is done, not in the process that watches over it
         self._context = multiprocessing.get_context("spawn")
         super().__init__(resources, stop)
 
@@ -143,6 +145,34 @@ class ProcessExecutor(Supervisor[_Process]):
             slot.process.kill()
             slot.process.join()
         slot.connection.close()
+
+
+class _Lent:
+    """Bytes that a new process reads from a file without a name.
+
+    As an argument they would go through a pipe that this process holds open at both ends until all is read: the end of a process that
+    dies before (its ``__main__`` cannot be imported, say) would never be noticed where there are more than the pipe holds.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (as long as workers may be started)
+        self._file.write(data)
+        self._file.flush()
+        self._size = len(data)
+
+    def __reduce__(self) -> tuple[Callable[..., bytes], tuple[Any, int]]:
+        return _taken, (DupFd(self._file.fileno()), self._size)
+
+
+def _taken(descriptor: Any, size: int) -> bytes:
+    with open(descriptor.detach(), "rb", buffering=0) as file:  # noqa: PTH123  (a descriptor)
+        parts: list[bytes] = []
+        while part := os.pread(file.fileno(), 1 << 30, sum(map(len, parts))):
+            parts.append(part)
+    data = b"".join(parts)
+    if len(data) != size:
+        raise OSError(f"{len(data)} bytes of {size} for a new worker")
+    return data
 
 
 GRACE_S = 3.0

@@ -178,6 +178,31 @@ def test_nothing_stays_of_a_harness_that_is_killed(tmp_path):
     assert b"said on standard output" in err
 
 
+LARGE = """
+from functools import partial
+from harness.executors import Job, Resources, Stop
+from harness.processes import ProcessExecutor
+
+pool = ProcessExecutor(partial(print, "x" * (1 << 20)), Resources(1, 1, 60.0), Stop())
+for event in pool.run([Job("j", None, ("a",))]):
+    print(event.reason)
+pool.close()
+"""
+
+
+@pytest.mark.cases(
+    "D2",
+    before="a worker that died before it had read what it was started with (65 kB or more: some hundred items) was waited for for ever",
+    after="its death is noticed and said",
+)
+def test_a_worker_that_dies_before_it_has_read_its_work_is_noticed():
+    # A __main__ that was read from standard input cannot be imported in the worker.
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-"], input=LARGE, capture_output=True, text=True, env=environment, timeout=60)
+    assert "the worker process died (exit code 1)" in done.stdout
+
+
 def test_an_item_beyond_the_memory_limit_fails_alone():
     executor = ProcessExecutor(Obedient, Resources(1, 1, 20.0, memory_gib=6.0), Stop())
     events = list(executor.run([Job("j", None, ("a", "huge", "b"))]))
