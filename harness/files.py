@@ -7,6 +7,7 @@ place is replaced, never followed. JSON files end with a checksum of everything 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from harness.errors import DamagedFile, StoreError
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=str)
 _CHECKSUM = "checksum"
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.tmp", re.DOTALL)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SEAL = ',\n "checksum": "%s"\n}\n'
 _SEALED = re.compile(rb',\n "checksum": "([0-9a-f]{32})"\n\}\n\Z')
@@ -45,15 +47,29 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
         descriptor = os.open(temporary, _NEW, mode)
         try:
             with os.fdopen(descriptor, "w+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed `discard_abandoned` leaves it alone
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def discard_abandoned(folder: Path) -> None:
+    """Takes away what `replacing` left in a folder when its process was killed; what somebody is still writing stays.
+
+    Raises:
+        OSError: it cannot be taken away.
+    """
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            with suppress(FileNotFoundError, BlockingIOError), reading(path) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 @contextmanager

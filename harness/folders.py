@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import RunConflict, UsageError
-from harness.files import lock_file
+from harness.files import discard_abandoned, lock_file
 
 LOCK = ".lock"
 
@@ -46,6 +46,7 @@ def claimed(folder: Path, conflict: Callable[[], str], *, overwrite: bool, advic
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        discard_abandoned(folder)
         if what := conflict():
             if not overwrite:
                 raise RunConflict(f"{folder} holds {what}; {advice}")
