@@ -36,7 +36,7 @@ def test_suites(name: str) -> None:
     check_suite(resolve("suites", name)())
 
 
-ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", language="en", limit=2)).items
+ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", items=("flite-slt-01", "flite-rms-01"))).items
 
 
 @pytest.fixture(scope="module")
