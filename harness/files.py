@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from harness.documents import open_regular
+from harness.documents import NotRegular, open_regular
 from harness.errors import DamagedFile, StoreError
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=str)
@@ -79,7 +79,11 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
-    with open_regular(path) as file:
+    try:
+        file = open_regular(path)
+    except NotRegular as error:
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    with file:
         yield file
 
 

@@ -241,7 +241,7 @@ def test_a_folder_or_a_pipe_among_the_records_is_said(tmp_path, name):
         store.outcomes(["k1"])
     (tmp_path / "outcomes" / name).rmdir()
     os.mkfifo(tmp_path / "outcomes" / name)
-    with pytest.raises(StoreError, match="no regular file"):
+    with pytest.raises(StoreError, match="not a file"):
         store.outcomes(["k1"])
 
 
