@@ -1,6 +1,6 @@
 """The contracts between the harness, the systems under test and the suites: dataclasses and protocols, numpy only."""
 
-from harness.api.audio import Audio, FloatArray, Resampler, Signal
+from harness.api.audio import FAR_OVER, Audio, FloatArray, Resampler, Signal
 from harness.api.backends import BackendInfo, MosPredictor, Recogniser, SpeakerEncoder
 from harness.api.codes import Bitstream, CodecSpec, Codes, Encoded, IntArray
 from harness.api.items import Item, Utterance, language_code
@@ -37,6 +37,7 @@ from harness.api.systems import (
 )
 
 __all__ = [
+    "FAR_OVER",
     "UNOBSERVED",
     "Audio",
     "BackendInfo",

@@ -13,6 +13,10 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
 
+FAR_OVER = 4.0
+"""A sample beyond this (+12 dB) is no level of audio: lossy decoders overshoot by less than 6 dB, and speech as int16 or int8 values
+reaches hundreds or tens."""
+
 Resampler = Callable[[FloatArray, int, int], FloatArray]
 """``(samples [..., N], source_hz, target_hz) -> samples [..., N']``; the harness owns the only one."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.api import Audio, FloatArray
+from harness.api import FAR_OVER, Audio, FloatArray
 from harness.data.containers import missing_bytes
 from harness.data.digests import bytes_digest
 from harness.documents import NotRegular, open_regular
@@ -32,9 +32,6 @@ SILENCE_RMS = 10 ** (-70 / 20)
 
 OVER_FULL_SCALE = 1 + 2**-15
 """A sample beyond this is flagged "over_full_scale"; what 16 bits hold, and rounding, stays below."""
-FAR_OVER = 4.0
-"""A sample beyond this (+12 dB) is no level of audio: lossy decoders overshoot by less than 6 dB, and speech as int16 or int8 values
-reaches hundreds or tens."""
 ONE_CHANNEL = 10 ** (-30 / 20)
 """Every other channel's RMS below this share of the loudest's (30 dB): there is one channel with sound, and the average is too quiet."""
 CANCELLED = 10 ** (-6 / 20)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import Item
+from harness.api import FAR_OVER, Item
 from systems.training.faults import BadRecordings
 from systems.training.recipe import BatchSpec
 
@@ -28,7 +28,6 @@ Int16Array = npt.NDArray[np.int16]
 Int64Array = npt.NDArray[np.int64]
 
 _SHOWN = 20  # bad recordings named in full
-_FAR_OVER = 4.0  # full scales; no level of audio, but integers in a float file, which would be clipped to noise
 _MARGIN_S = 0.05  # read on both sides of a piece that is resampled by itself; the resampler's filter is shorter
 
 
@@ -305,7 +304,7 @@ def _converted(sound: npt.NDArray[np.float32], rate: int, sample_rate: int, leng
     mono = sound.mean(axis=1) if sound.shape[1] > 1 else sound[:, 0]
     if not np.isfinite(mono).all():
         raise ValueError("holds values that are not finite")
-    if mono.size and (peak := float(np.abs(mono).max())) > _FAR_OVER:
+    if mono.size and (peak := float(np.abs(mono).max())) > FAR_OVER:
         raise ValueError(f"has samples of {peak:g} where full scale is 1: integers in a float file?")
     if rate != sample_rate:
         import soxr
