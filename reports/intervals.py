@@ -50,6 +50,7 @@ DRAWS_AT_ONCE = 1 << 21
 FEW = 6
 """Clusters below which no verdict is given (`reports.significance.FEWEST`)."""
 SKEW_TRUSTED = 0.95
+"""How far towards its turning point Hall's transformation of t is followed with `FEW` clusters or more; at the point it says nothing."""
 UNNAMED = "no speaker"
 """The unit of items without a speaker among others that have one."""
 UNBOUNDED = (-math.inf, math.inf)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.api import Status
+from harness.metrics.alignment import USUAL_RATES
 from harness.metrics.waveform import MAX_LAG_S, MEANINGFUL_PEAK
+from reports.intervals import FEW
 from reports.summary import Column, Note, Row
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ COST_DB, COST_S = 0.5, 0.002
 """What a delay has to cost to be told: decibels of SI-SDR, or where these are not measured, its length."""
 SAME_LAG, SAME_RATIO = 1.5, 0.01
 """Samples and relative lengths within which outputs agree."""
-RATES_HZ = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)
-FEW_SPEAKERS = 6
+GUESSED_RATES = tuple(rate for rate in USUAL_RATES if rate != 12000)
+"""Rates by which a ratio of lengths is explained. 12000 / 11025 equals 24000 / 22050, and it is nearly always the second that happened."""
 REPEATS = {
     "prompt_copied": ("output is its prompt over again", "outputs are their prompt over again"),
     "begins_with_prompt": ("output begins with its prompt", "outputs begin with their prompt"),
@@ -38,7 +40,6 @@ FLAGS = {
     "silent": "nothing is heard",
     "over_full_scale": "samples beyond full scale, which integers cannot hold",
     "channels_averaged": "several channels, whose average is measured",
-    "one_channel": "one of several channels is measured",
 }
 SIDES = {"reference": "recording", "prompt": "prompt"}
 CHARGED = ("si_sdr_db", "stoi", "estoi", "mcd_db", "log_mel_distance_db")
@@ -82,7 +83,7 @@ def few_speakers(speakers: Iterable[str]) -> Iterator[Note]:
     names = set(speakers)
     if len(names) == 1 and "" not in names:
         yield Note("All recordings are of one speaker: intervals are over items and say nothing of other voices.")
-    elif 0 < (count := len(names - {""})) < FEW_SPEAKERS:
+    elif 0 < (count := len(names - {""})) < FEW:
         speakers = "1 speaker and of items without one" if count == 1 else f"{count} speakers"
         yield Note(f"Figures over {speakers} say little of other voices, however many utterances there are of each.")
 
@@ -211,7 +212,7 @@ def _lengths(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row]
 
 def _rates(ratio: float, declared_hz: int) -> str:
     """What rates would explain a ratio of lengths, in words; "" where none do."""
-    pairs = [(a, b) for a in RATES_HZ for b in RATES_HZ if a != b and abs(a / b - ratio) <= SAME_RATIO * ratio]
+    pairs = [(a, b) for a in GUESSED_RATES for b in GUESSED_RATES if a != b and abs(a / b - ratio) <= SAME_RATIO * ratio]
     pairs = [p for p in pairs if p[1] == declared_hz] or pairs
     if not pairs:
         return ""
