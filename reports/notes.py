@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.api import Better
-from reports.intervals import METHOD, POOLED_METHOD, RESAMPLED_FROM, unit_words
+from reports.intervals import METHOD, RESAMPLED_FROM, unit_words
 from reports.summary import Column, Note, Row
 
 RECORDING = "ground_truth"
@@ -37,11 +37,11 @@ def notes_on(
     """
     pooled = ""
     if any(not c.is_mean for c in columns):
-        pooled = f"; pooled figures: {POOLED_METHOD}, from {RESAMPLED_FROM} on {how.resamples} resamples (seed {how.seed}) too"
+        pooled = f"; pooled figures: the same t, from {RESAMPLED_FROM} clusters on {how.resamples} resamples (seed {how.seed}) too"
     return (
         Note(
             f"{how.confidence:.0%} intervals over {unit_words(cluster)}: {METHOD}; shares: exact binomial{pooled}. "
-            "Fewer than 2: no interval; few: a wide one. Best means mark the best figure, not a significant difference."
+            "Fewer than 2: none. A figure marked best need not be significantly better."
         ),
         *_absent(manifest),
         *_recogniser(columns, rows, manifest),
