@@ -156,7 +156,7 @@ _TRIED: dict[tuple[str, ...], str] = {}  # by search path and module
 _TRIAL = """
 import json, os, sys
 fd, sys.path[:] = int(sys.argv[1]), json.loads(sys.argv[2])
-from harness.foreign import Kept, attempt, reason_of
+from harness.foreign import attempt, reason_of
 try:
     attempt(lambda: __import__(sys.argv[3]))
     os.write(fd, b"imported")

@@ -10,7 +10,6 @@ or pathlib.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 
 from harness.documents import YAML_BYTES, read_text
@@ -307,13 +306,7 @@ def _scan() -> Iterator[Entry]:
             origin = name.rpartition(".")[0].encode("utf-8", "backslashreplace").decode()
             path = os.path.join(directory, name, "entry_points.txt")
             try:
-                # Not blocking: whatever lies there under that name, a pipe that nobody writes to included.
-                with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
-                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                        raise ValueError("it is no file")
-                    text = file.read(LARGEST_ENTRY_POINTS + 1).decode()
-                    if len(text) > LARGEST_ENTRY_POINTS:
-                        raise ValueError("it is far too large")
+                text = read_text(path, LARGEST_ENTRY_POINTS)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # most distributions have none
             except (OSError, ValueError) as error:
@@ -324,7 +317,7 @@ def _scan() -> Iterator[Entry]:
 
 
 LARGEST_ENTRY_POINTS = 1 << 20
-"""Characters; a thousand times more than a usual file has."""
+"""Bytes; a thousand times more than a usual file has."""
 
 
 def _parse_entry_points(text: str, origin: str) -> Iterator[Entry]:

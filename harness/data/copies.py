@@ -49,7 +49,7 @@ def _correlation(a: Frames, b: Frames) -> float:
 
 def _spectrogram(audio: Audio) -> Frames:
     """Log power in `BANDS` bands, silence before and after the speech cut off."""
-    mono = resample(audio.samples.mean(axis=0), audio.sample_rate, RATE_HZ)
+    mono = resample(audio.mixed(), audio.sample_rate, RATE_HZ)
     if mono.size < WINDOW:
         return np.zeros((0, BANDS))
     frames = np.lib.stride_tricks.sliding_window_view(mono, WINDOW)[::HOP] * np.hanning(WINDOW)
