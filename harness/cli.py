@@ -37,7 +37,7 @@ Every setting is key=value; `harness run --show-config` prints them all with the
   systems=[A,B,...]        who is asked                       (harness list systems)
   systems.A.PARAM=VALUE    a parameter of system A
   dataset=NAME             on what                            (harness list datasets)
-  dataset.root=DIR  dataset.language=en  dataset.items=[id,...]
+  dataset.root=DIR  dataset.language=en  dataset.items=[id,...]  dataset.channel=N
   dataset.limit=N          so many items, spread over languages and speakers; the same each time
   metrics=[A,B,...]        instead of the suite's own         (harness list metrics)
   asr=PRESET  speaker=NAME  mos=NAME                          the judging models (harness list asr|speaker|mos)

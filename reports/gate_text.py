@@ -41,7 +41,10 @@ def lines(verdict: Verdict) -> Iterator[str]:
         yield f"  {check.outcome:<12}  {where}: {check.rule}{_figures(check)}{_why(check)}"
     for note in verdict.notes:
         yield f"  note: {shortened(printable(note), TEXT_LIMIT)}"
-    yield f"Lower bounds are one-sided; all checks together fail without cause in at most {verdict.rules.level:.0%} of cases (Holm). `harness compare` asks by the same rule, two-sided, for any difference."
+    yield (
+        f"Lower bounds are one-sided; all checks together fail without cause in at most {verdict.rules.level:.0%} of cases (Holm). "
+        "`harness compare` asks by the same rule, two-sided, for any difference."
+    )
 
 
 def ordered(verdict: Verdict) -> list[Check]:

@@ -95,7 +95,8 @@ class SuiteInfo:
         calibration: reference rows beside the systems. Measured by voice only: "same_speaker" (the same voice saying something else
             than what SIM-o compares with: the prompt in resynthesis, the item's recording in synthesis) and "impostor" (another
             speaker's recording). "ground_truth" is the item's recording, measured with everything that listens to the output alone or
-            beside text and prompt: the judges' own error, and in synthesis the voice's likeness to itself. It stands, asked for or not, wherever words are measured.
+            beside text and prompt: the judges' own error, and in synthesis the voice's likeness to itself. It stands, asked for or
+            not, wherever words are measured.
         timing: of a suite whose task is TIMING, else None.
     """
 

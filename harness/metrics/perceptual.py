@@ -165,9 +165,9 @@ class PesqWb(_Pesq):
 class PesqNb(_Pesq):
     """Narrow-band PESQ (ITU-T P.862.1 mapping), MOS-LQO.
 
-    Of a recording whose own rate is 8 kHz or less, or whose material is (`is_narrow`), at 8 kHz, the rate that P.862.1 was made for, of others at 16 kHz. The two are not one
-    scale: 8-kHz material brought to 16 kHz scores up to .44 away from its own. Which it was stands in the counts as ``rate_hz``, and the
-    tables say so where a figure pools both.
+    Of a recording whose own rate is 8 kHz or less, or whose material is (`is_narrow`), at 8 kHz, the rate that P.862.1 was made for, of
+    others at 16 kHz. The two are not one scale: 8-kHz material brought to 16 kHz scores up to .44 away from its own. Which it was stands
+    in the counts as ``rate_hz``, and the tables say so where a figure pools both.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Everything a run needs to go on as if it had never stopped, in one safetensors file: no pickle is written or read.
 
-Tensors are named ``module/...``, ``average/...``, ``optimiser/<player>/<index>/...``, ``skipped/<player>`` and ``rng/<rank>/...``; the rest is JSON
-in the file's metadata. The order of the data is a function of the step (`systems.training.data`) and needs no state.
+Tensors are named ``module/...``, ``average/...``, ``optimiser/<player>/<index>/...``, ``skipped/<player>`` and ``rng/<rank>/...``; the rest
+is JSON in the file's metadata. The order of the data is a function of the step (`systems.training.data`) and needs no state.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     temporary.unlink(missing_ok=True)
     try:
-        with (
-            temporary.open("xb") as file
-        ):  # new, so no link that somebody put there is followed; the library's own file writer leaves files that only their owner can read
+        # "x": no link that somebody put there is followed. The library's own file writer leaves files that only their owner can read.
+        with temporary.open("xb") as file:
             file.write(save(own, metadata=dict(metadata)))
             file.flush()
             os.fsync(file.fileno())

@@ -15,6 +15,7 @@ from harness.runner import run
 from harness.store import Store
 
 fault = pytest.mark.fault
+HOW_MANY = pytest.mark.parametrize("count", [pytest.param(30, id="some"), pytest.param(500, id="many", marks=pytest.mark.slow)])
 case = pytest.mark.cases(
     "A6",
     before="14 % of the flips in a part or in records.parquet gave other values, a flip in prediction.json another timing, nothing said",
@@ -138,7 +139,7 @@ def flips_of_the_run(place, count, seed=0):
 @case
 @fault("F16", "one flipped byte anywhere in the store", "dropped or set aside, named, made again: no other value",
     before="other values from 14 % of the flips in a part, another timing from prediction.json, nothing said")  # fmt: skip
-@pytest.mark.parametrize("count", [pytest.param(30, id="some"), pytest.param(500, id="many", marks=pytest.mark.slow)])
+@HOW_MANY
 def test_one_flipped_byte_in_a_store(place, count):
     tally = flips_of_the_store(place, count)
     print(f"\n{count} flips in a store: {dict(sorted(tally.items()))}")
@@ -149,7 +150,7 @@ def test_one_flipped_byte_in_a_store(place, count):
 @case
 @fault("F16", "one flipped byte anywhere in a run folder", "refused with exit 2 and what to do; the same command writes it anew",
     before="other values from flips in records.parquet and manifest.json, nothing said")  # fmt: skip
-@pytest.mark.parametrize("count", [pytest.param(30, id="some"), pytest.param(500, id="many", marks=pytest.mark.slow)])
+@HOW_MANY
 def test_one_flipped_byte_in_a_run_folder(place, count):
     tally = flips_of_the_run(place, count)
     print(f"\n{count} flips in a run folder: {dict(sorted(tally.items()))}")
