@@ -23,6 +23,6 @@ def load(run: str | Path) -> pd.DataFrame:
     Raises:
         UsageError: the folder is not a run.
     """
-    from harness.frame import load as load_frame
+    from harness.storing.frame import load as load_frame
 
     return load_frame(run)

@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 
+from harness.commands.manual import BLESS_HELP, COMPARE_HELP, GATE_HELP
 from harness.errors import HarnessError, Incomparable, Interrupted, UsageError
-from harness.manual import BLESS_HELP, COMPARE_HELP, GATE_HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -281,9 +281,9 @@ def _run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
         return 0
-    from harness.aliases import typed
-    from harness.progress import TerminalProgress
-    from harness.runner import run
+    from harness.commands.progress import TerminalProgress
+    from harness.running.runner import run
+    from harness.storing.aliases import typed
 
     with TerminalProgress() as progress:
         result = run(config, f"harness run {typed(options.overrides)}".strip(), progress)
@@ -294,14 +294,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _composed(options: argparse.Namespace) -> dict[str, Any]:
     """The configuration of the overrides; a suite's own systems where none are named."""
-    from harness.config import compose
+    from harness.settings.config import compose
 
     overrides = list(options.overrides)
     config_dir = options.config_dir
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {config_dir} is not a folder")
     if not any(word.startswith("systems=") for word in overrides):
-        from harness.runner import default_systems
+        from harness.running.runner import default_systems
 
         suite = compose([word for word in overrides if not word.startswith("systems.")], config_dir)
         overrides.append(f"systems=[{','.join(default_systems(suite))}]")
@@ -309,7 +309,7 @@ def _composed(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _join(options: argparse.Namespace) -> int:
-    from harness.shards import join
+    from harness.running.shards import join
 
     joined = join(options.run, options.source)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(joined.counts.items()))
@@ -319,9 +319,9 @@ def _join(options: argparse.Namespace) -> int:
 
 
 def _selfcheck(options: argparse.Namespace) -> int:
-    from harness.aliases import typed
-    from harness.progress import TerminalProgress
-    from harness.selfcheck import check, render
+    from harness.commands.progress import TerminalProgress
+    from harness.commands.selfcheck import check, render
+    from harness.storing.aliases import typed
 
     with TerminalProgress() as progress:
         findings = list(check(_composed(options), f"harness selfcheck {typed(options.overrides)}".strip(), progress))
@@ -330,19 +330,19 @@ def _selfcheck(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from harness.training import main as train
+    from harness.commands.train import main as train
 
     return train(list(options.overrides))
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from harness.tables import main as tables
+    from harness.commands.tables import main as tables
 
     return tables(options.words, options.config_dir)
 
 
 def _listen(options: argparse.Namespace) -> int:
-    from harness.listening import make, read
+    from harness.commands.listen import make, read
 
     folders = [path for path in options.answers if path.is_dir()]  # the run, where it was typed behind the answers
     run = options.run or (folders[0] if len(folders) == 1 else None)
@@ -354,13 +354,13 @@ def _listen(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from harness.gating import compare
+    from harness.commands.gate import compare
 
     return compare(options.words)
 
 
 def _gate(options: argparse.Namespace) -> int:
-    from harness.gating import gate
+    from harness.commands.gate import gate
 
     try:
         return gate(options.words)
@@ -377,7 +377,7 @@ def _gate(options: argparse.Namespace) -> int:
 
 
 def _bless(options: argparse.Namespace) -> int:
-    from harness.gating import bless
+    from harness.commands.gate import bless
 
     return bless(options.words)
 
@@ -409,7 +409,7 @@ def _print_report(folder: Path, out: Path | None, section: object) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from harness.registry import config_choices, config_names, entries, variants
+    from harness.settings.registry import config_choices, config_names, entries, variants
 
     if options.what is None:
         for what, group in LISTS.items():
@@ -433,7 +433,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from harness.doctor import examine, render
+    from harness.commands.doctor import examine, render
 
     findings = examine()
     print(render(findings))

@@ -2,7 +2,7 @@
 
 Plug-ins run in the same process as the built-in metrics and the store. An item's failure may be any exception with any text; what a
 plug-in is given is its own copy; and process-wide settings that change other people's numbers, or end the run, are put back after every
-call. Native crashes, hangs and ``os._exit`` are beyond this module: worker processes are for them (`harness.processes`).
+call. Native crashes, hangs and ``os._exit`` are beyond this module: worker processes are for them (`harness.workers.processes`).
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ import numpy as np
 
 from harness.api import Status
 from harness.errors import Incomparable, NewerVersion, StoreError, UsageError
-from harness.files import write_json
-from harness.frame import COLUMNS, Run, open_run
-from harness.provenance import now
-from harness.runfolder import MANIFEST, RECORDS, read_manifest, read_records, records_file
+from harness.running.provenance import now
+from harness.storing.files import write_json
+from harness.storing.frame import COLUMNS, Run, open_run
+from harness.storing.runfolder import MANIFEST, RECORDS, read_manifest, read_records, records_file
 from reports.pairing import Half, half, obstacles
 from reports.summary import Column
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.clock import median_interval
-from harness.documents import load_json, read_text
+from harness.data.documents import load_json, read_text
 from harness.errors import Incomparable, UsageError
+from harness.timing.clock import median_interval
 
 
 @dataclass(frozen=True)

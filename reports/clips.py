@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.audio import UnreadableAudio, read_recording
-from harness.documents import open_regular
+from harness.data.documents import open_regular
 from harness.errors import DamagedFile
-from harness.files import read_json
-from harness.store import DESCRIPTION
+from harness.storing.files import read_json
+from harness.storing.store import DESCRIPTION
 
 FULL_SCALE = 32767
 

@@ -43,7 +43,7 @@ def grouped_failures(
     and makes one group for all systems.
 
     Args:
-        frame: columns `harness.frame.COLUMNS`, sorted.
+        frame: columns `harness.storing.frame.COLUMNS`, sorted.
         labels: (system, settings) to the row's label, in the order of the rows.
         calibration, anchors: rows whose lost records count against nobody; of an anchor only those that a metric cannot score.
     """

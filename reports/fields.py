@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.documents import load_yaml
+from harness.data.documents import load_yaml
 from harness.errors import ConfigError, UnknownName
-from harness.registry import entries
+from harness.settings.registry import entries
 
 
 def parsed(text: str, origin: str) -> Any:
     """YAML as plain data; ``origin`` names the file in the message.
 
     Raises:
-        ConfigError: it is not YAML, or beyond the limits of `harness.documents`.
+        ConfigError: it is not YAML, or beyond the limits of `harness.data.documents`.
     """
     return load_yaml(text, origin)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.frame import Run, open_run
-from harness.runfolder import read_manifest
+from harness.storing.frame import Run, open_run
+from harness.storing.runfolder import read_manifest
 from reports.intervals import Statistics
 from reports.summary import Cell, Note, Row, Summary
 from reports.tables import summarise

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DamagedFile, UnknownName, UsageError
-from harness.files import read_json, sealed
-from harness.frame import Run
+from harness.storing.files import read_json, sealed
+from harness.storing.frame import Run
 from reports.clips import Clip, encoded
 from reports.markup import END, clip_blocks, document, json_block, shown
 from reports.summary import parsed_settings

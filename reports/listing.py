@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Better, Status
-from harness.frame import Run
 from harness.metrics.edits import Unit
+from harness.storing.frame import Run
 from reports.clips import Clip, duration_s, encoded
 from reports.summary import Column, Summary
 from reports.transcripts import NEEDED, Difference, difference

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import StoreError
-from harness.files import replacing
-from harness.frame import Run
+from harness.storing.files import replacing
+from harness.storing.frame import Run
 from reports import latex, markdown, page, tidy
 from reports.figures import draw_all
 from reports.intervals import Statistics

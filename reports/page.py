@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from harness.frame import Run
+from harness.storing.frame import Run
 from reports import page_tables
 from reports.figures import Drawing
 from reports.listing import Listing, listed, ranked

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.aliases import Aliases
 from harness.api import PooledMetric, Status
-from harness.frame import Run
+from harness.storing.aliases import Aliases
+from harness.storing.frame import Run
 from reports.intervals import Array, Estimate, Statistics, Term, WeightedMean, estimate, unit_names
 from reports.pooling import UnpoolableError, figure_of
 from reports.summary import Column, Row, Summary

@@ -82,7 +82,7 @@ def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledM
     if column.key in pooled:
         return pooled[column.key]
     try:
-        make = import_module("harness.registry").metric_class(column.key)
+        make = import_module("harness.settings.registry").metric_class(column.key)
         metric = attempt(make)
         sound, here = isinstance(metric, PooledMetric), metric.info.signature().split("|")[:2]
     except Exception as problem:

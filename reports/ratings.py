@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from harness.documents import read_text
+from harness.data.documents import read_text
 from harness.errors import UsageError
 from reports.intervals import Range, Statistics, interval
 from reports.listening import Design, Session

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Better
-from harness.documents import YAML_BYTES, read_text
+from harness.data.documents import YAML_BYTES, read_text
 from harness.errors import ConfigError, UnknownName
-from harness.registry import CONF_DIR, config_choices
+from harness.settings.registry import CONF_DIR, config_choices
 from reports.fields import listing, mapping, number, parsed, registered
 
 GROUPS = ("speaker", "language")

@@ -14,8 +14,8 @@ import numpy as np
 
 from harness.api import Better, PooledMetric, Status
 from harness.errors import DamagedFile, Incomparable, StoreError, UsageError
-from harness.frame import COLUMNS, Run
-from harness.registry import config_names
+from harness.settings.registry import config_names
+from harness.storing.frame import COLUMNS, Run
 from reports.claims import Claim, load_claims
 from reports.failures import grouped_failures, reference_fault
 from reports.intervals import UNBOUNDED, Interval, Range, Statistics, interval, pooled_interval, unit_names

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import PooledMetric, Status, Weights
-from harness.registry import config_names
+from harness.settings.registry import config_names
 from reports.claims import Claim, Contrast, Monotone, Point, Relation
 from reports.failures import reference_fault
 from reports.findings import CONTRADICTED, UNDECIDED, Finding, Outcome, Verdict, gravest

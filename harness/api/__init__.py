@@ -1,9 +1,9 @@
 """The contracts between the harness, the systems under test and the suites: dataclasses and protocols, numpy only."""
 
 from harness.api.audio import FAR_OVER, Audio, FloatArray, Resampler, Signal
-from harness.api.backends import BackendInfo, MosPredictor, Recogniser, SpeakerEncoder
 from harness.api.codes import Bitstream, CodecSpec, Codes, Encoded, IntArray
 from harness.api.items import Item, Utterance, language_code
+from harness.api.judges import BackendInfo, MosPredictor, Recogniser, SpeakerEncoder
 from harness.api.metric import (
     Better,
     Evidence,

@@ -16,7 +16,7 @@ import numpy as np
 from harness.api import FAR_OVER, Audio, FloatArray
 from harness.data.containers import missing_bytes
 from harness.data.digests import bytes_digest
-from harness.documents import NotRegular, open_regular
+from harness.data.documents import NotRegular, open_regular
 
 if TYPE_CHECKING:
     import soundfile

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.api import Item
 from harness.api.libraries import library
-from harness.documents import open_regular
+from harness.data.documents import open_regular
 
 _ITEMS = "item 2"
 """Raised when the same files and texts are to be read otherwise than before, so that no result of the old reading is taken for one of

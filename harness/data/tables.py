@@ -35,8 +35,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.data.documents import MIB, read_bytes
 from harness.data.entries import Entry, Problems, id_from_path
-from harness.documents import MIB, read_bytes
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "utt_id", "uttid", "utt", "utterance_id", "segment_id", "key", "segment"),

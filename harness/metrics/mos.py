@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.api import Better, Evidence, MetricInfo, MosPredictor, Need, NotScorable, Sample, Side
 from harness.errors import UnknownName
-from harness.metrics.judged import NoSpeechError, audible
+from harness.judges.input import NoSpeechError, audible
 
 SHORTEST_S = 0.5
 

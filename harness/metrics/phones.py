@@ -31,10 +31,10 @@ from harness.api import (
     Side,
     language_code,
 )
-from harness.backends.phone_alignment import PhoneSegment
+from harness.judges.input import judged
+from harness.judges.normalisers import spoken_words
+from harness.judges.phone_alignment import PhoneSegment
 from harness.metrics.held_out import Examples, hits
-from harness.metrics.judged import judged
-from harness.metrics.normalisers import spoken_words
 from harness.metrics.tokens import codes_of, last_codebook, packed, token_dtype, unpacked
 
 PHONES = (

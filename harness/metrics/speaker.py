@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, SpeakerEncoder
-from harness.metrics.judged import NoSpeechError, audible
+from harness.judges.input import NoSpeechError, audible
 
 SHORTEST_S = 0.5
 """Below this a speaker embedding says more about the sounds that happen to be in it than about the voice."""

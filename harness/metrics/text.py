@@ -12,10 +12,10 @@ from typing import Protocol, runtime_checkable
 
 from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal, language_code
 from harness.api.libraries import library
+from harness.judges.input import judged
+from harness.judges.normalisers import Normaliser, normaliser
+from harness.judges.presets import AsrProtocol
 from harness.metrics.edits import Unit, align
-from harness.metrics.judged import judged
-from harness.metrics.normalisers import Normaliser, normaliser
-from harness.metrics.presets import AsrProtocol
 
 _FRAME_S = 0.025
 """Recognisers analyse 25-ms frames; in less nothing can be heard, and several fail on it."""
@@ -129,7 +129,7 @@ class IntelligibilityProbe:
     """Share of wrong words from a recogniser that knows only the corpus's own sentences. Not a word error rate, and never called one.
 
     Args:
-        probe: `harness.backends.closed_vocabulary.ClosedVocabulary` built from the texts of the dataset.
+        probe: `harness.judges.closed_vocabulary.ClosedVocabulary` built from the texts of the dataset.
     """
 
     def __init__(self, probe: ClosedRecogniser) -> None:

@@ -42,7 +42,7 @@ def check_gate(run: str | PathLike[str], against: str | PathLike[str], rules: st
         GateFailed: a regression, or nothing that can be compared.
         UsageError: a folder is no run, or the rules are wrong.
     """
-    from harness.gating import judged
+    from harness.commands.gate import judged
 
     verdict = judged(Path(run), Path(against), str(rules), force)
     if verdict.exit_code:

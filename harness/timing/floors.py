@@ -47,7 +47,7 @@ def machine_rates(device: str, threads: int, precisions: tuple[str, ...] = ("flo
     """
     import torch
 
-    from harness.clock import synchronise
+    from harness.timing.clock import synchronise
 
     before = torch.get_num_threads()
     if device == "cpu":

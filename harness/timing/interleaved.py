@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.clock import FEWEST, Instruments, median_interval
+from harness.timing.clock import FEWEST, Instruments, median_interval
 
 
 @dataclass(frozen=True)

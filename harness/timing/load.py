@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.api import Audio
-from harness.clock import percentile, wanted
+from harness.timing.clock import percentile, wanted
 from harness.timing.streaming import Stream, listen
 
 Serve = Callable[[int], Iterable[Audio]]

@@ -24,7 +24,7 @@ from harness.api import (
     Utterance,
     Work,
 )
-from harness.clock import Instruments, Measured, measure
+from harness.timing.clock import Instruments, Measured, measure
 from harness.timing.energy import EnergyMeter
 from harness.timing.floors import counted_flops, machine_rates
 from harness.timing.memory import begin_peaks, peaks

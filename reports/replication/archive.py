@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.aliases import places
 from harness.errors import UsageError
-from harness.frame import Run, open_run
-from harness.runfolder import MANIFEST, read_manifest
+from harness.storing.aliases import places
+from harness.storing.frame import Run, open_run
+from harness.storing.runfolder import MANIFEST, read_manifest
 from reports.claims import Claim
 from reports.intervals import Statistics
 from reports.replication.published import Paper

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.aliases import Aliases, typed
+from harness.storing.aliases import Aliases, typed
 from reports.replication.archive import Archive, FoundRun, metrics_of
 from reports.replication.published import Paper
 from reports.verdicts import CALIBRATION, system_of
@@ -40,7 +40,7 @@ class NeededRun:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Of `harness.config.compose`."""
+        """Of `harness.settings.config.compose`."""
         return f"suite={self.suite}", f"systems=[{','.join(self.systems)}]", f"metrics=[{','.join(self.metrics)}]", *self.words
 
     @property

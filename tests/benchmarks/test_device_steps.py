@@ -13,7 +13,7 @@ import statistics
 
 import pytest
 
-from harness.clock import synchronise
+from harness.timing.clock import synchronise
 from harness.timing.floors import machine_rates
 from harness.timing.interleaved import take_turns
 from harness.timing.stages import StageClock

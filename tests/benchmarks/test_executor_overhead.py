@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from harness.executors import Job, Resources, Stop, build
+from harness.workers.jobs import Job, Resources, Stop, build
 from tests.stubs.obedient import Obedient
 
 STEPS, ROUNDS = 1000, 7
@@ -32,7 +32,7 @@ def test_executor_overhead(benchmark):
     kinds = [("serial", 1), ("local", 1), ("local", 2)] + [("ray", n) for n in (1, 2) if find_spec("ray")]
     with ExitStack() as stack:
         if find_spec("ray"):
-            from harness.actors import cluster
+            from harness.workers.ray import cluster
 
             stack.enter_context(cluster(None, 2))
         executors, started = {}, {}

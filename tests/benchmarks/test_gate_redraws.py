@@ -25,7 +25,7 @@ import soundfile
 from scipy.stats import binom
 
 from harness.cli import main
-from harness.frame import Run, open_run
+from harness.storing.frame import Run, open_run
 from reports.gate import Gate, Outcome
 from reports.pairing import Half, half
 from reports.rules import Rule, Rules, load_rules

@@ -25,7 +25,7 @@ import hashlib, resource, sys, time
 from itertools import islice
 from pathlib import Path
 from harness.api import Record, Status
-from harness.store import Outcome, Store
+from harness.storing.store import Outcome, Store
 
 stage, number, root, metrics = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), [f"m{i:02d}" for i in range(20)]
 key = lambda i: hashlib.blake2b(str(i).encode(), digest_size=16).hexdigest()
@@ -67,16 +67,16 @@ elif stage == "compact":
 elif stage == "look up":
     assert len(Store(root).outcomes([key(i) for i in range(0, number, max(1, number // 20000))]).found) >= min(number, 20000)
 elif stage == "records":
-    from harness.files import write_json
-    from harness.runfolder import write_records
-    from harness.shards import Shard
+    from harness.storing.files import write_json
+    from harness.storing.runfolder import write_records
+    from harness.running.shards import Shard
     for shard in range(4):
         folder = root / f"x.{shard + 1}of4"
         folder.mkdir()
         section = write_records(folder, records(Shard(shard + 1, 4)))
         write_json(folder / "manifest.json", manifest(Shard(shard + 1, 4)) | {"records": section})
 elif stage == "join":
-    from harness.shards import join
+    from harness.running.shards import join
     assert join(root / "x").records == number
 elif stage == "report":
     from reports.large import read_summary

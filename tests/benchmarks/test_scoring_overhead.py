@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from harness.config import compose
 from harness.data.audio import read_audio, write_audio
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.frame import open_run
-from harness.runner import run
+from harness.running.runner import run
+from harness.settings.config import compose
+from harness.storing.frame import open_run
 
 METRICS = ["pesq_wb", "stoi", "si_sdr_db", "mcd_db"]
 ITEMS, SECONDS, RATE = 60, 5, 16000

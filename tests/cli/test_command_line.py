@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.aliases import command, typed
 from harness.cli import _options, _parser, main
+from harness.storing.aliases import command, typed
 
 METRICS = "metrics=[pesq_wb,stoi,si_sdr_db,emitted_bps]"
 

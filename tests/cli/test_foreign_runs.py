@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from harness.cli import main
-from harness.files import sealed
-from harness.frame import open_run
+from harness.storing.files import sealed
+from harness.storing.frame import open_run
 from reports.clips import encoded
 
 WRONG = (None, 5, "text", [5], {"a": 5})

@@ -9,10 +9,10 @@ import pytest
 
 from harness.api import CodecSpec, SystemInfo
 from harness.data.digests import Contents
-from harness.frame import open_run
-from harness.plan import Card, Digests, Entrant, attempts
-from harness.registry import resolve
-from harness.sources import source_digest
+from harness.running.plan import Card, Digests, Entrant, attempts
+from harness.settings.registry import resolve
+from harness.settings.sources import source_digest
+from harness.storing.frame import open_run
 
 PLUGIN = {
     "loud.py": """
@@ -118,8 +118,8 @@ def test_the_source_is_of_the_module_that_was_imported(plugin, monkeypatch):
     after="a worker that builds something else than the run described makes nothing",
 )
 def test_a_system_that_changes_while_a_run_goes_on(tmp_path):
-    from harness.executors import Job
-    from harness.predicting import PredictWorker
+    from harness.running.predicting import PredictWorker
+    from harness.workers.jobs import Job
 
     worker = PredictWorker(tmp_path / "store", {}, 1)
     entrant = Entrant("noise", {"family": "noise"})
@@ -208,14 +208,14 @@ def test_the_decoder_of_lossy_files_counts(monkeypatch):
     one, other = keys("1"), keys("2")
     assert [a == b for a, b in zip(one, other, strict=True)] == [True, True, False, False, False]
     card = Card(SystemInfo("recorded", "2"), None, "recorded", ())
-    monkeypatch.setattr("harness.plan.library", lambda name: f"{name} 0")
+    monkeypatch.setattr("harness.running.plan.library", lambda name: f"{name} 0")
     assert "soundfile 0" in str(card.identity())
 
 
 def test_libraries_that_make_a_number_stand_in_signatures_and_keys(tmp_path):
-    from harness.executors import Job
-    from harness.judges import PanelRecipe
-    from harness.scoring import DescribePanel, ScoreWorker
+    from harness.running.panel import PanelRecipe
+    from harness.running.scoring import DescribePanel, ScoreWorker
+    from harness.workers.jobs import Job
 
     config = {"asr": {}, "speaker": {"family": "resemblyzer"}, "mos": {"family": "dnsmos"}}
     worker = ScoreWorker(tmp_path, PanelRecipe(("pesq_wb", "stoi", "mcd_db", "sim_o", "mos"), config, ()))
@@ -240,6 +240,6 @@ class Probe:
     """As much of a recogniser as the probe's signature needs."""
 
     def __init__(self):
-        from harness.api.backends import BackendInfo
+        from harness.api.judges import BackendInfo
 
         self.info = BackendInfo("probe", "m", "d", "pocketsphinx==5", languages=("en",))

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.cli import main
-from harness.frame import open_run
+from harness.storing.frame import open_run
 
 
 @pytest.mark.cases(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import harness.listening
+import harness.commands.listen
 from harness.cli import main
 from reports.listening import Session, read_key
 
@@ -18,7 +18,7 @@ from reports.listening import Session, read_key
 def run(page_tests: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = page_tests.gallery(tmp_path / "run", 6).run()
     # A run folder of the store's own would need a real run; what follows takes any `Run`.
-    monkeypatch.setattr(harness.listening, "open_run", lambda _: made)
+    monkeypatch.setattr(harness.commands.listen, "open_run", lambda _: made)
     return made
 
 
@@ -33,9 +33,9 @@ def browser(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) ->
 
 def begun(browser: Any, run: Any, *words: str) -> Session:
     assert main(["listen", str(run.path), *words]) == 0
-    browser.open(run.path / harness.listening.PAGE, 400)
+    browser.open(run.path / harness.commands.listen.PAGE, 400)
     browser.js("document.getElementById('listener').value = ' An <b>na</b> '; document.querySelector('form button').click()")
-    return read_key(run.path / harness.listening.KEY)
+    return read_key(run.path / harness.commands.listen.KEY)
 
 
 def answered(browser: Any, run: Any) -> str:
@@ -78,7 +78,7 @@ def test_abx(browser: Any, run: Any) -> None:
 
 def test_key_of_another_test_is_not_overwritten(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["listen", str(run.path), "--trials", "2", "--systems", "opus6k"]) == 0
-    page, key = (run.path / name for name in (harness.listening.PAGE, harness.listening.KEY))
+    page, key = (run.path / name for name in (harness.commands.listen.PAGE, harness.commands.listen.KEY))
     before = page.read_bytes(), key.read_bytes()
     assert main(["listen", str(run.path), "--trials", "2", "--systems", "opus6k"]) == 0 and (page.read_bytes(), key.read_bytes()) == before
     assert main(["listen", str(run.path), "--trials", "3", "--systems", "opus6k"]) == 2

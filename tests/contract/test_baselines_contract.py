@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.registry import SYSTEMS, resolve
+from harness.settings.registry import SYSTEMS, resolve
 from harness.testing import check_codec, check_recorded, speechlike
 
 CONF = Path(__file__).resolve().parents[2] / "harness/conf/systems"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from harness.api import CodecSpec, Codes, Need, Sample, Timing
-from harness.config import compose
 from harness.data.audio import read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.judges import PanelRecipe
-from harness.registry import METRICS, SUITES, resolve
+from harness.running.panel import PanelRecipe
+from harness.settings.config import compose
+from harness.settings.registry import METRICS, SUITES, resolve
 from harness.testing import check_metric, check_suite
 from harness.testing.signals import noisy, signal
 

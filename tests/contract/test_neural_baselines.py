@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.api import Audio, Codes
-from harness.registry import resolve
+from harness.settings.registry import resolve
 from harness.testing import BrokenLaw, check_codec
 from harness.testing.signals import speechlike
 

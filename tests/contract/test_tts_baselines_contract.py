@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from harness.api import MissingOutput, Utterance
-from harness.registry import SYSTEMS, resolve
+from harness.settings.registry import SYSTEMS, resolve
 from harness.testing import check_synthesizer, speechlike
 
 CONF = Path(__file__).resolve().parents[2] / "harness/conf/systems"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from harness.api import CodecSynthesizer
-from harness.registry import CONF_DIR, resolve
+from harness.settings.registry import CONF_DIR, resolve
 from harness.testing import check_synthesizer
 from systems.layers.transformer import TransformerConfig
 from systems.lm.config import LmConfig

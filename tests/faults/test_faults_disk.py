@@ -10,7 +10,7 @@ import soundfile
 
 import harness
 from harness.cli import main
-from harness.store import Store
+from harness.storing.store import Store
 
 fault = pytest.mark.fault
 

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from harness.cli import main
-from harness.config import compose
+from harness.data.documents import YAML_BYTES, YAML_DEPTH, check_yaml, load_yaml, open_regular, read_text
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.documents import YAML_BYTES, YAML_DEPTH, check_yaml, load_yaml, open_regular, read_text
 from harness.errors import ConfigError, HarnessError, ManifestError
+from harness.settings.config import compose
 
 D1 = {
     "before": "a named pipe in the dataset: the report waited for ever",

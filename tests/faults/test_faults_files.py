@@ -10,15 +10,15 @@ import pytest
 import soundfile
 
 import harness
-import harness.predicting
-import harness.runner
+import harness.running.predicting
+import harness.running.runner
 from harness.api import Audio, Item, Prediction, Weights
 from harness.cli import main
 from harness.data.digests import Contents
-from harness.executors import Job
-from harness.judges import PanelRecipe
-from harness.scoring import Measure, ScoreWorker, Subject
-from harness.store import Store
+from harness.running.panel import PanelRecipe
+from harness.running.scoring import Measure, ScoreWorker, Subject
+from harness.storing.store import Store
+from harness.workers.jobs import Job
 from tests.faults.test_faults_running import by_item
 
 fault = pytest.mark.fault
@@ -40,14 +40,14 @@ def before(monkeypatch):
     """Lets something happen once, when a run has been planned and before a stage ("_predict", "_score") begins."""
 
     def do(stage, action):
-        real, done = getattr(harness.runner, stage), []
+        real, done = getattr(harness.running.runner, stage), []
 
         def staged(*words, **more):
             if not done:
                 done.append(action())
             return real(*words, **more)
 
-        monkeypatch.setattr(harness.runner, stage, staged)
+        monkeypatch.setattr(harness.running.runner, stage, staged)
 
     return do
 
@@ -146,7 +146,7 @@ def test_a_prompt_that_is_replaced_while_the_run_goes_on(tmp_path, harness_run, 
     after="failed: the system is another one than when the run was planned",
 )
 def test_weights_that_are_replaced_while_the_run_goes_on(make_dataset, harness_run, before, monkeypatch, tmp_path):
-    root, weights, build = make_dataset(["a", "a"]), tmp_path / "weights", harness.predicting.build_system
+    root, weights, build = make_dataset(["a", "a"]), tmp_path / "weights", harness.running.predicting.build_system
 
     def built(entrant):
         system = build(entrant)
@@ -154,7 +154,7 @@ def test_weights_that_are_replaced_while_the_run_goes_on(make_dataset, harness_r
             system.info = replace(system.info, weights=Weights.TRAINED, weights_digest=weights.read_text())
         return system
 
-    monkeypatch.setattr(harness.predicting, "build_system", built)
+    monkeypatch.setattr(harness.running.predicting, "build_system", built)
     weights.write_text("first")
     before("_predict", lambda: weights.write_text("second"))
     words = ("executor=serial", "systems=[stub_echo,passthrough]")

@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 
-from harness import provenance
-from harness.config import compose
 from harness.errors import DamagedFile, HarnessError
-from harness.frame import open_run
-from harness.runfolder import MANIFEST, RECORDS, read_manifest
-from harness.runner import run
-from harness.store import Store
+from harness.running import provenance
+from harness.running.runner import run
+from harness.settings.config import compose
+from harness.storing.frame import open_run
+from harness.storing.runfolder import MANIFEST, RECORDS, read_manifest
+from harness.storing.store import Store
 
 fault = pytest.mark.fault
 HOW_MANY = pytest.mark.parametrize("count", [pytest.param(30, id="some"), pytest.param(500, id="many", marks=pytest.mark.slow)])

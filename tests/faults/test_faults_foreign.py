@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.store import Store
+from harness.storing.store import Store
 from tests.faults.test_faults_running import STATUSES
 
 cases = pytest.mark.cases

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness.api import Audio
-from harness.config import compose
 from harness.data.audio import UnreadableAudio, read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.errors import HarnessError
+from harness.settings.config import compose
 
 fault = pytest.mark.fault
 calm = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

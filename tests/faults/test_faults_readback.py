@@ -13,10 +13,10 @@ import soundfile
 
 from harness.cli import main
 from harness.errors import DamagedFile, NewerVersion, UsageError
-from harness.files import read_json, sealed, write_json
-from harness.folders import claimed
-from harness.frame import load
-from harness.runfolder import read_manifest
+from harness.storing.files import read_json, sealed, write_json
+from harness.storing.folders import claimed
+from harness.storing.frame import load
+from harness.storing.runfolder import read_manifest
 from tests.conftest import STUBS
 
 fault = pytest.mark.fault

@@ -10,7 +10,7 @@ import soundfile
 
 import harness
 from harness.cli import main
-from harness.frame import open_run
+from harness.storing.frame import open_run
 from harness.testing import signals
 from reports.tables import summarise
 
@@ -163,7 +163,7 @@ def test_an_output_that_cannot_be_scored_is_a_failure(make_dataset, harness_run,
     after="only the item whose recording is broken is left out, for every metric that needs its recording",
 )
 def test_a_broken_recording_costs_its_own_item_only(make_dataset, harness_run, monkeypatch):
-    monkeypatch.setattr("harness.plan.VOICE_METRICS", ("stub_peak",))
+    monkeypatch.setattr("harness.running.plan.VOICE_METRICS", ("stub_peak",))
     root = make_dataset(["a"] * 6)
     (root / "1.wav").write_bytes(b"no audio at all")
     code, folder = harness_run(root, "executor=serial", "systems=[stub_echo]")

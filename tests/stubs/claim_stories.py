@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.frame import COLUMNS, Run
+from harness.storing.frame import COLUMNS, Run
 from reports.intervals import Statistics
 
 QUICK = Statistics(resamples=400)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.frame import COLUMNS, Run
+from harness.storing.frame import COLUMNS, Run
 from reports.intervals import Statistics
 from reports.replication.archive import FoundRun
 from reports.replication.papers import parse_paper

@@ -14,7 +14,7 @@ import pandas as pd
 import soundfile
 
 from harness.api import Better, MetricInfo, Need, Record, Status
-from harness.frame import COLUMNS, Run
+from harness.storing.frame import COLUMNS, Run
 
 
 def metric(name: str, unit: str, better: Better, bounds: tuple[float, float], aggregation: str = "mean") -> MetricInfo:

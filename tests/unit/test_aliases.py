@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.aliases import WITHHELD, Aliases, is_secret, places, typed, without_secrets
+from harness.storing.aliases import WITHHELD, Aliases, is_secret, places, typed, without_secrets
 
 
 @pytest.mark.parametrize(

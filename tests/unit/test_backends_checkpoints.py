@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from harness.backends.checkpoints import Loading, absence, content_digest, locate
-from harness.backends.ecapa import Ecapa
-from harness.backends.faster_whisper import FasterWhisper
-from harness.backends.funasr import FunAsr
-from harness.backends.wavlm import WavLm
-from harness.backends.wespeaker import WeSpeaker
-from harness.backends.whisper import Whisper
 from harness.errors import CheckpointError, MissingDependency
+from harness.judges.checkpoints import Loading, absence, content_digest, locate
+from harness.judges.ecapa import Ecapa
+from harness.judges.faster_whisper import FasterWhisper
+from harness.judges.funasr import FunAsr
+from harness.judges.wavlm import WavLm
+from harness.judges.wespeaker import WeSpeaker
+from harness.judges.whisper import Whisper
 from tests.stubs.checkpoint_folders import copy
 
 pytestmark = pytest.mark.usefixtures("offline")

@@ -13,15 +13,15 @@ import pytest
 import soundfile
 
 from harness.api import FloatArray, MosPredictor, Recogniser, SpeakerEncoder
-from harness.backends import FAMILIES
-from harness.backends.closed_vocabulary import ClosedVocabulary
-from harness.backends.dnsmos import DnsMos
-from harness.backends.factory import build, missing
-from harness.backends.pocketsphinx import PocketSphinx
-from harness.backends.resemblyzer import Resemblyzer
 from harness.errors import ConfigError, MissingDependency, UnknownName
+from harness.judges import FAMILIES
+from harness.judges.closed_vocabulary import ClosedVocabulary
+from harness.judges.dnsmos import DnsMos
+from harness.judges.factory import build, missing
+from harness.judges.input import NoSpeechError
+from harness.judges.pocketsphinx import PocketSphinx
+from harness.judges.resemblyzer import Resemblyzer
 from harness.metrics.edits import Unit, align
-from harness.metrics.judged import NoSpeechError
 from harness.metrics.text import ClosedRecogniser
 
 VERSA = Path(__file__).resolve().parents[2] / "../shared/data/metric_vectors/versa/test2_gen.wav"

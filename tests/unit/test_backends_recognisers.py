@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from harness.api import Recogniser
-from harness.backends.funasr import FunAsr
-from harness.backends.whisper import Whisper
 from harness.errors import CheckpointError
+from harness.judges.funasr import FunAsr
+from harness.judges.whisper import Whisper
 from harness.torchaudio import ensure_torchaudio
 from tests.stubs.checkpoint_folders import copy, damage, without_first
 

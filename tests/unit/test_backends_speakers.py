@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from harness.api import FloatArray, SpeakerEncoder
-from harness.backends.ecapa import Ecapa
-from harness.backends.wavlm import WavLm
-from harness.backends.wespeaker import WeSpeaker, fbank
 from harness.errors import CheckpointError
-from harness.metrics.judged import NoSpeechError
+from harness.judges.ecapa import Ecapa
+from harness.judges.input import NoSpeechError
+from harness.judges.wavlm import WavLm
+from harness.judges.wespeaker import WeSpeaker, fbank
 from harness.torchaudio import ensure_torchaudio, load_torchaudio
 from tests.stubs.checkpoint_folders import copy, damage, without_first
 

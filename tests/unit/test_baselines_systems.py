@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from harness.api import Audio, MissingOutput
-from harness.config import compose
 from harness.data.audio import read_audio
-from harness.registry import config_choices, resolve
+from harness.settings.config import compose
+from harness.settings.registry import config_choices, resolve
 from harness.testing import speechlike
 from harness.testing.signals import lag_samples
 from systems.baselines.codec2 import Codec2

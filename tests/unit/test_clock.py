@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import binom
 
 from harness.api import TimingPlan
-from harness.clock import FEWEST, Instruments, Lap, Measured, measure, median_interval, percentile, timed, wanted
+from harness.timing.clock import FEWEST, Instruments, Lap, Measured, measure, median_interval, percentile, timed, wanted
 from harness.timing.compilation import compilations
 from harness.timing.conditions import Conditions, Neighbours, others_s
 from harness.timing.interleaved import take_turns

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import compose, system_names
 from harness.errors import ConfigError, UnknownName
-from harness.settings import NAMES, check, is_text, names_of, text_of
+from harness.settings.config import compose, system_names
+from harness.settings.schema import NAMES, check, is_text, names_of, text_of
 
 
 def test_systems_keep_the_order_of_the_command_line():

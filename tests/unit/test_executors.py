@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, Interrupted, StoreError, UnknownName
-from harness.executors import Broken, Finished, Job, Resources, SerialExecutor, Stop, build, jobs_in_chunks, run_with_retries
-from harness.processes import ProcessExecutor
-from harness.supervision import START_S, Slot, Supervisor
+from harness.workers.jobs import Broken, Finished, Job, Resources, SerialExecutor, Stop, build, jobs_in_chunks, run_with_retries
+from harness.workers.processes import ProcessExecutor
+from harness.workers.supervision import START_S, Slot, Supervisor
 from tests.stubs.obedient import Obedient
 
 
@@ -144,8 +144,8 @@ def test_nothing_that_a_worker_started_stays(pool, after):
 
 PARENT = """
 import sys
-from harness.executors import Job, Resources, Stop
-from harness.processes import ProcessExecutor
+from harness.workers.jobs import Job, Resources, Stop
+from harness.workers.processes import ProcessExecutor
 from tests.stubs.obedient import Obedient
 
 if __name__ == "__main__":
@@ -180,8 +180,8 @@ def test_nothing_stays_of_a_harness_that_is_killed(tmp_path):
 
 LARGE = """
 from functools import partial
-from harness.executors import Job, Resources, Stop
-from harness.processes import ProcessExecutor
+from harness.workers.jobs import Job, Resources, Stop
+from harness.workers.processes import ProcessExecutor
 
 pool = ProcessExecutor(partial(print, "x" * (1 << 20)), Resources(1, 1, 60.0), Stop())
 for event in pool.run([Job("j", None, ("a",))]):

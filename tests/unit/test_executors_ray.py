@@ -11,7 +11,7 @@ import pytest
 
 import harness
 from harness.errors import ConfigError, Interrupted, StoreError
-from harness.executors import Broken, Finished, Job, Resources, Stop, run_with_retries
+from harness.workers.jobs import Broken, Finished, Job, Resources, Stop, run_with_retries
 from tests.stubs.obedient import Obedient
 
 pytest.importorskip("ray", reason="executor=ray needs ray: pip install ray")
@@ -21,7 +21,7 @@ STUBS = Path(__file__).resolve().parents[1] / "stubs"
 
 @pytest.fixture(scope="module")
 def ray_here():
-    from harness.actors import cluster
+    from harness.workers.ray import cluster
 
     with cluster(None, 2) as here:
         yield here
@@ -29,7 +29,7 @@ def ray_here():
 
 @pytest.fixture
 def pool(ray_here):
-    from harness.actors import RayExecutor
+    from harness.workers.ray import RayExecutor
 
     executor = RayExecutor(Obedient, Resources(2, 1, 3.0, cores=0.5), Stop())
     yield executor
@@ -67,7 +67,7 @@ def test_an_error_of_the_whole_run_keeps_its_type(pool):
 
 
 def test_stop_finishes_what_is_in_flight(ray_here):
-    from harness.actors import RayExecutor
+    from harness.workers.ray import RayExecutor
 
     stop = Stop()
     executor = RayExecutor(Obedient, Resources(2, 1, 10.0, cores=0.5), stop)
@@ -93,7 +93,7 @@ def test_the_same_records_as_serial(ray_here, make_dataset, harness_run):
 
 
 def test_no_cluster_at_the_address():
-    from harness.actors import cluster
+    from harness.workers.ray import cluster
 
     with pytest.raises(ConfigError, match=r"executor.address=127.0.0.1:1: no Ray cluster"), cluster("127.0.0.1:1", 1):
         pass
@@ -158,8 +158,8 @@ def test_a_cluster_by_address_that_loses_a_machine(make_dataset, tmp_path):
 
 ON_TWO_DEVICES = """
 from ray.cluster_utils import Cluster
-from harness.actors import RayExecutor, cluster
-from harness.executors import Job, Resources, Stop
+from harness.workers.ray import RayExecutor, cluster
+from harness.workers.jobs import Job, Resources, Stop
 from tests.stubs.obedient import Obedient
 
 nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False})

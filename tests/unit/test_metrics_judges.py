@@ -11,7 +11,7 @@ import pytest
 
 from harness.api import Audio, BackendInfo, FloatArray, Item, Metric, NotApplicable, NotScorable, Sample, Side, Signal
 from harness.errors import UnknownName
-from harness.metrics.judged import NoSpeechError
+from harness.judges.input import NoSpeechError
 from harness.metrics.mos import PredictedMos
 from harness.metrics.speaker import ResynthesisSimilarity, SpeakerSimilarity
 from harness.metrics.stopping import StoppedByItself

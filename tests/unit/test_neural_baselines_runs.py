@@ -11,8 +11,8 @@ import torch
 import harness
 from harness.api import Better, MetricInfo, Need
 from harness.cli import main
-from harness.doctor import state_of
-from harness.withheld import speaks_of_quality
+from harness.commands.doctor import state_of
+from harness.running.withheld import speaks_of_quality
 
 with_transformers = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="the package transformers is not installed")
 _FAMILIES = {"encodec6": "encodec", "dac16k": "dac", "mimi8": "mimi", "xcodec": "xcodec", "speechtokenizer": "speechtokenizer"}

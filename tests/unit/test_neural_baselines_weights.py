@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.api import Weights
-from harness.registry import resolve
+from harness.settings.registry import resolve
 from systems.baselines.release import locate, missing_package
 from systems.baselines.speechtokenizer import SpeechTokenizer
 

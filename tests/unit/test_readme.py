@@ -64,7 +64,7 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 
 def test_every_name_in_the_readme_exists():
-    from harness.registry import config_choices, entries, variants
+    from harness.settings.registry import config_choices, entries, variants
 
     known = set(variants())
     for systems in re.findall(r"systems=\[([\w,]+)\]", README):

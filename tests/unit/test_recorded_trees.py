@@ -10,8 +10,8 @@ import soundfile
 
 import harness
 from harness.cli import main
-from harness.config import compose
 from harness.errors import ConfigError
+from harness.settings.config import compose
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from harness import registry
 from harness.errors import MissingDependency, UnknownName
+from harness.settings.schema import registry
 
 
 @pytest.mark.parametrize("group", registry.GROUPS)
@@ -58,7 +58,7 @@ def test_a_plugin_is_found_resolved_and_listed(distribution):
     assert registry.resolve("systems", "mine").__name__ == "Mine"
     assert "thirdparty-1.0" in registry.variants()["mine"]
     assert "x" not in registry.entries("systems")
-    from harness.config import compose
+    from harness.settings.config import compose
 
     assert compose(["systems=[mine]"])["systems"] == {"mine": {"family": "mine"}}
 
@@ -110,7 +110,7 @@ def test_a_module_that_ends_its_process_is_a_broken_plugin(distribution, monkeyp
 def test_damaged_entry_points_are_ignored_and_listed(tmp_path, monkeypatch, damage):
     import os
 
-    from harness.doctor import _plugins
+    from harness.commands.doctor import _plugins
 
     info = tmp_path / "damaged-1.0.dist-info"
     info.mkdir()

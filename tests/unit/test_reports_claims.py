@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.api import Better, Evidence, MetricInfo, Need, Sample
-from harness.registry import METRICS, SUITES, resolve, variants
+from harness.settings.registry import METRICS, SUITES, resolve, variants
 from reports import tables
 from reports.claims import load_claims
 from reports.findings import Outcome

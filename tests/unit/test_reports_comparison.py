@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from harness.errors import Incomparable, UnknownName
-from harness.frame import Run
+from harness.storing.frame import Run
 from reports import comparison_page, comparison_text
 from reports.comparison import Change, Comparison, Outcome, Settings, compare, same_rows
 from reports.gate import Gate

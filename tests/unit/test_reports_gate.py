@@ -13,8 +13,8 @@ import pytest
 
 from harness.api import Better
 from harness.errors import ConfigError, Incomparable, UnknownName, UsageError
-from harness.frame import Run
-from harness.registry import config_choices
+from harness.settings.registry import config_choices
+from harness.storing.frame import Run
 from reports.baseline import bless, open_reference
 from reports.gate import Check, Gate, Outcome, Verdict
 from reports.gate_text import as_json, lines, markdown

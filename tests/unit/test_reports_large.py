@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.frame import open_run
+from harness.storing.frame import open_run
 from reports.large import merged, read_summary
 
 

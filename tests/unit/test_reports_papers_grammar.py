@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, UnknownName
-from harness.registry import resolve, variants
+from harness.settings.registry import resolve, variants
 from reports.replication.papers import load_paper, paper_names
 from reports.verdicts import CALIBRATION
 from tests.stubs.fake_papers import PAPER, paper, table

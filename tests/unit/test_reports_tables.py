@@ -14,8 +14,8 @@ import pytest
 
 from harness.api import Audio, CodecSpec, Codes, Evidence, Item, Sample, Signal, Status
 from harness.errors import Incomparable, StoreError
-from harness.frame import Run
-from harness.registry import metric_class
+from harness.settings.registry import metric_class
+from harness.storing.frame import Run
 from reports.failures import whose
 from reports.intervals import Statistics
 from reports.summary import Summary
@@ -243,7 +243,7 @@ def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, mon
     monkeypatch.setattr(reports.pooling, "import_module", unavailable)
     fake.add("a", "perplexity", "i0", 7.0)
     found = cell(summarise(fake.run(), QUICK), "a", "perplexity")
-    assert found.value is None and "no module named harness.registry" in found.reason and found.n_ok == 1
+    assert found.value is None and "no module named harness.settings.registry" in found.reason and found.n_ok == 1
 
 
 @pytest.mark.cases(

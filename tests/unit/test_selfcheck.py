@@ -2,10 +2,10 @@
 
 import pytest
 
-from harness import selfcheck
 from harness.cli import main
-from harness.config import compose
-from harness.selfcheck import PLAIN, Circumstance, render
+from harness.commands import selfcheck
+from harness.commands.selfcheck import PLAIN, Circumstance, render
+from harness.settings.config import compose
 
 SERIAL = {**PLAIN, "kind": "serial"}
 

@@ -15,11 +15,11 @@ import soundfile
 import harness
 from harness.api import Item
 from harness.cli import main
+from harness.commands.launch import main as launch
 from harness.errors import ConfigError
-from harness.files import write_json
-from harness.launch import main as launch
-from harness.runfolder import read_manifest
-from harness.shards import Shard
+from harness.running.shards import Shard
+from harness.storing.files import write_json
+from harness.storing.runfolder import read_manifest
 
 STUBS = Path(__file__).resolve().parents[1] / "stubs"
 ITEMS = [Item(f"item{i}", "d", None, text="a") for i in range(1000)]
@@ -239,7 +239,7 @@ def environment(*folders):
 def test_launched_by_submitit_on_this_machine(data, tmp_path):
     pytest.importorskip("submitit", reason="needs hydra-submitit-launcher")
     result = subprocess.run(
-        [sys.executable, "-m", "harness.launch", "shards=2", "hydra/launcher=submitit_local", *words(data, tmp_path / "runs", "run.name=x")[2:]],
+        [sys.executable, "-m", "harness.commands.launch", "shards=2", "hydra/launcher=submitit_local", *words(data, tmp_path / "runs", "run.name=x")[2:]],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -258,7 +258,7 @@ def test_what_is_handed_to_slurm(data, tmp_path):
     for program in programs.iterdir():
         program.chmod(0o755)
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.launch", "shards=3", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=cpu",
+        [sys.executable, "-m", "harness.commands.launch", "shards=3", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=cpu",
          *words(data, tmp_path / "runs", "run.name=x")[2:]],
         cwd=tmp_path, env=environment(programs), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -286,9 +286,11 @@ def test_a_refusal_of_the_scheduler_is_told_without_a_traceback(tmp_path):
         program.chmod(0o755)
     asked = ["shards=2", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gold", "run.name=x"]
     told = {"cwd": tmp_path, "env": environment(programs), "capture_output": True, "text": True, "timeout": 120}
-    result = subprocess.run([sys.executable, "-m", "harness.launch", *asked], **told)
+    result = subprocess.run([sys.executable, "-m", "harness.commands.launch", *asked], **told)
     assert result.returncode == 1
     assert "invalid partition specified: gold" in result.stderr and "hydra.launcher.partition=gold" in result.stderr
     assert "Traceback" not in result.stderr
-    result = subprocess.run([sys.executable, "-m", "harness.launch", *asked[:1], "hydra/launcher=submitit_slrum", asked[3]], **told)
+    result = subprocess.run(
+        [sys.executable, "-m", "harness.commands.launch", *asked[:1], "hydra/launcher=submitit_slrum", asked[3]], **told
+    )
     assert result.returncode == 2 and "submitit_slrum" in result.stderr and "Traceback" not in result.stderr

@@ -14,9 +14,9 @@ import pytest
 
 from harness.api import Audio, Bitstream, CodecSpec, Codes, Prediction, Status, Timing
 from harness.errors import StoreError
-from harness.files import read_json, write_json
-from harness.segments import SegmentReader, SegmentWriter, abandoned, boot
-from harness.store import ROWS_AT_ONCE, Lookup, Outcome, Store, key_of
+from harness.storing.files import read_json, write_json
+from harness.storing.segments import SegmentReader, SegmentWriter, abandoned, boot
+from harness.storing.store import ROWS_AT_ONCE, Lookup, Outcome, Store, key_of
 
 SPEC = CodecSpec(16000, 320, (8, 8), prefix_decodable=True)
 
@@ -304,7 +304,7 @@ def test_half_stored_predictions_of_dead_processes_are_taken_away(tmp_path, monk
         raise ValueError("more than 4 GiB")
 
     store = Store(tmp_path)
-    monkeypatch.setattr("harness.store.write_audio", refuses)
+    monkeypatch.setattr("harness.storing.store.write_audio", refuses)
     with pytest.raises(ValueError, match="4 GiB"):
         store.save_prediction("ab12", prediction())
     assert not list(tmp_path.glob("predictions/tmp-*"))

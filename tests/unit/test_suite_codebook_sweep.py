@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from harness.api import Audio, CodecSpec, Codes, Item, Sample, Signal
-from harness.config import compose
 from harness.metrics.tokens import CodebookUse, EntropyBps, LastCodebookEntropy, LastCodebookUse, first_order_entropy
-from harness.registry import METRICS, resolve
+from harness.settings.config import compose
+from harness.settings.registry import METRICS, resolve
 from harness.testing import check_metric, check_suite
 from reports import figures
 from reports.intervals import Statistics

@@ -27,14 +27,14 @@ from harness.api import (
     Utterance,
     Work,
 )
-from harness.clock import Instruments
 from harness.data.audio import resample
-from harness.frame import load
 from harness.metrics import speed
-from harness.registry import METRICS, SUITES
+from harness.settings.registry import METRICS, SUITES
+from harness.storing.frame import load
 from harness.testing import check_metric, check_suite
 from harness.timing import occasion as occasions
 from harness.timing import stages, streaming
+from harness.timing.clock import Instruments
 from harness.timing.conditions import Neighbours
 from harness.timing.floors import MachineRates
 from harness.timing.occasion import Occasion, lengthened, time_codec, time_synthesizer
@@ -329,7 +329,7 @@ def test_a_run(make_dataset, harness_run):
 )
 def test_parameters_that_cannot_be_are_refused_before_the_work(words):
     from harness.errors import ConfigError
-    from harness.runner import default_systems
+    from harness.running.runner import default_systems
 
     with pytest.raises(ConfigError, match="suite 'speed' cannot be built from"):
         default_systems({"suite": {"name": "speed", **words}})

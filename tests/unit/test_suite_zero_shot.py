@@ -15,14 +15,14 @@ import pytest
 
 import harness
 from harness.api import Better, Item, MetricInfo, Need, Task
-from harness.backends.resemblyzer import Resemblyzer
 from harness.cli import main
-from harness.config import compose
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.judges import PanelRecipe
-from harness.plan import belongs, calibration_entrants, calibration_metrics, reference_rows, score_key
-from harness.registry import METRICS, resolve
+from harness.judges.resemblyzer import Resemblyzer
+from harness.running.panel import PanelRecipe
+from harness.running.plan import belongs, calibration_entrants, calibration_metrics, reference_rows, score_key
+from harness.settings.config import compose
+from harness.settings.registry import METRICS, resolve
 from harness.testing import check_suite
 from suites.codec import CodecSuite
 from suites.speed import SpeedSuite

@@ -12,8 +12,8 @@ import yaml
 
 from harness.api import CodecSpec
 from harness.cli import main
-from harness.config import compose
-from harness.registry import CONF_DIR, METRICS, resolve, variants
+from harness.settings.config import compose
+from harness.settings.registry import CONF_DIR, METRICS, resolve, variants
 from harness.testing import check_suite
 from suites.prefixes import checked_counts, doubling, every, prefix_variants
 from suites.quantizer_ablation import QuantizerAblationSuite, QuantizerAblationTtsSuite

@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from harness.commands.train import main
+from harness.commands.train_plan import planned, trainers
 from harness.errors import CheckpointError, ConfigError, HarnessError, MissingDependency, RunConflict, UnknownName
-from harness.training import main
-from harness.training_plan import planned, trainers
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = ROOT / "tests" / "stubs"
@@ -199,13 +199,13 @@ def test_the_environment_is_not_read_by_interpolation(stubs):
 
 
 def test_a_variant_gives_the_recipe_the_parameters_it_has(stubs, tmp_path, monkeypatch):
-    import harness.registry
+    import harness.settings.registry
 
     (tmp_path / "systems").mkdir()
     (tmp_path / "systems" / "frames4.yaml").write_text(
         "# @package systems.frames4\nfamily: stub_frames\nwidth: 4\ncheckpoint: x.safetensors\n"
     )
-    monkeypatch.setattr(harness.registry, "CONF_DIR", str(tmp_path))
+    monkeypatch.setattr(harness.settings.registry, "CONF_DIR", str(tmp_path))
     plan = planned(["system=frames4", "data=x", "batch_size=3"])
     assert plan.parameters == {"width": 4, "batch_size": 3}
     assert plan.family == "stub_frames"
@@ -222,7 +222,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, num
     root = make_dataset([f"text {i}" for i in range(6)])
     words = ["system=stub_frames", f"data={root}", "steps=120", "held_out=1", f"out={tmp_path / 'out'}", "pause_s=0.01", "log_s=0.2"]
     code = (
-        "import sys; from harness.errors import HarnessError; from harness.training import main\n"
+        "import sys; from harness.errors import HarnessError; from harness.commands.train import main\n"
         "try: sys.exit(main(sys.argv[1:]))\n"
         "except HarnessError as error: print(error, file=sys.stderr); sys.exit(error.exit_code)"
     )
@@ -246,11 +246,11 @@ def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, num
 
 
 def test_a_variant_that_cannot_be_trained_as_it_says_is_refused(stubs, tmp_path, monkeypatch):
-    import harness.registry
+    import harness.settings.registry
 
     (tmp_path / "systems").mkdir()
     (tmp_path / "systems" / "frames5.yaml").write_text("family: stub_frames\nsemantic: false\n")
-    monkeypatch.setattr(harness.registry, "CONF_DIR", str(tmp_path))
+    monkeypatch.setattr(harness.settings.registry, "CONF_DIR", str(tmp_path))
     with pytest.raises(ConfigError, match=r"system=frames5 says semantic: False, which the recipe .* \(it has: size, width"):
         planned(["system=frames5", "data=x"])
 
@@ -260,7 +260,7 @@ def test_a_variant_that_cannot_be_trained_as_it_says_is_refused(stubs, tmp_path,
 )
 @pytest.mark.parametrize("text", ["2024", "2026_11_30", "true", "[a", "${oc.env:HOME}", "a: b", "#x"])
 def test_paths_are_text_as_typed(text):
-    from harness.training_plan import _parsed
+    from harness.commands.train_plan import _parsed
 
     assert _parsed([f"data={text}", f"out={text}", f"start={text}", "steps=5", "valid=null"]) == {
         "data": text, "out": text, "start": text, "steps": 5, "valid": None,

@@ -139,8 +139,8 @@ processes.wait(); processes.close()
 
 
 def test_without_accelerate_several_processes_are_refused(make_dataset, tmp_path, stubs, monkeypatch):
+    from harness.commands.train import main
     from harness.errors import MissingDependency
-    from harness.training import main
 
     monkeypatch.setitem(sys.modules, "accelerate", None)
     monkeypatch.setenv("WORLD_SIZE", "2")

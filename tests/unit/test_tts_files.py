@@ -12,10 +12,10 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
+from harness.commands.recipes import build_recipe
+from harness.commands.train_plan import planned, trainers
 from harness.errors import ConfigError
-from harness.recipes import build_recipe
-from harness.registry import CONF_DIR, resolve
-from harness.training_plan import planned, trainers
+from harness.settings.registry import CONF_DIR, resolve
 from systems.lm.config import LmConfig
 from systems.lm.patterns import delayed
 from systems.lm.recipe import LmRecipe
@@ -175,7 +175,7 @@ def test_other_codecs_have_no_bundled_model() -> None:
 
 def test_asking_loads_no_torch() -> None:
     code = (
-        "import sys; from harness.registry import resolve\n"
+        "import sys; from harness.settings.registry import resolve\n"
         "for family in ('qtts', 'socodec_tts'): resolve('systems', family).missing()\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.api import Utterance
-from harness.backends.resemblyzer import Resemblyzer
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
+from harness.judges.resemblyzer import Resemblyzer
 from systems.tts.nearest_frames import LEVEL_STEP, NEARNESS, PRIOR_FRAMES, SOFTNESS, NearestFrames, nearest_stages
 from systems.tts.qtts import Qtts
 from systems.tts.socodec_tts import SocodecTts

@@ -1,0 +1,196 @@
+"""``harness tables``: the papers' tables and figures beside what this machine measured, and the runs that are still to be made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ConfigError, HarnessError, Incomplete, UnknownName, UsageError
+from harness.foreign import attempt, bounded, reason_of
+from harness.settings.config import compose
+from harness.settings.registry import resolve, variants
+from harness.settings.schema import text_of
+from harness.storing.aliases import typed
+from harness.torchaudio import ensure_torchaudio
+
+if TYPE_CHECKING:
+    from reports.replication.needs import NeededRun
+    from reports.replication.published import Paper
+    from reports.replication.study import Study
+
+CHOICES = ("dataset", "asr", "speaker", "mos", "seeds")
+"""Sections that, once chosen, a run must have had to be looked at."""
+TAKEN = ("suite", "systems", "metrics", "run.name")
+"""What `harness tables` sets by itself for each run."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed.
+
+    Args:
+        papers: names.
+        run: carry out what is missing.
+        root: folder of the runs.
+        out: where to write, None for ``<root>/tables-<paper>``.
+        words: overrides for the runs.
+        config_dir: of the user's own YAML.
+    """
+
+    papers: tuple[str, ...]
+    run: bool
+    root: Path
+    out: Path | None
+    words: tuple[str, ...]
+    config_dir: Path | None
+
+
+def main(words: Sequence[str], config_dir: Path | None = None) -> int:
+    """Carries out the verb.
+
+    Args:
+        words: as typed.
+        config_dir: of the user's own YAML.
+
+    Returns:
+        The exit code: 0, or 1 when a run had more failures than allowed.
+
+    Raises:
+        UsageError: it cannot be carried out.
+    """
+    from reports.replication.papers import load_paper
+
+    request = parsed(words, config_dir)
+    code = 0
+    for name in request.papers:
+        paper = load_paper(name)
+        reasons = {
+            suite: unready(_systems_named(paper, suite), paper.overrides(suite, request.words), config_dir) for suite in paper.suites
+        }
+        study = _study(paper, reasons, request)
+        if request.run:
+            for need in study.needs:
+                if need.to_run and not _carried_out(need, request):
+                    code = Incomplete.exit_code
+            study = _study(paper, reasons, request)
+        _show(study, request.out or request.root / f"tables-{name}")
+    return code
+
+
+def parsed(words: Sequence[str], config_dir: Path | None) -> Request:
+    """The request, checked.
+
+    Raises:
+        UnknownName: no such paper.
+        ConfigError: an option that makes no sense here.
+    """
+    from reports.replication.papers import paper_names
+
+    known = paper_names()
+    papers = [word for word in words if "=" not in word]
+    for paper in papers:
+        if paper not in known:
+            raise UnknownName("paper", paper, known, "Everything else is key=value, e.g. run=true dataset.limit=10.")
+    options = dict(word.split("=", 1) for word in words if word.startswith(("run=", "out=", "run.root=")))
+    if (run := options.get("run", "false")) not in ("true", "false"):
+        raise ConfigError(f"run={run}: true carries out what is missing, false (the default) only lists it")
+    overrides = [word for word in words if "=" in word and not word.startswith(("run=", "out="))]
+    if taken := [word for word in overrides if word.partition("=")[0] in TAKEN or word.startswith("suite.")]:
+        raise ConfigError(f"{' '.join(taken)}: each run has its own here; `harness run` takes them")
+    out = Path(options["out"]) if "out" in options else None
+    chosen = tuple(dict.fromkeys(papers)) or known
+    if out is not None and len(chosen) > 1:
+        raise UsageError(f"out={out} is one folder for one paper; name one of {', '.join(chosen)}")
+    return Request(
+        chosen, run == "true", Path(text_of("run.root", options.get("run.root", "runs")) or "runs"), out, tuple(overrides), config_dir
+    )
+
+
+def unready(systems: Sequence[str], words: Sequence[str], config_dir: Path | None) -> Mapping[str, str]:
+    """Systems that cannot be built here, with the reason and what to do.
+
+    Args:
+        systems: names.
+        words: overrides; parameters of systems count.
+        config_dir: of the user's own YAML.
+
+    Raises:
+        UnknownName: parameters are given to a system that does not exist.
+        ConfigError: an override that cannot be applied.
+    """
+    known = variants(config_dir)
+    mine = [word for word in words if word.startswith("systems.")]
+    for word in mine:
+        if (name := word.split(".")[1].partition("=")[0]) not in known:
+            raise UnknownName("system", name, known)
+    there = [name for name in systems if name in known]
+    named = [word for word in mine if word.split(".")[1] in there]
+    sections = compose([f"systems=[{','.join(there)}]", *named], config_dir)["systems"]
+    found = {name: reason for name in there if (reason := _missing(dict(sections[name])))}
+    absent = "no system of this name comes with the harness; its YAML would go into the folder systems of a --config-dir"
+    return {**found, **{name: absent for name in systems if name not in known}}
+
+
+def _missing(section: dict[str, Any]) -> str:
+    """Why a system cannot be built, by its own word; "" where it can."""
+    ensure_torchaudio()
+    try:
+        missing = getattr(resolve("systems", section.pop("family")), "missing", None)
+        return bounded(attempt(lambda: str(missing(**section) or ""))) if missing is not None else ""
+    except HarnessError as error:
+        return str(error)
+    except Exception as error:  # a plug-in's own look may raise anything
+        return f"cannot be built from {section}: {reason_of(error)}"
+
+
+def _systems_named(paper: Paper, suite: str) -> list[str]:
+    from reports.replication.archive import systems_of
+    from reports.verdicts import CALIBRATION
+
+    return sorted(systems_of(paper, suite).difference(CALIBRATION))
+
+
+def _study(paper: Paper, reasons: Mapping[str, Mapping[str, str]], request: Request) -> Study:
+    from reports.replication.archive import finished_runs
+    from reports.replication.study import study_of
+
+    sections = {word.partition("=")[0].partition(".")[0] for word in request.words}.intersection(CHOICES)
+    general = [word for word in request.words if not word.startswith("systems.")]
+    # What the user chose decides which runs are looked at; composing also refuses what cannot be applied.
+    config = compose(general, request.config_dir) if general else {}
+    runs = finished_runs(request.root, {key: config[key] for key in sections}, lambda text: print(text, file=sys.stderr))
+    return study_of(paper, runs, reasons, request.words)
+
+
+def _carried_out(need: NeededRun, request: Request) -> bool:
+    """Whether a run was finished with no more failures than allowed; what else was wrong with it is printed, and the others go on."""
+    from harness.commands.progress import TerminalProgress
+    from harness.running.runner import run
+    from harness.storing.frame import open_run
+    from reports.output import write_report
+
+    try:
+        config = compose(need.overrides, request.config_dir)
+        with TerminalProgress() as progress:
+            result = run(config, f"harness run {typed(need.overrides)}", progress)
+        write_report(open_run(result.folder), audio_limit_mb=float(config["report"]["audio_limit_mb"]))
+        result.check()
+    except (UsageError, Incomplete) as problem:
+        print(f"{need.command}\n  {problem}")
+        return False
+    return True
+
+
+def _show(study: Study, out: Path) -> None:
+    from rich.console import Console
+
+    from reports.replication.output import write_study
+    from reports.replication.terminal import print_study
+
+    files = write_study(study, out)
+    print_study(study, Console())
+    others = [str(path.relative_to(out)) for path in (files.markdown, files.latex, *files.data)]
+    print(f"page: {files.html}\nalso: {' '.join(others)} and {len(files.figures)} figures in {out / 'figures'}")

@@ -1,0 +1,201 @@
+"""What a ``harness train`` command line asks for. Knows no recipe by import.
+
+A *recipe* (what is trained, and its losses) belongs to a family of systems; the table is ``systems.training.TRAINERS``, and third
+parties join by entry points in the group ``harness.trainers``. ``system=NAME`` is a variant as ``harness run`` knows it: those of its
+YAML's parameters that training is about are taken over, and any further ``key=value`` is a parameter of the recipe (`harness.commands.recipes`).
+What systems are built from and no run can name, a speech encoder say, is trained under its family's own name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from harness.commands.recipes import known_parameters
+from harness.data.documents import check_yaml
+from harness.errors import ConfigError, MissingDependency, UnknownName
+from harness.settings.schema import unquoted
+
+USE_ONLY = (
+    "checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed", "temperature", "top_k", "top_p",
+    "repetition_penalty", "guidance_scale", "reading_window", "prompt_share", "max_s", "chunk_ms", "acceleration",
+    "decoder", "decoder_checkpoint",
+)  # fmt: skip
+"""Parameters of a system's YAML that concern its use and say nothing about its training."""
+TEXT = ("system", "data", "valid", "out", "cache", "device", "precision", "start", "transfer")
+"""Words and paths, taken as typed: a folder may be called 2024, or [a."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The part of the command line that is not the recipe's; see ``harness train --help``.
+
+    Raises:
+        ConfigError: a value of the wrong type or range.
+    """
+
+    system: str
+    data: str
+    valid: str | None = None
+    out: str | None = None
+    held_out: int = 8
+    steps: int = 20_000
+    minutes: float | None = None
+    resume: bool = True
+    overwrite: bool = False
+    device: str = "auto"
+    precision: str = "float32"
+    seed: int = 0
+    threads: int | None = None
+    average_decay: float = 0.999
+    log_s: float = 10.0
+    checkpoint_s: float = 180.0
+    memory_gib: float = 8.0
+    cache: str | None = None
+    max_skipped: int = 20
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, kinds = getattr(self, f.name), str(f.type)
+            if value is None and "None" in kinds:
+                continue
+            kind: tuple[type, ...] = {"str": (str,), "int": (int,), "bool": (bool,), "float": (float, int)}[kinds.removesuffix(" | None")]
+            if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
+                raise ConfigError(f"{f.name} must be of type {kinds.removesuffix(' | None')}, got {value!r}")
+        for name in ("steps", "threads", "minutes", "log_s", "checkpoint_s", "memory_gib", "max_skipped"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be positive, got {value}")
+        if self.seed < 0 or self.held_out < 0:
+            raise ConfigError("seed and held_out must not be negative")
+        if not 0.0 <= self.average_decay < 1.0:
+            raise ConfigError(f"average_decay must lie in [0, 1), got {self.average_decay}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained.
+
+    Args:
+        settings: of the run.
+        family: of the system.
+        recipe_class: callable with ``parameters``.
+        parameters: of the recipe.
+        command: as typed, for the records.
+    """
+
+    settings: Settings
+    family: str
+    recipe_class: Any
+    parameters: Mapping[str, Any]
+    command: str
+
+
+def planned(overrides: Sequence[str]) -> Plan:
+    """The words, checked; no data is opened yet.
+
+    Raises:
+        ConfigError: malformed words, unknown keys, wrong values.
+        UnknownName: no such system, or one that cannot be trained.
+        MissingDependency: the recipe cannot be imported.
+    """
+    typed = _parsed(overrides)
+    own = {f.name for f in fields(Settings)}
+    for name, example in (("system", "system=qdac16"), ("data", "data=train/manifest.csv")):
+        if name not in typed:
+            raise ConfigError(f"{name}= is missing, e.g. {example}; `harness train --help` shows every key")
+    settings = Settings(**{k: v for k, v in typed.items() if k in own})
+    variant = _variant(settings.system)
+    family = str(variant.pop("family", settings.system))
+    recipe_class = _recipe_class(family, settings.system)
+    accepted = known_parameters(recipe_class)
+    words = {k: v for k, v in typed.items() if k not in own}
+    if unknown := sorted(set(words) - set(accepted)):
+        import difflib
+
+        close = difflib.get_close_matches(unknown[0], [*own, *accepted], n=3, cutoff=0.6)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise ConfigError(
+            f"'{unknown[0]}' is neither a key of `harness train` nor a parameter of the recipe of '{family}' "
+            f"(which has: {_listed(accepted)}).{hint}"
+        )
+    for key in sorted(set(variant) - set(accepted) - set(USE_ONLY)):
+        raise ConfigError(
+            f"system={settings.system} says {key}: {variant[key]}, which the recipe of '{family}' cannot train (it has: {_listed(accepted)})"
+        )
+    parameters = {**{k: v for k, v in variant.items() if k in accepted}, **words}
+    return Plan(settings, family, recipe_class, parameters, shlex.join(["harness", "train", *overrides]))
+
+
+def trainers() -> dict[str, str]:
+    """Families that can be trained, with "module:attr" of their recipes: built-in ones, then plug-ins under names of their own."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, str] = dict(importlib.import_module("systems.training").TRAINERS)
+    for entry in entry_points(group="harness.trainers"):
+        found.setdefault(entry.name, entry.value)
+    return found
+
+
+def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    typed: dict[str, Any] = {}
+    for word in overrides:
+        key, eq, _ = word.partition("=")
+        if not eq or not all(part.isidentifier() for part in key.split(".")):
+            raise ConfigError(
+                f"'{word}' is not an override: write key=value, e.g. harness train system=qdac16 data=train/manifest.csv steps=5000"
+            )
+        if key in typed:
+            raise ConfigError(f"'{key}' is given twice")
+        if key in TEXT:
+            typed[key] = None if (text := word[len(key) + 1 :]) == "null" else unquoted(text)
+            continue
+        try:
+            check_yaml(word[len(key) + 1 :], f"'{key}'")
+            # Not resolved: an interpolation could read the environment, and none is needed here.
+            loaded: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value{word[len(key) :]}"]), resolve=False)
+            typed[key] = loaded["value"]
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise ConfigError(f"'{word}' cannot be read: {str(error).splitlines()[0]}") from error
+    return typed
+
+
+def _variant(system: str) -> dict[str, Any]:
+    """Parameters of the system's YAML; empty where the name is itself a family."""
+    import yaml
+
+    from harness.settings.registry import CONF_DIR, variants
+
+    path = Path(CONF_DIR) / "systems" / f"{system}.yaml"
+    if system in variants() and path.exists():
+        loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return loaded
+    if system in trainers():
+        return {}
+    raise UnknownName("system", system, {*variants(), *trainers()}, "`harness list systems` describes them.")
+
+
+def _recipe_class(family: str, system: str) -> Any:
+    known = trainers()
+    if family not in known:
+        raise UnknownName("family to train", family, known, f"'{system}' is of this family, which has nothing to train or no recipe here.")
+    module, _, attr = known[family].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attr)
+    except (ImportError, AttributeError, OSError) as error:
+        raise MissingDependency(
+            f"the recipe of '{family}' ({known[family]}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _listed(accepted: Sequence[str]) -> str:
+    return ", ".join(name for name in accepted if "." not in name) or "none"

@@ -1,0 +1,202 @@
+"""Protocols of intelligibility: which recogniser, which text normalisation and which unit, by language. Presets are data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.api import NotApplicable, Recogniser, language_code
+from harness.errors import ConfigError, UnknownName
+from harness.judges.normalisers import Normaliser
+from harness.metrics.edits import Unit, unspaced
+from harness.running.panel import normalisers
+
+BackendConfig = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published (or our embedded) way to make an error rate.
+
+    Args:
+        name: as in tables and signatures.
+        source: where it is defined.
+        recognisers: backend configuration by language.
+        normalisers: id by language (`harness.judges.normalisers`); "*" for the others.
+        fixed_family: another family of recogniser would no longer be this protocol; presets that only name a normaliser take any.
+        aggregation: of the utterances' rates in the headline figure.
+    """
+
+    name: str
+    source: str
+    recognisers: Mapping[str, BackendConfig]
+    normalisers: Mapping[str, str]
+    fixed_family: bool
+    aggregation: str = "macro mean over utterances"
+
+    def normaliser(self, language: str) -> str:
+        """Id of the normaliser for a language."""
+        return self.normalisers.get(language, self.normalisers["*"])
+
+    def unit(self, language: str, text: str = "") -> Unit:
+        """What the protocol counts errors in, by the language and, where that is written with spaces, by the script of ``text``."""
+        return Unit.CHARACTER if unspaced(language, text) else Unit.WORD
+
+
+_LARGE_V3: BackendConfig = {"family": "whisper", "checkpoint": "openai/whisper-large-v3"}
+_PARAFORMER: BackendConfig = {"family": "funasr", "checkpoint": "paraformer-zh"}
+
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "embedded",
+            "the recogniser that installs with the package; not comparable with published figures",
+            {"en": {"family": "pocketsphinx"}},
+            {"*": "basic", "en": "plain-whisper-english"},
+            fixed_family=True,
+        ),
+        Preset(
+            "seedtts",
+            "BytedanceSpeech/seed-tts-eval, run_wer.py",
+            {"en": _LARGE_V3, "zh": _PARAFORMER},
+            {"*": "seedtts-en", "en": "seedtts-en", "zh": "seedtts-zh"},
+            fixed_family=True,
+        ),
+        Preset(
+            "f5",
+            "SWivid/F5-TTS, eval/utils_eval.py",
+            {"en": {"family": "faster_whisper", "checkpoint": "Systran/faster-whisper-large-v3", "beam_size": 5}, "zh": _PARAFORMER},
+            {"*": "f5-en", "en": "f5-en", "zh": "f5-zh"},
+            fixed_family=True,
+        ),
+        Preset(
+            "whisper-en",
+            "openai/whisper, normalizers/english.py",
+            {"en": _LARGE_V3},
+            {"*": "whisper-basic", "en": "whisper-english"},
+            fixed_family=False,
+        ),
+        Preset(
+            "basic",
+            "ours (harness.judges.normalisers): lower case, no punctuation, marks kept",
+            {"en": _LARGE_V3, "zh": _PARAFORMER},
+            {"*": "basic"},
+            fixed_family=False,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class AsrProtocol:
+    """A preset with its recognisers loaded.
+
+    Args:
+        preset: see `Preset`.
+        recognisers: by ISO 639-1 code.
+
+    Raises:
+        MissingDependency: a normaliser's package is not installed.
+    """
+
+    preset: Preset
+    recognisers: Mapping[str, Recogniser]
+    normalisers: Mapping[str, Normaliser] = field(init=False)
+
+    def __post_init__(self) -> None:
+        built = {language: normalisers.normaliser(self.preset.normaliser(language)) for language in self.recognisers}
+        object.__setattr__(self, "normalisers", built)
+
+    def recogniser(self, language: str) -> Recogniser:
+        """The recogniser of a language.
+
+        Raises:
+            NotApplicable: there is none, with what would be needed.
+        """
+        if not language:
+            raise NotApplicable("the item's language is unknown, so no recogniser can be chosen: set it in the manifest")
+        if language in self.recognisers:
+            return self.recognisers[language]
+        known = ", ".join(sorted(self.recognisers)) or "no language"
+        advice = (
+            "Mandarin needs FunASR or Whisper weights (asr=seedtts or asr=basic with a local checkpoint)"
+            if language == "zh"
+            else "choose another preset or add one under asr"
+        )
+        raise NotApplicable(f"preset '{self.preset.name}' has a recogniser for {known}, none for '{language}': {advice}")
+
+    def params(self, units: frozenset[Unit]) -> dict[str, str]:
+        """What goes into a metric's signature, for the languages the preset scores in one of ``units``."""
+        params = {"preset": self.preset.name}
+        for language in sorted(self.recognisers):
+            if self.preset.unit(language) in units:
+                info = self.recognisers[language].info
+                params[f"asr_{language}"] = f"{info.family} {info.model} {info.digest} {info.package}"
+                params[f"normaliser_{language}"] = self.normalisers[language].id
+        return params
+
+
+def build_asr(config: Mapping[str, Any]) -> AsrProtocol:
+    """A protocol from its configuration.
+
+    Args:
+        config: ``preset`` and, by language code, a backend configuration ``{"family": ..., ...}``, or null for no recogniser.
+            A language left out gets the preset's own.
+
+    Raises:
+        UnknownName: no such preset or family.
+        ConfigError: the recogniser is of another family than the preset prescribes.
+        MissingDependency, CheckpointError: see the backends.
+    """
+    from harness.judges.factory import build
+
+    preset, chosen = _chosen(config)
+    # What is cheap to find missing is found for every language before the first model is loaded.
+    if reason := missing_asr(config):
+        from harness.errors import MissingDependency
+
+        raise MissingDependency(reason)
+    return AsrProtocol(preset, {language: build("asr", backend) for language, backend in chosen.items()})
+
+
+def missing_asr(config: Mapping[str, Any]) -> str | None:
+    """None if `build_asr` can be expected to succeed, else one sentence: what is missing and how to get it. Loads nothing.
+
+    Raises:
+        UnknownName, ConfigError: as in `build_asr`.
+    """
+    from harness.judges.factory import missing
+
+    preset, chosen = _chosen(config)
+    for language, backend in chosen.items():
+        reason = missing("asr", backend) or normalisers.missing(preset.normaliser(language))
+        if reason:
+            return f"asr preset '{preset.name}', language '{language}': {reason} (or leave the language out: asr.{language}=null)"
+    return None
+
+
+def _chosen(config: Mapping[str, Any]) -> tuple[Preset, dict[str, BackendConfig]]:
+    name = str(config.get("preset", ""))
+    if name not in PRESETS:
+        raise UnknownName("asr preset", name, PRESETS)
+    preset = PRESETS[name]
+    chosen: dict[str, BackendConfig] = dict(preset.recognisers)
+    for tag, backend in config.items():
+        if tag == "preset":
+            continue
+        language = language_code(str(tag))
+        if backend is None:
+            chosen.pop(language, None)
+            continue
+        if not isinstance(backend, Mapping):
+            raise ConfigError(f"asr.{language} should be a mapping with a 'family', or null; got {backend!r}")
+        wanted = preset.recognisers.get(language, {}).get("family")
+        if preset.fixed_family and wanted and backend.get("family") != wanted:
+            raise ConfigError(
+                f"preset '{name}' prescribes {wanted} for '{language}', got {backend.get('family')}; "
+                "presets 'basic' and 'whisper-en' take any recogniser"
+            )
+        chosen[language] = backend
+    return preset, chosen

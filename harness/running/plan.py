@@ -1,0 +1,268 @@
+"""What a run will do: every prediction to make and every number to measure, each under its content key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.api import CodecSpec, Item, MetricInfo, Need, Settings, SuiteInfo, SystemInfo, Task, TimingPlan
+from harness.api.libraries import library
+from harness.data.digests import Contents, file_digest, item_digest
+from harness.storing.store import key_of
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A row of the tables: a system under test, or a calibration row.
+
+    Args:
+        label: its name in the run.
+        config: registry family and parameters; empty for a calibration row.
+        calibration: "" for a system, else "same_speaker", "impostor" or "ground_truth".
+        recordings: of a calibration row, by item id.
+    """
+
+    label: str
+    config: Mapping[str, Any]
+    calibration: str = ""
+    recordings: Mapping[str, Path] | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a system says of itself once it is built.
+
+    Args:
+        info: family, version, weights ...
+        spec: of a codec, else None.
+        kind: "codec", "synthesizer", "recorded" or "calibration".
+        settings: the variants the suite asks of it.
+        files: digests of recorded outputs, by item id: as `harness.data.digests.file_digest` gives them.
+        source: digest of its code where it is a plug-in's (`harness.settings.sources`), else "": built-in ones have their version.
+        timed_with: what its times depend on (`harness.running.provenance.timed_with`).
+    """
+
+    info: SystemInfo
+    spec: CodecSpec | None
+    kind: str
+    settings: tuple[Settings, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    timed_with: Mapping[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything of it that shapes an output: what it says of itself, a plug-in's code, the resampler that feeds a codec, a file's decoder."""
+        info = asdict(self.info)
+        if self.info.device.startswith("cuda:"):
+            info["device"] = "cuda"  # which of several makes no difference
+        fed = {"resampler": library("soxr")} if self.spec else {}
+        if self.kind in ("recorded", "calibration"):
+            fed["decoder"] = library("soundfile")
+        return {"info": info, "spec": asdict(self.spec) if self.spec else None, "source": self.source, **fed}
+
+    def digest(self) -> str:
+        """Of its identity: another process that builds another one (of other weights, say) has another digest."""
+        return key_of("card", self.identity())
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One prediction to make.
+
+    Args:
+        label: of the entrant.
+        settings: JSON text of the variant.
+        item: id.
+        seed: for systems that sample.
+        key: of the prediction in the store.
+        card: digest of the system's card.
+        contents: of the item's files.
+        output: content of the file that is the output itself, of recorded outputs and calibration rows; else "".
+        timing: how it is timed, by a suite that asks for that; else None.
+    """
+
+    label: str
+    settings: str
+    item: str
+    seed: int
+    key: str
+    card: str
+    contents: Contents
+    output: str = ""
+    timing: TimingPlan | None = None
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What everything that a run reads held when it was planned.
+
+    Args:
+        contents: of each item's files, by its id.
+        items: `item_digest` by id.
+        files: of the calibration rows' recordings.
+    """
+
+    contents: Mapping[str, Contents]
+    items: Mapping[str, str]
+    files: Mapping[Path, str]
+
+    @classmethod
+    def of(cls, items: Sequence[Item], contents: Mapping[str, Contents], entrants: Iterable[Entrant]) -> Digests:
+        """Of the items and entrants of a run; ``contents`` are the items'."""
+        known = {i.path: contents[i.id].recording for i in items if i.path} | {
+            i.prompt_path: contents[i.id].prompt for i in items if i.prompt_path
+        }
+        asked = {path for e in entrants for name, path in (e.recordings or {}).items() if name in contents}
+        files = {path: known.get(path) or file_digest(path) for path in asked}
+        return cls(contents, {i.id: item_digest(i, contents[i.id]) for i in items}, files)
+
+
+VOICE_METRICS = ("sim_o",)
+"""All that a recording of another sentence can be measured with."""
+LISTENING = frozenset({Need.OUTPUT, Need.TEXT, Need.PROMPT})
+"""What a metric may need to say something about a recording that is nobody's output."""
+
+
+def reference_rows(suite: SuiteInfo, items: Sequence[Item]) -> list[Entrant]:
+    """The suite's reference rows, and the recording itself, which stands beside every figure about words: a recogniser errs on it too.
+
+    Whether words are asked is known only when the metrics are built (`belongs`).
+    """
+    spoken = suite.task is not Task.TIMING and any(item.text for item in items)
+    names = dict.fromkeys((*(["ground_truth"] if spoken else []), *suite.calibration))
+    return calibration_entrants(list(names), items, suite.task)
+
+
+def calibration_entrants(names: Sequence[str], items: Sequence[Item], task: Task) -> list[Entrant]:
+    """The reference rows of those names that this dataset allows (items with recordings, prompts, at least two speakers).
+
+    "ground_truth" is the item's own recording. "same_speaker" is the same voice beside what speaker similarity compares with: the
+    prompt in resynthesis, the item's recording in synthesis. "impostor" is the recording of the next item by somebody else in the
+    same language (its prompt where it has no recording), cyclically, so that every item has one and the choice is the same in every run.
+    """
+    found = []
+    for name in names:
+        chosen = _impostors(items) if name == "impostor" else [_own_recording(name, item, task) for item in items]
+        recordings = {item.id: path for item, path in zip(items, chosen, strict=True) if path is not None}
+        if recordings:
+            found.append(Entrant(name, {}, name, recordings))
+    return found
+
+
+def _own_recording(name: str, item: Item, task: Task) -> Path | None:
+    if name == "same_speaker" and task is Task.RESYNTHESIS:
+        return item.prompt_path
+    return item.path if name in ("ground_truth", "same_speaker") else None
+
+
+def _impostors(items: Sequence[Item]) -> list[Path | None]:
+    """Each item's impostor, in time proportional to their number: a walk from the last item to the first, which remembers what follows."""
+    chosen: list[Path | None] = [None] * len(items)
+    languages: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        languages.setdefault(item.language, []).append(i)
+    for members in languages.values():
+        nearest: Item | None = None  # the next item with a recording
+        other: Item | None = None  # the next one after that by another voice than the nearest's
+        for i in (*reversed(members), *reversed(members)):  # after the last comes the first: the second round knows it
+            item = items[i]
+            found = nearest if nearest is not None and nearest.speaker != item.speaker else other
+            if item.speaker and found is not None:
+                chosen[i] = found.path or found.prompt_path
+            if item.path or item.prompt_path:
+                if nearest is not None and nearest.speaker != item.speaker:
+                    other = nearest
+                nearest = item
+    return chosen
+
+
+def calibration_metrics(row: str, metrics: Mapping[str, MetricInfo]) -> list[str]:
+    """Registry keys of the metrics that a reference row is measured with; none where all of them need codes, timings or the like."""
+    if row == "ground_truth":
+        return [key for key, info in metrics.items() if info.needs <= LISTENING]
+    return [key for key in metrics if key in VOICE_METRICS]
+
+
+def belongs(row: str, suite: SuiteInfo, metrics: Mapping[str, MetricInfo]) -> bool:
+    """Whether a reference row stands in the tables: the suite asks for it, or something about words is measured of it; and it has figures."""
+    measured = calibration_metrics(row, metrics)
+    return bool(measured) if row in suite.calibration else any(Need.TEXT in metrics[key].needs for key in measured)
+
+
+def settings_text(settings: Settings) -> str:
+    """Canonical JSON of a variant."""
+    return json.dumps(dict(settings), sort_keys=True, separators=(",", ":"))
+
+
+def attempts(
+    entrants: Mapping[str, Entrant],
+    cards: Mapping[str, Card],
+    items: Sequence[Item],
+    digests: Digests,
+    seeds: Sequence[int],
+    suite: SuiteInfo,
+    timed: bool = False,
+) -> list[Attempt]:
+    """Every prediction, entrant by entrant in the order of the items. Seeds multiply synthesis only: codecs do not sample.
+
+    Args:
+        entrants, cards: by label.
+        items: of the run.
+        digests: of the items, and of calibration recordings.
+        seeds: asked for.
+        suite: that asks.
+        timed: the user asked for times, by the names of their metrics: each prediction is then one of this machine.
+    """
+    found = []
+    for label, card in cards.items():
+        entrant = entrants[label]
+        identity, digest = key_of("system", _identity(entrant, card)), card.digest()
+        occasion: dict[str, Any] = {}
+        if suite.timing is not None:  # another seed asks for the same once more
+            occasion["timing"] = asdict(suite.timing)
+        if suite.timing is not None or (timed and card.kind in ("codec", "synthesizer")):
+            occasion["timed_with"] = dict(card.timed_with)
+        use_seeds = seeds if suite.task is Task.SYNTHESIS and card.kind == "synthesizer" else seeds[:1]
+        for settings in card.settings:
+            text = settings_text(settings)
+            for item in items:
+                recording = entrant.recordings.get(item.id) if entrant.recordings is not None else None
+                if entrant.recordings is not None and recording is None:
+                    continue
+                for seed in use_seeds:
+                    parts = {"system": identity, "settings": text, "item": digests.items[item.id], "seed": seed, "task": str(suite.task)}
+                    output = digests.files[recording] if recording is not None else card.files.get(item.id, "")
+                    if output:
+                        parts["recording"] = output
+                    if card.kind == "recorded":
+                        parts["recorded_as"] = item.id
+                    parts |= occasion
+                    key, contents = key_of("prediction", parts), digests.contents[item.id]
+                    found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing))
+    return found
+
+
+def _identity(entrant: Entrant, card: Card) -> dict[str, Any]:
+    return {"config": dict(entrant.config), "calibration": entrant.calibration, **card.identity()}
+
+
+HEARD = frozenset({Need.OUTPUT, Need.REFERENCE, Need.TEXT, Need.PROMPT})
+"""What a metric may need of an output to be shown its audio only, beside what belongs to the item."""
+
+
+def score_key(prediction: Mapping[str, Any], item_digest: str, metric: MetricInfo) -> str:
+    """The key of one number; outputs that sound the same share what is measured by listening (a recording and its lossless copy, say).
+
+    Args:
+        prediction: as `Store.describe_prediction` gives it.
+        item_digest: of the item's content.
+        metric: its declaration; the timing of the prediction counts only for metrics made from it.
+    """
+    listening = metric.needs <= HEARD and prediction.get("audio")
+    parts = {"prediction": prediction["audio"] if listening else prediction["digest"], "item": item_digest, "metric": metric.signature()}
+    if "timing" in metric.needs:
+        parts["timing"] = prediction["timing"]
+    return key_of("score", parts)

@@ -1,0 +1,128 @@
+"""The workers of a run: those that run systems and those that measure, and what each says of itself before anything is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.api import Item, Suite
+from harness.errors import ConfigError
+from harness.running.panel import PanelRecipe
+from harness.running.plan import Card, Entrant, belongs, calibration_metrics
+from harness.running.predicting import Describe, PredictWorker, default_threads
+from harness.running.scoring import DescribePanel, PanelCard, ScoreWorker
+from harness.settings.config import Config
+from harness.workers.jobs import KINDS, Broken, Executor, Job, Resources, Stop, build
+
+
+class Progress(Protocol):
+    """Told what is going on; drawn by the command line."""
+
+    def note(self, text: str) -> None: ...
+    def stage(self, name: str, total: int | None) -> None: ...
+    def advance(self, count: int = 1) -> None: ...
+    def done(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """The two executors of a run."""
+
+    predictors: Executor
+    scorers: Executor
+
+
+@contextmanager
+def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item], recipe: PanelRecipe, stop: Stop) -> Iterator[Workforce]:
+    """Workers as ``executor=`` asks for them, while the context lasts.
+
+    Args:
+        section: the configuration's ``executor``.
+        store: root of the store.
+        items: what may be asked about, by id.
+        recipe: of the metrics.
+        stop: where a wish to stop is seen.
+
+    Raises:
+        ConfigError: a kind or a number that does not exist.
+        MissingDependency: the kind needs a package that is not here.
+    """
+    kind, cores = section["kind"], default_threads()
+    if kind not in KINDS:
+        raise ConfigError(f"executor.kind={kind}: there are {', '.join(KINDS)}")
+    for key in ("workers", "predict_workers", "threads"):
+        if section[key] is not None and (not isinstance(section[key], int) or section[key] < 1):
+            raise ConfigError(f"executor.{key}={section[key]}: a whole number from 1, or null")
+    limits = partial(Resources, timeout_s=float(section["timeout_s"]), memory_gib=section.get("memory_gib"))
+    threads = section["threads"] or cores
+    workers, predict_workers, gpus, share = section["workers"] or cores, section["predict_workers"] or 1, 0.0, 1.0
+    store = store.resolve()  # actors of a cluster have it under the same absolute path
+    with ExitStack() as stack:
+        if kind == "ray":
+            from harness.workers.ray import cluster
+
+            here = stack.enter_context(cluster(section.get("address"), cores))
+            devices = int(here.get("GPU", 0))
+            workers = section["workers"] or max(1, int(here.get("CPU", 1)))
+            predict_workers = section["predict_workers"] or devices or 1
+            gpus = min(1.0, devices / predict_workers)
+            # All of them are counted for half of the cluster: what is lost with a machine finds a place on the others.
+            share = min(1.0, int(500 * here.get("CPU", 1.0) / (workers + predict_workers)) / 1000)
+        make = partial(build, kind, stop=stop)
+        scorers = make(partial(ScoreWorker, store, recipe), resources=limits(workers, 1, cores=share))
+        stack.callback(scorers.close)
+        system = partial(PredictWorker, store, items, threads)
+        predictors = make(system, resources=limits(predict_workers, threads, cores=share, gpus=gpus))
+        stack.callback(predictors.close)
+        yield Workforce(predictors, scorers)
+
+
+def describe(workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant], progress: Progress) -> tuple[PanelCard, dict[str, Card]]:
+    """Builds every system and metric once, so that whatever is missing is said before anything runs.
+
+    Returns:
+        The metrics, and the cards of the entrants that are measured with at least one of them.
+
+    Raises:
+        ConfigError: one cannot be built.
+    """
+    progress.stage("loading systems and metrics", len(entrants) + 1)
+    cards: dict[str, Card] = {}
+    # Reference rows first: the system a worker has built last is the one it predicts with first, so a single one is loaded once.
+    ordered = sorted(entrants.values(), key=lambda e: not e.calibration)
+    jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in ordered]
+    for event in workforce.predictors.run(jobs):
+        if isinstance(event, Broken):
+            raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
+        cards[event.job.payload.label] = event.result
+        progress.advance()
+    panel: PanelCard | None = None
+    # one job per worker, so that all of them have loaded before anything is timed
+    warmers = [Job("the metrics", None, (DescribePanel(),)) for _ in range(workforce.scorers.size)]
+    for event in workforce.scorers.run(warmers):
+        if isinstance(event, Broken):
+            raise ConfigError(f"the metrics cannot be built: {event.reason}\n{event.trace}".rstrip())
+        panel = event.result
+    assert panel is not None
+    progress.advance()
+    progress.done()
+    for key, reason in panel.absent.items():
+        progress.note(f"metric '{key}' is left out: {reason}")
+    measured = [label for label, e in entrants.items() if not e.calibration or belongs(e.calibration, suite.info, panel.metrics)]
+    return panel, {label: cards[label] for label in measured}
+
+
+def metrics_of(entrant: Entrant, panel: PanelCard) -> Sequence[str]:
+    """Registry keys of the metrics that an entrant is measured with."""
+    return calibration_metrics(entrant.calibration, panel.metrics) if entrant.calibration else list(panel.metrics)
+
+
+def recipe_of(config: Config, suite: Suite, keys: Sequence[str], items: Sequence[Item]) -> PanelRecipe:
+    """How the metrics of a run are built. The probe's vocabulary is the whole dataset's, whichever shard of it is asked about."""
+    texts = tuple(item.text for item in items if item.language == "en" and item.text)
+    judges = {k: config[k] for k in ("asr", "speaker", "mos")}
+    return PanelRecipe(keys, judges, texts, bool(config["run"]["allow_missing"]), suite.info.task)

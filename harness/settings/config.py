@@ -1,0 +1,330 @@
+"""From the words on the command line to one checked configuration, through Hydra's compose API.
+
+Names are checked before Hydra sees them, because it lists no options for an unknown name inside a list. Text never reaches it: a mark
+stands in its place until everything is composed (`harness.settings.schema` says what is text). Values name registry families and parameters; a
+``_target_`` anywhere is refused, since instantiating it would run code.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.data.documents import YAML_BYTES, check_yaml, read_text
+from harness.errors import ConfigError, UnknownName
+from harness.settings.registry import CONF_DIR as CONF
+from harness.settings.registry import config_choices, entries, variants
+from harness.settings.schema import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, text_of
+from harness.settings.trees import expanded
+
+CONF_DIR = Path(CONF)
+SINGLE_GROUPS = ("suite", "dataset", "asr", "speaker", "mos", "executor")
+
+MAX_LENGTH, MAX_DEPTH = 10_000, 20
+"""Characters of a value that Hydra parses, and how deep its brackets may lie in one another."""
+
+Config = dict[str, Any]
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
+    """The whole configuration as plain dicts and lists.
+
+    Args:
+        overrides: Hydra overrides, ``key=value`` each.
+        config_dir: a folder of the user's own YAML (``systems/NAME.yaml``, ``dataset/NAME.yaml`` ...), searched as well.
+
+    Returns:
+        The tree of conf/run.yaml; ``systems`` maps each chosen name to its family and parameters.
+
+    Raises:
+        UnknownName: an option of a group that does not exist.
+        ConfigError: malformed override, unknown key, ``_target_``, wrong type.
+    """
+    words = [_checked_word(word) for word in overrides]
+    if config_dir is not None:
+        _check_files(config_dir)
+    _check_names(words, config_dir)
+    typed = _Typed()
+    config: Config = typed.restored(_hydra([typed.marked(word) for word in words], config_dir, typed))
+    config["systems"] = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
+    for name in _named(overrides):
+        if not isinstance(config["systems"], Mapping) or name not in config["systems"]:
+            raise ConfigError(
+                f"systems/{name}.yaml says nothing of system '{name}': its first line is '# @package systems.{name}', then family: NAME"
+            )
+    complete(config)
+    check(config)
+    config["systems"] = expanded({name: config["systems"][name] for name in _order(overrides, config["systems"])})
+    for path in _not_finite(config):
+        raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
+    for path in _targets(config):
+        raise ConfigError(
+            f"'{path}' is refused: configuration names registered families (family: NAME), never Python objects. See `harness list systems`."
+        )
+    return config
+
+
+def _check_files(config_dir: Path) -> None:
+    """Refuses YAML of the user's own that no parser should see: Hydra reads these files without limits."""
+    import yaml
+
+    for group in (*SINGLE_GROUPS, "systems"):
+        for folder, _, names in os.walk(config_dir / group):
+            for path in (Path(folder, name) for name in sorted(names) if name.endswith(".yaml")):
+                try:
+                    check_yaml(read_text(path, YAML_BYTES), str(path))
+                except (OSError, ValueError) as problem:
+                    raise ConfigError(f"{path} cannot be read: {problem}") from problem
+                except yaml.YAMLError as problem:
+                    raise ConfigError(f"{path} is not YAML: {problem}") from problem
+
+
+def _checked_word(word: str) -> str:
+    key, eq, _ = word.partition("=")
+    if not eq and not word.startswith("~"):
+        raise ConfigError(f"'{word}' is not an override: write key=value, e.g. suite=codec systems=[passthrough,opus16] dataset.limit=10")
+    if "_target_" in word:
+        raise ConfigError(f"'{key}' is refused: configuration names registered families (family: NAME), never Python objects.")
+    if key.lstrip("+~").startswith("hydra"):
+        raise ConfigError(f"'{key}': Hydra's own settings are not used here; your own YAML goes into a folder given by --config-dir.")
+    return word
+
+
+class _Typed:
+    """What was typed as text: a mark stands in its place while Hydra parses, composes and interpolates."""
+
+    _MARK = re.compile("HARNESS_TEXT_([0-9]+)_END")
+
+    def __init__(self) -> None:
+        self._values: list[str | list[str]] = []
+
+    def marked(self, word: str) -> str:
+        """The override as Hydra gets it.
+
+        Raises:
+            ConfigError: a list of names is none, or a value that has to be parsed is too long or too deep.
+        """
+        key, eq, value = word.partition("=")
+        bare = key.lstrip("+")
+        if not eq or key.startswith("~") or bare in SINGLE_GROUPS:
+            return word
+        if bare == "systems":
+            return f"{key}=[{','.join(system_names(value))}]"
+        # A system's parameters need not stand in its YAML: whether it takes them, its constructor knows.
+        key = f"++{key}" if key.startswith("systems.") else key
+        if bare in NAMES:
+            return self._mark(key, names_of(bare, value))
+        if is_text(bare):
+            return self._mark(key, text_of(bare, value))
+        return self._mark(key, value) if _is_plain(key, value) else f"{key}={value}"
+
+    def restored(self, node: Any) -> Any:
+        """The composed configuration with the text again where its marks are."""
+        if isinstance(node, dict):
+            return {str(key): self.restored(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.restored(value) for value in node]
+        if isinstance(node, str) and (mark := self._MARK.search(node)):
+            found = self._value(mark)
+            return found if isinstance(found, list) and mark[0] == node else self._MARK.sub(lambda m: str(self._value(m)), node)
+        return node
+
+    def _mark(self, key: str, value: str | list[str] | None) -> str:
+        if value is None:
+            return f"{key}=null"
+        self._values.append(value)
+        return f"{key}=HARNESS_TEXT_{len(self._values) - 1}_END"
+
+    def _value(self, mark: re.Match[str]) -> str | list[str]:
+        number = int(mark[1])
+        return self._values[number] if number < len(self._values) else mark[0]
+
+
+def _is_plain(key: str, value: str) -> bool:
+    """Whether a value is text: no number, truth, null, list, mapping, interpolation or quoted text of Hydra's grammar."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if len(value) > MAX_LENGTH:
+        raise ConfigError(
+            f"'{key.lstrip('+')}': the value has {len(value)} characters; at most {MAX_LENGTH}. A longer one goes into a YAML of --config-dir"
+        )
+    depth = deepest = 0
+    for character in value:
+        depth += (character in "[{(") - (character in "]})")
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise ConfigError(f"'{key.lstrip('+')}': the brackets of the value lie {deepest} deep in one another; at most {MAX_DEPTH}")
+    if re.fullmatch(r"[0-9_]*_[0-9_]*", value) and not re.fullmatch(r"[0-9]{1,3}(_[0-9]{3})+", value):
+        return True  # 16_000 is a number, 2026_11_30 is none
+    try:
+        parsed = OverridesParser.create().parse_override(f"key={value}")
+    except HydraException:
+        # What was begun as a list or mapping is left to Hydra, which says what is wrong with it; a system's parameter may be anything.
+        return key.lstrip("+").partition(".")[0] in GIVEN_FREELY or not value.lstrip().startswith(("[", "{"))
+    if parsed.is_sweep_override():
+        return True
+    found = parsed.value()
+    return isinstance(found, str) and not value.lstrip().startswith(("'", '"')) and "${" not in value
+
+
+def _check_names(words: Sequence[str], config_dir: Path | None) -> None:
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in SINGLE_GROUPS:
+            known = set(config_choices(key, config_dir)) | (set(entries("suites")) if key == "suite" else set())
+            if value not in known:
+                raise UnknownName(key, value, known)
+        elif key == "systems":
+            known_systems = variants(config_dir)
+            for name in system_names(value):
+                if name not in known_systems:
+                    raise UnknownName("system", name, known_systems, "`harness list systems` describes them.")
+
+
+def system_names(value: str) -> list[str]:
+    """The names in ``[a,b]`` or ``a``, in order.
+
+    Raises:
+        ConfigError: not a list of names, or a name twice.
+    """
+    inner = value.strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1]
+    names = [n.strip().strip("'\"") for n in inner.split(",") if n.strip()]
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise ConfigError(f"systems={value}: '{name}' is not a name; write systems=[passthrough,opus16]")
+    if len(set(names)) != len(names):
+        raise ConfigError(f"systems={value}: a system is named twice")
+    return names
+
+
+def _named(overrides: Sequence[str]) -> list[str]:
+    """The systems asked for, by the last word that names them."""
+    lists = [system_names(word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
+    return lists[-1] if lists else []
+
+
+def _order(overrides: Sequence[str], systems: Mapping[str, Any]) -> list[str]:
+    """As the user typed them (the last time, as everywhere), then those a suite or ``+systems.name...`` added."""
+    typed = _named(overrides)
+    return typed + [name for name in systems if name not in typed]
+
+
+def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Config:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    GlobalHydra.instance().clear()
+    _offer_plugins(config_dir)
+    search = [f"hydra.searchpath=[{config_dir.resolve().as_uri()}]"] if config_dir else []
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+            composed = hydra_compose(config_name="run", overrides=[*search, *words])
+        for path in _asking(OmegaConf.to_container(composed, resolve=False)):
+            raise ConfigError(
+                f"'{path}' is refused: ${{RESOLVER:...}} would read this machine (its environment, say) into the configuration. "
+                "Write the value itself; ${key.of.another.setting} is fine."
+            )
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except YAMLError as error:  # what Hydra's reader takes for no YAML beyond what the grammar says: a key twice
+        raise ConfigError(" ".join(str(error).split())) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(typed.restored(_explain(error, words))) from error
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items()}
+
+
+def _offer_plugins(config_dir: Path | None) -> None:
+    """Plug-in families without a YAML of their own become options of their group."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    with_yaml = config_choices("systems", config_dir)
+    for name, entry in entries("systems").items():
+        if entry.origin and name not in with_yaml:
+            store.store(group="systems", name=name, package=f"systems.{name}", node={"family": name})
+    with_yaml = config_choices("suite", config_dir)
+    for name in entries("suites"):
+        if name not in with_yaml:
+            store.store(group="suite", name=name, node={"name": name})
+
+
+def _explain(error: Exception, words: Sequence[str]) -> str:
+    text = str(error.__cause__ or error).splitlines()[0].strip()
+    full = str(error)
+    for word in sorted(words, key=lambda w: -len(w.partition("=")[0])):
+        key = word.partition("=")[0].lstrip("+~")
+        if key and key in full:
+            import difflib
+
+            known = list(dict.fromkeys(_known_keys()))
+            close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+            hint = f" Did you mean {' or '.join(close)}?" if close and key not in known else ""
+            return f"'{word.lstrip('+')}' cannot be applied: {text}.{hint} `harness run --show-config` prints every key."
+    return f"{text} (overrides: {' '.join(words)})"
+
+
+def _known_keys() -> Iterator[str]:
+    import yaml
+
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key, value in node.items():
+            if key == "defaults":
+                continue
+            yield prefix + key
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+
+    yield from walk(yaml.safe_load((CONF_DIR / "run.yaml").read_text(encoding="utf-8")), "")
+    for group in SINGLE_GROUPS:
+        for path in (CONF_DIR / group).glob("*.yaml"):
+            yield from walk(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, f"{group}.")
+
+
+def _targets(node: Any, path: str = "") -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            here = f"{path}.{key}" if path else str(key)
+            if str(key) == "_target_":
+                yield here
+            yield from _targets(value, here)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{path}[{i}]")
+
+
+def _asking(node: Any, path: str = "") -> Iterator[str]:
+    """Settings with an interpolation that calls a resolver: one has a colon inside, a reference to another setting has none."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _asking(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _asking(value, f"{path}[{i}]")
+    elif isinstance(node, str):
+        depth = 0
+        for found in re.finditer(r"\$\{|\}|:", node):
+            depth += {"${": 1, "}": -min(depth, 1)}.get(found[0], 0)
+            if found[0] == ":" and depth:
+                yield path
+                return
+
+
+def _not_finite(node: Any, path: str = "") -> Iterator[str]:
+    """NaN and Inf cannot be written to a manifest nor compared with what was run before."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _not_finite(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, float) and not math.isfinite(node):
+        yield path

@@ -1,0 +1,1 @@
+"""What lies on disk: the store, run folders, and files that are whole or refused."""

@@ -1,0 +1,306 @@
+"""The files of a run folder: manifest.json and records.parquet, both replaced atomically, and reading them back checked.
+
+The manifest carries the digest of the records that belong to it, and a checksum of its own (`harness.storing.files`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from harness.api import Better, Record
+from harness.errors import DamagedFile, NewerVersion, UsageError
+from harness.storing.files import digest_of, parsed_json, reading, replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+RECORDS = "records.parquet"
+SCHEMA = 2
+"""Of manifests. From 2 on each tells the digest of its records."""
+_SECTIONS: Mapping[str, type] = {"suite": dict, "systems": dict, "metrics": dict, "items": dict}
+_OPTIONAL: Mapping[str, type] = {
+    "dataset": dict, "config": dict, "counts": dict, "packages": dict, "machine": dict, "git": dict, "absent_metrics": dict, "records": dict,
+    "baseline": dict, "outputs": list, "warnings": list, "calibration": list,
+}  # fmt: skip
+_OF_MAPPINGS = ("systems", "metrics", "items", "outputs", "warnings")
+_NUMBER, _TEXT = (int, float), (str, type(None))
+_FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "suite": {"name": str, "title": _TEXT, "task": _TEXT, "metrics": (list, tuple), "headline": (list, tuple), "curves": (list, tuple)},
+    "dataset": {"name": _TEXT, "digest": _TEXT, "num_items": _NUMBER, "left_out": list},
+    "config": {"report": dict, "run": dict},
+    "baseline": {"repeats": list},
+    "metrics": {
+        "name": str,
+        "unit": str,
+        "better": str,
+        "bounds": list,
+        "worst": (int, float, type(None)),
+        "description": _TEXT,
+        "needs": list,
+        "params": dict,
+        "aggregation": str,
+        "signature": str,
+    },
+    "systems": {"config": dict, "tools": list, "num_parameters": _NUMBER, "sample_rate": _NUMBER},
+    "items": {"text": _TEXT, "language": _TEXT, "speaker": _TEXT, "path": _TEXT, "digest": _TEXT},
+    "outputs": {"label": str, "settings": str, "item": str, "seed": int, "key": str, "stored": bool, "stop_reason": str, "flags": list},
+    "warnings": {"system": str, "flag": str, "items": int, "side": str},
+}
+"""What the fields of a section, or of each of its entries, hold where they are there."""
+_ELEMENTS: Mapping[str, Mapping[str, type]] = {
+    "suite": {"metrics": str, "headline": str, "curves": dict},
+    "dataset": {"left_out": str},
+    "metrics": {"needs": str},
+    "systems": {"tools": list},
+    "outputs": {"flags": str},
+}
+"""What the lists among them hold."""
+_NEEDED = {
+    "metrics": ("name", "unit", "better"),
+    "outputs": ("label", "settings", "item", "seed", "key", "stored"),
+    "warnings": ("system", "flag", "items"),
+}
+_KEY = re.compile(r"[0-9a-f]{32}")
+ROWS_AT_ONCE = 1 << 15
+"""Records held in memory while a file of them is written; also the rows of its row groups."""
+
+
+@dataclass
+class RecordsFile:
+    """A file of records being written.
+
+    Args:
+        writer: takes tables and batches.
+        schema: of the columns.
+        digest: of the whole file, once it is written.
+    """
+
+    writer: Any
+    schema: pa.Schema
+    digest: str = ""
+
+    @property
+    def section(self) -> dict[str, str]:
+        """What its manifest says of it."""
+        return {"digest": self.digest}
+
+
+def records_schema() -> pa.Schema:
+    """The columns of a run's records."""
+    import pyarrow as pa
+
+    types = {"seed": pa.int64(), "value": pa.float64(), "weight": pa.float64(), "synthetic": pa.bool_()}
+    return pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Record)])
+
+
+@contextmanager
+def records_file(folder: Path, schema: pa.Schema | None = None) -> Iterator[RecordsFile]:
+    """A file of records, which takes the place of `RECORDS` when the context ends well.
+
+    Args:
+        folder: of the run.
+        schema: `records_schema` unless told.
+
+    Raises:
+        StoreError: not writable; a file that was there stays as it was.
+    """
+    import pyarrow.parquet as pq
+
+    schema = schema or records_schema()
+    with replacing(folder / RECORDS) as file:
+        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as out:
+            told = RecordsFile(out, schema)
+            yield told
+        told.digest = digest_of(file)
+
+
+def write_records(folder: Path, records: Iterable[Record]) -> dict[str, str]:
+    """All records of a run as one Parquet file, by temporary file and rename; memory does not grow with their number.
+
+    Returns:
+        The section ``records`` of the manifest that belongs to them.
+
+    Raises:
+        StoreError: not writable.
+    """
+    import pyarrow as pa
+
+    rest = iter(records)
+    with records_file(folder) as out:
+        while rows := list(islice(rest, ROWS_AT_ONCE)):
+            columns = {name: [getattr(row, name) for row in rows] for name in out.schema.names}
+            columns["status"] = [str(status) for status in columns["status"]]
+            for name in ("counts", "detail"):
+                columns[name] = [_as_text(evidence) for evidence in columns[name]]
+            out.writer.write_table(pa.Table.from_pydict(columns, schema=out.schema))
+    return out.section
+
+
+def _as_text(evidence: Mapping[str, Any]) -> str:
+    return json.dumps(evidence, allow_nan=False, ensure_ascii=False, sort_keys=True) if evidence else "{}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run or a baseline.
+
+    Raises:
+        UsageError: the folder is neither.
+        DamagedFile: its manifest is not what was written.
+        NewerVersion: this version does not know its schema.
+    """
+    path = folder / MANIFEST
+    try:
+        with reading(path) as file:
+            data = file.read()
+    except OSError as error:
+        raise UsageError(
+            f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror or error}). Runs lie in runs/ unless run.root= says otherwise."
+        ) from error
+    return parsed_manifest(data, str(path))
+
+
+def parsed_manifest(data: bytes, name: str) -> dict[str, Any]:
+    """A manifest from the bytes of its file, wherever that lies.
+
+    Raises:
+        DamagedFile, NewerVersion: as `read_manifest`.
+    """
+    try:
+        manifest = parsed_json(data, name)
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}; {AGAIN}") from error
+    schema = manifest.get("schema", 1)
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerVersion(f"{name} was written by a newer version of the harness (schema {schema}, this one reads {SCHEMA}): upgrade it")
+    if wrong := _wrong(manifest):
+        raise DamagedFile(f"{name} is no manifest of a run: {wrong}; {AGAIN}")
+    return manifest
+
+
+AGAIN = "the command that made the run writes it again, from what the store holds"
+
+
+def _wrong(manifest: Mapping[str, Any]) -> str:
+    """Which section is not there or not of its kind, or ""."""
+    words: Mapping[type, str] = {dict: "sections by name", list: "a list"}
+    for name, kind in {**_SECTIONS, **_OPTIONAL}.items():
+        if name not in manifest:
+            if name in _SECTIONS:
+                return f"it lacks '{name}'"
+        elif not isinstance(manifest[name], kind):
+            return f"'{name}' should hold {words[kind]}"
+        elif name == "counts" and not all(isinstance(count, int) for count in manifest[name].values()):
+            return "a count in 'counts' is no number"
+        elif name == "calibration" and not all(isinstance(entry, str) for entry in manifest[name]):
+            return "'calibration' should hold names"
+        elif name in _OF_MAPPINGS:
+            entries = manifest[name].values() if kind is dict else manifest[name]
+            if not all(isinstance(entry, dict) for entry in entries):
+                return f"an entry of '{name}' should hold {words[dict]}"
+            if wrong := next(filter(None, (_wrong_fields(name, entry) for entry in entries)), ""):
+                return wrong
+        elif name in _FIELDS and (wrong := _wrong_fields(name, manifest[name])):
+            return wrong
+    return ""
+
+
+def _wrong_fields(section: str, entry: Mapping[str, Any]) -> str:
+    """Which field of a section (or of one of its entries) is missing or not of its kind, or ""."""
+    for field in _NEEDED.get(section, ()):
+        if field not in entry:
+            return f"an entry of '{section}' lacks '{field}'"
+    for field, kinds in _FIELDS[section].items():
+        if field in entry and not isinstance(entry[field], kinds):
+            return f"'{field}' in '{section}' is a {type(entry[field]).__name__}"
+    for field, kind in _ELEMENTS.get(section, {}).items():
+        if not all(isinstance(element, kind) for element in entry.get(field, ())):
+            return f"'{field}' in '{section}' should hold entries of the kind {kind.__name__} only"
+    if section == "metrics":
+        bounds = entry.get("bounds", (None, None))
+        if len(bounds) != 2 or not all(bound is None or isinstance(bound, int | float) for bound in bounds):
+            return "'bounds' in 'metrics' are not two numbers"
+        if entry["better"] not in {better.value for better in Better}:
+            return f"'better' in 'metrics' is {entry['better']!r:.40}"
+    if section == "systems" and not all(len(tool) == 2 for tool in entry.get("tools", ())):
+        return "a tool in 'systems' is no name with its version"
+    if section == "suite" and not all(
+        {"title", "x", "y"} <= set(curve) and isinstance(curve["y"], list) for curve in entry.get("curves", ())
+    ):
+        return "a curve in 'suite' lacks its title or axes"
+    # A key names a folder of the store: anything else may lead out of it.
+    if section == "outputs" and not _KEY.fullmatch(entry["key"]):
+        return "a 'key' in 'outputs' is no key of the store"
+    return ""
+
+
+def read_records(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Collection[str]] | None = None) -> pa.Table:
+    """The records that belong to a manifest.
+
+    Args:
+        folder: of the run or baseline.
+        manifest: as `read_manifest` gives it.
+        wanted: column to the values that are kept, for a run too large to be held at once.
+
+    Raises:
+        UsageError: there are none yet.
+        DamagedFile: they are not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    path = folder / RECORDS
+    if not path.exists() or (manifest.get("schema", 1) >= 2 and "records" not in manifest):
+        raise UsageError(f"{folder} was stopped before it had any records; run the same command again: {manifest.get('command', '')}")
+    sets = {name: pa.array(sorted(values), pa.string()) for name, values in (wanted or {}).items()}
+    kept: list[pa.RecordBatch] = []
+    try:
+        with reading(path) as file:
+            for batch in record_batches(file, str(path), manifest):
+                for name, values in sets.items():
+                    batch = batch.filter(pc.is_in(batch[name], value_set=values))
+                kept.append(batch)
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror or error}); {AGAIN}") from error
+    return pa.Table.from_batches(kept)
+
+
+def record_batches(file: IO[bytes], name: str, manifest: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    """Records from an open file, checked before the first is given; at least one batch, which may be empty.
+
+    Args:
+        file: seekable, wherever it lies.
+        name: of it, for messages.
+        manifest: that tells its digest; one of an earlier version tells none.
+
+    Raises:
+        DamagedFile: they are not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    declared = manifest.get("records", {}).get("digest")
+    if declared is not None and digest_of(file) != declared:
+        raise DamagedFile(f"{name} is damaged or of another run: it is not what its {MANIFEST} was written for; {AGAIN}")
+    try:
+        records = pq.ParquetFile(file, page_checksum_verification=True)
+        found, expected = records.schema_arrow, records_schema()
+        if lacking := [column for column in expected.names if column not in found.names]:
+            raise DamagedFile(
+                f"{name} holds no records of a run: it lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}; {AGAIN}"
+            )
+        schema = pa.schema([expected.field(f.name) if f.name in expected.names else f for f in found], found.metadata)
+        yield pa.RecordBatch.from_pylist([], schema)
+        for batch in records.iter_batches(batch_size=ROWS_AT_ONCE):
+            if declared is None:
+                batch.validate(full=True)
+            yield batch.cast(schema)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(f"{name} is damaged ({error}); {AGAIN}") from error

@@ -1,0 +1,254 @@
+"""Jobs, what becomes of their steps, and the executors that run them.
+
+A *job* is a list of *steps*; a worker object, built once per process from a picklable recipe, does one step at a time. Whoever runs
+jobs always knows which step is in flight, so a native crash, a hang or a kill costs exactly that step: it is reported, the worker is
+replaced, and the rest of the job goes on. There are three kinds: everything in this process (`SerialExecutor`), supervised processes on
+this machine (`harness.workers.processes`) and Ray actors on this machine or a cluster (`harness.workers.ray`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from harness.errors import HarnessError, Interrupted
+from harness.foreign import UserInterrupt, of_the_user, reason_of, trace_of
+
+HEARTBEAT_S = 1.0
+KINDS = ("local", "serial", "ray")
+BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+RETRIED = ("killed", "oom")
+"""Ends that may have been the machine's fault: tried once more, when nothing else runs (`run_with_retries`)."""
+
+
+class Worker(Protocol):
+    """What lives in a worker process."""
+
+    def begin(self, job: Job) -> None:
+        """Called before the first step of a job (again after a restart)."""
+        ...
+
+    def step(self, step: Any) -> Any:
+        """One step. What it returns travels to the parent; an exception is this step's failure."""
+        ...
+
+    def end(self) -> None:
+        """Called after the last step of a job."""
+        ...
+
+    def close(self) -> None:
+        """Called before the process exits normally."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Steps that want the same preparation, done in order by one worker.
+
+    Args:
+        name: for messages.
+        payload: for `Worker.begin`.
+        steps: picklable.
+    """
+
+    name: str
+    payload: Any
+    steps: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A step that ended by itself.
+
+    Args:
+        job, step: which one.
+        result: what `Worker.step` returned.
+    """
+
+    job: Job
+    step: Any
+    result: Any
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A step that did not end by itself.
+
+    Args:
+        job, step: which one; ``step`` is None when the job could not begin.
+        kind: "exception", "crash" (a native fault), "killed" (by a signal from outside, or with its actor), "timeout" or "oom".
+        reason: for the record.
+        trace: traceback text of an exception.
+    """
+
+    job: Job
+    step: Any
+    kind: str
+    reason: str
+    trace: str = ""
+
+
+Event = Finished | Broken
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What workers may use.
+
+    Args:
+        workers: how many of them.
+        threads: for BLAS and torch inside each; small-matrix metrics get many times slower with more than one.
+        timeout_s: for one step; building the worker and beginning a job may take ten times as long.
+        memory_gib: address space of each worker process, beyond which an item fails with "oom"; None for no limit.
+        cores, gpus: of the cluster's (executor=ray), what each worker is counted for; it sees no other GPU. Workers whose sum is more
+            than the cluster has would wait for ever.
+    """
+
+    workers: int
+    threads: int
+    timeout_s: float
+    memory_gib: float | None = None
+    cores: float = 1.0
+    gpus: float = 0.0
+
+
+class Executor(Protocol):
+    """Runs jobs and yields what became of each step."""
+
+    @property
+    def size(self) -> int: ...
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]: ...
+    def close(self) -> None: ...
+
+
+class Stop:
+    """The user's wish to stop: the first signal lets steps in flight finish, a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def install(self) -> contextlib.AbstractContextManager[None]:
+        """Handles SIGINT and SIGTERM while the context lasts."""
+
+        @contextlib.contextmanager
+        def handling() -> Iterator[None]:
+            def handler(number: int, frame: object) -> None:
+                if self.requested:
+                    raise UserInterrupt
+                self.requested = True
+                print("\nstopping: finishing what is in flight (again to stop at once)", file=sys.stderr)
+
+            before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                yield
+            finally:
+                for s, old in before.items():
+                    signal.signal(s, old)
+
+        return handling()
+
+    def check(self) -> None:
+        """Raises Interrupted once a stop was asked for."""
+        if self.requested:
+            raise Interrupted("stopped by the user; the same command resumes the run")
+
+
+class SerialExecutor:
+    """Everything in this process: for debugging. No protection against crashes and hangs.
+
+    Args:
+        factory: builds the worker object, here.
+        resources: of which the number of torch's threads is kept; BLAS keeps the number it was started with.
+        stop: where a wish to stop is seen.
+    """
+
+    def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
+        self._worker, self._threads, self._stop = factory(), resources.threads, stop
+
+    @property
+    def size(self) -> int:
+        """One."""
+        return 1
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        for job in jobs:
+            self._stop.check()
+            try:
+                self._worker.begin(job)
+            except HarnessError:
+                raise
+            except BaseException as error:
+                if of_the_user(error):
+                    raise
+                yield broken(job, None, error)
+                continue
+            limit_torch(self._threads)
+            for step in job.steps:
+                self._stop.check()
+                try:
+                    event: Event = Finished(job, step, self._worker.step(step))
+                except HarnessError:
+                    raise
+                except BaseException as error:
+                    if of_the_user(error):
+                        raise
+                    event = broken(job, step, error)
+                yield event
+            self._worker.end()
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def build(kind: str, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> Executor:
+    """The executor of that kind, one of `KINDS`; "ray" wants an open `harness.workers.ray.cluster`."""
+    if kind == "serial":
+        return SerialExecutor(factory, resources, stop)
+    if kind == "ray":
+        from harness.workers.ray import RayExecutor
+
+        return RayExecutor(factory, resources, stop)
+    from harness.workers.processes import ProcessExecutor
+
+    return ProcessExecutor(factory, resources, stop)
+
+
+def run_with_retries(executor: Executor, jobs: Iterable[Job]) -> Iterator[Event]:
+    """As ``executor.run``; steps that were killed or ran out of memory are tried once more at the end, one at a time.
+
+    Alone, an item has the memory that its neighbours took before; one that fails again is to blame itself.
+    """
+    victims = []
+    for event in executor.run(jobs):
+        if isinstance(event, Broken) and event.kind in RETRIED:
+            victims.append(event)
+        else:
+            yield event
+    for first in victims:
+        steps = first.job.steps if first.step is None else (first.step,)
+        for event in executor.run([replace(first.job, steps=steps)]):
+            yield replace(event, reason=f"{event.reason}; tried twice, the second time alone") if isinstance(event, Broken) else event
+
+
+def jobs_in_chunks(name: str, payload: Any, steps: Sequence[Any], chunks: int) -> list[Job]:
+    """At most ``chunks`` jobs sharing ``steps`` evenly, in order."""
+    size = max(1, -(-len(steps) // chunks))
+    return [Job(name, payload, tuple(steps[i : i + size])) for i in range(0, len(steps), size)]
+
+
+def broken(job: Any, step: Any, error: BaseException) -> Broken:
+    """The event of an exception. Running out of memory is told from other faults, also where a library has its own error for it."""
+    reason = reason_of(error)
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in reason
+    return Broken(job, step, "oom" if memory else "exception", reason, trace_of(error))
+
+
+def limit_torch(threads: int) -> None:
+    """Torch's threads, if anybody has imported it. Its sums depend on their number in the last digit."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,366 @@
+"""Supervised worker processes on this machine.
+
+``multiprocessing.Pool`` hangs for ever when a worker is killed and ``ProcessPoolExecutor`` loses its queue, which is why the
+supervision is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.errors import HarnessError
+from harness.foreign import reason_of, tell
+from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.workers.supervision import Slot, Supervisor
+
+
+@dataclass(kw_only=True, eq=False)
+class _Process(Slot):
+    process: BaseProcess
+    connection: Connection
+
+
+class ProcessExecutor(Supervisor[_Process]):
+    """Supervised worker processes on this machine.
+
+    Each has a session of its own with everything it starts, and leaves nothing behind: neither when it ends or is lost, nor when this
+    process is killed.
+
+    Args:
+        factory: picklable; builds the worker object inside each process.
+        resources: of the workers.
+        stop: where a wish to stop is seen.
+    """
+
+    def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
+        self._factory = _Lent(pickle.dumps(factory))  # read where the work is done, not in the process that watches over it
+        self._context = multiprocessing.get_context("spawn")
+        super().__init__(resources, stop)
+
+    def close(self) -> None:
+        """Ends the workers: politely, then by force."""
+        for slot in self._slots:
+            with contextlib.suppress(OSError):
+                slot.connection.send(None)
+        deadline = time.monotonic() + (0.0 if self._stop.requested else 10.0)
+        for slot in self._slots:
+            slot.process.join(max(0.5, deadline - time.monotonic()))
+            self._end(slot)
+
+    def kill(self) -> None:
+        """Ends the workers at once."""
+        for slot in self._slots:
+            self._end(slot)
+
+    def _start(self) -> _Process:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._factory, self._resources, os.getpid()), daemon=True)
+        with _environment(self._resources.threads):
+            process.start()
+        theirs.close()
+        return _Process(process=process, connection=ours)
+
+    def _submit(self, slot: _Process) -> None:
+        with contextlib.suppress(OSError):  # a dead worker is noticed by its sentinel
+            slot.connection.send(slot.job)
+
+    def _wait(self, busy: Sequence[_Process]) -> Sequence[_Process]:
+        # Not the sentinel of multiprocessing: it is a pipe, which a worker's code may close, and what it starts may hold open.
+        ready = wait([slot.connection for slot in busy], timeout=HEARTBEAT_S)
+        return [slot for slot in busy if slot.connection in ready or not slot.process.is_alive()]
+
+    def _hear(self, slot: _Process, queue: deque[Job]) -> Iterator[Event]:
+        """Every message the worker has sent; then its death, if it died, or the loss of its connection, which is no better."""
+        gone = False
+        while slot.job is not None:
+            try:
+                if not slot.connection.poll():
+                    break
+                message = slot.connection.recv()
+            except (EOFError, OSError):
+                gone = True
+                break
+            except Exception as error:  # not what a worker sends: others write to its end, too
+                yield from self._lost(slot, queue, "crash", f"the worker sent what cannot be read ({reason_of(error)})")
+                return
+            yield from self._told(slot, message)
+        if slot.job is None:
+            return
+        if gone:
+            slot.process.join(GRACE_S)
+        if not slot.process.is_alive():
+            yield from self._lost(slot, queue, *_cause(slot.process.exitcode))
+        elif gone:
+            yield from self._lost(slot, queue, "crash", "the worker's code closed its connection to the harness; it was ended")
+
+    def _told(self, slot: _Process, message: Any) -> Iterator[Event]:
+        job = slot.job
+        assert job is not None
+        kind, value = message
+        slot.since = time.monotonic()
+        if kind == "fatal":
+            raise value
+        step = job.steps[slot.position] if 0 <= slot.position < len(job.steps) else None
+        if kind == "loading":
+            slot.loading = value
+        elif kind == "begun":
+            slot.position, slot.loading = 0, ""
+        elif kind == "done":
+            slot.position += 1
+            yield Finished(job, step, value)
+        elif kind == "error":
+            slot.position += 1
+            yield replace(value, job=job, step=step)
+            if step is None:
+                slot.job = None
+        elif kind == "end":
+            slot.job = None
+        if self._stop.requested and slot.job is not None:
+            with contextlib.suppress(OSError):
+                slot.connection.send("stop")
+
+    def _end(self, slot: _Process) -> None:
+        """By the process that watches over it, so that nothing stays; by force if that does not listen."""
+        slot.process.terminate()
+        slot.process.join(2 * GRACE_S)
+        if slot.process.is_alive():
+            with contextlib.suppress(OSError):
+                os.killpg(slot.process.pid or 0, signal.SIGKILL)
+            slot.process.kill()
+            slot.process.join()
+        slot.connection.close()
+
+
+class _Lent:
+    """Bytes that a new process reads from a file without a name.
+
+    As an argument they would go through a pipe that this process holds open at both ends until all is read: the end of a process that
+    dies before (its ``__main__`` cannot be imported, say) would never be noticed where there are more than the pipe holds.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (as long as workers may be started)
+        self._file.write(data)
+        self._file.flush()
+        self._size = len(data)
+
+    def __reduce__(self) -> tuple[Callable[..., bytes], tuple[Any, int]]:
+        return _taken, (DupFd(self._file.fileno()), self._size)
+
+
+def _taken(descriptor: Any, size: int) -> bytes:
+    with open(descriptor.detach(), "rb", buffering=0) as file:  # noqa: PTH123  (a descriptor)
+        parts: list[bytes] = []
+        while part := os.pread(file.fileno(), 1 << 30, sum(map(len, parts))):
+            parts.append(part)
+    data = b"".join(parts)
+    if len(data) != size:
+        raise OSError(f"{len(data)} bytes of {size} for a new worker")
+    return data
+
+
+GRACE_S = 3.0
+"""A process whose connection is closed has so long to end by itself: only then is it known how."""
+
+
+def _cause(exit_code: int | None) -> tuple[str, str]:
+    """Kind and reason of a worker's death. SIGKILL and SIGTERM come from outside: from a user, or the kernel short of memory."""
+    if exit_code is None or exit_code >= 0:
+        return "crash", f"the worker process died (exit code {exit_code})"
+    name = signal.Signals(-exit_code).name
+    return "killed" if name in ("SIGKILL", "SIGTERM") else "crash", f"the worker process died (killed by {name})"
+
+
+@contextlib.contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """A spawned child reads its thread counts before numpy is imported, hence from the environment."""
+    before = {name: os.environ.get(name) for name in BLAS_VARIABLES}
+    os.environ.update(dict.fromkeys(BLAS_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def limit_memory(memory_gib: float | None) -> None:
+    """Bounds the address space of this process, so that an item too large for it raises MemoryError instead of starving the machine."""
+    if memory_gib is not None:
+        size = int(memory_gib * 2**30)
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+
+
+# -- in the other process ---------------------------------------------------------------------------------------------------------
+
+
+def _serve(connection: Connection, factory: bytes, resources: Resources, parent: int) -> None:
+    """The life of a worker process. It is two: one that works, and one that watches over it and whatever it starts.
+
+    The watcher runs nobody's code but this. When the worker ends, when it is told to (SIGTERM), or when the harness is gone, it ends every
+    process that came from the worker, one with a session of its own included, and then itself in the way the worker ended.
+    """
+    os.setsid()  # Ctrl-C on the terminal is the harness's business; what is started here can be ended as a group
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # until `_watch` asks for them
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent below becomes a child of this process
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before it could have been noticed
+        os._exit(0)
+    watcher = os.getpid()
+    worker = os.fork()
+    if worker:
+        connection.close()  # the worker's alone: when it is closed there, the harness notices
+        _watch(worker)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != watcher:
+        os._exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # what others print is no part of the table
+    _work(connection, factory, resources)
+
+
+_HEARD = (signal.SIGTERM, signal.SIGCHLD)
+
+
+def _watch(worker: int) -> NoReturn:
+    """Waits for the end of the worker or the wish for it, ends what is left, and ends like the worker."""
+    code = -int(signal.SIGKILL)
+    while signal.sigwait(_HEARD) == signal.SIGCHLD:
+        ended = dict(_reaped())
+        if worker in ended:
+            code = ended[worker]
+            break
+    end_descendants()
+    if code < 0:  # by the same signal, without another core dump
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _reaped() -> Iterator[tuple[int, int]]:
+    """Number and exit code of every child that has ended."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended[0], os.waitstatus_to_exitcode(ended[1])
+
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+"""Of linux/prctl.h."""
+
+
+def _prctl(option: int, value: int) -> None:
+    """Nothing where there is no such call: a worker then ends when it next hears that the harness is gone."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def end_descendants(within_s: float = 5.0) -> None:
+    """Kills every process that descends from this one; those that lose their parent meanwhile come to this one, a subreaper."""
+    deadline = time.monotonic() + within_s
+    while (found := _descendants(os.getpid())) and time.monotonic() < deadline:
+        for pid in found:
+            with contextlib.suppress(OSError):  # it was faster, or is somebody else's by now
+                os.kill(pid, signal.SIGKILL)
+        for _ in _reaped():
+            pass
+        time.sleep(0.005)
+
+
+def _descendants(of: int) -> list[int]:
+    """Process numbers, as /proc has them."""
+    children: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parent = int(Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, left = [], [of]
+    while left:
+        left = [child for pid in left for child in children.get(pid, ())]
+        found += left
+    return found
+
+
+def _work(connection: Connection, factory: bytes, resources: Resources) -> None:
+    """Builds the worker object, then does jobs until the harness says None or goes away."""
+    os.set_inheritable(connection.fileno(), False)
+    limit_memory(resources.memory_gib)
+    tell(lambda what: connection.send(("loading", what)))
+    worker: Worker | None = None
+    try:
+        while True:
+            job = connection.recv()
+            if job == "stop":
+                continue
+            if job is None:
+                break
+            try:
+                if worker is None:
+                    made: Worker = pickle.loads(factory)()
+                    worker = made
+                worker.begin(job)
+                limit_torch(resources.threads)
+            except HarnessError as error:
+                _send(connection, ("fatal", error))
+                continue
+            except BaseException as error:
+                _send(connection, ("error", broken(None, None, error)))
+                continue
+            connection.send(("begun", None))
+            _steps(connection, worker, job)
+            worker.end()
+            connection.send(("end", None))
+    except (EOFError, OSError, KeyboardInterrupt):
+        pass  # the parent is gone: what was finished is already stored
+    finally:
+        if worker is not None:
+            worker.close()
+
+
+def _steps(connection: Connection, worker: Worker, job: Job) -> None:
+    for step in job.steps:
+        if connection.poll() and connection.recv() in ("stop", None):
+            return
+        try:
+            message: tuple[str, Any] = ("done", worker.step(step))
+        except HarnessError as error:
+            message = ("fatal", error)
+        except BaseException as error:
+            message = ("error", broken(None, None, error))
+        _send(connection, message)
+
+
+def _send(connection: Connection, message: tuple[str, Any]) -> None:
+    """A message that can be read at the other end; what cannot travel is its step's failure."""
+    try:
+        data = pickle.dumps(message)
+        pickle.loads(data)  # an exception may be pickled and refuse to be made again
+    except BaseException as error:
+        data = pickle.dumps(("error", broken(None, None, error)))
+    connection.send_bytes(data)
