@@ -48,15 +48,15 @@ def compare(words: Sequence[str]) -> int:
         raise UsageError(
             f"compare wants two run folders, or one with left=SYSTEM right=SYSTEM; got {len(folders)}: {' '.join(map(str, folders)) or 'none'}"
         )
-    comparing = importlib.import_module("reports.comparison")
+    comparing = importlib.import_module("reports.compare.differences")
     left, right, rows, notes = _sides(folders, settings)
-    statistics = importlib.import_module("reports.intervals").Statistics
+    statistics = importlib.import_module("reports.statistics.intervals").Statistics
     how = statistics(settings.get("confidence", 0.95), settings.get("resamples", 10_000), settings.get("seed", 0))
     if not 0.5 <= how.confidence < 1 or how.resamples < 100 or settings.get("items", 5) < 0 or how.seed < 0:
         raise ConfigError(
             f"compare wants 0.5 <= confidence < 1, resamples >= 100, items >= 0 and seed >= 0, got {how} and items={settings.get('items', 5)}"
         )
-    margins = dict(importlib.import_module("reports.rules").load_rules(settings.get("rules", "default")).margins)
+    margins = dict(importlib.import_module("reports.gate.rules").load_rules(settings.get("rules", "default")).margins)
     margins |= _margins(settings.get("margin", {}))
     chosen = comparing.Settings(
         how,
@@ -68,13 +68,13 @@ def compare(words: Sequence[str]) -> int:
     )
     found = comparing.compare(left, right, rows, chosen)
     found = comparing.replace(found, notes=(*notes, *found.notes))
-    texts = importlib.import_module("reports.comparison_text")
-    page = importlib.import_module("reports.comparison_page")
+    texts = importlib.import_module("reports.compare.text")
+    page = importlib.import_module("reports.compare.page")
     # Nothing is written among what is committed.
-    fit = [folder for folder in folders if not importlib.import_module("reports.baseline").is_baseline(folder)]
+    fit = [folder for folder in folders if not importlib.import_module("reports.gate.baseline").is_baseline(folder)]
     out = Path(settings.get("out") or [Path(), *fit][-1])
     texts.print_comparison(found, Console())
-    written = importlib.import_module("reports.output").written
+    written = importlib.import_module("reports.run.output").written
     html = written(out / "compare.html", page.render(found, float(settings.get("audio_limit_mb", 24.0))))
     written(out / "compare.md", [texts.markdown(found)])
     print(f"page: {html}\nalso: compare.md")
@@ -97,11 +97,11 @@ def gate(words: Sequence[str]) -> int:
     if len(folders) != 1 or "against" not in settings:
         raise UsageError("gate wants one run folder and against=BASELINE: harness gate runs/codec-1a2b3c4d against=baselines/codec")
     verdict = judged(folders[0], Path(settings["against"]), settings.get("rules", "default"), settings.get("force", False))
-    texts = importlib.import_module("reports.gate_text")
+    texts = importlib.import_module("reports.gate.text")
     out = Path(settings.get("out") or folders[0])
-    written = importlib.import_module("reports.output").written
+    written = importlib.import_module("reports.run.output").written
     written(out / "gate.md", [texts.markdown(verdict)])
-    written(out / "gate.xml", [importlib.import_module("reports.junit").junit(verdict)])
+    written(out / "gate.xml", [importlib.import_module("reports.gate.junit").junit(verdict)])
     path = written(out / "gate.json", [texts.as_json(verdict)])
     for line in texts.lines(verdict):
         print(line.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"))
@@ -111,7 +111,7 @@ def gate(words: Sequence[str]) -> int:
 
 
 def judged(run: Path, against: Path, rules: str = "default", force: bool = False) -> Any:
-    """The verdict (`reports.gate.Verdict`) on a run.
+    """The verdict (`reports.gate.checks.Verdict`) on a run.
 
     Args:
         run: its folder.
@@ -122,11 +122,11 @@ def judged(run: Path, against: Path, rules: str = "default", force: bool = False
     Raises:
         UsageError: a folder is no run, or the rules are wrong.
     """
-    gates = importlib.import_module("reports.gate")
-    asked = importlib.import_module("reports.rules").load_rules(rules)
+    gates = importlib.import_module("reports.gate.checks")
+    asked = importlib.import_module("reports.gate.rules").load_rules(rules)
     try:
         candidate = _opened(run)
-        baseline = importlib.import_module("reports.baseline").open_reference(against)
+        baseline = importlib.import_module("reports.gate.baseline").open_reference(against)
     except Incomparable as problem:
         text = Aliases.here().text
         return gates.refusal(text(str(run)), text(str(against)), asked, text(str(problem)))
@@ -153,7 +153,7 @@ def bless(words: Sequence[str]) -> int:
         raise UsageError("bless wants at least one run folder: harness bless runs/codec-1a2b3c4d")
     runs = [open_run(folder) for folder in folders]
     suite = str((runs[0].manifest.get("suite") or {}).get("name") or "run")
-    done = importlib.import_module("reports.baseline").bless(runs, Path(settings.get("out") or BASELINES / suite))
+    done = importlib.import_module("reports.gate.baseline").bless(runs, Path(settings.get("out") or BASELINES / suite))
     print(f"baseline: {done.path}, {done.repeats} run{'' if done.repeats == 1 else 's'}, {done.num_bytes / 1000:.0f} kB")
     if done.identical:
         print(
@@ -161,7 +161,7 @@ def bless(words: Sequence[str]) -> int:
         )
     elif done.spreads:
         print("Standard deviation of each figure from run to run:")
-        significant = importlib.import_module("reports.wording").significant
+        significant = importlib.import_module("reports.writing.wording").significant
         for spread in done.spreads:
             print(
                 f"  {spread.label}, {spread.column.name}: {significant(spread.deviation * spread.column.factor)} {spread.column.shown_unit}".rstrip()
@@ -172,19 +172,19 @@ def bless(words: Sequence[str]) -> int:
 def _opened(folder: Path) -> Any:
     from harness.storing.frame import open_run
 
-    return importlib.import_module("reports.pairing").half(str(folder), open_run(folder))
+    return importlib.import_module("reports.compare.pairing").half(str(folder), open_run(folder))
 
 
 def _sides(folders: Sequence[Path], settings: Mapping[str, Any]) -> tuple[Any, Any, Any, list[str]]:
     """Both halves, the rows to compare, and what has no partner."""
-    reference = importlib.import_module("reports.baseline").open_reference
+    reference = importlib.import_module("reports.gate.baseline").open_reference
     left = reference(folders[0])
     right = left if len(folders) == 1 or folders[0].resolve() == folders[1].resolve() else reference(folders[1])
     if "left" in settings or "right" in settings:
         if not {"left", "right"} <= set(settings) or "systems" in settings:
             raise ConfigError("left= and right= name one system each and are given together, without systems=")
         return left, right, [(row, other) for row in _rows(left, settings["left"]) for other in _rows(right, settings["right"])], []
-    rows, alone = importlib.import_module("reports.comparison").same_rows(left, right)
+    rows, alone = importlib.import_module("reports.compare.differences").same_rows(left, right)
     if wanted := settings.get("systems"):
         for name in wanted:
             _rows(left, name), _rows(right, name)

@@ -25,8 +25,8 @@ def make(folder: Path, out: Path | None, design: str, systems: Sequence[str], nu
     Raises:
         UsageError: there is nothing to ask about, or a key of other answers would be lost.
     """
-    from reports.listening import Design, arrange, read_key, render
-    from reports.output import written
+    from reports.listening.test import Design, arrange, read_key, render
+    from reports.run.output import written
 
     run = open_run(folder)
     session = arrange(run, Design(design), systems, num_trials, seed)
@@ -51,9 +51,9 @@ def read(folder: Path, out: Path | None, paths: Sequence[Path]) -> int:
     Raises:
         UsageError: no key here, or answers that do not fit it.
     """
-    from reports.listening import read_key
-    from reports.output import written
-    from reports.ratings import findings, markdown, read_answers
+    from reports.listening.ratings import findings, markdown, read_answers
+    from reports.listening.test import read_key
+    from reports.run.output import written
 
     out = out or folder
     if not (out / KEY).exists():

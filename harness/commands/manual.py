@@ -20,7 +20,7 @@ GATE_HELP = """\
 Fails where a metric is shown to be worse than its tolerance allows. Writes gate.json, gate.md (a comment for a pull request), gate.xml (JUnit).
 
   against=DIR       a baseline (`harness bless`), or another run
-  rules=NAME|FILE   default, speed, exact, or a YAML file of your own (reports/rules.py says what is in it)
+  rules=NAME|FILE   default, speed, exact, or a YAML file of your own (reports/gate/rules.py says what is in it)
   force=true        judge although data, package versions or signatures differ; the output says so
   out=DIR           where to write (RUN)
 

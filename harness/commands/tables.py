@@ -17,9 +17,9 @@ from harness.storing.aliases import typed
 from harness.torchaudio import ensure_torchaudio
 
 if TYPE_CHECKING:
-    from reports.replication.needs import NeededRun
-    from reports.replication.published import Paper
-    from reports.replication.study import Study
+    from reports.papers.needs import NeededRun
+    from reports.papers.published import Paper
+    from reports.papers.study import Study
 
 CHOICES = ("dataset", "asr", "speaker", "mos", "seeds")
 """Sections that, once chosen, a run must have had to be looked at."""
@@ -61,7 +61,7 @@ def main(words: Sequence[str], config_dir: Path | None = None) -> int:
     Raises:
         UsageError: it cannot be carried out.
     """
-    from reports.replication.papers import load_paper
+    from reports.papers.reading import load_paper
 
     request = parsed(words, config_dir)
     code = 0
@@ -87,7 +87,7 @@ def parsed(words: Sequence[str], config_dir: Path | None) -> Request:
         UnknownName: no such paper.
         ConfigError: an option that makes no sense here.
     """
-    from reports.replication.papers import paper_names
+    from reports.papers.reading import paper_names
 
     known = paper_names()
     papers = [word for word in words if "=" not in word]
@@ -147,15 +147,15 @@ def _missing(section: dict[str, Any]) -> str:
 
 
 def _systems_named(paper: Paper, suite: str) -> list[str]:
-    from reports.replication.archive import systems_of
-    from reports.verdicts import CALIBRATION
+    from reports.claims.verdicts import CALIBRATION
+    from reports.papers.archive import systems_of
 
     return sorted(systems_of(paper, suite).difference(CALIBRATION))
 
 
 def _study(paper: Paper, reasons: Mapping[str, Mapping[str, str]], request: Request) -> Study:
-    from reports.replication.archive import finished_runs
-    from reports.replication.study import study_of
+    from reports.papers.archive import finished_runs
+    from reports.papers.study import study_of
 
     sections = {word.partition("=")[0].partition(".")[0] for word in request.words}.intersection(CHOICES)
     general = [word for word in request.words if not word.startswith("systems.")]
@@ -170,7 +170,7 @@ def _carried_out(need: NeededRun, request: Request) -> bool:
     from harness.commands.progress import TerminalProgress
     from harness.running.runner import run
     from harness.storing.frame import open_run
-    from reports.output import write_report
+    from reports.run.output import write_report
 
     try:
         config = compose(need.overrides, request.config_dir)
@@ -187,8 +187,8 @@ def _carried_out(need: NeededRun, request: Request) -> bool:
 def _show(study: Study, out: Path) -> None:
     from rich.console import Console
 
-    from reports.replication.output import write_study
-    from reports.replication.terminal import print_study
+    from reports.papers.output import write_study
+    from reports.papers.terminal import print_study
 
     files = write_study(study, out)
     print_study(study, Console())

@@ -18,7 +18,7 @@ class GateFailed(AssertionError):
 
     Args:
         message: the checks that failed, with their figures.
-        verdict: `reports.gate.Verdict`.
+        verdict: `reports.gate.checks.Verdict`.
     """
 
     def __init__(self, message: str, verdict: Any) -> None:
@@ -36,7 +36,7 @@ def check_gate(run: str | PathLike[str], against: str | PathLike[str], rules: st
         force: judge although data, package versions or signatures differ.
 
     Returns:
-        The verdict (`reports.gate.Verdict`), which is a pass.
+        The verdict (`reports.gate.checks.Verdict`), which is a pass.
 
     Raises:
         GateFailed: a regression, or nothing that can be compared.
@@ -46,7 +46,7 @@ def check_gate(run: str | PathLike[str], against: str | PathLike[str], rules: st
 
     verdict = judged(Path(run), Path(against), str(rules), force)
     if verdict.exit_code:
-        from reports.gate_text import lines
+        from reports.gate.text import lines
 
         raise GateFailed("\n".join(lines(verdict)), verdict)
     return verdict

@@ -26,9 +26,9 @@ from scipy.stats import binom
 
 from harness.cli import main
 from harness.storing.frame import Run, open_run
-from reports.gate import Gate, Outcome
-from reports.pairing import Half, half
-from reports.rules import Rule, Rules, load_rules
+from reports.compare.pairing import Half, half
+from reports.gate.checks import Gate, Outcome
+from reports.gate.rules import Rule, Rules, load_rules
 
 pytestmark = pytest.mark.slow
 

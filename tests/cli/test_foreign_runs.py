@@ -13,7 +13,7 @@ import soundfile
 from harness.cli import main
 from harness.storing.files import sealed
 from harness.storing.frame import open_run
-from reports.clips import encoded
+from reports.writing.clips import encoded
 
 WRONG = (None, 5, "text", [5], {"a": 5})
 
@@ -169,7 +169,7 @@ def test_a_report_does_without(runs, change):
 
 
 def test_a_gate_that_breaks_says_2(runs, capsys, monkeypatch):
-    monkeypatch.setattr("reports.gate.Gate.judge", lambda *_: 1 / 0)
+    monkeypatch.setattr("reports.gate.checks.Gate.judge", lambda *_: 1 / 0)
     assert main(["gate", str(runs / "fine"), f"against={runs / 'base'}"]) == 2
     assert "nothing was judged: ZeroDivisionError" in capsys.readouterr().err
 

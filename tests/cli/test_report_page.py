@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from harness.api import Status
-from reports.intervals import Statistics
-from reports.output import ReportFiles, write_report
+from reports.run.output import ReportFiles, write_report
+from reports.statistics.intervals import Statistics
 from tests.stubs.fake_runs import FakeRun
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import comparison_page
-from reports.comparison import Settings, compare, same_rows
-from reports.intervals import Statistics
-from reports.pairing import half
+from reports.compare import page as comparison_page
+from reports.compare.differences import Settings, compare, same_rows
+from reports.compare.pairing import half
+from reports.statistics.intervals import Statistics
 
 
 @pytest.fixture

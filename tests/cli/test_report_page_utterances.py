@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from reports.intervals import Statistics
-from reports.output import ReportFiles, write_report
+from reports.run.output import ReportFiles, write_report
+from reports.statistics.intervals import Statistics
 
 TESTED = ("opus6k", "opus24k", "qdac4")
 

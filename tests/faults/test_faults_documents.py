@@ -56,7 +56,7 @@ def test_a_pipe_in_the_dataset_is_an_item_that_cannot_be_read(make_dataset, harn
 
 @pytest.mark.cases("D1", **D1)
 def test_a_recording_that_becomes_a_pipe_after_the_run_is_a_clip_with_its_problem(tmp_path):
-    from reports.clips import duration_s, encoded
+    from reports.writing.clips import duration_s, encoded
 
     os.mkfifo(tmp_path / "pipe.wav")
     assert encoded(tmp_path / "pipe.wav").problem == "cannot be read: a named pipe, not a file"

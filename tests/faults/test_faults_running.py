@@ -12,7 +12,7 @@ import harness
 from harness.cli import main
 from harness.storing.frame import open_run
 from harness.testing import signals
-from reports.tables import summarise
+from reports.run.summarise import summarise
 
 fault = pytest.mark.fault
 STATUSES = {"ok", "invalid_input", "metric_undefined", "failed", "timeout", "skipped_by_policy"}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.storing.frame import COLUMNS, Run
-from reports.intervals import Statistics
+from reports.statistics.intervals import Statistics
 
 QUICK = Statistics(resamples=400)
 AGGREGATIONS = {"phone_accuracy": "pooled over frames"}

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from harness.storing.frame import COLUMNS, Run
-from reports.intervals import Statistics
-from reports.replication.archive import FoundRun
-from reports.replication.papers import parse_paper
-from reports.replication.study import Study, study_of
+from reports.papers.archive import FoundRun
+from reports.papers.reading import parse_paper
+from reports.papers.study import Study, study_of
+from reports.statistics.intervals import Statistics
 
 QUICK = Statistics(resamples=200)
 NAMES = {"sim_o": "sim_resemblyzer_o"}

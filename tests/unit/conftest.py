@@ -31,10 +31,10 @@ def written_run() -> Callable[..., Run]:
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The verdict on one test of a claim."""
-    from reports import tables
-    from reports.claims import parse_claims
-    from reports.findings import Verdict
-    from reports.intervals import Statistics
+    from reports.claims.claims import parse_claims
+    from reports.claims.findings import Verdict
+    from reports.run import summarise as tables
+    from reports.statistics.intervals import Statistics
     from tests.stubs.claim_stories import QUICK, Story, claims_file
 
     def judged(test: Any, story: Story, how: Statistics = QUICK, pooled: Any = None, **fields: Any) -> Verdict:

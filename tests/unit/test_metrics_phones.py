@@ -36,7 +36,7 @@ from harness.metrics import phones
 from harness.metrics.held_out import Examples, hits, leave_one_out
 from harness.metrics.phones import NO_SPEECH, PHONES, Aligner, PhoneAccuracy, PhoneChance, frame_labels
 from harness.testing import check_metric
-from reports.intervals import pooled_interval
+from reports.statistics.intervals import pooled_interval
 
 FRAME_S = 0.02
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, UnknownName
-from reports.claims import parse_claims
+from reports.claims.claims import parse_claims
 from tests.stubs.claim_stories import claims_file, less, monotone
 
 # ---- the grammar -------------------------------------------------------------------------------------------------------------

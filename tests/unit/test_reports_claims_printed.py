@@ -7,9 +7,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-from reports import latex, markdown, page, tables, tidy
-from reports.findings import Finding, Outcome
-from reports.output import write_report
+from reports.claims.findings import Finding, Outcome
+from reports.run import page, tidy
+from reports.run import summarise as tables
+from reports.run.output import write_report
+from reports.writing import latex, markdown
 from tests.stubs.claim_stories import QUICK, less, pair, pilot
 
 # ---- how it is printed ---------------------------------------------------------------------------------------------------------
@@ -18,7 +20,7 @@ from tests.stubs.claim_stories import QUICK, less, pair, pilot
 def printed(summary: Any, encoding: str, width: int = 100) -> str:
     from rich.console import Console
 
-    from reports import terminal
+    from reports.run import terminal
 
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
     terminal.print_summary(summary, Console(file=stream, width=width, color_system=None))

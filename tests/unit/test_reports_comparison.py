@@ -13,12 +13,13 @@ import soundfile
 
 from harness.errors import Incomparable, UnknownName
 from harness.storing.frame import Run
-from reports import comparison_page, comparison_text
-from reports.comparison import Change, Comparison, Outcome, Settings, compare, same_rows
-from reports.gate import Gate
-from reports.intervals import Statistics
-from reports.pairing import half
-from reports.rules import Rule, Rules
+from reports.compare import page as comparison_page
+from reports.compare import text as comparison_text
+from reports.compare.differences import Change, Comparison, Outcome, Settings, compare, same_rows
+from reports.compare.pairing import half
+from reports.gate.checks import Gate
+from reports.gate.rules import Rule, Rules
+from reports.statistics.intervals import Statistics
 
 QUICK = Statistics(resamples=1000)
 N = 60

@@ -15,12 +15,12 @@ from harness.api import Better
 from harness.errors import ConfigError, Incomparable, UnknownName, UsageError
 from harness.settings.registry import config_choices
 from harness.storing.frame import Run
-from reports.baseline import bless, open_reference
-from reports.gate import Check, Gate, Outcome, Verdict
-from reports.gate_text import as_json, lines, markdown
-from reports.junit import junit
-from reports.pairing import half
-from reports.rules import Rule, Rules, load_rules, parse_rules
+from reports.compare.pairing import half
+from reports.gate.baseline import bless, open_reference
+from reports.gate.checks import Check, Gate, Outcome, Verdict
+from reports.gate.junit import junit
+from reports.gate.rules import Rule, Rules, load_rules, parse_rules
+from reports.gate.text import as_json, lines, markdown
 
 N = 60
 SPEAKERS = [f"s{i % 12}" for i in range(N)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.intervals import (
+from reports.statistics.intervals import (
     NO_SPREAD,
     RARE_METHOD,
     SHARE_METHOD,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from harness.api import Better, Need, Status
-from reports.intervals import Statistics
-from reports.tables import summarise
+from reports.run.summarise import summarise
+from reports.statistics.intervals import Statistics
 from tests.stubs.fake_runs import METRICS, FakeRun, metric
 
 QUICK = Statistics(resamples=50)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.metrics.edits import Unit, align
-from reports import page
-from reports.intervals import Statistics
-from reports.listing import listed
-from reports.tables import summarise
-from reports.transcripts import CHUNK_LIMIT, CHUNKS, difference
+from reports.run import page
+from reports.run.listing import listed
+from reports.run.summarise import summarise
+from reports.run.transcripts import CHUNK_LIMIT, CHUNKS, difference
+from reports.statistics.intervals import Statistics
 from tests.stubs.fake_runs import FakeRun
 
 QUICK = Statistics(resamples=100)

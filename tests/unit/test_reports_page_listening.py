@@ -13,9 +13,9 @@ import pytest
 from scipy.stats import binom
 
 from harness.errors import UnknownName, UsageError
-from reports.intervals import Statistics
-from reports.listening import REFERENCE, Design, Session, Trial, arrange, read_key, render
-from reports.ratings import Answer, findings, markdown, read_answers
+from reports.listening.ratings import Answer, findings, markdown, read_answers
+from reports.listening.test import REFERENCE, Design, Session, Trial, arrange, read_key, render
+from reports.statistics.intervals import Statistics
 from tests.stubs.fake_runs import FakeRun
 
 HOSTILE = "a</script><b>|x"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from harness.errors import StoreError
-from reports.replication import latex, markdown, page, tidy
-from reports.replication.figures import plates
-from reports.replication.output import write_study
-from reports.replication.terminal import print_study
+from reports.papers import latex, markdown, page, tidy
+from reports.papers.figures import plates
+from reports.papers.output import write_study
+from reports.papers.terminal import print_study
 from tests.stubs.fake_papers import PAPER, found, paper
 from tests.stubs.fake_papers import study as study_of
 

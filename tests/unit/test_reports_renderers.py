@@ -20,10 +20,11 @@ import soundfile
 
 from harness.api import Better, Status
 from harness.errors import StoreError
-from reports import clips, figures, latex, markdown, output, page, terminal, tidy, wording
-from reports.intervals import Statistics
-from reports.listing import listed
-from reports.tables import summarise
+from reports.run import figures, output, page, terminal, tidy
+from reports.run.listing import listed
+from reports.run.summarise import summarise
+from reports.statistics.intervals import Statistics
+from reports.writing import clips, latex, markdown, wording
 from tests.stubs.fake_runs import METRICS, FakeRun, metric
 
 QUICK = Statistics(resamples=100)

@@ -16,10 +16,10 @@ from harness.api import Audio, CodecSpec, Codes, Evidence, Item, Sample, Signal,
 from harness.errors import Incomparable, StoreError
 from harness.settings.registry import metric_class
 from harness.storing.frame import Run
-from reports.failures import whose
-from reports.intervals import Statistics
-from reports.summary import Summary
-from reports.tables import summarise
+from reports.run.failures import whose
+from reports.run.summarise import summarise
+from reports.run.summary import Summary
+from reports.statistics.intervals import Statistics
 from tests.stubs.fake_runs import METRICS, FakeRun
 
 QUICK = Statistics(resamples=200)
@@ -235,12 +235,12 @@ def test_too_few_tokens_are_a_note(fake: FakeRun) -> None:
 
 
 def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    import reports.pooling
+    import reports.statistics.pooling
 
     def unavailable(name: str) -> Any:
         raise ImportError(f"no module named {name}")
 
-    monkeypatch.setattr(reports.pooling, "import_module", unavailable)
+    monkeypatch.setattr(reports.statistics.pooling, "import_module", unavailable)
     fake.add("a", "perplexity", "i0", 7.0)
     found = cell(summarise(fake.run(), QUICK), "a", "perplexity")
     assert found.value is None and "no module named harness.settings.registry" in found.reason and found.n_ok == 1

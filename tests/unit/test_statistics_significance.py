@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.intervals import Array, Estimate, Range, WeightedMean, estimate, mean_estimate
-from reports.power import MOST_CLUSTERS, advice, clusters_needed, paired_power, visible_effect
-from reports.significance import differing, exceeding_level, fewest_differing, holm, lower_bound, sign_flip, too_few
+from reports.statistics.intervals import Array, Estimate, Range, WeightedMean, estimate, mean_estimate
+from reports.statistics.power import MOST_CLUSTERS, advice, clusters_needed, paired_power, visible_effect
+from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, lower_bound, sign_flip, too_few
 
 
 def ones(n: int) -> np.ndarray:

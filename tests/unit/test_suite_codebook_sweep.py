@@ -14,9 +14,9 @@ from harness.metrics.tokens import CodebookUse, EntropyBps, LastCodebookEntropy,
 from harness.settings.config import compose
 from harness.settings.registry import METRICS, resolve
 from harness.testing import check_metric, check_suite
-from reports import figures
-from reports.intervals import Statistics
-from reports.tables import summarise
+from reports.run import figures
+from reports.run.summarise import summarise
+from reports.statistics.intervals import Statistics
 from suites.codebook_sweep import CodebookSweepSuite
 from tests.stubs.fake_runs import FakeRun
 

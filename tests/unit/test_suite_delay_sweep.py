@@ -13,7 +13,7 @@ from harness.api import CodecSpec, Task
 from harness.cli import main
 from harness.settings.registry import CONF_DIR, METRICS, config_choices, resolve, variants
 from harness.testing import check_suite
-from reports.claims import Contrast, load_claims
+from reports.claims.claims import Contrast, load_claims
 from suites.delay_sweep import DelaySweepSuite
 
 

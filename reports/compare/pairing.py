@@ -1,0 +1,345 @@
+"""Two runs side by side: whether they may be compared at all, and for each metric the records of the items that both have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.api import PooledMetric, Status
+from harness.storing.aliases import Aliases
+from harness.storing.frame import Run
+from reports.run.summarise import summarise
+from reports.run.summary import Column, Row, Summary
+from reports.statistics.intervals import Array, Estimate, Statistics, Term, WeightedMean, estimate, unit_names
+from reports.statistics.pooling import UnpoolableError, figure_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PINNED: Mapping[str, tuple[str, ...]] = {
+    "pesq": ("pesq_wb", "pesq_nb"),
+    "pystoi": ("stoi", "estoi"),
+    "jiwer": ("wer", "cer", "dwer", "intelligibility_probe"),
+    "torch": (),
+}
+"""Packages that move figures, with the metrics they make. Signatures and systems' tools name them; those of early runs do not, and there
+the packages of the whole run are all that is known."""
+COVERAGE_TOLERANCE = 0.01
+"""Two systems whose shares of scored outputs differ by more than this are not ranked: each would be judged on the items it managed."""
+
+
+READ = ("value", "weight", "speaker", "language", "counts", "detail")
+"""Columns of the records that a comparison reads; the others would be copied for every group of items."""
+
+
+class Kind(StrEnum):
+    """Why two runs or two metrics are not comparable, the gravest first."""
+
+    SUITE = "suite"
+    PARTIAL = "partial"
+    MISSING = "missing"
+    DATA = "data"
+    PACKAGES = "packages"
+    SIGNATURE = "signature"
+    FIGURE = "figure"
+
+
+FORCEABLE = frozenset({Kind.DATA, Kind.PACKAGES, Kind.SIGNATURE})
+"""What ``force=true`` turns into a note: the comparison can be made, and who makes it must know that it is crooked."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Something that forbids a comparison.
+
+    Args:
+        kind: of it.
+        text: a sentence with what was found and what to do.
+    """
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """One run of a comparison.
+
+    Args:
+        name: for messages.
+        run: as read.
+        summary: its tables, for columns and facts; the intervals in it are not used.
+        repeats: frames of further runs of the same, which a baseline may hold.
+    """
+
+    name: str
+    run: Run
+    summary: Summary
+    repeats: Sequence[pd.DataFrame] = ()
+
+    @cached_property
+    def groups(self) -> Mapping[tuple[str, str, str], Sequence[Sequence[pd.DataFrame]]]:
+        """By metric, system and settings: of each repeat its seeds' records, indexed by item."""
+        found: dict[tuple[str, str, str], list[list[pd.DataFrame]]] = {}
+        frames = [self.run.frame, *self.repeats]
+        for number, frame in enumerate(frames):
+            for key, group in frame.groupby(["metric", "system", "settings", "seed"], sort=True):
+                metric, system, settings, _ = key
+                lists = found.setdefault((str(metric), str(system), str(settings)), [[] for _ in frames])
+                lists[number].append(group.set_index("item", drop=False))
+        return found
+
+    @cached_property
+    def items(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.run.manifest.get("items") or {}
+
+    @cached_property
+    def cluster(self) -> Mapping[str, str]:
+        """Item to the unit it is judged with (`reports.statistics.intervals.unit_names`)."""
+        speakers = {item: str(about.get("speaker") or "") for item, about in self.items.items()}
+        speakers |= {str(i): str(s or "") for i, s in zip(self.run.frame["item"], self.run.frame["speaker"], strict=True)}
+        return unit_names(speakers)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One side's records over the common items, in their order.
+
+    Args:
+        repeats: of each repeat its seeds' records.
+        n_ok, n_wanted: scored outputs and those that should have been, of all seeds of the first repeat.
+        lacking: items without a figure through the system's fault.
+    """
+
+    repeats: Sequence[Sequence[pd.DataFrame]]
+    n_ok: int
+    n_wanted: int
+    lacking: tuple[str, ...]
+
+    @property
+    def frames(self) -> list[pd.DataFrame]:
+        return [frame for seeds in self.repeats for frame in seeds]
+
+    @cached_property
+    def values(self) -> Array:
+        """``[n]``, mean over seeds and repeats."""
+        return np.asarray(np.mean([frame["value"].to_numpy(float) for frame in self.frames], axis=0))
+
+    @cached_property
+    def weights(self) -> Array:
+        """``[n]``, likewise."""
+        return np.asarray(np.mean([frame["weight"].to_numpy(float) for frame in self.frames], axis=0))
+
+    @property
+    def coverage(self) -> float:
+        return self.n_ok / self.n_wanted if self.n_wanted else 0.0
+
+    def terms(self, coefficient: float) -> list[tuple[float, WeightedMean]]:
+        """Of the mean over seeds and repeats of the weighted mean over items."""
+        share = coefficient / len(self.frames)
+        return [(share, WeightedMean(frame["value"].to_numpy(float), frame["weight"].to_numpy(float))) for frame in self.frames]
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """One metric of one system in both runs.
+
+    Args:
+        column: of the metric, as the right run has it.
+        left_row, right_row: what is compared.
+        items: with a figure on both sides.
+        clusters: of them.
+        left, right: their records.
+        notes: what ``force`` let pass.
+    """
+
+    column: Column
+    left_row: Row
+    right_row: Row
+    items: tuple[str, ...]
+    clusters: tuple[str, ...]
+    left: Scores
+    right: Scores
+    notes: tuple[str, ...] = field(default=())
+
+    def part(self, kept: Sequence[int]) -> Matched:
+        """The same over some of the items, by position; each item then is a cluster of its own."""
+        items = tuple(self.items[i] for i in kept)
+
+        def cut(scores: Scores) -> Scores:
+            frames = [[frame.iloc[list(kept)] for frame in seeds] for seeds in scores.repeats]
+            return Scores(frames, scores.n_ok, scores.n_wanted, scores.lacking)
+
+        clusters = tuple(f"item {item}" for item in items)
+        return Matched(self.column, self.left_row, self.right_row, items, clusters, cut(self.left), cut(self.right), self.notes)
+
+
+def half(name: str, run: Run, repeats: Sequence[pd.DataFrame] = ()) -> Half:
+    """A run read for comparison.
+
+    Raises:
+        Incomparable: it mixes signatures.
+    """
+    # The name stands in pages, verdicts and baselines: a folder of this machine goes by its alias there.
+    return Half(Aliases.here().text(name), run, summarise(run, Statistics(resamples=1)), repeats)
+
+
+def obstacles(left: Half, right: Half) -> Iterator[Obstacle]:
+    """What forbids to compare two runs as wholes."""
+    one, two = left.run.manifest, right.run.manifest
+    asked = [str((m.get("suite") or {}).get("name", "")) for m in (one, two)]
+    if asked[0] != asked[1]:
+        yield Obstacle(
+            Kind.SUITE,
+            f"{left.name} is a run of suite={asked[0]} and {right.name} one of suite={asked[1]}; only runs of one suite are comparable",
+        )
+    for side in (left, right):
+        if side.summary.partial:
+            yield Obstacle(Kind.PARTIAL, f"{side.name} is partial: it was stopped before the end; run the same command again to finish it")
+    if words := _other_data(left, right):
+        yield Obstacle(Kind.DATA, words)
+    if other := _other_versions(left, right):
+        told = ", ".join(f"{name} {pair}" for name, pair in other.items())
+        yield Obstacle(Kind.PACKAGES, f"package versions differ between {left.name} and {right.name}: {told}; run both with the same")
+
+
+def _other_data(left: Half, right: Half) -> str:
+    """How the data of two runs differ: in what their manifests say, or, with equal ids and texts, in what is heard; "" for not at all."""
+    data = [h.run.manifest.get("dataset") or {} for h in (left, right)]
+    if data[0].get("digest") == data[1].get("digest"):
+        return ""
+    rows = [d.get("rows_digest", d.get("digest")) for d in data]
+    if rows[0] != rows[1]:
+        words = [f"{d.get('name', '?')} ({d.get('num_items', '?')} items, {str(n or '')[:8]})" for d, n in zip(data, rows, strict=True)]
+        return f"the data differ: {left.name} has {words[0]}, {right.name} has {words[1]}; run both on the same data with the same limit"
+    if old := [h.name for h, d in zip((left, right), data, strict=True) if "rows_digest" not in d]:
+        return (
+            f"whether the recordings are the same cannot be told: {' and '.join(old)} is of a version that did not hash them; run it again"
+        )
+    common = sorted({*left.items} & {*right.items})
+    others = [i for i in common if any(left.items[i].get(k) != right.items[i].get(k) for k in ("digest", "prompt_digest"))]
+    return (
+        f"the recordings differ: {len(others)} of {len(common)} (first: {others[0] if others else '?'}), though ids and texts are the same in "
+        f"{left.name} and {right.name}; run both on the same recordings"
+    )
+
+
+def other_packages(left: Half, right: Half) -> str:
+    """Packages whose versions differ and that no obstacle speaks of, in words; "" for none.
+
+    What makes a metric's number stands in its signature, and what makes a system's output among its tools; another version of
+    anything else moves nothing that is compared, and is told.
+    """
+    there, here = (h.run.manifest.get("packages") or {} for h in (left, right))
+    names = sorted({*there, *here} - set(_other_versions(left, right)))
+    return ", ".join(f"{n} {there.get(n, '?')} and {here.get(n, '?')}" for n in names if there.get(n) != here.get(n))
+
+
+def _other_versions(left: Half, right: Half) -> dict[str, str]:
+    """Packages that what is compared was made with in two versions, by name; but for those in signatures, which speak for themselves."""
+    manifests = [h.run.manifest for h in (left, right)]
+    there, here = (m.get("packages") or {} for m in manifests)
+    found = {}
+    for name, metrics in PINNED.items():
+        if there.get(name) != here.get(name) and any(_unsigned(h, name, metrics) for h in (left, right)):
+            found[name] = f"{there.get(name, '?')} and {here.get(name, '?')}"
+    systems = [{label: dict(about.get("tools") or ()) for label, about in (m.get("systems") or {}).items()} for m in manifests]
+    for label in systems[0].keys() & systems[1].keys():
+        tools, others = systems[0][label], systems[1][label]
+        # What is no package (the label of a checkpoint, the listing of a folder of outputs) is what one compares.
+        for name in (tools.keys() & others.keys()) & {*there, *here}:
+            if tools[name] != others[name]:
+                found.setdefault(name, f"{tools[name]} and {others[name]}")
+    return dict(sorted(found.items()))
+
+
+def _unsigned(side: Half, package: str, metrics: Sequence[str]) -> bool:
+    """Whether a run has figures made with a package that neither their signatures nor its systems' tools name."""
+    if not metrics:
+        return any("tools" not in about for about in (side.run.manifest.get("systems") or {}).values())
+    return any(c.key in metrics and f"{package} " not in c.signature for c in side.summary.columns)
+
+
+def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: bool = False) -> Matched | Obstacle:
+    """The records of one metric that both runs have, or why they cannot be compared.
+
+    Args:
+        left, right: the runs.
+        rows: of the left and of the right one, whose figures are compared.
+        key: of the metric.
+        force: compare although signatures differ.
+    """
+    columns = [next((c for c in h.summary.columns if c.key == key), None) for h in (left, right)]
+    groups = [h.groups.get((key, row.facts.label, row.settings)) for h, row in zip((left, right), rows, strict=True)]
+    for side, row, column, group in zip((left, right), rows, columns, groups, strict=True):
+        if column is None or group is None:
+            return Obstacle(Kind.MISSING, f"{key} of {row.label} is not in {side.name}; run it with {key} among its metrics=")
+    one, two = columns
+    assert one is not None and two is not None
+    notes = []
+    if one.signature != two.signature:
+        text = f"{two.name} was measured in two ways: {one.signature} in {left.name}, {two.signature} in {right.name}"
+        if not force:
+            return Obstacle(Kind.SIGNATURE, f"{text}; score both with the same versions and settings")
+        notes.append(text)
+    excluded = {*one.excluded, *two.excluded}
+    sides = [_scored(group or (), excluded, side) for group, side in zip(groups, (left, right), strict=True)]
+    common = set.intersection(*(set(frame.index) for side in sides for frame in side.frames))
+    if not common:
+        return Obstacle(Kind.FIGURE, f"no item has {two.name} in both runs")
+    items = sorted(common)
+    kept = list(READ)
+    cut = [Scores([[f.loc[items, kept] for f in seeds] for seeds in s.repeats], s.n_ok, s.n_wanted, s.lacking) for s in sides]
+    if not all(frame["weight"].any() for side in cut for frame in side.frames):
+        return Obstacle(Kind.FIGURE, f"all common items weigh nothing in {two.name}")
+    clusters = tuple(right.cluster[item] for item in items)
+    return Matched(two, rows[0], rows[1], tuple(items), clusters, cut[0], cut[1], tuple(notes))
+
+
+def _scored(repeats: Sequence[Sequence[pd.DataFrame]], excluded: set[str], side: Half) -> Scores:
+    """The records with a value, and how many there should be. What a policy skips, and an unscorable reference, is nobody's fault."""
+    frames, ok_count, wanted_count, lacking = [], 0, 0, set()
+    for number, seeds in enumerate(repeats):
+        kept = []
+        for group in seeds:
+            skipped = set(group.index[group["status"] == Status.SKIPPED_BY_POLICY.value])
+            ok = group[(group["status"] == Status.OK.value) & ~group["item"].isin(excluded)]
+            kept.append(ok)
+            if number == 0:
+                wanted = {*side.items, *group.index} - skipped - excluded
+                ok_count, wanted_count = ok_count + len(ok), wanted_count + len(wanted)
+                lacking |= wanted - set(ok.index)
+        frames.append(kept)
+    # A repeat without these records (of another selection of systems) has no figure to add.
+    return Scores([seeds for seeds in frames if seeds], ok_count, wanted_count, tuple(sorted(lacking)))
+
+
+def differences(pairs: Sequence[Matched], how: Statistics, pooled: Mapping[str, PooledMetric] | None = None) -> list[Estimate | str]:
+    """Right minus left of each.
+
+    Args:
+        pairs: to compare.
+        how: resamples and seed, for pooled figures.
+        pooled: metric objects by registry key, as in `reports.statistics.pooling.figure_of`.
+
+    Returns:
+        One a pair, in order; words where the figure of a pooled metric cannot be formed.
+    """
+    return [_difference(pair, how, pooled or {}) for pair in pairs]
+
+
+def _difference(pair: Matched, how: Statistics, pooled: Mapping[str, PooledMetric]) -> Estimate | str:
+    sides = ((1.0, pair.right), (-1.0, pair.left))
+    if pair.column.is_mean:
+        terms: Sequence[Term] = [term for c, scores in sides for term in scores.terms(c)]
+        return estimate(terms, pair.clusters, within=pair.column.range)
+    try:
+        terms = [(c / len(s.frames), figure_of(frame, pair.column, pooled)) for c, s in sides for frame in s.frames]
+        return estimate(terms, pair.clusters, how.resamples, how.seed, pair.column.range)
+    except (UnpoolableError, ValueError, KeyError) as problem:
+        return f"{pair.column.name} cannot be formed over the common items: {problem}"

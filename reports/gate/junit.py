@@ -1,0 +1,38 @@
+"""A gate's verdict as JUnit XML, which continuous-integration services show as test results: a check is a test case."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from reports.gate.checks import Check, Outcome, Verdict
+from reports.gate.text import bounded
+from reports.writing.wording import printable
+
+
+def junit(verdict: Verdict) -> str:
+    """One test suite. A regression is a ``failure``, what cannot be compared an ``error``, what could not be judged ``skipped``."""
+    suite = ElementTree.Element("testsuite", name=printable(f"gate {verdict.rules.name}"))
+    for number, problem in enumerate(verdict.problems, 1):
+        case = ElementTree.SubElement(suite, "testcase", classname="comparison", name=f"comparable {number}", time="0")
+        ElementTree.SubElement(case, "error", type=Outcome.INCOMPARABLE.value, message=printable(problem))
+    for check in verdict.checks:
+        _case(suite, check)
+    kinds = [child.tag for case in suite for child in case]
+    suite.attrib |= {"tests": str(len(suite)), "time": "0"}
+    suite.attrib |= {name: str(kinds.count(tag)) for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))}
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ElementTree.Element, check: Check) -> None:
+    case = ElementTree.SubElement(suite, "testcase", classname=printable(check.system), name=printable(str(check.rule)), time="0")
+    tags = {Outcome.REGRESSION: "failure", Outcome.INCOMPARABLE: "error", Outcome.TOO_FEW: "skipped", Outcome.UNJUDGED: "skipped"}
+    if check.outcome in tags:
+        element = ElementTree.SubElement(case, tags[check.outcome], message=printable(check.reason))
+        if check.outcome not in (Outcome.TOO_FEW, Outcome.UNJUDGED):
+            element.set("type", check.outcome.value)
+        if check.worsening is not None:
+            group = f" ({check.group})" if check.group else ""
+            element.text = f"worse by {check.worsening:.6g}, lower bound {bounded(check.bound)}, tolerance {check.tolerance:.6g}, n {check.n}{printable(group)}"

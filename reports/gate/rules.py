@@ -1,0 +1,178 @@
+"""What a gate asks, as data: the rules in ``harness/conf/gate/*.yaml``, or in a file of the user's own.
+
+::
+
+    level: 0.05            # chance of a false alarm of the whole gate, at most (0.05)
+    resamples: 10000       # of the intervals (10000)
+    seed: 0                # of them (0)
+    repeats: 1             # runs that the baseline must hold at least (1)
+    coverage: 0.01         # share of outputs that may lose their figure (0.01)
+    rules:
+      - metric: pesq_wb          # registry key
+        tolerance: 0.02          # worsening allowed, in the metric's stored unit; or ``relative: 0.1``, a share of the baseline's figure
+        systems: [qdac16]        # optional: only these
+        each: speaker            # optional: every speaker (or language) by itself
+        strict: true             # optional: fail unless it is shown that the worsening lies within the tolerance
+        better: lower            # only for metrics that declare no direction: which way is better
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.api import Better
+from harness.data.documents import YAML_BYTES, read_text
+from harness.errors import ConfigError, UnknownName
+from harness.settings.registry import CONF_DIR, config_choices
+from reports.claims.fields import listing, mapping, number, parsed, registered
+
+GROUPS = ("speaker", "language")
+OPTIONAL = ("level", "resamples", "seed", "repeats", "coverage")
+RULE_OPTIONAL = ("tolerance", "relative", "systems", "each", "strict", "better")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One demand.
+
+    Args:
+        metric: registry key.
+        tolerance: worsening allowed, >= 0: in the stored unit, or as a share of the baseline's figure if ``relative``.
+        relative: see above.
+        systems: labels that it is about, all if empty.
+        each: "speaker" or "language" where every one is judged by itself, "" for all items together.
+        strict: it is to be shown that the worsening is within the tolerance; otherwise, that it is beyond.
+        better: direction for a metric that declares none.
+    """
+
+    metric: str
+    tolerance: float
+    relative: bool = False
+    systems: tuple[str, ...] = ()
+    each: str = ""
+    strict: bool = False
+    better: Better | None = None
+
+    def __str__(self) -> str:
+        allowed = f"{self.tolerance:.3g} of the baseline's" if self.relative else f"{self.tolerance:g}"
+        each = f" of each {self.each}" if self.each else ""
+        return (
+            f"{self.metric}{each} worse by {'no more than' if self.strict else 'at most'} {allowed}{', to be shown' if self.strict else ''}"
+        )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A gate.
+
+    Args:
+        name: of the file.
+        rules: in order.
+        level: chance of a false alarm of all together, at most.
+        resamples, seed: of the intervals.
+        repeats: runs that the baseline must hold.
+        coverage: share of outputs that may lose their figure.
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    level: float = 0.05
+    resamples: int = 10_000
+    seed: int = 0
+    repeats: int = 1
+    coverage: float = 0.01
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """The absolute tolerance of each metric as a whole: the difference that matters."""
+        return {r.metric: r.tolerance for r in self.rules if not r.relative and not r.each and not r.systems and r.tolerance > 0}
+
+
+def load_rules(name: str) -> Rules:
+    """The rules of a bundled gate, or of a YAML file.
+
+    Args:
+        name: "default", or a path that ends in .yaml or .yml.
+
+    Raises:
+        UnknownName: no such gate.
+        ConfigError: the file cannot be read or is not as described above.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        known = config_choices("gate")
+        if name not in known:
+            raise UnknownName("gate", name, known, "A file of your own is named by its path: rules=my_gate.yaml.")
+        path = Path(CONF_DIR) / "gate" / f"{name}.yaml"
+    try:
+        text = read_text(path, YAML_BYTES)
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"rules={name} cannot be read: {problem}") from problem
+    return parse_rules(text, path.stem, str(name))
+
+
+def parse_rules(text: str, name: str, origin: str) -> Rules:
+    """The rules in a YAML text.
+
+    Args:
+        text: YAML.
+        name: of the gate.
+        origin: for messages.
+
+    Raises:
+        ConfigError: not as described above; says where.
+        UnknownName: a metric that does not exist.
+    """
+    about = mapping(parsed(text, origin), origin, ("rules",), OPTIONAL)
+    if not listing(about["rules"], f"{origin}, rules"):
+        raise ConfigError(f"{origin}: rules must hold at least one rule")
+    return Rules(
+        name=name,
+        rules=tuple(_rule(entry, f"{origin}, rule {i + 1}") for i, entry in enumerate(about["rules"])),
+        level=_number(about.get("level", 0.05), f"{origin}, level", 1e-6, 0.5),
+        resamples=_whole(about.get("resamples", 10_000), f"{origin}, resamples", 100),
+        seed=_whole(about.get("seed", 0), f"{origin}, seed", 0),
+        repeats=_whole(about.get("repeats", 1), f"{origin}, repeats", 1),
+        coverage=_number(about.get("coverage", 0.01), f"{origin}, coverage", 0, 1),
+    )
+
+
+def _rule(data: Any, where: str) -> Rule:
+    entry = mapping(data, where, ("metric",), RULE_OPTIONAL)
+    given = [key for key in ("tolerance", "relative") if key in entry]
+    if len(given) != 1:
+        raise ConfigError(f"{where}: one of tolerance: and relative: says what may become worse, got {' and '.join(given) or 'neither'}")
+    each, systems, strict, better = entry.get("each", ""), entry.get("systems", []), entry.get("strict", False), entry.get("better")
+    if each and each not in GROUPS:
+        raise ConfigError(f"{where}: each is '{each}'; there are {' and '.join(GROUPS)}")
+    if not isinstance(systems, list) or not all(isinstance(s, str) and s for s in systems):
+        raise ConfigError(f"{where}: systems must be a list of names, got {systems!r}")
+    if not isinstance(strict, bool):
+        raise ConfigError(f"{where}: strict is true or false, got {strict!r}")
+    if better is not None and better not in (Better.HIGHER, Better.LOWER):
+        raise ConfigError(f"{where}: better is '{better}'; there are higher and lower")
+    return Rule(
+        metric=registered("metrics", entry["metric"], where),
+        tolerance=_number(entry[given[0]], f"{where}, {given[0]}", 0, math.inf),
+        relative=given[0] == "relative",
+        systems=tuple(systems),
+        each=str(each or ""),
+        strict=strict,
+        better=None if better is None else Better(better),
+    )
+
+
+def _number(value: Any, where: str, low: float, high: float) -> float:
+    if not low <= number(value, where) <= high:
+        raise ConfigError(f"{where}: a number from {low:g}{f' to {high:g}' if math.isfinite(high) else ''}, got {value!r}")
+    return float(value)
+
+
+def _whole(value: Any, where: str, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ConfigError(f"{where}: a whole number from {low}, got {value!r}")
+    return value

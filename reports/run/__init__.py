@@ -1,0 +1,1 @@
+"""What one run says: its tables, notes, figures, items and page."""

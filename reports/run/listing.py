@@ -1,0 +1,275 @@
+"""The items of a run as the page shows them: text, figures of every system, transcripts aligned, players within a budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from harness.api import Better, Status
+from harness.metrics.edits import Unit
+from harness.storing.frame import Run
+from reports.run.summary import Column, Summary
+from reports.run.transcripts import NEEDED, Difference, difference
+from reports.writing.clips import Clip, duration_s, encoded
+from reports.writing.wording import shortened
+
+TEXT_LIMIT = 400
+"""Characters of a transcript or a reason kept for the page; the records hold the whole."""
+UNREAD = ("unit", "device", "precision")
+"""Text in the details that says how something was measured, the same for every item; the signatures and the manifest hold it."""
+
+
+_Key = tuple[int, int]
+"""(row, seed) of an output."""
+_REFERENCE: _Key = (-1, 0)
+"""Stands for the item's recording."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the page's item section is made of.
+
+    Args:
+        items: JSON-ready, one an item, in the manifest's order.
+        clips: base64 FLAC by number, as the items name them.
+        num_items: of the run, listed or not.
+        with_players: items that have their players.
+        withheld: items whose players did not fit the budget.
+        audio_bytes: of all clips, as base64.
+    """
+
+    items: tuple[Mapping[str, Any], ...]
+    clips: tuple[str, ...]
+    num_items: int
+    with_players: int
+    withheld: int
+    audio_bytes: int
+
+
+@dataclass
+class _Budget:
+    """Clips taken so far, never above ``limit`` bytes, the reference and all outputs of an item together or not at all."""
+
+    limit: int
+    clips: list[str] = field(default_factory=list)
+    used: int = 0
+    full: bool = False
+
+    def take(self, clips: Mapping[Any, Clip]) -> bool:
+        wanted = sum(c.num_bytes for c in clips.values())
+        self.full = self.full or self.used + wanted > self.limit
+        if not self.full:
+            self.used += wanted
+        return not self.full
+
+    def numbered(self, clip: Clip, taken: bool) -> Mapping[str, Any]:
+        if clip.problem:
+            return {"problem": shortened(clip.problem, TEXT_LIMIT)}
+        if not taken:
+            return {}
+        self.clips.append(clip.flac)
+        return {"clip": len(self.clips) - 1, "rate": clip.sample_rate, "s": round(clip.duration_s, 3), "clipped": clip.clipped}
+
+
+def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -> Listing:
+    """Items with their figures and players.
+
+    Args:
+        run: as read.
+        summary: of it; figures follow its columns, rows are numbered as in it.
+        audio_limit_mb: of base64 audio, in 10^6 bytes.
+        item_limit: items listed at most.
+    """
+    row_numbers = {(r.facts.label, r.settings): i for i, r in enumerate(summary.rows)}
+    described = run.manifest.get("items") or {}
+    ids = list(described) or sorted(set(run.frame["item"].map(str)))
+    shown = ids[:item_limit]
+    records = _by_item(run, summary, set(shown), row_numbers, described)
+    outputs: dict[str, list[tuple[int, int, Path]]] = {}
+    for (system, settings, item, seed), path in run.outputs.items():
+        if (system, settings) in row_numbers:
+            outputs.setdefault(item, []).append((row_numbers[system, settings], int(seed), path))
+    budget = _Budget(int(audio_limit_mb * 1e6))
+    items: dict[str, Mapping[str, Any]] = {}
+    players, withheld = 0, 0
+    for item in _priority(shown, records, summary):
+        paths: dict[_Key, Path] = {(row, seed): path for row, seed, path in outputs.get(item, ())}
+        if item in run.references:
+            paths[_REFERENCE] = run.references[item]
+        # Nothing is read once the budget is spent.
+        clips = (
+            {}
+            if budget.full
+            else {key: encoded(path, run.digests.get(item, "") if key == _REFERENCE else "") for key, path in sorted(paths.items())}
+        )
+        taken = budget.take(clips)
+        players += taken and any(c.flac for c in clips.values())
+        withheld += bool(paths) and not taken
+        about = described.get(item) or {}
+        measured = records.get(item, {})
+        order = sorted({*measured, *((r, s) for r, s in paths if r >= 0)})
+        nothing = _Measured([None] * len(summary.columns))
+        items[item] = {
+            "id": item,
+            "text": str(about.get("text") or ""),
+            **{name: str(about.get(name) or "") for name in ("language", "speaker")},
+            "synthetic": bool(about.get("synthetic")),
+            "prompt": str(about.get("prompt_text") or ""),
+            "s": _length_s(paths),
+            "reference": budget.numbered(clips[_REFERENCE], taken) if _REFERENCE in clips else {},
+            "outputs": [
+                {
+                    "row": row,
+                    "seed": seed,
+                    "values": measured.get((row, seed), nothing).values,
+                    "missing": {column: status for column, (status, _) in measured.get((row, seed), nothing).missing.items()},
+                    "audio": budget.numbered(clips[row, seed], taken) if (row, seed) in clips else {},
+                }
+                for row, seed in order
+            ],
+            "heard": _heard(measured, order, summary, str(about.get("text") or "")),
+            "words": _said(measured, order, summary, str(about.get("text") or "")),
+            "reasons": _reasons(measured, order, summary),
+        }
+    return Listing(tuple(items[i] for i in shown), tuple(budget.clips), len(ids), players, withheld, budget.used)
+
+
+def ranked(summary: Summary) -> list[Column]:
+    """Metrics with a better and a worse, headline ones first: what a list of the worst can be ordered by."""
+    return [c for c in dict.fromkeys([*summary.headline, *summary.columns]) if c.better is not Better.NEITHER]
+
+
+def _priority(shown: Sequence[str], records: Mapping[str, Mapping[_Key, _Measured]], summary: Summary) -> list[str]:
+    """Who gets players first where not all do: the worst item of each headline metric in turn, after each the next of the dataset.
+
+    Only the worst would be all that is heard of a system, only the first of the dataset never what went wrong.
+    """
+    tested = {i for i, r in enumerate(summary.rows) if not r.calibration}
+    lists = []
+    for column in (c for c in ranked(summary) if c.headline is not None):
+        number, sign = summary.columns.index(column), 1.0 if column.better is Better.HIGHER else -1.0
+        levels: dict[str, float] = {}
+        for item in shown:
+            found = [v for (row, _), m in records.get(item, {}).items() if row in tested and (v := m.values[number]) is not None]
+            if found:
+                levels[item] = min(sign * v for v in found)
+        lists.append(sorted(levels, key=levels.__getitem__))
+    worst = [item for turn in zip_longest(*lists) for item in turn if item is not None]
+    both = [item for pair in zip_longest(worst, shown) for item in pair if item is not None]
+    return list(dict.fromkeys(both))
+
+
+def _length_s(paths: Mapping[_Key, Path]) -> float | None:
+    """Seconds of an item: of its recording, else of its first readable output; None where there is neither."""
+    lengths = (duration_s(path) for _, path in sorted(paths.items()))
+    return next((round(found, 3) for found in lengths if found is not None), None)
+
+
+@dataclass
+class _Measured:
+    """One output of an item: figures, statuses with reasons and texts, each by column number."""
+
+    values: list[float | None]
+    missing: dict[int, tuple[str, str]] = field(default_factory=dict)
+    words: dict[int, dict[str, str]] = field(default_factory=dict)
+    heard: dict[int, tuple[str, Difference]] = field(default_factory=dict)
+    """Transcript and its alignment."""
+
+
+def _by_item(
+    run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int], described: Mapping[str, Any]
+) -> dict[str, dict[_Key, _Measured]]:
+    """By item: (row, seed) -> what was measured."""
+    columns = {c.key: i for i, c in enumerate(summary.columns)}
+    found: dict[str, dict[_Key, _Measured]] = {}
+    names = ["item", "system", "settings", "seed", "metric", "status", "reason", "value", "detail"]
+    for item, system, settings, seed, metric, status, reason, value, detail in run.frame[names].itertuples(index=False, name=None):
+        if item not in shown:
+            continue
+        key = rows[system, settings], int(seed)
+        output = found.setdefault(item, {}).setdefault(key, _Measured([None] * len(columns)))
+        if status == Status.OK:
+            output.values[columns[metric]] = float(value)
+        else:
+            output.missing[columns[metric]] = Status(status).value, shortened(str(reason), TEXT_LIMIT)
+        # What a pooled metric keeps is its histograms, nothing to read.
+        if not summary.columns[columns[metric]].is_mean or not isinstance(detail, str) or not detail:
+            continue
+        texts = {name: text for name, text in json.loads(detail).items() if isinstance(text, str)}
+        if aligned := difference(texts, str((described.get(item) or {}).get("language") or "")):
+            output.heard[columns[metric]] = texts["transcript"], aligned
+            texts = {name: text for name, text in texts.items() if name not in NEEDED}
+        if words := dict(_words(texts)):
+            output.words[columns[metric]] = words
+    return found
+
+
+def _words(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The texts among a record's details that no alignment shows; of a text and its normalised form the text."""
+    for name, value in texts.items():
+        if name not in UNREAD and not (name.endswith("_normalised") and name.removesuffix("_normalised") in texts):
+            # That a recogniser heard nothing is a finding.
+            yield name, shortened(value, TEXT_LIMIT) or "(empty)"
+
+
+def _heard(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:
+    """What was heard against what was said: a block for each reference and the metrics that share it, in it a line for each transcript.
+
+    Metrics that were counted on the same texts of all outputs, as a word and a character error rate of one recogniser, share a block;
+    it shows the words.
+    """
+    by_metric: dict[int, dict[int, tuple[str, Difference]]] = {}
+    for position, key in enumerate(order):
+        for column, found in measured[key].heard.items() if key in measured else ():
+            by_metric.setdefault(column, {})[position] = found
+    together: dict[tuple[Any, ...], list[int]] = {}
+    for column, by_position in sorted(by_metric.items()):
+        texts = tuple((position, aligned.reference, transcript) for position, (transcript, aligned) in by_position.items())
+        together.setdefault(texts, []).append(column)
+    blocks: list[Mapping[str, Any]] = []
+    for columns in together.values():
+        best = min(columns, key=lambda c: any(d.unit != Unit.WORD.value for _, d in by_metric[c].values()))
+        lines: dict[str, dict[str, dict[str, Any]]] = {}
+        for position, (_, aligned) in by_metric[best].items():
+            line = aligned.as_json()
+            # Where the reference is the item's own text, that is already shown.
+            mine = lines.setdefault("" if aligned.reference == text else aligned.reference, {})
+            mine.setdefault(json.dumps(line), {**line, "outputs": []})["outputs"].append(position)
+        metrics = ", ".join(summary.columns[c].name for c in columns)
+        blocks += [
+            {"metrics": metrics, "reference": shortened(reference, TEXT_LIMIT), "lines": list(mine.values())}
+            for reference, mine in lines.items()
+        ]
+    return blocks
+
+
+def _said(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:
+    """Every text once, with the outputs (by position) and the metrics it belongs to; the item's own text is shown above them."""
+    together: dict[tuple[str, str], tuple[list[int], list[str]]] = {}
+    for position, key in enumerate(order):
+        for column, words in measured[key].words.items() if key in measured else ():
+            for name, words_said in words.items():
+                if words_said != shortened(text, TEXT_LIMIT):
+                    _noted(together, (name, words_said), position, summary.columns[column].name)
+    return [{"name": name, "text": said, "outputs": at, "metrics": metrics} for (name, said), (at, metrics) in together.items()]
+
+
+def _reasons(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary) -> list[Mapping[str, Any]]:
+    """Every reason for a missing figure once, with its outputs and metrics."""
+    together: dict[tuple[str, str], tuple[list[int], list[str]]] = {}
+    for position, key in enumerate(order):
+        for column, why in measured[key].missing.items() if key in measured else ():
+            _noted(together, why, position, summary.columns[column].name)
+    return [{"status": status, "text": why, "outputs": at, "metrics": metrics} for (status, why), (at, metrics) in together.items()]
+
+
+def _noted(together: dict[tuple[str, str], tuple[list[int], list[str]]], what: tuple[str, str], position: int, metric: str) -> None:
+    at, metrics = together.setdefault(what, ([], []))
+    if position not in at:
+        at.append(position)
+    if metric not in metrics:
+        metrics.append(metric)

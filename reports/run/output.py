@@ -1,0 +1,96 @@
+"""Writing a run's report: the page, the tables and the figures, each file whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import StoreError
+from harness.storing.files import replacing
+from harness.storing.frame import Run
+from reports.run import page, tidy
+from reports.run.figures import draw_all
+from reports.run.summarise import summarise
+from reports.run.summary import Summary
+from reports.statistics.intervals import Statistics
+from reports.writing import latex, markdown
+
+AUDIO_LIMIT_MB = 48.0
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What was written.
+
+    Args:
+        html: the page.
+        markdown, latex, csv: the tables.
+        claims: the papers' claims and what became of them (CSV), None where the suite measures none.
+        figures: SVG files.
+        summary: what they print.
+    """
+
+    html: Path
+    markdown: Path
+    latex: Path
+    csv: Path
+    claims: Path | None
+    figures: tuple[Path, ...]
+    summary: Summary
+
+
+def write_report(
+    run: Run,
+    out: Path | None = None,
+    audio_limit_mb: float = AUDIO_LIMIT_MB,
+    item_limit: int = 1000,
+    statistics: Statistics | None = None,
+    summary: Summary | None = None,
+) -> ReportFiles:
+    """Write ``report.html``, ``.md``, ``.tex``, ``.csv``, ``report_claims.csv`` where there are claims, and ``figures/*.svg``.
+
+    Args:
+        run: as read.
+        out: folder, made if need be; the run's own unless told.
+        audio_limit_mb: of audio embedded in the page.
+        item_limit: items listed in the page.
+        statistics: of the intervals.
+        summary: of the run, where it has been made already.
+
+    Raises:
+        Incomparable: the run mixes signatures.
+        StoreError: a file cannot be written.
+    """
+    out = out or run.path
+    summary = summary or summarise(run, statistics)
+    figures = draw_all(summary)
+    drawn = tuple(written(out / "figures" / f"{d.name}.svg", [d.standalone()]) for d in figures)
+    return ReportFiles(
+        html=written(out / "report.html", page.render(run, summary, figures, audio_limit_mb, item_limit)),
+        markdown=written(out / "report.md", [markdown.render(summary)]),
+        latex=written(out / "report.tex", [latex.render(summary)]),
+        csv=written(out / "report.csv", [tidy.render(summary)]),
+        claims=written(out / "report_claims.csv", [tidy.render_claims(summary)]) if summary.verdicts else None,
+        figures=drawn,
+        summary=summary,
+    )
+
+
+def written(path: Path, parts: Iterable[str | bytes]) -> Path:
+    """``path``, replaced in one step by a file of ``parts``; a failure on the way leaves what was there.
+
+    Args:
+        path: of the file; its folder is made if need be.
+        parts: text, written as UTF-8, or bytes.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StoreError(f"cannot write {path}: {problem}") from problem
+    with replacing(path) as stream:
+        stream.writelines(part if isinstance(part, bytes) else part.encode("utf-8", "backslashreplace") for part in parts)
+    return path

@@ -1,0 +1,1 @@
+"""Intervals, pooled figures, tests, power."""

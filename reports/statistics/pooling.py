@@ -1,0 +1,98 @@
+"""The corpus figure of a set of records, as a function of how often each of them counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.api import Evidence, PooledMetric
+from harness.foreign import Kept, attempt, raised
+from reports.run.summary import Column
+from reports.statistics.intervals import Array, WeightedMean
+from reports.writing.wording import in_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Figure = Callable[[Array], Array]
+"""``[R, n] -> [R]``: the figure of n items when item i counts ``[r, i]`` times."""
+
+
+class UnpoolableError(Exception):
+    """A figure that cannot be formed here; the message says why and is printed in its place."""
+
+
+def figure_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetric]) -> Figure:
+    """The figure of scored records.
+
+    Args:
+        ok: records of one system, setting and metric that have a value.
+        column: of the metric.
+        pooled: metric objects by registry key; what is not given is built by the registry.
+
+    Returns:
+        The figure; it raises UnpoolableError where the metric's ``pool`` fails, and gives its resamples read-only to it.
+
+    Raises:
+        UnpoolableError: the metric object cannot be built here, is another version, or the records weigh nothing.
+    """
+    values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
+    if column.is_mean:
+        if not weights.any():
+            raise UnpoolableError("all scored items have weight 0")
+        return WeightedMean(values, weights)
+    metric = pooled_metric(column, pooled)
+    try:
+        evidence = [
+            Evidence(value=v, weight=w, counts=json.loads(c or "{}"), detail=json.loads(d or "{}"))
+            for v, w, c, d in zip(values.tolist(), weights.tolist(), ok["counts"], ok["detail"], strict=True)
+        ]
+    except (ValueError, TypeError) as problem:
+        raise UnpoolableError(f"what is stored of {column.name} cannot be read: {in_words(problem)}") from problem
+
+    foreign = not type(metric).__module__.startswith("harness.")
+
+    def figure(counts: Array) -> Array:
+        own = counts.view()
+        own.flags.writeable = False
+        # The code is somebody's: whatever it does wrong costs its own figure, not the report.
+        try:
+            with Kept() if foreign else nullcontext():
+                found = np.asarray(attempt(lambda: metric.pool(evidence, own)), dtype=np.float64)
+        except Exception as problem:
+            raise UnpoolableError(f"its pool failed: {in_words(raised(problem))}") from problem
+        if found.shape != (len(counts),):
+            raise UnpoolableError(f"its pool gave an array of shape {found.shape} for {len(counts)} resamples, wanted ({len(counts)},)")
+        return found
+
+    return figure
+
+
+def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledMetric:
+    """The metric object that pools a column: the one given, else the registry's.
+
+    Raises:
+        UnpoolableError: it cannot be built here, has no ``pool``, or is another version than the one that was recorded.
+    """
+    if column.key in pooled:
+        return pooled[column.key]
+    try:
+        make = import_module("harness.settings.registry").metric_class(column.key)
+        metric = attempt(make)
+        sound, here = isinstance(metric, PooledMetric), metric.info.signature().split("|")[:2]
+    except Exception as problem:
+        raise UnpoolableError(
+            f"the metric '{column.key}' that pools this figure cannot be built here: {in_words(raised(problem))}"
+        ) from problem
+    if not sound:
+        raise UnpoolableError(f"'{column.key}' is aggregated as '{column.aggregation}' but has no pool() here")
+    there = column.signature.split("|")[:2]
+    if here != there:
+        raise UnpoolableError(f"recorded by {' '.join(there)}, installed is {' '.join(here)}")
+    found: PooledMetric = metric
+    return found
