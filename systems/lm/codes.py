@@ -19,10 +19,10 @@ from torch import Tensor
 from systems.qdac.model import QdacModel
 from systems.quantizers.codebook import Codebook
 from systems.socodec.config import SocodecConfig
-from systems.socodec.mel import MelFrames
 from systems.socodec.model import SocodecModel
 from systems.socodec.ssl import SpeechFeatures, speech_features
 from systems.socodec.variant import Files, SocodecVariant
+from systems.vocoder.mel import MelFrames
 
 _DIGIT = 1024  # float16 counts to 2048
 _BUNDLED = Path(__file__).resolve().parents[1] / "weights"

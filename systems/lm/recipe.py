@@ -22,8 +22,8 @@ from systems.lm.objective import LmLoss
 from systems.lm.patterns import PARALLEL, Pattern
 from systems.lm.texts import text_batch
 from systems.lm.tokens import WholeTokens
+from systems.text.tokens import front_end
 from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
-from systems.tts.text import front_end
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class LmRecipe:
         quantizer, source, semantic: of SoCodec, see `CodecChoice`.
         codec_checkpoint: a safetensors file of the codec; the bundled one by default.
         ssl: what computes SoCodec's features, see `SocodecCodec`.
-        tokenizer: of the text, for the paper's size, see `systems.tts.text`.
+        tokenizer: of the text, for the paper's size, see `systems.text.tokens`.
         config: shape other than the size's.
         training: choices other than the size's.
         start: a safetensors file of a language model of the same shape, codec and text to go on from, with a new optimiser and a new

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from systems.text.tokens import TextFrontEnd
 from systems.training.faults import BadRecordings
-from systems.tts.text import TextFrontEnd
 
 
 def text_batch(texts: Sequence[str], languages: Sequence[str], front_end: TextFrontEnd) -> tuple[Tensor, Tensor]:

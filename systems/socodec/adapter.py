@@ -72,8 +72,8 @@ class SocodecCodec:
             raise FileNotFoundError(reason)
 
         from systems.checkpoints import digest_of
-        from systems.socodec.mel import MelFrames
         from systems.socodec.parts import random_parts, trained_parts
+        from systems.vocoder.mel import MelFrames
 
         if weights == "trained":
             parts = trained_parts(variant, variant.completed(files))

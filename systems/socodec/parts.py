@@ -14,7 +14,7 @@ from systems.socodec.config import SocodecConfig
 from systems.socodec.model import SocodecModel
 from systems.socodec.ssl import SpeechFeatures, random_features, speech_features
 from systems.socodec.variant import Files, SocodecVariant
-from systems.socodec.vocoder import Vocoder, load_vocoder, random_vocoder
+from systems.vocoder.loading import Vocoder, load_vocoder, random_vocoder
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 TRAINERS = {
     "qdac": "systems.qdac.recipe:QdacRecipe",
     "socodec": "systems.socodec.recipe:SocodecRecipe",
-    "mel_vocoder": "systems.socodec.vocoder_recipe:WaveVocoderRecipe",
+    "mel_vocoder": "systems.vocoder.recipe:WaveVocoderRecipe",
     "qtts": "systems.lm.recipe:LmRecipe",
     "socodec_tts": "systems.lm.recipe:LmRecipe",
     "qtts_decoder": "systems.tts.voiced_recipe:VoicedDecoderRecipe",

@@ -15,8 +15,8 @@ from systems.lm.checkpoint import load
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
 from systems.lm.models import build_lm
 from systems.lm.patterns import PARALLEL, delayed
+from systems.text.tokens import BPE_SIZE, TextFrontEnd, front_end
 from systems.tts.codec import SpeakingCodec
-from systems.tts.text import BPE_SIZE, TextFrontEnd, front_end
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def random_model(wanted: Wanted, codec: SpeakingCodec, config: LmConfig | None, 
         seed: of the weights.
 
     Raises:
-        FileNotFoundError, RuntimeError, ValueError: as `systems.tts.text.front_end`, or a shape that does not go with the codec.
+        FileNotFoundError, RuntimeError, ValueError: as `systems.text.tokens.front_end`, or a shape that does not go with the codec.
     """
     paper = wanted.size == "paper"
     text = front_end("bpe" if paper and wanted.tokenizer is not None else "symbols", wanted.tokenizer)

@@ -25,7 +25,7 @@ class SocodecTts(LmSpeaker):
         delay: frames from stream to stream, 0 to 3.
         checkpoint: of the language model: a safetensors file of `harness train`; the bundled one by default.
         codec_checkpoint, vocoder, ssl: see `systems.socodec.adapter.SocodecCodec`; the bundled ones by default.
-        tokenizer: of the paper size's text, see `systems.tts.text`.
+        tokenizer: of the paper size's text, see `systems.text.tokens`.
         weights: "trained" or "random".
         config: shape of the language model, for random weights.
         codec_config: shape of the codec, for random weights.

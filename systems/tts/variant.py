@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from systems.tts.text import BpeFrontEnd
+from systems.text.tokens import BpeFrontEnd
 
 BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 DEFAULT_DELAY = 1

@@ -22,7 +22,7 @@ from torch.nn import functional
 from systems.checkpoints import digest, fill, read_family
 from systems.configuration import refuse_unknown
 from systems.layers.convnext import ConvNeXtStack
-from systems.socodec.mel import NUM_BANDS
+from systems.vocoder.mel import NUM_BANDS
 
 FAMILY = "qtts_decoder"
 _MEAN, _SCALE = -5.0, 2.5  # of log-mel values, about

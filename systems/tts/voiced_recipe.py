@@ -25,12 +25,12 @@ from systems.lm.hierarchical import HierarchicalLm
 from systems.lm.multi_stream import MultiStreamLm
 from systems.lm.patterns import lay
 from systems.lm.texts import text_batch
-from systems.socodec.mel import DB_PER_NEPER, HOP, SAMPLE_RATE, MelFrames
+from systems.text.tokens import front_end
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
-from systems.tts.text import front_end
 from systems.tts.variant import BUNDLED
 from systems.tts.voiced_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
 from systems.tts.voiced_decoder import load as load_decoder
+from systems.vocoder.mel import DB_PER_NEPER, HOP, SAMPLE_RATE, MelFrames
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from harness.api import UNOBSERVED, Observer
 from systems.checkpoints import digest, stored_tensors
-from systems.socodec.mel import HOP, SAMPLE_RATE, MelFrames
-from systems.socodec.vocoder import Vocoder, load_vocoder, random_vocoder
 from systems.tts.codec import Voice, in_frames
 from systems.tts.nearest_frames import nearest_stages
 from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.qdac_speech import QdacSpeech
 from systems.tts.voiced_decoder import Loaded, VoicedDecoder, VoicedDecoderConfig, load, timbre_of
 from systems.tts.wave_pieces import vocoder_stages
+from systems.vocoder.loading import Vocoder, load_vocoder, random_vocoder
+from systems.vocoder.mel import HOP, SAMPLE_RATE, MelFrames
 
 
 class VoicedQdacSpeech:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from systems.socodec.mel import HOP, NUM_BANDS
-from systems.socodec.wave_vocoder import Controls, Pitch, Progress, WaveVocoder, progressed, turns_within
 from systems.tts.pieces import Piecewise, Reach, Stage, reach_of
+from systems.vocoder.mel import HOP, NUM_BANDS
+from systems.vocoder.wave import Controls, Pitch, Progress, WaveVocoder, progressed, turns_within
 
 _HZ, _VOICED, _TURNS, _FRAMES, _GAINS = 0, 1, 2, 3, 4
 """Columns of a frame as the stages hand it on."""

@@ -31,9 +31,9 @@ def _speech(rate):
 def _codecs():
     ensure_torchaudio()
     pytest.importorskip("transformers")
-    from systems.baselines.dac import Dac
-    from systems.baselines.encodec import Encodec
-    from systems.baselines.mimi import Mimi
+    from systems.published.dac import Dac
+    from systems.published.encodec import Encodec
+    from systems.published.mimi import Mimi
     from systems.qdac.adapter import QdacCodec
     from systems.socodec.adapter import SocodecCodec
 

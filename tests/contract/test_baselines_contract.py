@@ -12,7 +12,7 @@ from harness.settings.registry import SYSTEMS, resolve
 from harness.testing import check_codec, check_recorded, speechlike
 
 CONF = Path(__file__).resolve().parents[2] / "harness/conf/systems"
-FAMILIES = {name for name, target in SYSTEMS.items() if target.startswith("systems.baselines.")}
+FAMILIES = {name for name, target in SYSTEMS.items() if target.startswith("systems.classical.")}
 
 
 def _configs() -> dict[str, dict[str, Any]]:

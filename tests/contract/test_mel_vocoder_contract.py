@@ -6,7 +6,7 @@ import pytest
 
 from harness.api import Audio, Bitstream
 from harness.testing import check_codec
-from systems.socodec.mel_vocoder import MelVocoder
+from systems.vocoder.adapter import MelVocoder
 
 
 @pytest.mark.parametrize("weights", ["trained", "random"])

@@ -16,7 +16,7 @@ from systems.lm.config import LmConfig
 from systems.lm.patterns import PARALLEL, delayed
 from systems.qdac.config import QdacConfig
 from systems.socodec.config import UtteranceConfig, socodec_config
-from systems.tts.text import SYMBOLS
+from systems.text.tokens import SYMBOLS
 
 GPT2, LLAMA = TransformerConfig("gpt2", 2, 16, 2, 24), TransformerConfig("llama", 2, 16, 2, 24)
 QDAC = QdacConfig(

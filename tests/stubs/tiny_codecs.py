@@ -5,7 +5,7 @@ import json
 import torch
 
 from harness.torchaudio import ensure_torchaudio
-from systems.baselines.neural import MARK, scatter_codebooks
+from systems.published.neural import MARK, scatter_codebooks
 
 SPEECHTOKENIZER = {
     "n_filters": 4, "strides": [8, 5, 4, 2], "dimension": 16, "semantic_dimension": 8, "bidirectional": True, "dilation_base": 2,
@@ -86,7 +86,7 @@ def save(folder, kind, *, mark=True, scatter=True, **shape):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if kind == "speechtokenizer":
-            from systems.baselines.speechtokenizer import model_class
+            from systems.published.speechtokenizer import model_class
 
             model = model_class()(SPEECHTOKENIZER)
         else:

@@ -12,8 +12,8 @@ from systems.lm.config import LmConfig
 from systems.lm.patterns import PARALLEL, delayed
 from systems.qdac.config import QdacConfig
 from systems.socodec.config import UtteranceConfig, socodec_config
-from systems.socodec.wave_vocoder import WaveVocoderConfig
-from systems.tts.text import SYMBOLS
+from systems.text.tokens import SYMBOLS
+from systems.vocoder.wave import WaveVocoderConfig
 
 GPT2, LLAMA = TransformerConfig("gpt2", 2, 16, 2, 24), TransformerConfig("llama", 2, 16, 2, 24)
 HOP, BOOKS, SIZE, TEXT = 640, 3, 16, len(SYMBOLS)

@@ -16,13 +16,13 @@ from harness.settings.config import compose
 from harness.settings.registry import config_choices, resolve
 from harness.testing import speechlike
 from harness.testing.signals import lag_samples
-from systems.baselines.codec2 import Codec2
-from systems.baselines.ffmpeg import FFmpegCodec
-from systems.baselines.gsm import Gsm
-from systems.baselines.noise import Noise
-from systems.baselines.passthrough import Passthrough
-from systems.baselines.recorded import RecordedFolder
-from systems.baselines.resampled import Resampled
+from systems.classical.codec2 import Codec2
+from systems.classical.ffmpeg import FFmpegCodec
+from systems.classical.gsm import Gsm
+from systems.classical.noise import Noise
+from systems.classical.passthrough import Passthrough
+from systems.classical.recorded import RecordedFolder
+from systems.classical.resampled import Resampled
 
 needs_codec2 = pytest.mark.skipif(shutil.which("c2enc") is None, reason="Debian's codec2 is not installed")
 

@@ -15,7 +15,7 @@ from harness.api import Audio, Side, Signal
 from harness.data import embedded_set
 from harness.metrics import warping, world
 from harness.metrics.warping import banded_path, warp
-from systems.baselines.ffmpeg import FFmpegCodec
+from systems.classical.ffmpeg import FFmpegCodec
 from tests.stubs.signal_pairs import RATE, Wave, blame, build, noisy, resample, sample, signal, value
 
 

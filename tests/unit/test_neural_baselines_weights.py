@@ -12,8 +12,8 @@ import torch
 
 from harness.api import Weights
 from harness.settings.registry import resolve
-from systems.baselines.release import locate, missing_package
-from systems.baselines.speechtokenizer import SpeechTokenizer
+from systems.published.release import locate, missing_package
+from systems.published.speechtokenizer import SpeechTokenizer
 
 pytest.importorskip("transformers", reason="the package transformers is not installed: pip install 'speech-systems-harness[hf]'")
 with_speechtokenizer = pytest.mark.skipif(
@@ -53,7 +53,7 @@ def test_random_weights_are_known_by_their_mark_and_by_their_starting_values(tin
 def test_random_weights_are_built_without_any_file(tiny, monkeypatch, family):
     kind = resolve("systems", family)
     if family == "speechtokenizer":
-        monkeypatch.setattr("systems.baselines.speechtokenizer._SHAPE", tiny.SPEECHTOKENIZER)
+        monkeypatch.setattr("systems.published.speechtokenizer._SHAPE", tiny.SPEECHTOKENIZER)
     else:
         monkeypatch.setattr(kind, "_shape", lambda self: getattr(tiny, family)().config.to_dict())
     assert kind.missing(weights="random") is None
@@ -66,7 +66,7 @@ def test_random_weights_are_built_without_any_file(tiny, monkeypatch, family):
 
 def test_shapes_of_the_releases():
     """Frames a second and codebooks as published; the networks themselves are not built."""
-    from systems.baselines.dac import _MODELS
+    from systems.published.dac import _MODELS
 
     assert {rate: (rate / torch.tensor(strides).prod().item(), books) for rate, (_, strides, books) in _MODELS.items()} == {
         16000: (50, 12),
@@ -164,7 +164,7 @@ def test_the_published_layout_of_speechtokenizer_has_a_folder_inside(tmp_path):
 @pytest.mark.parametrize(("family", "line"), [("encodec", "[hf]"), ("speechtokenizer", "[speechtokenizer]")])
 def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch, family, line):
     kind = resolve("systems", family)
-    monkeypatch.setattr("systems.baselines.release.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("systems.published.release.importlib.util.find_spec", lambda name: None)
     assert f"pip install 'speech-systems-harness{line}'" in missing_package(kind.release)
     assert kind.missing(weights="random") == kind.missing() == missing_package(kind.release)
     with pytest.raises(ImportError, match="pip install"):

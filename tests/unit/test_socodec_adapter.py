@@ -19,10 +19,10 @@ from systems.socodec.checkpoint import exported
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.model import SocodecModel
 from systems.socodec.variant import SocodecVariant
-from systems.socodec.wave_vocoder import WaveVocoder, WaveVocoderConfig
 from systems.speech_encoder.checkpoint import exported as exported_encoder
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.model import SpeechEncoder
+from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 
 TINY = replace(
     socodec_config("small", 120),

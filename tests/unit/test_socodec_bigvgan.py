@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from systems.socodec.bigvgan import BigVgan, BigVganConfig, DoubledActivation, low_pass
+from systems.vocoder.bigvgan import BigVgan, BigVganConfig, DoubledActivation, low_pass
 
 TINY = BigVganConfig(num_mels=6, channels=16, rates=(5, 2), kernels=(11, 4))
 

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from harness.api import Audio
 from harness.torchaudio import ensure_torchaudio
 from systems.socodec.adapter import SocodecCodec
-from systems.socodec.bigvgan import BigVgan, low_pass
 from systems.socodec.checkpoint import exported, load
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.model import SocodecModel
-from systems.socodec.vocoder import load_vocoder
-from systems.socodec.wave_vocoder import WaveVocoder, WaveVocoderConfig
+from systems.vocoder.bigvgan import BigVgan, low_pass
+from systems.vocoder.loading import load_vocoder
+from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 
 # Convolutions and linear maps of socodec_16384x4_120ms_16khz_chinese: name, then the shape of its weight; a transposed one is marked.
 PUBLISHED = """

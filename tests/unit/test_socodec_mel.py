@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from systems.socodec.mel import HOP, NUM_BANDS, SAMPLE_RATE, MelFrames
+from systems.vocoder.mel import HOP, NUM_BANDS, SAMPLE_RATE, MelFrames
 
 
 def _reference(audio):

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from systems.socodec.mel import HOP, NUM_BANDS, SAMPLE_RATE, MelFrames
-from systems.socodec.vocoder_recipe import VocoderTraining, WaveVocoderRecipe, pitch_of
-from systems.socodec.wave_vocoder import Controls, Pitch, WaveVocoder, WaveVocoderConfig, pulses
 from systems.training.recipe import Batch
+from systems.vocoder.mel import HOP, NUM_BANDS, SAMPLE_RATE, MelFrames
+from systems.vocoder.recipe import VocoderTraining, WaveVocoderRecipe, pitch_of
+from systems.vocoder.wave import Controls, Pitch, WaveVocoder, WaveVocoderConfig, pulses
 
 TINY = WaveVocoderConfig(width=16, hidden=32, depth=2, pitch_depth=1)
 
@@ -138,7 +138,7 @@ def test_training_lowers_the_loss(adversarial):
 def test_an_exported_vocoder_is_read_back(tmp_path):
     from safetensors.torch import save_file
 
-    from systems.socodec.vocoder import load_vocoder
+    from systems.vocoder.loading import load_vocoder
 
     recipe = WaveVocoderRecipe(TINY)
     tensors, metadata = recipe.export()

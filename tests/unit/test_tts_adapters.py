@@ -11,10 +11,10 @@ import torch
 from harness.api import Audio, Codes, MissingOutput, Utterance
 from systems.qdac.adapter import QdacCodec
 from systems.socodec.adapter import SocodecCodec
+from systems.text.tokens import SymbolFrontEnd
 from systems.tts.codec import mono_at
 from systems.tts.qtts import Qtts
 from systems.tts.socodec_tts import SocodecTts
-from systems.tts.text import SymbolFrontEnd
 from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, HOP, MULTI, MULTIHEAD, PROMPTED, QDAC, SOCODEC, sound
 
 

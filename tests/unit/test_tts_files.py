@@ -22,13 +22,13 @@ from systems.lm.recipe import LmRecipe
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.socodec.recipe import SocodecRecipe
-from systems.socodec.wave_vocoder import WaveVocoder
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.tts import variant
 from systems.tts.qtts import Qtts
 from systems.tts.socodec_tts import SocodecTts
 from systems.tts.variant import LmVariant
+from systems.vocoder.wave import WaveVocoder
 from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, MULTI, MULTIHEAD, PROMPTED, QDAC, SOCODEC, VOCODER
 
 # -- files

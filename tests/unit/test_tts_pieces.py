@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from systems.qdac.decoder import build_decoder
-from systems.socodec.bigvgan import BigVgan, BigVganConfig
 from systems.socodec.parts import Parts, random_parts
 from systems.socodec.variant import Files, SocodecVariant
-from systems.socodec.vocoder import Vocoder
-from systems.socodec.wave_vocoder import WaveVocoder
 from systems.tts.codec import Voice
 from systems.tts.pieces import Piecewise, Reach, pushed, reach_of
 from systems.tts.qdac_speech import random_qdac
 from systems.tts.socodec_speech import SocodecSpeech
 from systems.tts.wave_pieces import wave_stages
+from systems.vocoder.bigvgan import BigVgan, BigVganConfig
+from systems.vocoder.loading import Vocoder
+from systems.vocoder.wave import WaveVocoder
 from tests.stubs.tiny_synthesizers import HOP, QDAC, SOCODEC, VOCODER
 
 WAVEFORM = replace(QDAC, front="waveform", strides=(4, 4, 5, 8), encoder_width=2, decoder_width=32)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from systems.tts import numbers
-from systems.tts.text import SYMBOLS, BpeFrontEnd, SymbolFrontEnd, TextFrontEnd, front_end
+from systems.text import numbers
+from systems.text.tokens import SYMBOLS, BpeFrontEnd, SymbolFrontEnd, TextFrontEnd, front_end
 
 SAMPLES = [*range(1200), *(7**k for k in range(4, 17)), *(10**k for k in range(3, 15)), *(10**k + 10 for k in range(4, 15)), 2 * 10**14 + 1]
 

@@ -19,12 +19,12 @@ from systems.lm.models import build_lm
 from systems.lm.patterns import delayed, lay
 from systems.lm.recipe import LmRecipe
 from systems.qdac.recipe import QdacRecipe, QdacTraining
-from systems.socodec.wave_vocoder import WaveVocoder
 from systems.training.recipe import Batch
 from systems.tts.pieces import reach_of
 from systems.tts.qtts import Qtts
 from systems.tts.voiced_decoder import TIMBRE_DIM, VoicedDecoder, VoicedDecoderConfig, load, mel_distance, timbre_of
 from systems.tts.voiced_recipe import VoicedDecoderRecipe, VoicedTraining, code_logits, played
+from systems.vocoder.wave import WaveVocoder
 from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, HOP, MULTIHEAD, PROMPTED, QDAC, SIZE, VOCODER
 
 SHAPE = VoicedDecoderConfig(8, 4, width=16, hidden=16, depth=2, timbre_width=8, num_codebooks=BOOKS)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from systems.checkpoints import Stored, digest, fill, read, read_family, stored_tensors
-from systems.socodec.bigvgan import BigVgan, low_pass
-from systems.socodec.wave_vocoder import WaveVocoder, WaveVocoderConfig
+from systems.vocoder.bigvgan import BigVgan, low_pass
+from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 
 _FILTERS = (".filter",)
 _NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.api import CodecSpec
-from systems.baselines.neural import Asked, TransformersCodec
-from systems.baselines.release import Release
+from systems.published.neural import Asked, TransformersCodec
+from systems.published.release import Release
 
 if TYPE_CHECKING:
     import torch

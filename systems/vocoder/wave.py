@@ -1,6 +1,6 @@
 """The small size's vocoder: a harmonic and a noise source, shaped by filters that a network reads off the mel frames.
 
-The released vocoder is a BigVGAN (see `systems.socodec.bigvgan`): adversarial training and convolutions at the sample rate, out of
+The released vocoder is a BigVGAN (see `systems.vocoder.bigvgan`): adversarial training and convolutions at the sample rate, out of
 reach of two CPU cores. This one takes what is known of speech as given (Wang et al. 2019, "Neural source-filter waveform models";
 Agrawal et al. 2024, "Ultra-lightweight neural differential DSP vocoder"): the network works at 100 frames a second and tells pitch,
 voicing and two spectral envelopes; a pulse train and noise are filtered by them in the short-time Fourier domain. It needs no adversary.
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from systems.configuration import refuse_unknown
 from systems.layers.convnext import ConvNeXtStack
-from systems.socodec.mel import HOP, NUM_BANDS, SAMPLE_RATE
+from systems.vocoder.mel import HOP, NUM_BANDS, SAMPLE_RATE
 
 _MEL_MEAN, _MEL_SCALE = -5.0, 2.5  # brings log-mel frames near zero mean and unit variance: -0.4 and 0.8 on the training data
 _NOISE_PERIOD = 1 << 16  # samples after which the noise source repeats: four seconds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.api import CodecSpec
-from systems.baselines.neural import Asked, TransformersCodec
-from systems.baselines.release import Release
+from systems.published.neural import Asked, TransformersCodec
+from systems.published.release import Release
 
 if TYPE_CHECKING:
     import torch

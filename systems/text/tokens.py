@@ -16,8 +16,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from systems.pronunciations import PHONES, phones_of
-from systems.tts.numbers import spelled_english, spelled_mandarin
+from systems.text.numbers import spelled_english, spelled_mandarin
+from systems.text.pronunciations import PHONES, phones_of
 
 BPE_SIZE = 8192
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.api import CodecSpec
-from systems.baselines.neural import Asked, TransformersCodec, from_transformers
-from systems.baselines.release import TRANSFORMERS, Found, Release
+from systems.published.neural import Asked, TransformersCodec, from_transformers
+from systems.published.release import TRANSFORMERS, Found, Release
 
 if TYPE_CHECKING:
     import torch

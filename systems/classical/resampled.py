@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, FloatArray, SystemInfo
-from systems.baselines.pcm import from_int16, mono, to_int16
+from systems.classical.pcm import from_int16, mono, to_int16
 
 
 class Resampled:

@@ -18,8 +18,8 @@ import numpy as np
 
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
 from harness.api.libraries import versions
-from systems.baselines.pcm import compensated, framed, frames_for, mono
-from systems.baselines.release import Found, Release, locate, missing_package, missing_weights
+from systems.classical.pcm import compensated, framed, frames_for, mono
+from systems.published.release import Found, Release, locate, missing_package, missing_weights
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from harness.api import CodecSpec
-from systems.baselines.neural import Asked, NeuralCodec, scatter_codebooks
-from systems.baselines.release import Found, Release
+from systems.published.neural import Asked, NeuralCodec, scatter_codebooks
+from systems.published.release import Found, Release
 
 if TYPE_CHECKING:
     import torch

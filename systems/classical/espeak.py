@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness.api import Audio, MissingOutput, Speech, SystemInfo, Utterance
-from systems.baselines.speech_program import absent, language_of, plain_text, spoken
+from systems.classical.speech_program import absent, language_of, plain_text, spoken
 
 _SAMPLE_RATE_HZ = 22050
 _AMPLITUDE = 80  # of 100, its default, at which some peaks reach full scale

@@ -15,9 +15,9 @@ from torch.nn import functional
 from systems.layers.adversarial import discriminator_loss, feature_matching_loss, generator_loss
 from systems.layers.discriminator import SMALL_DISCRIMINATOR, Discriminator
 from systems.layers.spectrum import Analysis, energy
-from systems.socodec.mel import HOP, SAMPLE_RATE, MelFrames
-from systems.socodec.wave_vocoder import Pitch, WaveVocoder, WaveVocoderConfig
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
+from systems.vocoder.mel import HOP, SAMPLE_RATE, MelFrames
+from systems.vocoder.wave import Pitch, WaveVocoder, WaveVocoderConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.api import Audio, MissingOutput, Speech, SystemInfo, Utterance
-from systems.baselines.speech_program import absent, language_of, plain_text, spoken
+from systems.classical.speech_program import absent, language_of, plain_text, spoken
 
 _RATES_HZ = {"slt": 16000, "rms": 16000, "awb": 16000, "kal16": 16000, "kal": 8000}
 """The general English voices built into the program: kal and kal16 are diphone voices, the others are clustergen."""

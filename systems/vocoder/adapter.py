@@ -33,8 +33,8 @@ class MelVocoder:
     def __init__(
         self, size: str = "small", vocoder: str | Path | None = None, weights: str = "trained", device: str = "cpu", seed: int = 0
     ) -> None:
-        from systems.socodec.mel import MelFrames
-        from systems.socodec.vocoder import load_vocoder, random_vocoder
+        from systems.vocoder.loading import load_vocoder, random_vocoder
+        from systems.vocoder.mel import MelFrames
 
         if reason := self.missing(size, vocoder, weights):
             raise (FileNotFoundError if reason.startswith("no ") else ValueError)(reason)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.api import Audio
-from systems.baselines.pcm import from_int16
+from systems.classical.pcm import from_int16
 
 _PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo
 from harness.api.libraries import versions
-from systems.baselines.pcm import mono
+from systems.classical.pcm import mono
 
 
 class Noise:

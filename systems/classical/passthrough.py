@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo
-from systems.baselines.pcm import mono
+from systems.classical.pcm import mono
 
 
 class Passthrough:

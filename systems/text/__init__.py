@@ -1,0 +1,1 @@
+"""From text to the tokens that language models read."""

@@ -1,0 +1,1 @@
+"""From mel frames to audio: the released BigVGAN and the small source-filter vocoder."""
