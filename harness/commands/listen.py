@@ -25,7 +25,7 @@ def make(folder: Path, out: Path | None, design: str, systems: Sequence[str], nu
     Raises:
         UsageError: there is nothing to ask about, or a key of other answers would be lost.
     """
-    from reports.listening.test import Design, arrange, read_key, render
+    from reports.listening.page import Design, arrange, read_key, render
     from reports.run.output import written
 
     run = open_run(folder)
@@ -51,8 +51,8 @@ def read(folder: Path, out: Path | None, paths: Sequence[Path]) -> int:
     Raises:
         UsageError: no key here, or answers that do not fit it.
     """
+    from reports.listening.page import read_key
     from reports.listening.ratings import findings, markdown, read_answers
-    from reports.listening.test import read_key
     from reports.run.output import written
 
     out = out or folder

@@ -8,9 +8,9 @@ from typing import Any
 
 from harness.api import NotApplicable, Recogniser, language_code
 from harness.errors import ConfigError, UnknownName
+from harness.judges import normalisers
 from harness.judges.normalisers import Normaliser
 from harness.metrics.edits import Unit, unspaced
-from harness.running.panel import normalisers
 
 BackendConfig = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""What listeners answered, read with the key of their test (`reports.listening.test`): means, preferences, shares of right answers."""
+"""What listeners answered, read with the key of their test (`reports.listening.page`): means, preferences, shares of right answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.data.documents import read_text
 from harness.errors import UsageError
-from reports.listening.test import Design, Session
+from reports.listening.page import Design, Session
 from reports.statistics.intervals import Range, Statistics, interval
 from reports.writing.markdown import escaped, table
 

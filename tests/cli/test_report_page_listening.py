@@ -11,7 +11,7 @@ import pytest
 
 import harness.commands.listen
 from harness.cli import main
-from reports.listening.test import Session, read_key
+from reports.listening.page import Session, read_key
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ _OF_AUDIO = [
     "pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr_db", "si_sdr_aligned_db", "lag_samples", "mcd_db", "mcd_dtw_db", "log_mel_distance_db",
     "f0_rmse_cents", "voicing_error", "f0_correlation", "level_rms_db", "level_lufs_db", "clipped_samples", "length_ratio",
 ]  # fmt: skip
-_OF_TIME = [name for name, (target, _) in METRICS.items() if target.startswith("harness.metrics.speed:")]  # tests/unit/test_suite_speed.py
+_OF_TIME = [name for name, (target, _) in METRICS.items() if target.startswith("harness.metrics.speed:")]  # tests/unit/suites/test_speed.py
 
 
 @pytest.mark.parametrize("name", _OF_AUDIO)

@@ -65,7 +65,7 @@ def test_pauses_do_not_enter_mcd(clean: Wave) -> None:
     assert found.counts["active_frames"] == pytest.approx(without.counts["active_frames"], abs=4)
 
 
-EVAL = Path(__file__).resolve().parents[2] / "../shared/data/eval"
+EVAL = Path(__file__).resolve().parents[3] / "../shared/data/eval"
 SPEECH = {"embedded": sorted(embedded_set.ROOT.glob("*/02.flac"))[::5], "human": sorted(EVAL.glob("en*/*.flac"))[::30]}
 
 

@@ -24,7 +24,7 @@ from systems.training.recipe import Batch, Recipe
 
 TINY = SpeechEncoderConfig(num_bands=20, width=24, hidden=32, kernel=3, depth=2, dim=8)
 REACH = TINY.depth * (TINY.kernel // 2) + 1  # frames on each side: the blocks, and one for the spectra's windows
-RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "train"
+RECORDINGS = Path(__file__).resolve().parents[5] / "shared" / "data" / "train"
 
 
 def _model(seed=0, config=TINY):

@@ -110,7 +110,7 @@ ITU_RAW = {
     "u_af1s03 u_af1s03b2c17": 2.806, "u_am1s03 u_am1s03b2c18": 2.540,
 }  # fmt: skip
 """ITU-T P.862 Amendment 2, Annex A, test 2(b): 40 pairs of variable delay at 8 kHz and their raw scores."""
-VECTORS = Path(__file__).resolve().parents[2] / "../shared/data/metric_vectors"
+VECTORS = Path(__file__).resolve().parents[3] / "../shared/data/metric_vectors"
 
 
 @pytest.mark.cases("A14", before="some of the 40 ITU pairs refused for their length", after="the 40 ITU pairs all scored, within .001")

@@ -21,7 +21,7 @@ from harness.running.shards import Shard
 from harness.storing.files import write_json
 from harness.storing.runfolder import read_manifest
 
-STUBS = Path(__file__).resolve().parents[1] / "stubs"
+STUBS = Path(__file__).resolve().parents[2] / "stubs"
 ITEMS = [Item(f"item{i}", "d", None, text="a") for i in range(1000)]
 
 

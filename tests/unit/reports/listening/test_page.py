@@ -13,8 +13,8 @@ import pytest
 from scipy.stats import binom
 
 from harness.errors import UnknownName, UsageError
+from reports.listening.page import REFERENCE, Design, Session, Trial, arrange, read_key, render
 from reports.listening.ratings import Answer, findings, markdown, read_answers
-from reports.listening.test import REFERENCE, Design, Session, Trial, arrange, read_key, render
 from reports.statistics.intervals import Statistics
 from tests.stubs.fake_runs import FakeRun
 

@@ -162,7 +162,7 @@ if __name__ == "__main__":
 def test_nothing_stays_of_a_harness_that_is_killed(tmp_path):
     script, length = tmp_path / "parent.py", f"{5000 + os.getpid()}"
     script.write_text(PARENT)
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     parent = subprocess.Popen(
         [sys.executable, script, length], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}
     )
@@ -197,7 +197,7 @@ pool.close()
 )
 def test_a_worker_that_dies_before_it_has_read_its_work_is_noticed():
     # A __main__ that was read from standard input cannot be imported in the worker.
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-"], input=LARGE, capture_output=True, text=True, env=environment, timeout=60)
     assert "the worker process died (exit code 1)" in done.stdout

@@ -1,6 +1,6 @@
 """Whether intervals and verdicts keep what they say, by simulation through the functions that make them.
 
-    python -m pytest tests/unit/test_statistics_coverage.py -m slow -s
+    python -m pytest tests/unit/reports/statistics/test_coverage.py -m slow -s
 
 prints the tables: coverage of 95 % intervals, and how often a verdict is false, for 2 to 40 speakers of equal and unequal sizes. The
 quick tests beside it run a part of the same with fewer draws.

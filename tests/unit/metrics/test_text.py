@@ -27,13 +27,13 @@ from harness.api import (
     language_code,
 )
 from harness.errors import ConfigError, MissingDependency, UnknownName
+from harness.judges import normalisers
 from harness.judges.normalisers import normaliser
 from harness.judges.presets import PRESETS, AsrProtocol, build_asr, missing_asr
 from harness.metrics.edits import ErrorRates, Unit, align, error_rates
 from harness.metrics.text import Cer, ClosedRecogniser, DWer, IntelligibilityProbe, Wer
-from harness.running.panel import normalisers
 
-CONF = Path(__file__).resolve().parents[2] / "harness" / "conf" / "asr"
+CONF = Path(__file__).resolve().parents[3] / "harness" / "conf" / "asr"
 
 
 class Scripted:

@@ -264,7 +264,7 @@ def test_a_suggestion_is_made_once():
 @pytest.mark.parametrize("verb", ["run", "report"])
 def test_bytes_that_are_no_text_are_refused(tmp_path, verb):
     words = [sys.executable, "-m", "harness.cli", verb, b"dataset.root=/data/\xff\xfe"]
-    result = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, env={**os.environ, "PYTHONUTF8": "1"})
+    result = subprocess.run(words, cwd=Path(__file__).parents[3], capture_output=True, env={**os.environ, "PYTHONUTF8": "1"})
     assert result.returncode == 2
     assert b"is no text in this terminal's encoding" in result.stderr
     assert b"Traceback" not in result.stderr

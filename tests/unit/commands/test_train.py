@@ -18,7 +18,7 @@ from harness.commands.train import main
 from harness.commands.train_plan import planned, trainers
 from harness.errors import CheckpointError, ConfigError, HarnessError, MissingDependency, RunConflict, UnknownName
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STUBS = ROOT / "tests" / "stubs"
 
 

@@ -13,8 +13,8 @@ from harness.data.manifests import KINDS, DatasetConfig, load_dataset
 from harness.errors import ConfigError, ManifestError, UnknownName
 from tests.stubs.small_manifests import GOOD, jsonl, load
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
-CONF = Path(__file__).resolve().parents[2] / "harness/conf/dataset"
+SHARED = Path(__file__).resolve().parents[3] / "../shared/data"
+CONF = Path(__file__).resolve().parents[3] / "harness/conf/dataset"
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------

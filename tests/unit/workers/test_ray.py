@@ -16,7 +16,7 @@ from tests.stubs.obedient import Obedient
 
 pytest.importorskip("ray", reason="executor=ray needs ray: pip install ray")
 
-STUBS = Path(__file__).resolve().parents[1] / "stubs"
+STUBS = Path(__file__).resolve().parents[2] / "stubs"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from harness.errors import MissingDependency, UnknownName
-from harness.settings.schema import registry
+from harness.settings import registry
 
 
 @pytest.mark.parametrize("group", registry.GROUPS)

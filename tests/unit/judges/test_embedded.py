@@ -24,7 +24,7 @@ from harness.judges.resemblyzer import Resemblyzer
 from harness.metrics.edits import Unit, align
 from harness.metrics.text import ClosedRecogniser
 
-VERSA = Path(__file__).resolve().parents[2] / "../shared/data/metric_vectors/versa/test2_gen.wav"
+VERSA = Path(__file__).resolve().parents[3] / "../shared/data/metric_vectors/versa/test2_gen.wav"
 SENTENCES = (
     "the old lighthouse keeper climbed the stairs before the storm arrived",
     "please close the window because the wind is getting cold",
