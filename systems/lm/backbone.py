@@ -19,8 +19,7 @@ from systems.layers.attention import Watched
 from systems.layers.cache import KvCache, Window, aligned_mask
 from systems.layers.transformer import Transformer
 from systems.lm.config import LmConfig
-from systems.lm.guided_attention import GUIDED_HEADS, guided_layer, strayed
-from systems.lm.objective import LmLoss
+from systems.lm.objective import GUIDED_HEADS, LmLoss, guided_layer, strayed
 from systems.lm.patterns import lay
 from systems.lm.reading import Reading
 from systems.lm.tokens import Choose, PairedTokens, WholeTokens
@@ -40,7 +39,7 @@ class LmBatch:
         codes: int64 ``[B, K, T]``.
         frames: int64 ``[B]``, valid frames.
         voice: ``[B, voice_dim]``, utterance embeddings; None for models that take none.
-        spoken: ``[B, T, N]``, the text tokens that each frame speaks, in training with guidance; see `systems.lm.guided_attention`.
+        spoken: ``[B, T, N]``, the text tokens that each frame speaks, in training with guidance; see `systems.lm.objective`.
     """
 
     text: Tensor

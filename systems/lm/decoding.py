@@ -33,7 +33,7 @@ class Decoding:
 
     def __init__(self, model: LanguageModel, config: GenerationConfig, size: int, columns: int, turns: int) -> None:
         self._model, self._config, self._shape = model, config, model.config
-        shape, sampling = model.config, config.sampling
+        shape = model.config
         self.device = model.text.weight.device
         books = shape.num_codebooks
         self.turns = 0  # steps said
@@ -59,7 +59,7 @@ class Decoding:
         self._is_eos[-1] = True
         self._eos = shape.eos
         self._counts: Tensor | None = None
-        if sampling.repetition_penalty != 1.0:
+        if config.repetition_penalty != 1.0:
             self._counts = torch.zeros(size, books, shape.codebook_size, device=self.device)
         self._first_halves: Tensor | None = None
         self._reading = Reading(shape, size, config.reading_window, self.device) if config.reading_window else None
@@ -204,13 +204,13 @@ class Decoding:
         if self._config.guided:
             logits = guided(logits, self._config.guidance_scale)
         if self._counts is not None and part + 1 == len(self._shape.parts):
-            logits = penalised(logits, self._seen(self._counts[:, books], logits.shape[2]), self._config.sampling.repetition_penalty)
+            logits = penalised(logits, self._seen(self._counts[:, books], logits.shape[2]), self._config.repetition_penalty)
         if part == 0:
             logits = logits + self._forbidden[books]
             if (early := self._too_early()) is not None:
                 logits = torch.where(early[:, None, None] & self._is_eos, -torch.inf, logits)
         uniform = self._uniform.index_select(0, self._turn)[0, :, books, part]
-        chosen = sample(logits, uniform, self._config.sampling)
+        chosen = sample(logits, uniform, self._config)
         if part + 1 < len(self._shape.parts):
             self._first_halves = chosen
         return chosen
@@ -241,7 +241,7 @@ class Decoding:
     def _count(self, counts: Tensor, tokens: Tensor, drawn: Tensor) -> None:
         """Takes ``tokens [B, K]`` into the counts where the model ``drawn`` them, and those that leave the window out."""
         self._add(counts, tokens, drawn, 1.0)
-        window = self._config.sampling.repetition_window
+        window = self._config.repetition_window
         if window:
             back = (self._turn - window).clamp(min=0)
             old = self._said.index_select(0, back)[0]

@@ -13,10 +13,8 @@ from harness.api import UNOBSERVED, Observer
 from systems.layers.graphs import Acceleration
 from systems.lm.backbone import LanguageModel
 from systems.lm.decoding import Decoding
-from systems.lm.requests import SOCODEC_SAMPLING, Chunk, Generated, GenerationConfig, Request, batched, count_stops
-from systems.lm.workload import StepCost
-
-__all__ = ["SOCODEC_SAMPLING", "Chunk", "Engine", "Generated", "GenerationConfig", "Request", "count_stops", "generate", "stream"]
+from systems.lm.inference import StepCost
+from systems.lm.requests import Chunk, Generated, GenerationConfig, Request, batched
 
 _CAPACITY_STEP = 256  # columns; buffers of captured graphs are kept for the next batch that fits
 

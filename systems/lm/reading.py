@@ -1,6 +1,6 @@
 """Monotonic reading: in generation, the guided heads may not leap over words nor go back.
 
-Two heads of one layer were told in training which text token is spoken (`systems.lm.guided_attention`), and show in generation what the
+Two heads of one layer were told in training which text token is spoken (`systems.lm.objective`), and show in generation what the
 model reads. A small model sometimes loses its place, leaves words out and ends early. As in Deep Voice 3 (Ping et al. 2018), the
 attention of these heads is limited to a window of the text from the place that was read last, and the place only moves on; the end may not
 come before the text is read. The other heads, and what all heads see of voice and speech, are left alone. A flattened pattern is followed at
@@ -17,7 +17,7 @@ from torch import Tensor
 from systems.layers.attention import Watched
 from systems.layers.cache import Window
 from systems.lm.config import LmConfig
-from systems.lm.guided_attention import GUIDED_HEADS, guided_layer
+from systems.lm.objective import GUIDED_HEADS, guided_layer
 
 _BACK = 1  # tokens before the place that stay in sight
 _TAIL = 2  # tokens at the end that nothing need be heard of: a full stop, the mark of the end

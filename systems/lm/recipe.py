@@ -20,9 +20,9 @@ from systems.lm.hierarchical import HierarchicalLm
 from systems.lm.models import build_lm
 from systems.lm.objective import LmLoss
 from systems.lm.patterns import PARALLEL, Pattern
-from systems.lm.texts import text_batch
 from systems.lm.tokens import WholeTokens
-from systems.text.tokens import front_end
+from systems.text.tokens import TextFrontEnd, front_end
+from systems.training.faults import BadRecordings
 from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
 
 
@@ -39,7 +39,7 @@ class LmTraining:
             recordings come without a text.
         depth_fraction: of the frames that the hierarchical model's decoder is trained on.
         first_weight: of codebook 0 in the hierarchical model's loss.
-        guide_weight: of guided attention in the loss, see `systems.lm.guided_attention`; 0 for none.
+        guide_weight: of guided attention in the loss, see `systems.lm.objective`; 0 for none.
         guide_after: steps without guidance, in which the aligner learns what to guide to; for a model that has been trained before.
         learning_rate: at the peak.
         weight_decay: of AdamW.
@@ -295,3 +295,22 @@ def _check(config: LmConfig, inputs: LmInputs) -> None:
             f"the model was shaped for {found[0]} codebooks of {found[1]}, {found[2]} text tokens and embeddings of {found[3]} numbers; "
             f"codec and text have {inputs.num_codebooks} of {size}, {inputs.text_size} and {inputs.voice_dim}"
         )
+
+
+def text_batch(texts: Sequence[str], languages: Sequence[str], front_end: TextFrontEnd) -> tuple[Tensor, Tensor]:
+    """Tokens int64 ``[B, N]`` of texts, padded, and how many each has, ``[B]``.
+
+    Raises:
+        BadRecordings: a text that the front end cannot read.
+    """
+    tokens = [torch.tensor(_tokens(t, language, front_end), dtype=torch.int64) for t, language in zip(texts, languages, strict=True)]
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True), torch.tensor([row.shape[0] for row in tokens])
+
+
+def _tokens(text: str, language: str, front_end: TextFrontEnd) -> list[int]:
+    if not text:
+        return []
+    try:
+        return list(front_end.encode(text, language).ids)
+    except (ValueError, RuntimeError) as error:
+        raise BadRecordings(f"a text of the training data cannot be read: {text!r} ({language or 'no language'}): {error}") from error

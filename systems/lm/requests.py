@@ -6,9 +6,8 @@ Shape letters: B batch, K codebooks, T frames.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -43,12 +42,13 @@ class Request:
 
 
 @dataclass(frozen=True)
-class GenerationConfig:
-    """How a batch is generated.
+class GenerationConfig(SamplingConfig):
+    """How a batch is generated: how tokens are drawn (`SamplingConfig`), and how a model is kept to its text.
+
+    The repetition penalty counts what the model said, each codebook by itself; prompts do not count. Of a token of two halves (`LmConfig.parts`)
+    the second is penalised, where the two together were said before.
 
     Args:
-        sampling: of the tokens. The repetition penalty counts what the model said, each codebook by itself; prompts do not count. Of a
-            token of two halves (`LmConfig.parts`) the second is penalised, where the two together were said before.
         guidance_scale: of classifier-free guidance (Ho and Salimans 2022; of language models Sanchez et al. 2023): each distribution is
             moved away from the one without the text, by so much; 1 leaves it as it is. It doubles the batch, and makes sense for models
             that were trained with texts withheld (`LmTraining.text_dropout`).
@@ -57,9 +57,11 @@ class GenerationConfig:
         max_frames: an item that says more has run away: it is cut, and its stop reason is "length".
         min_frames: codebook 0 may not end before.
         check_every: steps between two looks at whether all items are over; each look waits for the device. None: 1 on a CPU, else 16.
+
+    Raises:
+        ValueError: impossible values.
     """
 
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     guidance_scale: float = 1.0
     reading_window: int = 0
     max_frames: int = 500
@@ -67,6 +69,7 @@ class GenerationConfig:
     check_every: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_frames < 1 or not 0 <= self.min_frames <= self.max_frames:
             raise ValueError(f"1 <= max_frames and 0 <= min_frames <= max_frames; got {self.max_frames} and {self.min_frames}")
         if not 0.0 <= self.guidance_scale < math.inf:
@@ -80,10 +83,6 @@ class GenerationConfig:
     def guided(self) -> bool:
         """Every item is said twice, with its text and without."""
         return self.guidance_scale != 1.0
-
-
-SOCODEC_SAMPLING = SamplingConfig(temperature=0.8, top_k=10, top_p=0.8, repetition_penalty=2.0)
-"""The sampling strategy of SoCodec's tables ("w/ SS", Guo et al. 2024)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +111,6 @@ class Chunk:
 
     codes: Tensor
     stop_reason: StopReason | None = None
-
-
-def count_stops(generated: Sequence[Generated]) -> dict[str, int]:
-    """How many items ended for which reason; "length" are the runaways."""
-    return dict(Counter(item.stop_reason for item in generated))
 
 
 def batched(requests: Sequence[Request], config: GenerationConfig, model: LanguageModel) -> tuple[LmBatch, list[int]]:

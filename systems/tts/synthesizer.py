@@ -16,9 +16,9 @@ from systems.checkpoints import digest_of
 from systems.layers.graphs import Acceleration
 from systems.layers.packed import Precision
 from systems.layers.sampling import SamplingConfig
-from systems.lm.generation import Engine, GenerationConfig, Request
-from systems.lm.packing import prepared, working_dtype
-from systems.lm.workload import step_cost
+from systems.lm.generation import Engine
+from systems.lm.inference import prepared, step_cost, working_dtype
+from systems.lm.requests import GenerationConfig, Request
 from systems.tts.codec import SpeakingCodec, Voice, mono_at
 from systems.tts.model import SpokenModel
 
@@ -127,7 +127,11 @@ class LmSynthesizer:
             most = (shape.max_steps - shape.pattern.steps(shape.num_codebooks, 1) + 1) / codec.spec.frame_rate_hz
             raise ValueError(f"max_s={speaking.max_s:g} is longer than this model's positions reach: at most {most:.1f} s")
         self._generation = GenerationConfig(
-            speaking.sampling, speaking.guidance_scale, speaking.reading_window, max_frames=frames, min_frames=1
+            **vars(speaking.sampling),
+            guidance_scale=speaking.guidance_scale,
+            reading_window=speaking.reading_window,
+            max_frames=frames,
+            min_frames=1,
         )
         self._chunk_frames = max(1, round(speaking.chunk_ms * codec.spec.frame_rate_hz / 1000))
         self.info = SystemInfo(

@@ -24,7 +24,7 @@ from systems.lm.codes import CodecChoice, QdacCodes, code_source
 from systems.lm.hierarchical import HierarchicalLm
 from systems.lm.multi_stream import MultiStreamLm
 from systems.lm.patterns import lay
-from systems.lm.texts import text_batch
+from systems.lm.recipe import text_batch
 from systems.text.tokens import front_end
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 from systems.tts.variant import BUNDLED

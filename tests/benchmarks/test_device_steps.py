@@ -49,11 +49,11 @@ def _call(engine, device):
     """Generates a fixed number of steps; seconds and least bytes of each."""
     import torch
 
-    from systems.lm.generation import SOCODEC_SAMPLING, GenerationConfig, Request
+    from systems.lm.requests import GenerationConfig, Request
 
     config = engine.model.config
     frames = STEPS - config.pattern.steps(config.num_codebooks, 1) + 1
-    how = GenerationConfig(SOCODEC_SAMPLING, max_frames=frames, min_frames=frames, check_every=STEPS)
+    how = GenerationConfig(0.8, 10, 0.8, 2.0, max_frames=frames, min_frames=frames, check_every=STEPS)
     voice = torch.randn(config.voice_dim, generator=torch.Generator().manual_seed(0)) if config.voice_dim else None
     request = Request(list(range(TEXT)), voice=voice)
 
@@ -75,9 +75,8 @@ def test_a_step_on_a_device(name, benchmark, capsys):
     import torch
 
     from systems.lm.generation import Engine
+    from systems.lm.inference import prepared, step_cost
     from systems.lm.models import build_lm
-    from systems.lm.packing import prepared
-    from systems.lm.workload import step_cost
 
     device = _device()
     torch.manual_seed(0)

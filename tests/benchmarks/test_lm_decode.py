@@ -28,9 +28,8 @@ def _ours():
     from systems.layers.packed import cannot_pack
     from systems.lm.config import LmInputs, lm_config
     from systems.lm.generation import Engine
+    from systems.lm.inference import prepared, step_cost
     from systems.lm.models import build_lm
-    from systems.lm.packing import prepared
-    from systems.lm.workload import step_cost
 
     torch.manual_seed(0)
     config = lm_config("multi_stream", "paper", LmInputs(STREAMS, (128, 128), 8192, 1024))
@@ -46,11 +45,10 @@ def _ours():
 def _calls(engines):
     import torch
 
-    from systems.layers.sampling import SamplingConfig
-    from systems.lm.generation import GenerationConfig, Request
+    from systems.lm.requests import GenerationConfig, Request
 
     frames = STEPS - (STREAMS - 1)
-    config = GenerationConfig(SamplingConfig(0.8, 10, 0.8, 2.0), max_frames=frames, min_frames=frames)
+    config = GenerationConfig(0.8, 10, 0.8, 2.0, max_frames=frames, min_frames=frames)
     request = Request(list(range(TEXT)), voice=torch.randn(1024))
 
     def call(engine):

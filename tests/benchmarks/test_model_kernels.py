@@ -60,11 +60,11 @@ def test_delay_pattern_there_and_back(benchmark, one_thread):
 def test_one_decoding_step(kind, precision, benchmark, one_thread):
     """Of the small models, sampling included."""
     from systems.layers.packed import cannot_pack
-    from systems.layers.sampling import SamplingConfig
     from systems.lm.config import LmInputs, lm_config
-    from systems.lm.generation import Engine, GenerationConfig, Request
+    from systems.lm.generation import Engine
+    from systems.lm.inference import prepared
     from systems.lm.models import build_lm
-    from systems.lm.packing import prepared
+    from systems.lm.requests import GenerationConfig, Request
 
     torch = one_thread
     if precision != "plain" and (reason := cannot_pack(precision, "cpu")):
@@ -74,7 +74,7 @@ def test_one_decoding_step(kind, precision, benchmark, one_thread):
     model = build_lm(lm_config(kind, "small", LmInputs(4, (1024,), 150, voice_dim))).eval().requires_grad_(False)
     engine = Engine(model if precision == "plain" else prepared(model, "cpu", precision))
     voice = torch.zeros(voice_dim) if voice_dim else None
-    config = GenerationConfig(SamplingConfig(0.8, 50, 0.95), max_frames=300, min_frames=300)
+    config = GenerationConfig(0.8, 50, 0.95, max_frames=300, min_frames=300)
     decoding = engine._started([Request(list(range(40)), voice=voice)], config)
     benchmark.pedantic(decoding.advance, rounds=40, warmup_rounds=5)
     assert decoding.turns > 1 and not decoding.over()

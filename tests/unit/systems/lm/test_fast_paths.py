@@ -10,14 +10,13 @@ import torch
 from torch.nn import functional
 
 from systems.layers.packed import cannot_pack, packed_linear
-from systems.layers.sampling import SamplingConfig
 from systems.layers.transformer import TransformerConfig
 from systems.lm.config import LmConfig
-from systems.lm.generation import Engine, GenerationConfig, Request
+from systems.lm.generation import Engine
+from systems.lm.inference import PackedHeads, prepared, step_cost
 from systems.lm.models import build_lm
-from systems.lm.packing import PackedHeads, prepared
 from systems.lm.patterns import PARALLEL, delayed
-from systems.lm.workload import step_cost
+from systems.lm.requests import GenerationConfig, Request
 
 GPT2 = TransformerConfig("gpt2", 3, 64, 4, 256)
 LLAMA = TransformerConfig("llama", 3, 64, 4, 160)
@@ -58,7 +57,7 @@ def _request(config, seed=0):
 def _logits(model, request, steps=8):
     """Of every choice along the same tokens, so that the ways can be compared number by number."""
     found, emit = [], model.emit
-    config = GenerationConfig(SamplingConfig(temperature=0.0), max_frames=steps, min_frames=steps)
+    config = GenerationConfig(temperature=0.0, max_frames=steps, min_frames=steps)
     generator = torch.Generator().manual_seed(1)
 
     def listened(hidden, choose):
@@ -111,7 +110,7 @@ def test_packed_float32_says_the_same_tokens(name):
     _able("float32")
     plain = _model(name)
     fast = prepared(copy.deepcopy(plain), "cpu", "float32")
-    config = GenerationConfig(SamplingConfig(temperature=0.8, top_k=10, top_p=0.8, repetition_penalty=2.0), max_frames=12, min_frames=4)
+    config = GenerationConfig(temperature=0.8, top_k=10, top_p=0.8, repetition_penalty=2.0, max_frames=12, min_frames=4)
     for seed in range(3):
         one, other = (Engine(model).generate([_request(CONFIGS[name], seed)], config)[0] for model in (plain, fast))
         assert torch.equal(one.codes, other.codes) and one.stop_reason == other.stop_reason
@@ -191,7 +190,7 @@ def test_an_engine_tells_what_it_does(name):
     config = CONFIGS[name]
     model = _model(name)
     engine, ear, request = Engine(model, cost=step_cost(model, 4, 4)), _Ear(), _request(config)
-    lasting = GenerationConfig(SamplingConfig(), max_frames=6, min_frames=6)
+    lasting = GenerationConfig(max_frames=6, min_frames=6)
     (said,) = engine.generate([request], lasting, ear)
     assert said.codes.shape[1] == 6 and ear.told == ["prefill", "token!", "lm"]
     columns = 10 + (1 if config.voice_dim else 0) + (request.prompt.shape[1] if request.prompt is not None else 0) + 1

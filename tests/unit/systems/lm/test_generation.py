@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from systems.layers.sampling import SamplingConfig
 from systems.layers.transformer import TransformerConfig
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
-from systems.lm.generation import Engine, GenerationConfig, Request, count_stops, generate, stream
+from systems.lm.generation import Engine, generate, stream
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
+from systems.lm.requests import GenerationConfig, Request
 from tests.stubs.lively_models import lively
 
 GPT2 = TransformerConfig("gpt2", 2, 16, 2, 24)
@@ -30,7 +30,7 @@ CONFIGS = {
     "hierarchical, one codebook": LmConfig("hierarchical", 1, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL),
 }
 every_model = pytest.mark.parametrize("name", CONFIGS)
-SAMPLED = GenerationConfig(SamplingConfig(temperature=1.2, top_k=8, top_p=0.95), max_frames=20)
+SAMPLED = GenerationConfig(temperature=1.2, top_k=8, top_p=0.95, max_frames=20)
 
 
 def _model(name):
@@ -94,7 +94,7 @@ def test_batches_equal_single_items(name, every):
     together = generate(model, requests, replace(SAMPLED, check_every=every))
     for request, found in zip(requests, together, strict=True):
         assert _same(found, generate(model, [request], SAMPLED)[0])
-    assert sum(count_stops(together).values()) == len(requests)
+    assert {item.stop_reason for item in together} <= {"end", "length"}
 
 
 @every_model
@@ -102,7 +102,7 @@ def test_greedy_generation_beside_the_whole_forward(name):
     """Every token is the likeliest one that may stand there, given all the tokens before by a pass without a cache."""
     model, config = _model(name), CONFIGS[name]
     request = _requests(config)[3]
-    greedy = GenerationConfig(SamplingConfig(temperature=0.0), max_frames=5, min_frames=5)
+    greedy = GenerationConfig(temperature=0.0, max_frames=5, min_frames=5)
     found = generate(model, [request], greedy)[0]
     assert found.stop_reason == "length" and found.codes.shape[1] == 5
     prompt = request.prompt.shape[1]
@@ -130,7 +130,7 @@ def test_guided_generation_beside_two_whole_forwards(name):
     """With the text and without it, log-probabilities put together by hand."""
     model, config, scale = _model(name), CONFIGS[name], 2.5
     request = _requests(config)[3]
-    greedy = GenerationConfig(SamplingConfig(temperature=0.0), max_frames=5, min_frames=5)
+    greedy = GenerationConfig(temperature=0.0, max_frames=5, min_frames=5)
     found = generate(model, [request], replace(greedy, guidance_scale=scale))[0]
     codes = torch.cat([request.prompt, found.codes], dim=1)[None]
     frames, voice = torch.tensor([codes.shape[2]]), None if request.voice is None else request.voice[None]
@@ -200,7 +200,7 @@ def test_runaways_are_cut_and_counted(name):
     _Ending(model, [-1, 1 * stride, -1, -1])
     found = generate(model, requests, replace(SAMPLED, max_frames=6))
     assert [item.codes.shape[1] for item in found] == [3, 1, 6, 6]
-    assert count_stops(found) == {"length": 3, "end": 1}
+    assert sorted(item.stop_reason for item in found) == ["end", "length", "length", "length"]
 
 
 @every_model
@@ -237,7 +237,7 @@ def test_the_first_frame_leaves_as_soon_as_it_is_whole(name, steps):
 @pytest.mark.parametrize("window", [0, 2])
 def test_repetition_penalty_beside_a_list_of_what_was_said(name, window):
     model, config = _model(name), CONFIGS[name]
-    sampling = SamplingConfig(temperature=0.0, repetition_penalty=3.0, repetition_window=window)
+    greedy = GenerationConfig(temperature=0.0, repetition_penalty=3.0, repetition_window=window, max_frames=12, min_frames=12)
     request = replace(_requests(config, 1)[0], prompt=None)
     offered, emit = [], model.emit
 
@@ -252,7 +252,7 @@ def test_repetition_penalty_beside_a_list_of_what_was_said(name, window):
         return emit(hidden, noted)
 
     model.emit = recording
-    found = generate(model, [request], GenerationConfig(sampling, max_frames=12, min_frames=12))[0]
+    found = generate(model, [request], greedy)[0]
     laid = config.pattern.build(found.codes, fill=-1)
     changed = 0
     for k in range(config.num_codebooks):

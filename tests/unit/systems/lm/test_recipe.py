@@ -16,9 +16,10 @@ from systems.layers.transformer import TransformerConfig
 from systems.lm.checkpoint import load
 from systems.lm.codes import QdacCodes, packed, unpacked
 from systems.lm.config import LmConfig
-from systems.lm.generation import GenerationConfig, Request, generate
+from systems.lm.generation import generate
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.recipe import LmRecipe, LmTraining
+from systems.lm.requests import GenerationConfig, Request
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
@@ -163,7 +164,7 @@ def test_the_loss_falls_and_the_model_says_its_text(kind, qdac):
         optimiser.step()
     assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
     model = recipe.model.eval()
-    greedy = GenerationConfig(replace(GenerationConfig().sampling, temperature=0.0), max_frames=12)
+    greedy = GenerationConfig(temperature=0.0, max_frames=12)
     request = Request(recipe.front_end.encode("ccc", "en").ids)
     with torch.no_grad():
         found = generate(model, [request], greedy)[0]
