@@ -16,7 +16,8 @@ from harness.running.plan import Card, Entrant, belongs, calibration_metrics
 from harness.running.predicting import Describe, PredictWorker, default_threads
 from harness.running.scoring import DescribePanel, PanelCard, ScoreWorker
 from harness.settings.config import Config
-from harness.workers.jobs import KINDS, Broken, Executor, Job, Resources, Stop, build
+from harness.workers.executors import KINDS, build
+from harness.workers.jobs import Broken, Executor, Job, Resources, Stop
 
 
 class Progress(Protocol):

@@ -1,25 +1,25 @@
-"""Jobs, what becomes of their steps, and the executors that run them.
+"""Jobs, and what becomes of their steps.
 
 A *job* is a list of *steps*; a worker object, built once per process from a picklable recipe, does one step at a time. Whoever runs
-jobs always knows which step is in flight, so a native crash, a hang or a kill costs exactly that step: it is reported, the worker is
-replaced, and the rest of the job goes on. There are three kinds: everything in this process (`SerialExecutor`), supervised processes on
-this machine (`harness.workers.processes`) and Ray actors on this machine or a cluster (`harness.workers.ray`).
+jobs (`harness.workers.executors`) always knows which step is in flight, so a native crash, a hang or a kill costs exactly that step: it
+is reported, the worker is replaced, and the rest of the job goes on.
 """
 
 from __future__ import annotations
 
-import contextlib
+import pickle
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from harness.errors import HarnessError, Interrupted
-from harness.foreign import UserInterrupt, of_the_user, reason_of, trace_of
+from harness.foreign import UserInterrupt, reason_of, trace_of
 
 HEARTBEAT_S = 1.0
-KINDS = ("local", "serial", "ray")
 BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 RETRIED = ("killed", "oom")
 """Ends that may have been the machine's fault: tried once more, when nothing else runs (`run_with_retries`)."""
@@ -47,27 +47,16 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """Steps that want the same preparation, done in order by one worker.
+    """Steps that want the same preparation, done in order by one worker."""
 
-    Args:
-        name: for messages.
-        payload: for `Worker.begin`.
-        steps: picklable.
-    """
-
-    name: str
-    payload: Any
-    steps: tuple[Any, ...]
+    name: str  # for messages
+    payload: Any  # for `Worker.begin`
+    steps: tuple[Any, ...]  # picklable
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A step that ended by itself.
-
-    Args:
-        job, step: which one.
-        result: what `Worker.step` returned.
-    """
+    """A step that ended by itself, and what `Worker.step` returned."""
 
     job: Job
     step: Any
@@ -76,20 +65,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class Broken:
-    """A step that did not end by itself.
+    """A step that did not end by itself; ``step`` is None when the job could not begin.
 
-    Args:
-        job, step: which one; ``step`` is None when the job could not begin.
-        kind: "exception", "crash" (a native fault), "killed" (by a signal from outside, or with its actor), "timeout" or "oom".
-        reason: for the record.
-        trace: traceback text of an exception.
+    Its ``kind`` is "exception", "crash" (a native fault), "killed" (by a signal from outside, or with its actor), "timeout" or "oom".
     """
 
     job: Job
     step: Any
     kind: str
-    reason: str
-    trace: str = ""
+    reason: str  # for the record
+    trace: str = ""  # of an exception
 
 
 Event = Finished | Broken
@@ -131,90 +116,27 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
 
-    def install(self) -> contextlib.AbstractContextManager[None]:
+    @contextmanager
+    def install(self) -> Iterator[None]:
         """Handles SIGINT and SIGTERM while the context lasts."""
 
-        @contextlib.contextmanager
-        def handling() -> Iterator[None]:
-            def handler(number: int, frame: object) -> None:
-                if self.requested:
-                    raise UserInterrupt
-                self.requested = True
-                print("\nstopping: finishing what is in flight (again to stop at once)", file=sys.stderr)
+        def handler(number: int, frame: object) -> None:
+            if self.requested:
+                raise UserInterrupt
+            self.requested = True
+            print("\nstopping: finishing what is in flight (again to stop at once)", file=sys.stderr)
 
-            before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-            try:
-                yield
-            finally:
-                for s, old in before.items():
-                    signal.signal(s, old)
-
-        return handling()
+        before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for s, old in before.items():
+                signal.signal(s, old)
 
     def check(self) -> None:
         """Raises Interrupted once a stop was asked for."""
         if self.requested:
             raise Interrupted("stopped by the user; the same command resumes the run")
-
-
-class SerialExecutor:
-    """Everything in this process: for debugging. No protection against crashes and hangs.
-
-    Args:
-        factory: builds the worker object, here.
-        resources: of which the number of torch's threads is kept; BLAS keeps the number it was started with.
-        stop: where a wish to stop is seen.
-    """
-
-    def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
-        self._worker, self._threads, self._stop = factory(), resources.threads, stop
-
-    @property
-    def size(self) -> int:
-        """One."""
-        return 1
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
-        for job in jobs:
-            self._stop.check()
-            try:
-                self._worker.begin(job)
-            except HarnessError:
-                raise
-            except BaseException as error:
-                if of_the_user(error):
-                    raise
-                yield broken(job, None, error)
-                continue
-            limit_torch(self._threads)
-            for step in job.steps:
-                self._stop.check()
-                try:
-                    event: Event = Finished(job, step, self._worker.step(step))
-                except HarnessError:
-                    raise
-                except BaseException as error:
-                    if of_the_user(error):
-                        raise
-                    event = broken(job, step, error)
-                yield event
-            self._worker.end()
-
-    def close(self) -> None:
-        self._worker.close()
-
-
-def build(kind: str, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> Executor:
-    """The executor of that kind, one of `KINDS`; "ray" wants an open `harness.workers.ray.cluster`."""
-    if kind == "serial":
-        return SerialExecutor(factory, resources, stop)
-    if kind == "ray":
-        from harness.workers.ray import RayExecutor
-
-        return RayExecutor(factory, resources, stop)
-    from harness.workers.processes import ProcessExecutor
-
-    return ProcessExecutor(factory, resources, stop)
 
 
 def run_with_retries(executor: Executor, jobs: Iterable[Job]) -> Iterator[Event]:
@@ -252,3 +174,44 @@ def limit_torch(threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+# -- in a process of the worker's own ---------------------------------------------------------------------------------------------
+
+
+class Host:
+    """Builds the worker object of a process with its first job; exceptions become answers (kind, value) that can travel.
+
+    Args:
+        recipe: pickled; makes the worker object.
+        resources: of this process, whose memory is bounded from now on.
+    """
+
+    def __init__(self, recipe: bytes, resources: Resources) -> None:
+        self._recipe, self._threads = recipe, resources.threads
+        self.worker: Worker | None = None
+        if resources.memory_gib is not None:  # an item too large for it raises MemoryError instead of starving the machine
+            size = int(resources.memory_gib * 2**30)
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+
+    def begin(self, job: Job) -> None:
+        if self.worker is None:
+            made: Worker = pickle.loads(self._recipe)()
+            self.worker = made
+        self.worker.begin(job)
+        limit_torch(self._threads)
+
+    def close(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+
+
+def answer(call: Callable[[], Any]) -> tuple[str, Any]:
+    """What a worker says of a call: ("done", value), ("fatal", an error of the whole run) or ("error", `Broken` without job and step)."""
+    try:
+        return "done", call()
+    except HarnessError as error:
+        return "fatal", error
+    except BaseException as error:
+        return "error", broken(None, None, error)

@@ -18,15 +18,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.errors import HarnessError
 from harness.foreign import reason_of, tell
-from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
+from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Host, Job, Resources, Stop, Worker, answer, broken
 from harness.workers.supervision import Slot, Supervisor
 
 
@@ -202,14 +202,6 @@ def _environment(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def limit_memory(memory_gib: float | None) -> None:
-    """Bounds the address space of this process, so that an item too large for it raises MemoryError instead of starving the machine."""
-    if memory_gib is not None:
-        size = int(memory_gib * 2**30)
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
-
-
 # -- in the other process ---------------------------------------------------------------------------------------------------------
 
 
@@ -310,50 +302,27 @@ def _descendants(of: int) -> list[int]:
 def _work(connection: Connection, factory: bytes, resources: Resources) -> None:
     """Builds the worker object, then does jobs until the harness says None or goes away."""
     os.set_inheritable(connection.fileno(), False)
-    limit_memory(resources.memory_gib)
+    host = Host(factory, resources)
     tell(lambda what: connection.send(("loading", what)))
-    worker: Worker | None = None
     try:
-        while True:
-            job = connection.recv()
+        while (job := connection.recv()) is not None:
             if job == "stop":
                 continue
-            if job is None:
-                break
-            try:
-                if worker is None:
-                    made: Worker = pickle.loads(factory)()
-                    worker = made
-                worker.begin(job)
-                limit_torch(resources.threads)
-            except HarnessError as error:
-                _send(connection, ("fatal", error))
-                continue
-            except BaseException as error:
-                _send(connection, ("error", broken(None, None, error)))
+            begun = answer(partial(host.begin, job))
+            if begun[0] != "done" or host.worker is None:
+                _send(connection, begun)
                 continue
             connection.send(("begun", None))
-            _steps(connection, worker, job)
-            worker.end()
+            for step in job.steps:
+                if connection.poll() and connection.recv() in ("stop", None):
+                    break
+                _send(connection, answer(partial(host.worker.step, step)))
+            host.worker.end()
             connection.send(("end", None))
     except (EOFError, OSError, KeyboardInterrupt):
         pass  # the parent is gone: what was finished is already stored
     finally:
-        if worker is not None:
-            worker.close()
-
-
-def _steps(connection: Connection, worker: Worker, job: Job) -> None:
-    for step in job.steps:
-        if connection.poll() and connection.recv() in ("stop", None):
-            return
-        try:
-            message: tuple[str, Any] = ("done", worker.step(step))
-        except HarnessError as error:
-            message = ("fatal", error)
-        except BaseException as error:
-            message = ("error", broken(None, None, error))
-        _send(connection, message)
+        host.close()
 
 
 def _send(connection: Connection, message: tuple[str, Any]) -> None:

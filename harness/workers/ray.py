@@ -22,10 +22,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ConfigError, HarnessError, MissingDependency
+from harness.errors import ConfigError, MissingDependency
 from harness.foreign import tell
-from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Job, Resources, Stop, Worker, broken, limit_torch
-from harness.workers.processes import limit_memory
+from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Host, Job, Resources, Stop, Worker, answer
 from harness.workers.supervision import START_S, Slot, Supervisor
 
 OBJECT_STORE_BYTES = 200_000_000
@@ -94,51 +93,30 @@ class _Surroundings:
 
 
 class _Actor:
-    """What runs at the other end. Every method answers with (kind, value), as a process of `harness.workers.processes` does."""
+    """What runs at the other end. Every method gives an `answer`, as a process of `harness.workers.processes` does."""
 
     def __init__(self, factory: bytes, surroundings: _Surroundings) -> None:
         sys.path.extend(p for p in surroundings.module_path if p not in sys.path)
         os.chdir(surroundings.folder)
-        limit_memory(surroundings.resources.memory_gib)
+        self._host = Host(factory, surroundings.resources)
         tell(lambda what: None)  # this process is supervised: no plug-in is tried in another one first
-        self._threads = surroundings.resources.threads
-        self._recipe = factory
-        self._worker: Worker | None = None
 
     def ready(self) -> None:
         """Answers as soon as the actor has a place and is there."""
 
     def begin(self, job: bytes) -> tuple[str, Any]:
-        def call() -> None:
-            if self._worker is None:
-                self._worker = pickle.loads(self._recipe)()
-            assert self._worker is not None
-            self._worker.begin(pickle.loads(job))
-            limit_torch(self._threads)
-
-        return _answer(call)
+        return answer(lambda: self._host.begin(pickle.loads(job)))
 
     def step(self, step: bytes) -> tuple[str, Any]:
-        assert self._worker is not None
-        worker = self._worker
-        return _answer(lambda: worker.step(pickle.loads(step)))
+        worker: Any = self._host.worker
+        return answer(lambda: worker.step(pickle.loads(step)))
 
     def end(self) -> tuple[str, Any]:
-        assert self._worker is not None
-        return _answer(self._worker.end)
+        worker: Any = self._host.worker
+        return answer(worker.end)
 
     def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-
-
-def _answer(call: Callable[[], Any]) -> tuple[str, Any]:
-    try:
-        return "done", call()
-    except HarnessError as error:
-        return "fatal", error
-    except BaseException as error:
-        return "error", broken(None, None, error)
+        self._host.close()
 
 
 @dataclass(kw_only=True, eq=False)

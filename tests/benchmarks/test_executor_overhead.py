@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from harness.workers.jobs import Job, Resources, Stop, build
+from harness.workers.executors import build
+from harness.workers.jobs import Job, Resources, Stop
 from tests.stubs.obedient import Obedient
 
 STEPS, ROUNDS = 1000, 7
