@@ -17,8 +17,9 @@ from harness.running.stages import metrics_of
 from harness.running.withheld import RANDOM_WEIGHTS, Withheld
 from harness.storing.aliases import Aliases
 from harness.storing.files import write_json
+from harness.storing.outcomes import Outcome
 from harness.storing.runfolder import MANIFEST, write_records
-from harness.storing.store import Outcome, Store
+from harness.storing.store import Store
 
 ScoreKeys = Mapping[tuple[str, str], str]
 """The store key of every (prediction key, metric) whose prediction is there."""
@@ -108,7 +109,7 @@ class Join:
         failures = 0
         untested = {*manifest["calibration"], *(label for label, info in manifest["systems"].items() if info["anchor"])}
         sides = list(self._sides())
-        known = self.store.outcomes([*self.keys.values(), *(a.key for a in self.plan), *(key for _, key in sides)]).found
+        known = self.store.outcomes.find([*self.keys.values(), *(a.key for a in self.plan), *(key for _, key in sides)]).found
         odd = [(side, str(known[key].detail["flags"])) for side, key in sides if key in known]
 
         def counted() -> Iterator[Record]:

@@ -45,7 +45,8 @@ from harness.running.provenance import timed_with
 from harness.settings.registry import resolve
 from harness.settings.sources import source_digest
 from harness.storing.aliases import without_secrets
-from harness.storing.store import Outcome, OutcomeWriter, Store
+from harness.storing.outcomes import Outcome, OutcomeWriter
+from harness.storing.store import Store
 from harness.timing.clock import timed
 from harness.timing.occasion import Occasion, time_codec, time_synthesizer
 from harness.timing.under_load import time_under_load
@@ -137,7 +138,7 @@ class PredictWorker:
         predicted = self._predict(step)
         if predicted.outcome is not None:
             if self._writer is None:
-                self._writer = Store(self.store_root).writer()
+                self._writer = Store(self.store_root).outcomes.writer()
             self._writer.append(step.key, predicted.outcome)
         return predicted
 

@@ -28,8 +28,9 @@ from harness.settings.sources import source_digest
 from harness.storing.aliases import Aliases, without_secrets
 from harness.storing.files import write_json
 from harness.storing.folders import claimed
+from harness.storing.outcomes import Outcome, OutcomeWriter
 from harness.storing.runfolder import MANIFEST, read_manifest
-from harness.storing.store import Outcome, OutcomeWriter, Store, key_of
+from harness.storing.store import Store, key_of
 from harness.workers.jobs import Broken, Executor, Job, Stop, jobs_in_chunks, run_with_retries
 
 
@@ -133,7 +134,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         )
         for line in dataset.remarks:
             progress.note(line)
-        writer = store.writer()
+        writer = store.outcomes.writer()
         stack.callback(writer.close)
         session = _Session(config, {i.id: i for i in items}, entrants, store, progress, stop, writer)
         recipe = recipe_of(config, suite, keys, dataset.items)
@@ -278,7 +279,7 @@ def _predict(session: _Session, executor: Executor, plan: Sequence[Attempt], rec
     """Makes the predictions that are not there. What systems ``recalled`` say is asked for by every run: nothing tells before whether it is
     still the same, and an output that is the same keeps its scores.
     """
-    known = session.store.outcomes([a.key for a in plan]).found
+    known = session.store.outcomes.find([a.key for a in plan]).found
     todo: dict[str, list[Attempt]] = {}
     failed_before = 0
     wrong: Counter[str] = Counter()
@@ -355,7 +356,7 @@ def _score(
             f"times of {_counted(len(session.elsewhere), 'stored prediction')} are not shown: they were taken elsewhere, or with other threads "
             "or versions; suite=speed, metrics=[rtf] or a fresh run.root= times here"
         )
-    lookup = store.outcomes(keys.values())
+    lookup = store.outcomes.find(keys.values())
     known = lookup.found
     if lookup.damaged:
         session.progress.note(f"{_counted(lookup.damaged, 'damaged record')} dropped; what was lost with them is measured again")

@@ -17,7 +17,8 @@ from harness.running.panel import Panel, PanelRecipe
 from harness.running.plan import HEARD
 from harness.running.predicting import unread
 from harness.settings.sources import source_digest
-from harness.storing.store import DamagedPrediction, Outcome, OutcomeWriter, Store, key_of
+from harness.storing.outcomes import Outcome, OutcomeWriter
+from harness.storing.store import DamagedPrediction, Store, key_of
 from harness.workers.jobs import Job
 
 
@@ -141,7 +142,7 @@ class ScoreWorker:
 
     def _keep(self, key: str, outcome: Outcome) -> None:
         if self._writer is None:
-            self._writer = Store(self.store_root).writer()
+            self._writer = Store(self.store_root).outcomes.writer()
         self._writer.append(key, outcome)
 
     def _measure(self, metric: Metric, step: Measure) -> Outcome:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from harness.api import Better, MetricInfo, Need, Status, Weights
 from harness.running.plan import Card
-from harness.storing.store import Outcome
+from harness.storing.outcomes import Outcome
 
 Withheld = frozenset[tuple[str, str]]
 """(label of an entrant, registry key of a metric)."""

@@ -1,101 +1,48 @@
 """The content-keyed store: predictions once made and scores once measured are found again by what they were made from.
 
-Layout below the root::
-
     predictions/ab/<key>/   audio.wav, prompt.wav (float32), codes.npz, prediction.json: appears whole, by one rename
-    outcomes/*.seg          what was measured or failed, by key (`harness.storing.segments`)
-    outcomes/v2-*.parquet   the same, compacted; the rest of the name is the digest of the file
+    outcomes/               what was measured or failed (`harness.storing.outcomes`)
 
-All that is read back is checked: descriptions by their checksum, audio and codes by the digest in the description, segments line by line,
-parts by their name and, where that no longer fits, row by row. What is damaged is passed over, counted and made again; what another
-version of the harness wrote is kept and counted.
-
-Several processes may write to one store. Keys are hashes of everything the content depends on, so a changed system, item, metric
-or backend is simply another key; what is stale stays, unused.
+All that is read back is checked: descriptions by their checksum, audio and codes by the digest in the description. Several processes may
+write to one store. Keys are hashes of everything the content depends on, so a changed system, item, metric or backend is simply another
+key; what is stale stays, unused.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import time
 import uuid
-import zlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.api import Bitstream, CodecSpec, Codes, Encoded, Prediction, Scalar, Status, Timing
+from harness.api import Bitstream, CodecSpec, Codes, Encoded, Prediction, Timing
 from harness.data.audio import read_audio, write_audio
 from harness.errors import DamagedFile, StoreError
-from harness.foreign import bounded
-from harness.storing.files import digest_of, lock_file, read_json, reading, replacing, write_json
-from harness.storing.segments import SegmentReader, SegmentWriter, abandoned, boot
+from harness.storing.files import read_json, write_json
+from harness.storing.outcomes import Outcomes
+from harness.storing.segments import boot
 
-ENTRIES_AT_ONCE = 200_000
-"""Outcomes held in memory by a compaction, and the most that a part holds."""
-ROWS_AT_ONCE = 1 << 15
-"""Rows of a part's row groups, the unit in which parts are read."""
 SCHEMA = 2
 """Of the descriptions of predictions."""
-PART = "v2-"
-"""Begins the name of a part."""
 DESCRIPTION = "prediction.json"
 _DESCRIBED = frozenset({"digest", "timing", "stop_reason", "flags", "encoded"})
 LEFT_BEHIND_S = 3600.0
 """A half-stored prediction this old is nobody's any more: to store one takes seconds, on another machine too."""
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-_STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
 def key_of(kind: str, parts: Mapping[str, Any]) -> str:
     """32 hex digits naming content made from ``parts`` (JSON-ready)."""
     return hashlib.blake2b(_CANONICAL.encode({"kind": kind, **parts}).encode(), digest_size=16).hexdigest()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one prediction or measurement ended, without the names a run gives it: the stored part of a `Record`."""
-
-    status: Status
-    value: float | None = None
-    weight: float | None = None
-    side: str = ""
-    reason: str = ""
-    counts: Mapping[str, float] = field(default_factory=dict)
-    detail: Mapping[str, Scalar] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.reason:  # others' words, often: kept as every file and terminal can hold them
-            object.__setattr__(self, "reason", bounded(self.reason))
-
-    @property
-    def retry(self) -> bool:
-        """Whether another attempt may end otherwise."""
-        return self.status in (Status.FAILED, Status.TIMEOUT)
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """What a store knows.
-
-    Args:
-        found: outcomes by key.
-        damaged: records, or whole parts, passed over on the way because they are not what was written.
-        others: records passed over because another version of the harness wrote them.
-    """
-
-    found: dict[str, Outcome]
-    damaged: int = 0
-    others: int = 0
 
 
 class DamagedPrediction(StoreError):
@@ -115,11 +62,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._outcomes = root / "outcomes"
+        self.outcomes = Outcomes(root / "outcomes")
         self._predictions = os.fspath(root / "predictions")
-        self._damaged: set[Path] = set()
-
-    # -- predictions ------------------------------------------------------------------------------------------------------
 
     def prediction_path(self, key: str) -> Path:
         return self.root / "predictions" / key[:2] / key
@@ -142,7 +86,7 @@ class Store:
             StoreError: the disk is full or not writable.
         """
         final = self.prediction_path(key)
-        temporary = self.root / "predictions" / f"tmp-{boot()}-{os.getpid()}-{uuid.uuid4().hex}"
+        temporary = self.root / "predictions" / _temporary()
         digest = _digest(prediction)
         try:
             temporary.mkdir(parents=True)
@@ -175,14 +119,17 @@ class Store:
             raise StoreError(f"cannot store a prediction in {self.root}: {reason}; what was stored before is intact") from error
         return digest
 
-    def _sweep(self) -> None:
-        """Takes away what processes that were killed while they stored a prediction have left, once it is old."""
+    def compact(self) -> int:
+        """Compacts the outcomes (`Outcomes.compact`); what processes that were killed while they stored a prediction have left is taken
+        away, once it is old.
+        """
         for left in (self.root / "predictions").glob("tmp-*"):
             _, *owner, _ = left.name.split("-")
             with contextlib.suppress(OSError):
                 alive = owner[:1] == [boot()] and len(owner) > 1 and Path(f"/proc/{owner[1]}").exists()
                 if not alive and time.time() - left.stat().st_mtime > LEFT_BEHIND_S:
                     shutil.rmtree(left)
+        return self.outcomes.compact()
 
     def check_prediction(self, key: str) -> str:
         """What is wrong with the description of a stored prediction, or "".
@@ -201,33 +148,22 @@ class Store:
         return wrong
 
     def set_aside(self, key: str) -> None:
-        """Moves a damaged prediction out of the way; nothing is deleted.
-
-        Raises:
-            StoreError: not writable.
-        """
-        aside = self.root / "predictions" / f"damaged-{key}-{uuid.uuid4().hex[:8]}"
-        try:
-            self.prediction_path(key).rename(aside)
-        except FileNotFoundError:
-            return  # another process was faster
-        except OSError as error:
-            raise StoreError(f"cannot set aside the damaged prediction {self.prediction_path(key)}: {error.strerror}") from error
+        """Moves a damaged prediction out of the way; nothing is deleted. Raises StoreError where that is not writable."""
+        self._move(key, f"damaged-{key}-{uuid.uuid4().hex[:8]}", "set aside the damaged")
 
     def discard(self, key: str) -> None:
-        """Takes a prediction away, if there is one: it is to be asked for again.
+        """Takes a prediction away, if there is one: it is to be asked for again. Raises StoreError where that is not writable."""
+        shutil.rmtree(self._move(key, _temporary(), "replace the"), ignore_errors=True)
 
-        Raises:
-            StoreError: not writable.
-        """
-        going = self.root / "predictions" / f"tmp-{boot()}-{os.getpid()}-{uuid.uuid4().hex}"
+    def _move(self, key: str, name: str, doing: str) -> Path:
+        there, to = self.prediction_path(key), self.root / "predictions" / name
         try:
-            self.prediction_path(key).rename(going)
+            there.rename(to)
         except FileNotFoundError:
-            return
+            pass  # another process was faster
         except OSError as error:
-            raise StoreError(f"cannot replace the prediction {self.prediction_path(key)}: {error.strerror}") from error
-        shutil.rmtree(going, ignore_errors=True)
+            raise StoreError(f"cannot {doing} prediction {there}: {error.strerror}") from error
+        return to
 
     def describe_prediction(self, key: str) -> dict[str, Any]:
         """What is known of a stored prediction without its audio: ``digest``, ``timing``, ``stop_reason``, ``flags``, ``encoded``.
@@ -267,236 +203,10 @@ class Store:
             raise DamagedPrediction(f"stored prediction {folder} was altered after it was written")
         return prediction
 
-    # -- outcomes ---------------------------------------------------------------------------------------------------------
 
-    def writer(self) -> OutcomeWriter:
-        """A writer of its own for this process."""
-        return OutcomeWriter(SegmentWriter(self._outcomes))
-
-    def outcomes(self, keys: Collection[str]) -> Lookup:
-        """What is known under ``keys``.
-
-        Raises:
-            StoreError: a file of the store cannot be opened.
-        """
-        wanted = set(keys)
-        recent: dict[str, Outcome] = {}
-        found: dict[str, Outcome] = {}
-        reader = SegmentReader()
-        damaged = others = 0
-
-        def asked(entry: Mapping[str, Any]) -> tuple[str, Outcome] | None:
-            return _keyed(entry) if entry["key"] in wanted else None
-
-        try:
-            # Segments first: one that a compactor takes away meanwhile is in a part by then, and parts are listed afterwards.
-            for path in sorted(self._outcomes.glob("*.seg")):
-                try:
-                    for key, outcome in reader.read(path, asked):
-                        _keep(recent, key, outcome)
-                except FileNotFoundError:
-                    continue
-            for path in sorted(self._outcomes.glob("*.parquet")):
-                if not path.name.startswith(PART):
-                    others += _num_rows(path)
-                    continue
-                try:
-                    part = _read_part(path, wanted)
-                except FileNotFoundError:
-                    continue  # another process found it damaged, and what was intact is in a part that was not listed yet
-                if part.damaged:
-                    damaged += 1
-                    self._damaged.add(path)
-                others += part.others
-                for key, outcome in part.found:
-                    _keep(found, key, outcome)
-        except OSError as error:
-            raise StoreError(f"cannot read {error.filename or self._outcomes}: {error.strerror or error}") from error
-        for key, outcome in recent.items():
-            _keep(found, key, outcome)
-        return Lookup(found, reader.dropped + damaged, reader.others + others)
-
-    def compact(self) -> int:
-        """Merges abandoned segments, and what is intact of damaged parts met so far, into new parts.
-
-        Safe against a kill at any point and against other compactors. Records of other versions are carried over as they are.
-
-        Returns:
-            Number of entries in the new parts.
-
-        Raises:
-            StoreError: the disk is full or not writable; nothing is lost.
-        """
-        if not self._outcomes.is_dir():
-            return 0
-        try:
-            with lock_file(self._outcomes / ".compacting") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    return 0
-                self._sweep()
-                return self._compact(list(abandoned(self._outcomes)))
-        except (OSError, StoreError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise StoreError(
-                f"cannot compact {self._outcomes}: {reason}; every record is intact, free space and run the same command again"
-            ) from error
-
-    def _compact(self, paths: Sequence[Path]) -> int:
-        """Segments into parts of at most `ENTRIES_AT_ONCE`; they are taken away when all parts are there."""
-        latest: dict[str, Outcome] = {}
-        total = 0
-        with _Kept(self._outcomes) as kept:
-            reader = SegmentReader(keep=kept.append)
-            damaged = [path for path in self._damaged if path.exists()]
-            sources = itertools.chain(*(_read_part(path).found for path in damaged), *(reader.read(path, _keyed) for path in paths))
-            for key, outcome in sources:
-                _keep(latest, key, outcome)
-                if len(latest) >= ENTRIES_AT_ONCE:
-                    total += self._write_part(latest)
-                    latest.clear()
-        if latest:
-            total += self._write_part(latest)
-        for path in paths:
-            path.unlink()
-        for path in damaged:
-            path.rename(path.with_suffix(".damaged"))
-        self._damaged.clear()
-        return total
-
-    def _write_part(self, outcomes: Mapping[str, Outcome]) -> int:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        keys = sorted(outcomes)
-        table = pa.table({"key": keys, "outcome": [_row(k, _STRICT.encode(_as_json(outcomes[k]))) for k in keys]})
-        temporary = self._outcomes / f"{uuid.uuid4().hex}.tmp"
-        try:
-            with replacing(temporary) as file:
-                pq.write_table(table, file, compression="zstd", row_group_size=ROWS_AT_ONCE, write_page_checksum=True)
-                digest = digest_of(file)
-            temporary.rename(self._outcomes / f"{PART}{digest}.parquet")
-        finally:
-            temporary.unlink(missing_ok=True)
-        return len(keys)
-
-
-class _Kept:
-    """Takes the lines of other versions out of segments that are compacted, into a segment made for the first of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writer: SegmentWriter | None = None
-
-    def __enter__(self) -> _Kept:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def append(self, line: bytes) -> None:
-        if self._writer is None:
-            self._writer = SegmentWriter(self._folder, kept=True)
-        self._writer.append_line(line)
-
-
-class OutcomeWriter:
-    """Appends outcomes to this process's own segment."""
-
-    def __init__(self, segment: SegmentWriter) -> None:
-        self._segment = segment
-
-    def append(self, key: str, outcome: Outcome) -> None:
-        """Raises StoreError when the disk is full."""
-        self._segment.append({"key": key, "outcome": _as_json(outcome)})
-
-    def close(self) -> None:
-        self._segment.close()
-
-
-@dataclass
-class _Part:
-    """What a part holds: outcomes, whether its file is not what was written, and how many of its rows another version wrote."""
-
-    found: list[tuple[str, Outcome]] = field(default_factory=list)
-    damaged: bool = False
-    others: int = 0
-
-
-def _read_part(path: Path, wanted: Collection[str] | None = None) -> _Part:
-    """Those of ``wanted`` (or all) that a part holds, read a row group at a time; of a damaged one the rows that are intact.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    found = _Part()
-    with reading(path) as file:
-        intact = digest_of(file) == path.stem.removeprefix(PART)
-        found.damaged = not intact
-        try:
-            part = pq.ParquetFile(file, page_checksum_verification=True)
-            groups = range(part.num_row_groups)
-        except (OSError, pa.ArrowException):
-            return found
-        for number in groups:
-            try:
-                keys = part.read_row_group(number, columns=["key"])["key"].to_pylist()
-                rows = [i for i, key in enumerate(keys) if wanted is None or key in wanted]
-                if not rows:
-                    continue
-                texts = part.read_row_group(number, columns=["outcome"])["outcome"].take(pa.array(rows)).to_pylist()
-            except (OSError, ValueError, KeyError, pa.ArrowException):
-                found.damaged = True
-                continue
-            for row, text in zip(rows, texts, strict=True):
-                if not intact and not (text and text == _row(keys[row], text[9:])):
-                    continue
-                try:
-                    found.found.append((keys[row], _outcome(json.loads(text[9:]))))
-                except (KeyError, TypeError, ValueError):
-                    found.others += 1
-    return found
-
-
-def _row(key: str, outcome: str) -> str:
-    """What a part holds of an outcome: the CRC32 of key and outcome, a space, the outcome."""
-    return f"{zlib.crc32(f'{key} {outcome}'.encode()):08x} {outcome}"
-
-
-def _num_rows(path: Path) -> int:
-    """Of a Parquet file of another version; one, where it does not say."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with reading(path) as file:
-            return int(pq.read_metadata(file).num_rows)
-    except (OSError, pa.ArrowException):
-        return 1
-
-
-def _keep(found: dict[str, Outcome], key: str, outcome: Outcome) -> None:
-    """The later outcome wins, but a failure never replaces a success."""
-    if key not in found or found[key].retry or not outcome.retry:
-        found[key] = outcome
-
-
-def _as_json(outcome: Outcome) -> dict[str, Any]:
-    whole = {**vars(outcome), "status": str(outcome.status)}  # shallow: `asdict` would copy, and take most of an append's time
-    return {k: v for k, v in whole.items() if v not in (None, "", {})}
-
-
-def _keyed(entry: Mapping[str, Any]) -> tuple[str, Outcome]:
-    return entry["key"], _outcome(entry["outcome"])
-
-
-def _outcome(data: Mapping[str, Any]) -> Outcome:
-    return Outcome(**{**data, "status": Status(data["status"])})
+def _temporary() -> str:
+    """A name that tells its process, for a folder that has not taken its place yet or is going."""
+    return f"tmp-{boot()}-{os.getpid()}-{uuid.uuid4().hex}"
 
 
 def _digest(prediction: Prediction) -> str:

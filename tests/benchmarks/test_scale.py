@@ -25,7 +25,8 @@ import hashlib, resource, sys, time
 from itertools import islice
 from pathlib import Path
 from harness.api import Record, Status
-from harness.storing.store import Outcome, Store
+from harness.storing.outcomes import Outcome
+from harness.storing.store import Store
 
 stage, number, root, metrics = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), [f"m{i:02d}" for i in range(20)]
 key = lambda i: hashlib.blake2b(str(i).encode(), digest_size=16).hexdigest()
@@ -58,14 +59,14 @@ def manifest(shard):
 
 began = time.process_time()
 if stage == "append":
-    writer = Store(root).writer()
+    writer = Store(root).outcomes.writer()
     for i in range(number):
         writer.append(key(i), outcome(i))
     writer.close()
 elif stage == "compact":
     assert Store(root).compact() == number
 elif stage == "look up":
-    assert len(Store(root).outcomes([key(i) for i in range(0, number, max(1, number // 20000))]).found) >= min(number, 20000)
+    assert len(Store(root).outcomes.find([key(i) for i in range(0, number, max(1, number // 20000))]).found) >= min(number, 20000)
 elif stage == "records":
     from harness.storing.files import write_json
     from harness.storing.runfolder import write_records

@@ -181,7 +181,7 @@ def test_a_metric_that_is_another_one_than_was_planned(make_dataset, tmp_path, s
     worker.step(Measure("p" * 32, "stub_peak", "same", signature))
     worker.step(Measure("p" * 32, "stub_peak", "other", signature + "digest"))
     worker.close()
-    found = store.outcomes(["same", "other"]).found
+    found = store.outcomes.find(["same", "other"]).found
     assert found["same"].value == 0.5
     assert (found["other"].status, found["other"].side, found["other"].retry) == ("failed", "reference", True)
     assert f"was {signature}digest when the run was planned" in found["other"].reason

@@ -15,8 +15,9 @@ import pytest
 from harness.api import Audio, Bitstream, CodecSpec, Codes, Prediction, Status, Timing
 from harness.errors import StoreError
 from harness.storing.files import read_json, write_json
+from harness.storing.outcomes import ROWS_AT_ONCE, Lookup, Outcome
 from harness.storing.segments import SegmentReader, SegmentWriter, abandoned, boot
-from harness.storing.store import ROWS_AT_ONCE, Lookup, Outcome, Store, key_of
+from harness.storing.store import Store, key_of
 
 SPEC = CodecSpec(16000, 320, (8, 8), prefix_decodable=True)
 
@@ -81,7 +82,7 @@ def test_keys_depend_on_every_part_and_not_on_order():
 
 
 def write(store, pairs):
-    writer = store.writer()
+    writer = store.outcomes.writer()
     for key, outcome in pairs:
         writer.append(key, outcome)
     writer.close()
@@ -94,10 +95,10 @@ FAILED = Outcome(Status.FAILED, side="output", reason="boom")
 def test_outcomes_survive_compaction_unchanged(tmp_path):
     store = Store(tmp_path)
     write(store, [("k1", OK), ("k2", FAILED)])
-    before = store.outcomes(["k1", "k2", "k3"])
+    before = store.outcomes.find(["k1", "k2", "k3"])
     assert store.compact() == 2
     assert not list((tmp_path / "outcomes").glob("*.seg"))
-    assert store.outcomes(["k1", "k2", "k3"]) == before == Lookup({"k1": OK, "k2": FAILED})
+    assert store.outcomes.find(["k1", "k2", "k3"]) == before == Lookup({"k1": OK, "k2": FAILED})
 
 
 def test_a_failure_never_replaces_a_success_and_a_success_replaces_a_failure(tmp_path):
@@ -105,9 +106,9 @@ def test_a_failure_never_replaces_a_success_and_a_success_replaces_a_failure(tmp
     write(store, [("k1", OK), ("k2", FAILED)])
     store.compact()
     write(store, [("k1", FAILED), ("k2", OK)])
-    assert store.outcomes(["k1", "k2"]).found == {"k1": OK, "k2": OK}
+    assert store.outcomes.find(["k1", "k2"]).found == {"k1": OK, "k2": OK}
     store.compact()
-    assert store.outcomes(["k1", "k2"]).found == {"k1": OK, "k2": OK}
+    assert store.outcomes.find(["k1", "k2"]).found == {"k1": OK, "k2": OK}
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "garbage", "other schema"])
@@ -125,7 +126,7 @@ def test_a_damaged_record_is_dropped_and_counted(tmp_path, damage):
     else:
         lines[3] = line({"schema": 99, "key": "k3", "outcome": {"status": "ok", "value": 9.5}})
     path.write_bytes(b"".join(lines))
-    lookup = store.outcomes([f"k{i}" for i in range(5)])
+    lookup = store.outcomes.find([f"k{i}" for i in range(5)])
     assert (lookup.damaged, lookup.others) == ((0, 1) if damage == "other schema" else (1, 0))
     assert len(lookup.found) == 4
     assert all(o.value == 1.5 for o in lookup.found.values())
@@ -138,7 +139,7 @@ def test_a_truncated_part_is_passed_over_and_counted(tmp_path):
     write(store, [("k2", OK)])
     (part,) = (tmp_path / "outcomes").glob("*.parquet")
     part.write_bytes(part.read_bytes()[:-40])
-    assert store.outcomes(["k1", "k2"]) == Lookup({"k2": OK}, damaged=1)
+    assert store.outcomes.find(["k1", "k2"]) == Lookup({"k2": OK}, damaged=1)
 
 
 def line(entry):
@@ -162,13 +163,13 @@ def test_records_of_another_version_outlive_compactions(tmp_path, newer):
     write(store, [("k1", OK)])
     (path,) = (tmp_path / "outcomes").glob("*.seg")
     path.write_bytes(path.read_bytes() + line(newer))
-    assert store.outcomes(["k1", "k9"]) == Lookup({"k1": OK}, others=1)
+    assert store.outcomes.find(["k1", "k9"]) == Lookup({"k1": OK}, others=1)
     assert store.compact() == 1
     (kept,) = (tmp_path / "outcomes").glob("*.seg")
     assert kept.read_bytes() == line(newer)
     assert store.compact() == 0
     assert kept.read_bytes() == line(newer)
-    assert store.outcomes(["k1", "k9"]) == Lookup({"k1": OK}, others=1)
+    assert store.outcomes.find(["k1", "k9"]) == Lookup({"k1": OK}, others=1)
 
 
 @pytest.mark.cases("D5", before="parts of another layout were read as they came", after="kept, not read, counted")
@@ -178,10 +179,10 @@ def test_parts_of_another_version_are_kept_and_not_read(tmp_path):
     pq.write_table(
         pa.table({"key": ["k1", "k2"], "outcome": ['{"status": "ok", "value": 9.5}'] * 2}), tmp_path / "outcomes" / "0ld.parquet"
     )
-    assert store.outcomes(["k1", "k2"]) == Lookup({"k1": OK}, others=2)
+    assert store.outcomes.find(["k1", "k2"]) == Lookup({"k1": OK}, others=2)
     assert store.compact() == 1
     assert (tmp_path / "outcomes" / "0ld.parquet").exists()
-    assert store.outcomes(["k1", "k2"]) == Lookup({"k1": OK}, others=2)
+    assert store.outcomes.find(["k1", "k2"]) == Lookup({"k1": OK}, others=2)
 
 
 @pytest.mark.cases("D5", before="a newer prediction was read as if it were ours", after="set aside as it is, and named")
@@ -224,11 +225,11 @@ def test_of_a_damaged_part_the_intact_rows_are_kept(tmp_path):
     data = bytearray(part.read_bytes())
     data[len(data) // 4] ^= 1
     part.write_bytes(data)
-    lookup = store.outcomes(outcomes)
+    lookup = store.outcomes.find(outcomes)
     assert lookup.damaged == 1 and len(lookup.found) == ROWS_AT_ONCE
     assert all(outcomes[key] == found for key, found in lookup.found.items())
     assert store.compact() == ROWS_AT_ONCE
-    assert store.outcomes(outcomes) == replace(lookup, damaged=0)
+    assert store.outcomes.find(outcomes) == replace(lookup, damaged=0)
     assert [p.name for p in (tmp_path / "outcomes").glob("*.damaged")] == [part.with_suffix(".damaged").name]
 
 
@@ -238,11 +239,11 @@ def test_a_folder_or_a_pipe_among_the_records_is_said(tmp_path, name):
     write(store, [("k1", OK)])
     (tmp_path / "outcomes" / name).mkdir()
     with pytest.raises(StoreError, match="a folder"):
-        store.outcomes(["k1"])
+        store.outcomes.find(["k1"])
     (tmp_path / "outcomes" / name).rmdir()
     os.mkfifo(tmp_path / "outcomes" / name)
     with pytest.raises(StoreError, match="not a file"):
-        store.outcomes(["k1"])
+        store.outcomes.find(["k1"])
 
 
 def test_strict_json_only(tmp_path):
@@ -278,11 +279,11 @@ def test_kill_9_loses_nothing_that_was_appended_but_a_torn_tail(tmp_path):
 
 def test_compaction_leaves_living_segments_alone(tmp_path):
     store = Store(tmp_path)
-    living = store.writer()
+    living = store.outcomes.writer()
     living.append("k1", OK)
     write(store, [("k2", OK)])
     assert store.compact() == 1
-    assert set(store.outcomes(["k1", "k2"]).found) == {"k1", "k2"}
+    assert set(store.outcomes.find(["k1", "k2"]).found) == {"k1", "k2"}
     living.close()
     assert store.compact() == 1
 
@@ -290,7 +291,7 @@ def test_compaction_leaves_living_segments_alone(tmp_path):
 def test_an_unwritable_folder_is_said_so(tmp_path):
     (tmp_path / "outcomes").write_text("a file in the way")
     with pytest.raises(StoreError, match="cannot write"):
-        Store(tmp_path).writer()
+        Store(tmp_path).outcomes.writer()
 
 
 @pytest.mark.cases(
@@ -308,7 +309,7 @@ def test_half_stored_predictions_of_dead_processes_are_taken_away(tmp_path, monk
     with pytest.raises(ValueError, match="4 GiB"):
         store.save_prediction("ab12", prediction())
     assert not list(tmp_path.glob("predictions/tmp-*"))
-    store.writer().close()
+    store.outcomes.writer().close()
     folder = tmp_path / "predictions"
     mine, dead, young = (folder / f"tmp-{boot()}-{pid}-x" for pid in (os.getpid(), 2**22 + 1, 2**22 + 2))
     for left in (mine, dead, young, folder / "tmp-old"):

@@ -1,0 +1,293 @@
+"""How predictions and measurements ended, by key: segments that are appended to, and the Parquet parts they are compacted into.
+
+    outcomes/*.seg          lines as they were appended (`harness.storing.segments`)
+    outcomes/v2-*.parquet   the same, compacted; the rest of the name is the digest of the file
+
+Segments are checked line by line, parts by their name and, where that no longer fits, row by row. What is damaged is passed over, counted
+and made again; what another version of the harness wrote is kept and counted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import uuid
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.api import Scalar, Status
+from harness.errors import StoreError
+from harness.foreign import bounded
+from harness.storing.files import digest_of, lock_file, reading, replacing
+from harness.storing.segments import SegmentReader, SegmentWriter, abandoned
+
+ENTRIES_AT_ONCE = 200_000
+"""Outcomes held in memory by a compaction, and the most that a part holds."""
+ROWS_AT_ONCE = 1 << 15
+"""Rows of a part's row groups, the unit in which parts are read."""
+PART = "v2-"
+"""Begins the name of a part."""
+_STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one prediction or measurement ended, without the names a run gives it: the stored part of a `Record`."""
+
+    status: Status
+    value: float | None = None
+    weight: float | None = None
+    side: str = ""
+    reason: str = ""
+    counts: Mapping[str, float] = field(default_factory=dict)
+    detail: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.reason:  # others' words, often: kept as every file and terminal can hold them
+            object.__setattr__(self, "reason", bounded(self.reason))
+
+    @property
+    def retry(self) -> bool:
+        """Whether another attempt may end otherwise."""
+        return self.status in (Status.FAILED, Status.TIMEOUT)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What a store knows."""
+
+    found: dict[str, Outcome]
+    damaged: int = 0  # records, or whole parts, passed over on the way because they are not what was written
+    others: int = 0  # records passed over because another version of the harness wrote them
+
+
+class OutcomeWriter:
+    """Appends outcomes to this process's own segment."""
+
+    def __init__(self, segment: SegmentWriter) -> None:
+        self._segment = segment
+
+    def append(self, key: str, outcome: Outcome) -> None:
+        """Raises StoreError when the disk is full."""
+        self._segment.append({"key": key, "outcome": _as_json(outcome)})
+
+    def close(self) -> None:
+        self._segment.close()
+
+
+class Outcomes:
+    """The outcomes of a store. Several processes may write, and compact, at once.
+
+    Args:
+        folder: where they lie; created on first write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._damaged: set[Path] = set()
+
+    def writer(self) -> OutcomeWriter:
+        """A writer of its own for this process."""
+        return OutcomeWriter(SegmentWriter(self._folder))
+
+    def find(self, keys: Collection[str]) -> Lookup:
+        """What is known under ``keys``.
+
+        Raises:
+            StoreError: a file of the store cannot be opened.
+        """
+        wanted = set(keys)
+        recent: dict[str, Outcome] = {}
+        found: dict[str, Outcome] = {}
+        reader = SegmentReader()
+        damaged = others = 0
+
+        def asked(entry: Mapping[str, Any]) -> tuple[str, Outcome] | None:
+            return _keyed(entry) if entry["key"] in wanted else None
+
+        try:
+            # Segments first: one that a compactor takes away meanwhile is in a part by then, and parts are listed afterwards.
+            for path in sorted(self._folder.glob("*.seg")):
+                with suppress(FileNotFoundError):
+                    for key, outcome in reader.read(path, asked):
+                        _keep(recent, key, outcome)
+            for path in sorted(self._folder.glob("*.parquet")):
+                if not path.name.startswith(PART):
+                    others += _num_rows(path)
+                    continue
+                try:
+                    part = _read_part(path, wanted)
+                except FileNotFoundError:
+                    continue  # another process found it damaged, and what was intact is in a part that was not listed yet
+                if part.damaged:
+                    damaged += 1
+                    self._damaged.add(path)
+                others += part.others
+                for key, outcome in part.found:
+                    _keep(found, key, outcome)
+        except OSError as error:
+            raise StoreError(f"cannot read {error.filename or self._folder}: {error.strerror or error}") from error
+        for key, outcome in recent.items():
+            _keep(found, key, outcome)
+        return Lookup(found, reader.dropped + damaged, reader.others + others)
+
+    def compact(self) -> int:
+        """Merges abandoned segments, and what is intact of damaged parts met so far, into new parts.
+
+        Safe against a kill at any point and against other compactors. Records of other versions are carried over as they are.
+
+        Returns:
+            Number of entries in the new parts.
+
+        Raises:
+            StoreError: the disk is full or not writable; nothing is lost.
+        """
+        if not self._folder.is_dir():
+            return 0
+        try:
+            with lock_file(self._folder / ".compacting") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    return 0
+                return self._compact(list(abandoned(self._folder)))
+        except (OSError, StoreError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(
+                f"cannot compact {self._folder}: {reason}; every record is intact, free space and run the same command again"
+            ) from error
+
+    def _compact(self, paths: Sequence[Path]) -> int:
+        """Segments into parts of at most `ENTRIES_AT_ONCE`; they are taken away when all parts are there."""
+        latest: dict[str, Outcome] = {}
+        total = 0
+        kept: list[SegmentWriter] = []  # takes the lines of other versions, made for the first of them
+        with ExitStack() as stack:
+
+            def keep(line: bytes) -> None:
+                if not kept:
+                    kept.append(SegmentWriter(self._folder, kept=True))
+                    stack.callback(kept[0].close)
+                kept[0].append_line(line)
+
+            reader = SegmentReader(keep=keep)
+            damaged = [path for path in self._damaged if path.exists()]
+            for key, outcome in itertools.chain(
+                *(_read_part(path).found for path in damaged), *(reader.read(path, _keyed) for path in paths)
+            ):
+                _keep(latest, key, outcome)
+                if len(latest) >= ENTRIES_AT_ONCE:
+                    total += self._write_part(latest)
+                    latest.clear()
+        if latest:
+            total += self._write_part(latest)
+        for path in paths:
+            path.unlink()
+        for path in damaged:
+            path.rename(path.with_suffix(".damaged"))
+        self._damaged.clear()
+        return total
+
+    def _write_part(self, outcomes: Mapping[str, Outcome]) -> int:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        keys = sorted(outcomes)
+        table = pa.table({"key": keys, "outcome": [_row(k, _STRICT.encode(_as_json(outcomes[k]))) for k in keys]})
+        temporary = self._folder / f"{uuid.uuid4().hex}.tmp"
+        try:
+            with replacing(temporary) as file:
+                pq.write_table(table, file, compression="zstd", row_group_size=ROWS_AT_ONCE, write_page_checksum=True)
+                digest = digest_of(file)
+            temporary.rename(self._folder / f"{PART}{digest}.parquet")
+        finally:
+            temporary.unlink(missing_ok=True)
+        return len(keys)
+
+
+@dataclass
+class _Part:
+    """What a part holds: outcomes, whether its file is not what was written, and how many of its rows another version wrote."""
+
+    found: list[tuple[str, Outcome]] = field(default_factory=list)
+    damaged: bool = False
+    others: int = 0
+
+
+def _read_part(path: Path, wanted: Collection[str] | None = None) -> _Part:
+    """Those of ``wanted`` (or all) that a part holds, read a row group at a time; of a damaged one the rows that are intact.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = _Part()
+    with reading(path) as file:
+        intact = digest_of(file) == path.stem.removeprefix(PART)
+        found.damaged = not intact
+        try:
+            part = pq.ParquetFile(file, page_checksum_verification=True)
+            groups = range(part.num_row_groups)
+        except (OSError, pa.ArrowException):
+            return found
+        for number in groups:
+            try:
+                keys = part.read_row_group(number, columns=["key"])["key"].to_pylist()
+                rows = [i for i, key in enumerate(keys) if wanted is None or key in wanted]
+                if not rows:
+                    continue
+                texts = part.read_row_group(number, columns=["outcome"])["outcome"].take(pa.array(rows)).to_pylist()
+            except (OSError, ValueError, KeyError, pa.ArrowException):
+                found.damaged = True
+                continue
+            for row, text in zip(rows, texts, strict=True):
+                if not intact and not (text and text == _row(keys[row], text[9:])):
+                    continue
+                try:
+                    found.found.append((keys[row], _outcome(json.loads(text[9:]))))
+                except (KeyError, TypeError, ValueError):
+                    found.others += 1
+    return found
+
+
+def _row(key: str, outcome: str) -> str:
+    """What a part holds of an outcome: the CRC32 of key and outcome, a space, the outcome."""
+    return f"{zlib.crc32(f'{key} {outcome}'.encode()):08x} {outcome}"
+
+
+def _num_rows(path: Path) -> int:
+    """Of a Parquet file of another version; one, where it does not say."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with reading(path) as file:
+            return int(pq.read_metadata(file).num_rows)
+    except (OSError, pa.ArrowException):
+        return 1
+
+
+def _keep(found: dict[str, Outcome], key: str, outcome: Outcome) -> None:
+    """The later outcome wins, but a failure never replaces a success."""
+    if key not in found or found[key].retry or not outcome.retry:
+        found[key] = outcome
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    whole = {**vars(outcome), "status": str(outcome.status)}  # shallow: `asdict` would copy, and take most of an append's time
+    return {k: v for k, v in whole.items() if v not in (None, "", {})}
+
+
+def _keyed(entry: Mapping[str, Any]) -> tuple[str, Outcome]:
+    return entry["key"], _outcome(entry["outcome"])
+
+
+def _outcome(data: Mapping[str, Any]) -> Outcome:
+    return Outcome(**{**data, "status": Status(data["status"])})
