@@ -147,8 +147,8 @@ def _missing(section: dict[str, Any]) -> str:
 
 
 def _systems_named(paper: Paper, suite: str) -> list[str]:
-    from reports.claims.verdicts import CALIBRATION
     from reports.papers.archive import systems_of
+    from reports.statistics.records import CALIBRATION
 
     return sorted(systems_of(paper, suite).difference(CALIBRATION))
 

@@ -1,334 +1,112 @@
-"""What a run says of the papers' claims: reproduced, not reproduced, too few, not comparable or not run, with the measured differences.
-
-A claim is a conjunction of comparisons. Each is a difference over the items that every figure in it has, with an interval over
-speakers (or items). A system trained with several seeds counts with the mean over its seeds; the
-spread between them is told beside the interval, which does not hold it. A claim is *reproduced* when every interval lies in the
-claimed range at the report's confidence (a conjunction needs no correction for that). It is *contradicted* when one lies wholly
-outside at the Bonferroni level of the claim's comparisons, so that a long claim is not contradicted by chance. Between the two it is
-undecided, which is no reproduction either. Claims are not corrected for each other. Where fewer speakers (or items) were heard than any
-verdict takes (`reports.statistics.significance.FEWEST`) the answer is *too few*, with the number that would do.
-"""
+"""What became of a claim: its outcome and the comparisons that this rests on."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
-import numpy as np
-import numpy.typing as npt
+from reports.claims.claims import Claim
+from reports.writing.wording import ABSENT, signed, significant
 
-from harness.api import PooledMetric, Status, Weights
-from harness.settings.registry import config_names
-from reports.claims.claims import Claim, Contrast, Monotone, Point, Relation
-from reports.claims.findings import CONTRADICTED, UNDECIDED, Finding, Outcome, Verdict, gravest
-from reports.run.failures import reference_fault
-from reports.run.summary import Column, SystemFacts, parsed_settings
-from reports.statistics.intervals import Estimate, Statistics, Term, estimate, unit_noun
-from reports.statistics.pooling import Figure, UnpoolableError, figure_of
-from reports.statistics.significance import differing, exceeding_level, fewest_differing, too_few
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-FAILURE_TOLERANCE = 0.01
-"""Share of outputs that may fail (or be missing); a difference over the rest would flatter the system that failed more."""
-CALIBRATION = ("ground_truth", "same_speaker", "impostor")
-"""Rows that a suite adds by itself, systems of nobody."""
-SEED_NAME = re.compile(r"(?P<system>.+)_seed\d+")
+CONTRADICTED, UNDECIDED = "contradicted", "undecided"
+"""What the reason of a comparison that is not reproduced starts with."""
 
 
-@dataclass(frozen=True, eq=False)
-class Measurements:
-    """What claims are judged on.
+class Outcome(StrEnum):
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    TOO_FEW = "too few"
+    NOT_COMPARABLE = "not comparable"
+    NOT_RUN = "not run"
+
+
+GRAVITY = (Outcome.NOT_RUN, Outcome.NOT_COMPARABLE, Outcome.TOO_FEW, Outcome.NOT_REPRODUCED, Outcome.REPRODUCED)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison of a claim, measured.
 
     Args:
-        frame: records of one suite, checked and sorted.
-        columns: its metrics.
-        facts: by label.
-        cluster: item to the unit it is resampled with.
-        num_items: of the run.
-        how: intervals are made.
-        pooled: metric objects by registry key, as in `reports.statistics.pooling.figure_of`.
-        absent: metrics that could not be built, with the reason.
+        words: what is compared.
+        metric: shown name.
+        outcome: of this comparison alone.
+        reason: what speaks against it (`CONTRADICTED` or `UNDECIDED` first), or why there is no figure; "" where it is reproduced.
+        value, low, high: left minus right and its interval; None where there is none.
+        unit: of them, as printed.
+        n, n_wanted: items compared, and items of the run.
+        clusters: resampled.
+        seeds: trainings (or samplings) of each system in it.
+        seed_spread: standard deviation of the difference from one training to the next, None where a system has one.
     """
 
-    frame: pd.DataFrame
-    columns: Sequence[Column]
-    facts: Mapping[str, SystemFacts]
-    cluster: Mapping[str, str]
-    num_items: int
-    how: Statistics
-    pooled: Mapping[str, PooledMetric] = field(default_factory=dict)
-    absent: Mapping[str, str] = field(default_factory=dict)
+    words: str
+    metric: str
+    outcome: Outcome
+    reason: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    n: int = 0
+    n_wanted: int = 0
+    clusters: int = 0
+    seeds: tuple[int, ...] = ()
+    seed_spread: float | None = None
 
-    @cached_property
-    def groups(self) -> Mapping[tuple[str, Point], Mapping[tuple[str, int], pd.DataFrame]]:
-        """Records of each metric and point, by label and seed: the repeats of one system."""
-        found: dict[tuple[str, Point], dict[tuple[str, int], pd.DataFrame]] = {}
-        for key, group in self.frame.groupby(["metric", "system", "settings", "seed"], sort=True):
-            metric, label, settings, seed = map(str, key)
-            point = Point(system_of(label), tuple(sorted(parsed_settings(settings).items())))
-            found.setdefault((metric, point), {})[label, int(seed)] = group
-        return found
+    @property
+    def figure(self) -> str:
+        """``-0.310 dB [-0.420, -0.200]``, a dash where nothing was measured."""
+        if self.value is None:
+            return ABSENT
+        bounds = "" if self.low is None or self.high is None else f" [{signed(self.low)}, {signed(self.high)}]"
+        return f"{signed(self.value)} {self.unit}".rstrip() + bounds
 
-    @cached_property
-    def points(self) -> frozenset[Point]:
-        return frozenset(point for _, point in self.groups)
-
-    def column(self, key: str) -> Column | None:
-        return next((c for c in self.columns if c.key == key), None)
-
-
-def system_of(label: str) -> str:
-    """The system that a label is a training seed of: ``socodec120`` of ``socodec120_seed2`` and of itself."""
-    match = SEED_NAME.fullmatch(label)
-    return match["system"] if match else label
-
-
-def verdicts_on(claims: Sequence[Claim], measured: Measurements) -> tuple[Verdict, ...]:
-    """The verdict on each claim, in order."""
-    return tuple(_verdict(claim, measured) for claim in claims)
+    @property
+    def counted(self) -> str:
+        """``n 60/60``, and the seeds' number and spread where there are several; "" where nothing was measured."""
+        if not self.n:
+            return ""
+        seeds = ""
+        if max(self.seeds, default=1) > 1:
+            spread = "" if self.seed_spread is None else f", SD over seeds {significant(self.seed_spread)}"
+            seeds = f"; {'/'.join(map(str, self.seeds))} seeds{spread}"
+        return f"n {self.n}/{self.n_wanted}{seeds}"
 
 
-def _verdict(claim: Claim, measured: Measurements) -> Verdict:
-    contrasts = [c for part in claim.test for c in _expanded(part, measured)]
-    confidence = 1 - (1 - measured.how.confidence) / len(contrasts)
-    findings = tuple(_finding(contrast, claim, measured, confidence) for contrast in contrasts)
-    decides = gravest(findings)
-    return Verdict(claim, decides.outcome, decides.reason, findings, _notes(claim, findings, measured))
-
-
-def _expanded(part: Contrast | Monotone, measured: Measurements) -> Sequence[Contrast]:
-    return [part] if isinstance(part, Contrast) else part.steps(_values(part, measured))
-
-
-def _values(part: Monotone, measured: Measurements) -> list[float]:
-    """The values of its setting that were run, in its range."""
-    found = [v for p in measured.points if (v := dict(p.settings).get(part.over)) is not None and p == part.at(v)]
-    return sorted(v for v in found if not isinstance(v, str) and part.first <= v <= part.last)
-
-
-class _NoFigureError(Exception):
-    """A comparison that cannot be made, with its outcome."""
-
-    def __init__(self, outcome: Outcome, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome, self.reason = outcome, reason
-
-
-def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidence: float) -> Finding:
-    """A comparison judged.
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what became of it.
 
     Args:
-        contrast: to judge.
-        claim: that it is part of.
-        measured: the run.
-        confidence: of the interval that must lie outside the claimed range for a contradiction.
+        claim: judged.
+        outcome, reason: of the whole.
+        findings: its comparisons.
+        notes: what holds of all of them.
     """
-    column = measured.column(contrast.metric)
-    finding = Finding(str(contrast), column.name if column else contrast.metric, Outcome.NOT_RUN, n_wanted=measured.num_items)
-    try:
-        if missing := [p for p in contrast.points if p not in measured.points]:
-            raise _NoFigureError(Outcome.NOT_RUN, _what_to_run(missing[0], claim, measured))
-        if column is None:
-            raise _NoFigureError(Outcome.NOT_RUN, _no_metric(contrast.metric, measured))
-        scored = _scored(contrast, column, measured, claim.untrained)
-        return _judged(replace(finding, unit=column.shown_unit), contrast, column, scored, measured, confidence)
-    except _NoFigureError as problem:
-        return replace(finding, outcome=problem.outcome, reason=problem.reason)
-    except UnpoolableError as problem:
-        return replace(finding, outcome=Outcome.NOT_COMPARABLE, reason=str(problem))
+
+    claim: Claim
+    outcome: Outcome
+    reason: str
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def deciding(self) -> Finding:
+        """The comparison that the outcome rests on: the first of the gravest."""
+        return gravest(self.findings)
+
+    @property
+    def source(self) -> str:
+        return f"{self.claim.paper}, {self.claim.source}, {self.claim.standing}"
+
+    @property
+    def status(self) -> str:
+        """Outcome and reason in words."""
+        return f"{self.outcome}, {self.reason}" if self.reason else str(self.outcome)
 
 
-def _no_metric(key: str, measured: Measurements) -> str:
-    if reason := measured.absent.get(key):
-        return f"{key} is absent from this run: {reason}"
-    return f"{key} was not measured; run without metrics=, or with {key} among them"
-
-
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """Records with a value behind one comparison: the repeats of each of its figures, over the same items in the same order."""
-
-    items: Sequence[str]
-    repeats: Sequence[Sequence[pd.DataFrame]]
-
-
-def _scored(contrast: Contrast, column: Column, measured: Measurements, untrained: bool) -> _Scored:
-    """The records to compare.
-
-    Raises:
-        _NoFigureError: a figure was not measured of every training, or is not to be compared with the others.
-    """
-    _check_alike(contrast, measured, untrained)
-    repeats = []
-    for point in contrast.points:
-        groups = measured.groups.get((column.key, point), {})
-        if lacking := sorted(set(_labels([point], measured)) - {label for label, _ in groups}):
-            raise _NoFigureError(Outcome.NOT_RUN, f"{column.name} was not measured of {_at(lacking[0], point)}: finish the run")
-        repeats.append([_ok(group, label, point, column, measured) for (label, _), group in groups.items()])
-    common = set.intersection(*(set(ok["item"]) for oks in repeats for ok in oks))
-    if not common:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"no item has {column.name} of every system compared")
-    items = sorted(common)
-    return _Scored(items, [[ok.set_index("item", drop=False).loc[items] for ok in oks] for oks in repeats])
-
-
-def _what_to_run(point: Point, claim: Claim, measured: Measurements) -> str:
-    if any(p.system == point.system for p in measured.points):
-        settings = ", ".join(f"{k}={v}" for k, v in point.settings) or "all of its codebooks"
-        return f"{point.system} was not run with {settings}"
-    present = {p.system for p in measured.points}
-    # The rows that a suite adds by itself are asked for by nobody.
-    wanted = sorted(s for s in claim.systems if s not in CALIBRATION)
-    lacking = [s for s in wanted if s not in present]
-    known = set(config_names("systems"))
-    if unknown := [s for s in lacking if s not in known]:
-        return (
-            f"{', '.join(lacking)} missing; no system {', '.join(unknown)} comes with the harness, it would have to be trained and named so"
-        )
-    return f"{', '.join(lacking)} missing: harness run suite={claim.suite} systems=[{','.join(wanted)}]"
-
-
-def _at(label: str, point: Point) -> str:
-    """One training seed of a point, in words."""
-    return str(replace(point, system=label))
-
-
-def _labels(points: Sequence[Point], measured: Measurements) -> list[str]:
-    systems = {p.system for p in points}
-    return [label for label in measured.facts if system_of(label) in systems]
-
-
-def _check_alike(contrast: Contrast, measured: Measurements, untrained: bool) -> None:
-    """Refuses systems that no ordering should be read from.
-
-    Raises:
-        _NoFigureError: random weights, or systems of different sizes.
-    """
-    facts = [measured.facts[label] for label in _labels(contrast.points, measured)]
-    if not untrained and (random := [f.label for f in facts if f.random]):
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{', '.join(random)} has random weights")
-    if len(sizes := {f.size for f in facts if f.size}) > 1:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"systems of the sizes {' and '.join(sorted(sizes))} are compared")
-
-
-def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured: Measurements) -> pd.DataFrame:
-    """Records with a value.
-
-    Raises:
-        _NoFigureError: there are none, or more than `FAILURE_TOLERANCE` lack one through the system's fault or an unfinished run.
-    """
-    who = _at(label, point)
-    if (lacking := measured.num_items - len(group)) > FAILURE_TOLERANCE * measured.num_items:
-        raise _NoFigureError(
-            Outcome.NOT_RUN, f"{column.name} of {lacking} of {measured.num_items} items of {who} is missing: finish the run"
-        )
-    skipped = group["status"] == Status.SKIPPED_BY_POLICY.value
-    wanted = group[~skipped & ~group["item"].isin(column.excluded) & ~reference_fault(group)]
-    ok = wanted[wanted["status"] == Status.OK.value]
-    if wanted.empty:
-        why = str(group.loc[skipped, "reason"].iloc[0]) if skipped.any() else "no reference can be scored"
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{column.name} does not apply to this data: {why}")
-    if (failed := len(wanted) - len(ok)) > FAILURE_TOLERANCE * len(wanted):
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{failed} of {len(wanted)} outputs of {who} have no {column.name}")
-    return ok
-
-
-def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Scored, measured: Measurements, confidence: float) -> Finding:
-    """The finding with its figures and outcome."""
-    how, clusters = measured.how, [measured.cluster[item] for item in scored.items]
-    figures = [[figure_of(ok, column, measured.pooled) for ok in oks] for oks in scored.repeats]
-    terms: list[Term] = [(c / len(each), figure) for (c, _), each in zip(contrast.terms, figures, strict=True) for figure in each]
-    try:
-        known = estimate(terms, clusters, how.resamples, how.seed, column.range)
-    except (ValueError, KeyError) as problem:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{column.name} cannot be formed over the common items: {problem}") from problem
-    found = known.interval(how.confidence)
-    finding = replace(
-        finding,
-        value=found.value * column.factor,
-        low=None if found.low is None else found.low * column.factor,
-        high=None if found.high is None else found.high * column.factor,
-        n=found.n,
-        clusters=found.clusters,
-        seeds=tuple({point.system: len(each) for (_, point), each in zip(contrast.terms, figures, strict=True)}.values()),
-        seed_spread=_seed_spread(contrast, figures, len(scored.items), column.factor),
-    )
-    why = too_few(known, unit_noun(clusters), contrast.distance(known.value), how.confidence)
-    if why or found.low is None or found.high is None:
-        return replace(finding, outcome=Outcome.TOO_FEW, reason=why)
-    edge = f"the margin of {contrast.margin * column.factor:g} {column.shown_unit}".rstrip() if contrast.margin else "zero"
-    if _shown(contrast, known, how.confidence):
-        return replace(finding, outcome=Outcome.REPRODUCED)
-    if contrast.holds(found.low, found.high) or (
-        contrast.fails(found.low, found.high) and not _shown(contrast, known, how.confidence, True)
-    ):
-        units, apart = unit_noun(clusters), differing(known)
-        if apart < known.clusters:
-            few = f"{apart} of {known.clusters} {units} differ, a verdict takes at least {fewest_differing(1 - how.confidence)}"
-            return replace(finding, outcome=Outcome.TOO_FEW, reason=few)
-        return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{UNDECIDED}: the {units} point both ways")
-    if not contrast.fails(found.low, found.high):
-        return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{UNDECIDED}: the interval spans {edge}")
-    if _shown(contrast, known, confidence, against=True):
-        return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{CONTRADICTED}: the interval lies on the other side of {edge}")
-    why = f"{UNDECIDED}: the interval lies on the other side of {edge}, but not at the {confidence:.1%} of a claim of several comparisons"
-    return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=why)
-
-
-def _shown(contrast: Contrast, known: Estimate, confidence: float, against: bool = False) -> bool:
-    """Whether it is shown that a difference lies in the claimed range (or, ``against``, outside), at ``(1 - confidence) / 2``."""
-    found = known.interval(confidence)
-    assert found.low is not None and found.high is not None
-    if not (contrast.fails if against else contrast.holds)(found.low, found.high):
-        return False
-    if contrast.relation is Relation.ALIKE and not against:
-        return True
-    # Few signs may be behind an interval that excludes its edge: the one rule decides (`reports.statistics.significance`).
-    edge = contrast.edge(known.value)
-    side, threshold = (known, edge) if known.value > edge else (known.mirrored(), -edge)
-    return exceeding_level(side, threshold) <= (1 - confidence) / 2
-
-
-def _notes(claim: Claim, findings: Sequence[Finding], measured: Measurements) -> tuple[str, ...]:
-    """What a reader must know of a claim that was measured."""
-    known = [f for f in findings if f.value is not None]
-    if not known:
-        return ()
-    facts = [f for label, f in measured.facts.items() if system_of(label) in claim.systems]
-    trained = any(f.weights == Weights.TRAINED for f in facts)
-    within = [f for f in known if f.seed_spread is not None and f.value is not None and abs(f.value) <= f.seed_spread]
-    curves = {(part.over, tuple(_values(part, measured))) for part in claim.test if isinstance(part, Monotone)}
-    return tuple(
-        filter(
-            None,
-            (
-                *(f"{over} measured: {', '.join(f'{v:g}' for v in values)}" for over, values in sorted(curves)),
-                "small models, own data" if any(f.size == "small" for f in facts) else "",
-                "random weights, which speed does not depend on" if any(f.random for f in facts) else "",
-                "one training seed" if trained and all(n == 1 for f in known for n in f.seeds) else "",
-                f"{len(within)} of {len(known)} differences are no larger than their spread over seeds" if within else "",
-                f"in the paper: {claim.protocol}" if claim.protocol else "",
-            ),
-        )
-    )
-
-
-def _seed_spread(contrast: Contrast, figures: Sequence[Sequence[Figure]], n: int, factor: float) -> float | None:
-    """Standard deviation of the difference from training to training.
-
-    Figures of one training belong together: its 1 and its 4 codebooks share whatever that training was like. Different systems are
-    trained independently, so their variances add.
-    """
-    whole, shares = np.ones((1, n)), dict[str, npt.NDArray[np.float64]]()
-    for (coefficient, point), each in zip(contrast.terms, figures, strict=True):
-        found = coefficient * np.array([float(figure(whole)[0]) for figure in each])
-        shares[point.system] = shares[point.system] + found if point.system in shares else found
-    if any(share.size < 2 for share in shares.values()):
-        return None
-    return factor * math.sqrt(sum(float(share.var(ddof=1)) for share in shares.values()))
+def gravest(findings: Sequence[Finding]) -> Finding:
+    """The comparison that settles a conjunction, the first of equals; a contradiction stands whatever the others would say."""
+    return min(findings, key=lambda f: -1 if f.reason.startswith(CONTRADICTED) else GRAVITY.index(f.outcome))

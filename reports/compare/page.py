@@ -11,7 +11,7 @@ from typing import Any
 from reports.compare.differences import Change, Comparison, ItemChange, Outcome
 from reports.compare.pairing import Half
 from reports.compare.text import WORDS, advice_words, cells, heads, notes, remark, title
-from reports.run.summary import Row
+from reports.statistics.records import Row
 from reports.writing.clips import Clip, encoded
 from reports.writing.markup import END, clip_blocks, document, json_block, shown, table
 from reports.writing.wording import signed

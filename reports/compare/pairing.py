@@ -14,9 +14,10 @@ from harness.api import PooledMetric, Status
 from harness.storing.aliases import Aliases
 from harness.storing.frame import Run
 from reports.run.summarise import summarise
-from reports.run.summary import Column, Row, Summary
+from reports.run.summary import Summary
 from reports.statistics.intervals import Array, Estimate, Statistics, Term, WeightedMean, estimate, unit_names
 from reports.statistics.pooling import UnpoolableError, figure_of
+from reports.statistics.records import Column, Row
 
 if TYPE_CHECKING:
     import pandas as pd

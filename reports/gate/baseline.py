@@ -20,7 +20,7 @@ from harness.storing.files import write_json
 from harness.storing.frame import COLUMNS, Run, open_run
 from harness.storing.runfolder import MANIFEST, RECORDS, read_manifest, read_records, records_file
 from reports.compare.pairing import Half, half, obstacles
-from reports.run.summary import Column
+from reports.statistics.records import Column
 
 if TYPE_CHECKING:
     import pandas as pd

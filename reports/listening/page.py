@@ -18,7 +18,7 @@ from typing import Any
 from harness.errors import DamagedFile, UnknownName, UsageError
 from harness.storing.files import read_json, sealed
 from harness.storing.frame import Run
-from reports.run.summary import parsed_settings
+from reports.statistics.records import parsed_settings
 from reports.writing.clips import Clip, encoded
 from reports.writing.markup import END, clip_blocks, document, json_block, shown
 

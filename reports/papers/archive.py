@@ -13,11 +13,11 @@ from harness.storing.aliases import places
 from harness.storing.frame import Run, open_run
 from harness.storing.runfolder import MANIFEST, read_manifest
 from reports.claims.claims import Claim
-from reports.claims.verdicts import system_of
 from reports.papers.published import Paper
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
 from reports.statistics.intervals import Statistics
+from reports.statistics.records import system_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from reports.claims.findings import CONTRADICTED, UNDECIDED, Outcome
-from reports.claims.verdicts import FAILURE_TOLERANCE
+from reports.claims.judging import FAILURE_TOLERANCE
+from reports.claims.verdicts import CONTRADICTED, UNDECIDED, Outcome
 from reports.papers.archive import Archive, FoundRun
 from reports.papers.published import Protocol, PublishedColumn, PublishedRow, PublishedTable
-from reports.run.summary import Cell, SystemFacts, parsed_settings
+from reports.statistics.records import Cell, SystemFacts, parsed_settings
 from reports.statistics.significance import FEWEST
 from reports.writing.wording import ABSENT, count
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reports.papers.published import PublishedTable
 from reports.papers.study import MeasuredFigure, Study
 from reports.run.figures import INK, MARKERS, PALETTE, Drawing, undrawn
-from reports.run.summary import Column, Row, parsed_settings
+from reports.statistics.records import Column, Row, parsed_settings
 from reports.writing.wording import printable
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reports.claims.findings import Outcome
+from reports.claims.verdicts import Outcome
 from reports.papers.cells import CellFinding
 
 MARKS = {Outcome.REPRODUCED: "✓", Outcome.NOT_REPRODUCED: "✗", Outcome.TOO_FEW: "·", Outcome.NOT_COMPARABLE: "≠", Outcome.NOT_RUN: "–"}

@@ -2,7 +2,7 @@ r"""A paper shown again, as LaTeX tables (booktabs) to be \input."""
 
 from __future__ import annotations
 
-from reports.claims.findings import Outcome
+from reports.claims.verdicts import Outcome
 from reports.papers.cells import CellFinding
 from reports.papers.grouping import grouped_reasons
 from reports.papers.published import Citation, PublishedTable

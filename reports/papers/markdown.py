@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.claims.findings import Outcome
+from reports.claims.verdicts import Outcome
 from reports.papers.cells import CellFinding
 from reports.papers.grouping import LEGEND, MARKS, grouped_lacks, grouped_reasons
 from reports.papers.published import Citation, PublishedTable

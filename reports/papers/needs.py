@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.storing.aliases import Aliases, typed
-from reports.claims.verdicts import CALIBRATION, system_of
 from reports.papers.archive import Archive, FoundRun, metrics_of
 from reports.papers.published import Paper
+from reports.statistics.records import CALIBRATION, system_of
 
 LISTS = {"seedtts": "dataset.root=FOLDER"}
 """What names the files of a dataset; of the others a list of one's own does."""

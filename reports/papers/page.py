@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from string import Template
 
-from reports.claims.findings import Finding, Outcome
+from reports.claims.verdicts import Finding, Outcome
 from reports.papers.cells import CellFinding
 from reports.papers.figures import Plate
 from reports.papers.grouping import grouped_lacks, grouped_reasons

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reports.claims.claims import Claim, Monotone
-from reports.claims.findings import Finding, Outcome, Verdict
-from reports.claims.verdicts import system_of
+from reports.claims.verdicts import Finding, Outcome, Verdict
 from reports.papers.archive import Archive, FoundRun
 from reports.papers.cells import CellFinding, findings_of
 from reports.papers.needs import NeededRun, needs_of
 from reports.papers.published import Paper, PublishedFigure, PublishedTable
-from reports.run.summary import Row, Summary
+from reports.run.summary import Summary
 from reports.statistics.intervals import Statistics
+from reports.statistics.records import Row, system_of
 
 
 @dataclass(frozen=True)

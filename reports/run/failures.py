@@ -22,15 +22,6 @@ HEADINGS = {
 }
 
 
-def reference_fault(group: pd.DataFrame) -> pd.Series[bool]:
-    """Which records have no value because what the output is judged against cannot be scored.
-
-    Of a system's record that is the item's own recording, text or prompt, and no system can be scored with it. A calibration row's
-    record has a recording of its own, chosen for that row: its fault says nothing of the item.
-    """
-    return (group["side"] == "reference") & ~group["status"].isin([Status.OK.value, Status.SKIPPED_BY_POLICY.value])
-
-
 def grouped_failures(
     frame: pd.DataFrame,
     labels: Mapping[tuple[str, str], str],

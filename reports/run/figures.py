@@ -10,7 +10,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.api import Better
-from reports.run.summary import Axes, Cell, Column, Row, Summary, parsed_settings
+from reports.run.summary import Axes, Summary
+from reports.statistics.records import Cell, Column, Row, parsed_settings
 from reports.writing.wording import heading, in_words, printable
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from pathlib import Path
 from harness.storing.frame import Run, open_run
 from harness.storing.runfolder import read_manifest
 from reports.run.summarise import summarise
-from reports.run.summary import Cell, Note, Row, Summary
+from reports.run.summary import Note, Summary
 from reports.statistics.intervals import Statistics
+from reports.statistics.records import Cell, Row
 
 LARGE = 1_000_000
 """Records from which a run is read metric by metric; a record takes about 1.5 kB while a summary is made."""

@@ -12,8 +12,9 @@ from typing import Any
 from harness.api import Better, Status
 from harness.metrics.edits import Unit
 from harness.storing.frame import Run
-from reports.run.summary import Column, Summary
+from reports.run.summary import Summary
 from reports.run.transcripts import NEEDED, Difference, difference
+from reports.statistics.records import Column
 from reports.writing.clips import Clip, duration_s, encoded
 from reports.writing.wording import shortened
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.api import Better
-from reports.run.summary import Column, Note, Row
+from reports.run.summary import Note
 from reports.statistics.intervals import METHOD, RESAMPLED_FROM, unit_words
+from reports.statistics.records import Column, Row
 
 RECORDING = "ground_truth"
 """The calibration row of the recordings themselves."""

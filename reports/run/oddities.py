@@ -16,8 +16,9 @@ import numpy as np
 from harness.api import Status
 from harness.metrics.alignment import USUAL_RATES
 from harness.metrics.waveform import MAX_LAG_S, MEANINGFUL_PEAK
-from reports.run.summary import Column, Note, Row
+from reports.run.summary import Note
 from reports.statistics.intervals import FEW
+from reports.statistics.records import Column, Row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,8 @@ from harness.storing.frame import Run
 from reports.run import page_tables
 from reports.run.figures import Drawing
 from reports.run.listing import Listing, listed, ranked
-from reports.run.summary import Cell, Column, Row, Summary
+from reports.run.summary import Summary
+from reports.statistics.records import Cell, Column, Row
 from reports.writing.markup import END, clip_blocks, document, head, json_block, shown, table
 from reports.writing.wording import ARROWS, WORDS
 

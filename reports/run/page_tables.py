@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.api import Better
-from reports.claims.findings import Finding, Outcome
+from reports.claims.verdicts import Finding, Outcome
 from reports.run.failures import HEADINGS, KINDS, whose
 from reports.run.figures import Drawing
-from reports.run.summary import Column, ErrorRates, Failure, Row, Summary, SystemFacts
+from reports.run.summary import ErrorRates, Failure, Summary
+from reports.statistics.records import Column, Row, SystemFacts
 from reports.writing.markup import head, shown, table
 from reports.writing.wording import ABSENT, ARROWS, count, shortened
 

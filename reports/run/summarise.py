@@ -17,13 +17,14 @@ from harness.errors import DamagedFile, Incomparable, StoreError, UsageError
 from harness.settings.registry import config_names
 from harness.storing.frame import COLUMNS, Run
 from reports.claims.claims import Claim, load_claims
-from reports.claims.verdicts import CALIBRATION, Measurements, system_of, verdicts_on
-from reports.run.failures import grouped_failures, reference_fault
+from reports.claims.judging import Measurements, verdicts_on
+from reports.run.failures import grouped_failures
 from reports.run.notes import notes_on, rate_notes, token_notes
 from reports.run.oddities import oddities, of_voice, repeating
-from reports.run.summary import Axes, Cell, Column, ErrorRates, Row, Summary, SystemFacts, parsed_settings
+from reports.run.summary import Axes, ErrorRates, Summary
 from reports.statistics.intervals import UNBOUNDED, Interval, Range, Statistics, interval, pooled_interval, unit_names
 from reports.statistics.pooling import UnpoolableError, figure_of, pooled_metric
+from reports.statistics.records import CALIBRATION, Cell, Column, Row, SystemFacts, parsed_settings, reference_fault, system_of
 from reports.writing.wording import decimals, in_words, printable, shortened
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from reports.claims.findings import Outcome, Verdict
+from reports.claims.verdicts import Outcome, Verdict
 from reports.run.failures import HEADINGS, whose
-from reports.run.summary import Cell, Column, Failure, Note, Row, Summary
+from reports.run.summary import Failure, Note, Summary
+from reports.statistics.records import Cell, Column, Row
 from reports.writing.wording import ARROWS, count, printable, shortened, unit_beside
 
 if TYPE_CHECKING:

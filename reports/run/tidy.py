@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 
-from reports.claims.findings import Verdict
+from reports.claims.verdicts import Verdict
 from reports.run.summary import Summary
 from reports.writing.wording import printable
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.api import Evidence, PooledMetric
 from harness.foreign import Kept, attempt, raised
-from reports.run.summary import Column
 from reports.statistics.intervals import Array, WeightedMean
+from reports.statistics.records import Column
 from reports.writing.wording import in_words
 
 if TYPE_CHECKING:

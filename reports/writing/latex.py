@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.api import Better
-from reports.claims.findings import Verdict
-from reports.run.summary import Column, Row, Summary
+from reports.claims.verdicts import Verdict
+from reports.run.summary import Summary
+from reports.statistics.records import Column, Row
 from reports.writing.wording import count, printable
 
 SPECIAL = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.claims.findings import Verdict
+from reports.claims.verdicts import Verdict
 from reports.run.failures import HEADINGS, whose
-from reports.run.summary import Column, Row, Summary
+from reports.run.summary import Summary
+from reports.statistics.records import Column, Row
 from reports.writing.wording import count, printable, shortened
 
 DATASET = {"description": "The data", "licence": "Its licence"}

@@ -32,7 +32,7 @@ def written_run() -> Callable[..., Run]:
 def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The verdict on one test of a claim."""
     from reports.claims.claims import parse_claims
-    from reports.claims.findings import Verdict
+    from reports.claims.verdicts import Verdict
     from reports.run import summarise as tables
     from reports.statistics.intervals import Statistics
     from tests.stubs.claim_stories import QUICK, Story, claims_file

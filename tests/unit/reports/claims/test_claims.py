@@ -16,10 +16,10 @@ import pytest
 from harness.api import Better, Evidence, MetricInfo, Need, Sample
 from harness.settings.registry import METRICS, SUITES, resolve, variants
 from reports.claims.claims import load_claims
-from reports.claims.findings import Outcome
-from reports.claims.verdicts import system_of
+from reports.claims.verdicts import Outcome
 from reports.run import summarise as tables
 from reports.statistics.intervals import Statistics, interval
+from reports.statistics.records import system_of
 from tests.stubs.claim_stories import QUICK, Story, less, monotone, pair, pilot, sweep
 
 # ---- the four outcomes -------------------------------------------------------------------------------------------------------

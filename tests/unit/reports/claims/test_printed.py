@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from reports.claims.findings import Finding, Outcome
+from reports.claims.verdicts import Finding, Outcome
 from reports.run import page, tidy
 from reports.run import summarise as tables
 from reports.run.output import write_report

@@ -9,8 +9,8 @@ import pytest
 
 from harness.errors import ConfigError, UnknownName
 from harness.settings.registry import resolve, variants
-from reports.claims.verdicts import CALIBRATION
 from reports.papers.reading import load_paper, paper_names
+from reports.statistics.records import CALIBRATION
 from tests.stubs.fake_papers import PAPER, paper, table
 
 # ---- the grammar -----------------------------------------------------------------------------------------------------------------

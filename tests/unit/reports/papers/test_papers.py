@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError
-from reports.claims.findings import Outcome
+from reports.claims.verdicts import Outcome
 from reports.papers.grouping import grouped_reasons
 from reports.papers.study import Study
 from tests.stubs.fake_papers import EMBEDDED, PAPER, SAME, found, paper, study, table

@@ -22,9 +22,8 @@ from scipy.stats import binom
 
 from harness.api import Better
 from reports.claims.claims import parse_claims
-from reports.claims.findings import Outcome
-from reports.claims.verdicts import Measurements, verdicts_on
-from reports.run.summary import Column, SystemFacts
+from reports.claims.judging import Measurements, verdicts_on
+from reports.claims.verdicts import Outcome
 from reports.statistics.intervals import (
     Array,
     Estimate,
@@ -38,6 +37,7 @@ from reports.statistics.intervals import (
     pooled_interval,
     unit_names,
 )
+from reports.statistics.records import Column, SystemFacts
 from reports.statistics.significance import exceeding_level
 from tests.stubs.claim_stories import Story, claims_file
 
@@ -180,7 +180,7 @@ def false_verdicts(sizes: Sequence[int], icc: float, trials: int, seed: int = 0)
 
 
 def judged(rng: np.random.Generator, sizes: Sequence[int], icc: float, truth: float, kind: str, trials: int) -> Counter[Outcome]:
-    """Outcomes of a claim on two systems that differ by ``truth``, through `reports.claims.verdicts.verdicts_on`."""
+    """Outcomes of a claim on two systems that differ by ``truth``, through `reports.claims.judging.verdicts_on`."""
     test = {kind: {"metric": "mcd_db", "left": {"system": "a"}, "right": {"system": "b"}, **({"margin": 1.0} if kind == "alike" else {})}}
     (claim,) = parse_claims(claims_file(test), "simulated")
     labels = drawn(rng, sizes, icc).labels

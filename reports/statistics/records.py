@@ -1,0 +1,212 @@
+"""What the records of a run are about: metrics, systems and their variants, the figure of each, and which records enter it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.api import Better, Status, Weights
+from reports.statistics.intervals import Range
+from reports.writing.wording import ABSENT, SHOWN_UNITS, heading, number, significant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CALIBRATION = ("ground_truth", "same_speaker", "impostor")
+"""Rows that a suite adds by itself, systems of nobody."""
+SEED_NAME = re.compile(r"(?P<system>.+)_seed\d+")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric.
+
+    Args:
+        key: in the registry and in `Row.cells`.
+        name: shown.
+        unit: "" where there is none.
+        better: direction; only a column with one has a best cell.
+        range: the values that are possible, and what a failure counts as.
+        signature: that all its numbers share.
+        description, aggregation: of the metric.
+        headline: place in the short table, None where it is not in it.
+        decimals: digits after the point.
+        significant: printed with three significant digits each, for rates that lie orders of magnitude apart.
+        excluded: items whose reference this metric cannot score, left out for every system.
+        unranked: why no cell is marked best, "" where one is.
+        common: items that systems are ranked over where each scored others, 0 where all scored the same.
+    """
+
+    key: str
+    name: str
+    unit: str
+    better: Better
+    range: Range
+    signature: str
+    description: str
+    aggregation: str
+    headline: int | None
+    decimals: int = 3
+    significant: bool = False
+    excluded: tuple[str, ...] = ()
+    unranked: str = ""
+    common: int = 0
+
+    @property
+    def is_mean(self) -> bool:
+        """The corpus figure is ``sum(w v) / sum(w)``; otherwise the metric object pools it."""
+        return self.aggregation in ("", "mean") or self.aggregation.startswith("weighted mean")
+
+    @property
+    def heading(self) -> str:
+        return heading(self.name, self.shown_unit, self.better)
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit that figures are printed in; the stored one is ``unit``."""
+        return SHOWN_UNITS.get(self.unit, (self.unit, 1.0))[0]
+
+    @property
+    def factor(self) -> float:
+        """From the stored unit to the printed one."""
+        return SHOWN_UNITS.get(self.unit, (self.unit, 1.0))[1]
+
+    def shown(self, value: float | None) -> str:
+        """A figure as printed, in ``shown_unit``; a dash where there is none."""
+        if value is None:
+            return ABSENT
+        return significant(value * self.factor) if self.significant else number(value * self.factor, self.decimals)
+
+    def span(self, cell: Cell) -> str:
+        """``[low, high]`` as printed, or "" where there is no interval."""
+        return "" if cell.low is None or cell.high is None else f"[{self.shown(cell.low)}, {self.shown(cell.high)}]"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One system's figure of one metric. Its records are ``n_total + n_excluded + n_skipped`` in number.
+
+    Args:
+        value: pooled over the ``n_ok`` scored outputs, or None.
+        low, high: 95 % bounds, or None where there are fewer than two clusters.
+        n_ok: outputs scored.
+        n_total: outputs that could be scored, i.e. ``n_ok`` and the system's failures.
+        n_excluded: records left out because the reference cannot be scored.
+        n_own: those of them that are left out of this row only, a calibration row with recordings of its own.
+        n_skipped: records the metric does not apply to, or that were skipped by policy.
+        n_missing: items of the run without any record (an unfinished run).
+        pessimistic: the figure when each failure counts as the worst value that is natural; None where there is none.
+        statuses: records by status, of all of them.
+        reason: why there is no value, "" otherwise.
+        clusters: independent units behind the interval.
+        method: of the interval.
+        seeds: number of seeds.
+        seed_spread: standard deviation of the figure over seeds, None for one seed.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n_ok: int = 0
+    n_total: int = 0
+    n_excluded: int = 0
+    n_own: int = 0
+    n_skipped: int = 0
+    n_missing: int = 0
+    pessimistic: float | None = None
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+    clusters: int = 0
+    method: str = ""
+    seeds: int = 0
+    seed_spread: float | None = None
+
+    @property
+    def coverage(self) -> float:
+        """Share of the wanted outputs that were scored, 0 to 1."""
+        wanted = self.n_total + self.n_missing
+        return self.n_ok / wanted if wanted else 0.0
+
+    @property
+    def counted(self) -> str:
+        """``n_ok/n_total``; "" where nothing was to be scored."""
+        return f"{self.n_ok}/{self.n_total}" if self.n_total else ""
+
+
+@dataclass(frozen=True)
+class SystemFacts:
+    """What is known of a system beside its measurements (`harness.api.SystemInfo` and its configuration, from the manifest)."""
+
+    label: str
+    family: str = ""
+    version: str = ""
+    description: str = ""
+    size: str = ""
+    weights: str = Weights.NONE
+    weights_digest: str = ""
+    num_parameters: int = 0
+    training_data: str = ""
+    sample_rate: int = 0
+    anchor: bool = False
+    device: str = ""
+    precision: str = ""
+    tools: str = ""
+    configured: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def random(self) -> bool:
+        return self.weights == Weights.RANDOM
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system under one setting.
+
+    Args:
+        facts: of the system.
+        settings: JSON text as in the frame.
+        calibration: a reference row, not a system under test.
+        cells: by metric key.
+        best: keys of the metrics in which no ranked system has a better figure (as printed).
+    """
+
+    facts: SystemFacts
+    settings: str
+    calibration: bool
+    cells: Mapping[str, Cell]
+    best: frozenset[str] = frozenset()
+
+    @property
+    def variant(self) -> str:
+        """The settings in words, "" for the plain system."""
+        return ", ".join(f"{k}={v}" for k, v in parsed_settings(self.settings).items())
+
+    @property
+    def label(self) -> str:
+        return f"{self.facts.label} {self.variant}".rstrip()
+
+
+def system_of(label: str) -> str:
+    """The system that a label is a training seed of: ``socodec120`` of ``socodec120_seed2`` and of itself."""
+    match = SEED_NAME.fullmatch(label)
+    return match["system"] if match else label
+
+
+def parsed_settings(text: str) -> dict[str, int | float | str | bool]:
+    """A variant's settings from the frame's JSON text; "" is the plain system."""
+    parsed = json.loads(text) if text else {}
+    if not isinstance(parsed, dict):
+        raise ValueError(f"settings must be a JSON object, got {text!r}")
+    return parsed
+
+
+def reference_fault(group: pd.DataFrame) -> pd.Series[bool]:
+    """Which records have no value because what the output is judged against cannot be scored.
+
+    Of a system's record that is the item's own recording, text or prompt, and no system can be scored with it. A calibration row's
+    record has a recording of its own, chosen for that row: its fault says nothing of the item.
+    """
+    return (group["side"] == "reference") & ~group["status"].isin([Status.OK.value, Status.SKIPPED_BY_POLICY.value])
