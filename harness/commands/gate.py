@@ -50,7 +50,7 @@ def compare(words: Sequence[str]) -> int:
         )
     comparing = importlib.import_module("reports.compare.differences")
     left, right, rows, notes = _sides(folders, settings)
-    statistics = importlib.import_module("reports.statistics.intervals").Statistics
+    statistics = importlib.import_module("reports.statistics.intervals").IntervalSettings
     how = statistics(settings.get("confidence", 0.95), settings.get("resamples", 10_000), settings.get("seed", 0))
     if not 0.5 <= how.confidence < 1 or how.resamples < 100 or settings.get("items", 5) < 0 or how.seed < 0:
         raise ConfigError(
@@ -111,7 +111,7 @@ def gate(words: Sequence[str]) -> int:
 
 
 def judged(run: Path, against: Path, rules: str = "default", force: bool = False) -> Any:
-    """The verdict (`reports.gate.checks.Verdict`) on a run.
+    """The verdict (`reports.gate.checks.GateResult`) on a run.
 
     Args:
         run: its folder.

@@ -52,7 +52,7 @@ def read(folder: Path, out: Path | None, paths: Sequence[Path]) -> int:
         UsageError: no key here, or answers that do not fit it.
     """
     from reports.listening.page import read_key
-    from reports.listening.ratings import findings, markdown, read_answers
+    from reports.listening.ratings import markdown, read_answers, results
     from reports.run.output import written
 
     out = out or folder
@@ -60,7 +60,7 @@ def read(folder: Path, out: Path | None, paths: Sequence[Path]) -> int:
         raise UsageError(f"there is no {KEY} in {out}; name the folder that the page was written to: --out DIR")
     session = read_key(out / KEY)
     answers = read_answers(paths, session)
-    text = markdown(session, findings(session, answers), len({a.listener for a in answers}))
+    text = markdown(session, results(session, answers), len({a.listener for a in answers}))
     print(text, end="")
     print(f"written: {written(out / 'listening.md', [text])}")
     return 0

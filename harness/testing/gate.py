@@ -18,7 +18,7 @@ class GateFailed(AssertionError):
 
     Args:
         message: the checks that failed, with their figures.
-        verdict: `reports.gate.checks.Verdict`.
+        verdict: `reports.gate.checks.GateResult`.
     """
 
     def __init__(self, message: str, verdict: Any) -> None:
@@ -36,7 +36,7 @@ def check_gate(run: str | PathLike[str], against: str | PathLike[str], rules: st
         force: judge although data, package versions or signatures differ.
 
     Returns:
-        The verdict (`reports.gate.checks.Verdict`), which is a pass.
+        The verdict (`reports.gate.checks.GateResult`), which is a pass.
 
     Raises:
         GateFailed: a regression, or nothing that can be compared.

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from harness.api import PooledMetric, Status, Weights
 from harness.settings.registry import config_names
 from reports.claims.claims import Claim, Contrast, Monotone, Point, Relation
-from reports.claims.verdicts import CONTRADICTED, UNDECIDED, Finding, Outcome, Verdict, gravest
-from reports.statistics.intervals import Estimate, Statistics, Term, estimate, unit_noun
-from reports.statistics.pooling import Figure, UnpoolableError, figure_of
+from reports.claims.verdicts import CONTRADICTED, UNDECIDED, MeasuredContrast, Replication, Verdict, deciding
+from reports.statistics.intervals import Estimate, IntervalSettings, Term, estimate, unit_noun
+from reports.statistics.pooling import Statistic, UnpoolableError, statistic_of
 from reports.statistics.records import CALIBRATION, Column, SystemFacts, parsed_settings, reference_fault, system_of
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, too_few
 
@@ -47,7 +47,7 @@ class Measurements:
         cluster: item to the unit it is resampled with.
         num_items: of the run.
         how: intervals are made.
-        pooled: metric objects by registry key, as in `reports.statistics.pooling.figure_of`.
+        pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
         absent: metrics that could not be built, with the reason.
     """
 
@@ -56,7 +56,7 @@ class Measurements:
     facts: Mapping[str, SystemFacts]
     cluster: Mapping[str, str]
     num_items: int
-    how: Statistics
+    how: IntervalSettings
     pooled: Mapping[str, PooledMetric] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ def _verdict(claim: Claim, measured: Measurements) -> Verdict:
     contrasts = [c for part in claim.test for c in _expanded(part, measured)]
     confidence = 1 - (1 - measured.how.confidence) / len(contrasts)
     findings = tuple(_finding(contrast, claim, measured, confidence) for contrast in contrasts)
-    decides = gravest(findings)
+    decides = deciding(findings)
     return Verdict(claim, decides.outcome, decides.reason, findings, _notes(claim, findings, measured))
 
 
@@ -104,12 +104,12 @@ def _values(part: Monotone, measured: Measurements) -> list[float]:
 class _NoFigureError(Exception):
     """A comparison that cannot be made, with its outcome."""
 
-    def __init__(self, outcome: Outcome, reason: str) -> None:
+    def __init__(self, outcome: Replication, reason: str) -> None:
         super().__init__(reason)
         self.outcome, self.reason = outcome, reason
 
 
-def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidence: float) -> Finding:
+def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidence: float) -> MeasuredContrast:
     """A comparison judged.
 
     Args:
@@ -119,18 +119,18 @@ def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidenc
         confidence: of the interval that must lie outside the claimed range for a contradiction.
     """
     column = measured.column(contrast.metric)
-    finding = Finding(str(contrast), column.name if column else contrast.metric, Outcome.NOT_RUN, n_wanted=measured.num_items)
+    finding = MeasuredContrast(str(contrast), column.name if column else contrast.metric, Replication.NOT_RUN, n_wanted=measured.num_items)
     try:
         if missing := [p for p in contrast.points if p not in measured.points]:
-            raise _NoFigureError(Outcome.NOT_RUN, _what_to_run(missing[0], claim, measured))
+            raise _NoFigureError(Replication.NOT_RUN, _what_to_run(missing[0], claim, measured))
         if column is None:
-            raise _NoFigureError(Outcome.NOT_RUN, _no_metric(contrast.metric, measured))
+            raise _NoFigureError(Replication.NOT_RUN, _no_metric(contrast.metric, measured))
         scored = _scored(contrast, column, measured, claim.untrained)
         return _judged(replace(finding, unit=column.shown_unit), contrast, column, scored, measured, confidence)
     except _NoFigureError as problem:
         return replace(finding, outcome=problem.outcome, reason=problem.reason)
     except UnpoolableError as problem:
-        return replace(finding, outcome=Outcome.NOT_COMPARABLE, reason=str(problem))
+        return replace(finding, outcome=Replication.NOT_COMPARABLE, reason=str(problem))
 
 
 def _no_metric(key: str, measured: Measurements) -> str:
@@ -158,11 +158,11 @@ def _scored(contrast: Contrast, column: Column, measured: Measurements, untraine
     for point in contrast.points:
         groups = measured.groups.get((column.key, point), {})
         if lacking := sorted(set(_labels([point], measured)) - {label for label, _ in groups}):
-            raise _NoFigureError(Outcome.NOT_RUN, f"{column.name} was not measured of {_at(lacking[0], point)}: finish the run")
+            raise _NoFigureError(Replication.NOT_RUN, f"{column.name} was not measured of {_at(lacking[0], point)}: finish the run")
         repeats.append([_ok(group, label, point, column, measured) for (label, _), group in groups.items()])
     common = set.intersection(*(set(ok["item"]) for oks in repeats for ok in oks))
     if not common:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"no item has {column.name} of every system compared")
+        raise _NoFigureError(Replication.NOT_COMPARABLE, f"no item has {column.name} of every system compared")
     items = sorted(common)
     return _Scored(items, [[ok.set_index("item", drop=False).loc[items] for ok in oks] for oks in repeats])
 
@@ -201,9 +201,9 @@ def _check_alike(contrast: Contrast, measured: Measurements, untrained: bool) ->
     """
     facts = [measured.facts[label] for label in _labels(contrast.points, measured)]
     if not untrained and (random := [f.label for f in facts if f.random]):
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{', '.join(random)} has random weights")
+        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{', '.join(random)} has random weights")
     if len(sizes := {f.size for f in facts if f.size}) > 1:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"systems of the sizes {' and '.join(sorted(sizes))} are compared")
+        raise _NoFigureError(Replication.NOT_COMPARABLE, f"systems of the sizes {' and '.join(sorted(sizes))} are compared")
 
 
 def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured: Measurements) -> pd.DataFrame:
@@ -215,28 +215,30 @@ def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured:
     who = _at(label, point)
     if (lacking := measured.num_items - len(group)) > FAILURE_TOLERANCE * measured.num_items:
         raise _NoFigureError(
-            Outcome.NOT_RUN, f"{column.name} of {lacking} of {measured.num_items} items of {who} is missing: finish the run"
+            Replication.NOT_RUN, f"{column.name} of {lacking} of {measured.num_items} items of {who} is missing: finish the run"
         )
     skipped = group["status"] == Status.SKIPPED_BY_POLICY.value
     wanted = group[~skipped & ~group["item"].isin(column.excluded) & ~reference_fault(group)]
     ok = wanted[wanted["status"] == Status.OK.value]
     if wanted.empty:
         why = str(group.loc[skipped, "reason"].iloc[0]) if skipped.any() else "no reference can be scored"
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{column.name} does not apply to this data: {why}")
+        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{column.name} does not apply to this data: {why}")
     if (failed := len(wanted) - len(ok)) > FAILURE_TOLERANCE * len(wanted):
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{failed} of {len(wanted)} outputs of {who} have no {column.name}")
+        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{failed} of {len(wanted)} outputs of {who} have no {column.name}")
     return ok
 
 
-def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Scored, measured: Measurements, confidence: float) -> Finding:
+def _judged(
+    finding: MeasuredContrast, contrast: Contrast, column: Column, scored: _Scored, measured: Measurements, confidence: float
+) -> MeasuredContrast:
     """The finding with its figures and outcome."""
     how, clusters = measured.how, [measured.cluster[item] for item in scored.items]
-    figures = [[figure_of(ok, column, measured.pooled) for ok in oks] for oks in scored.repeats]
+    figures = [[statistic_of(ok, column, measured.pooled) for ok in oks] for oks in scored.repeats]
     terms: list[Term] = [(c / len(each), figure) for (c, _), each in zip(contrast.terms, figures, strict=True) for figure in each]
     try:
         known = estimate(terms, clusters, how.resamples, how.seed, column.range)
     except (ValueError, KeyError) as problem:
-        raise _NoFigureError(Outcome.NOT_COMPARABLE, f"{column.name} cannot be formed over the common items: {problem}") from problem
+        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{column.name} cannot be formed over the common items: {problem}") from problem
     found = known.interval(how.confidence)
     finding = replace(
         finding,
@@ -250,24 +252,24 @@ def _judged(finding: Finding, contrast: Contrast, column: Column, scored: _Score
     )
     why = too_few(known, unit_noun(clusters), contrast.distance(known.value), how.confidence)
     if why or found.low is None or found.high is None:
-        return replace(finding, outcome=Outcome.TOO_FEW, reason=why)
+        return replace(finding, outcome=Replication.TOO_FEW, reason=why)
     edge = f"the margin of {contrast.margin * column.factor:g} {column.shown_unit}".rstrip() if contrast.margin else "zero"
     if _shown(contrast, known, how.confidence):
-        return replace(finding, outcome=Outcome.REPRODUCED)
+        return replace(finding, outcome=Replication.REPRODUCED)
     if contrast.holds(found.low, found.high) or (
         contrast.fails(found.low, found.high) and not _shown(contrast, known, how.confidence, True)
     ):
         units, apart = unit_noun(clusters), differing(known)
         if apart < known.clusters:
             few = f"{apart} of {known.clusters} {units} differ, a verdict takes at least {fewest_differing(1 - how.confidence)}"
-            return replace(finding, outcome=Outcome.TOO_FEW, reason=few)
-        return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{UNDECIDED}: the {units} point both ways")
+            return replace(finding, outcome=Replication.TOO_FEW, reason=few)
+        return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=f"{UNDECIDED}: the {units} point both ways")
     if not contrast.fails(found.low, found.high):
-        return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{UNDECIDED}: the interval spans {edge}")
+        return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=f"{UNDECIDED}: the interval spans {edge}")
     if _shown(contrast, known, confidence, against=True):
-        return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=f"{CONTRADICTED}: the interval lies on the other side of {edge}")
+        return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=f"{CONTRADICTED}: the interval lies on the other side of {edge}")
     why = f"{UNDECIDED}: the interval lies on the other side of {edge}, but not at the {confidence:.1%} of a claim of several comparisons"
-    return replace(finding, outcome=Outcome.NOT_REPRODUCED, reason=why)
+    return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=why)
 
 
 def _shown(contrast: Contrast, known: Estimate, confidence: float, against: bool = False) -> bool:
@@ -284,7 +286,7 @@ def _shown(contrast: Contrast, known: Estimate, confidence: float, against: bool
     return exceeding_level(side, threshold) <= (1 - confidence) / 2
 
 
-def _notes(claim: Claim, findings: Sequence[Finding], measured: Measurements) -> tuple[str, ...]:
+def _notes(claim: Claim, findings: Sequence[MeasuredContrast], measured: Measurements) -> tuple[str, ...]:
     """What a reader must know of a claim that was measured."""
     known = [f for f in findings if f.value is not None]
     if not known:
@@ -308,7 +310,7 @@ def _notes(claim: Claim, findings: Sequence[Finding], measured: Measurements) ->
     )
 
 
-def _seed_spread(contrast: Contrast, figures: Sequence[Sequence[Figure]], n: int, factor: float) -> float | None:
+def _seed_spread(contrast: Contrast, figures: Sequence[Sequence[Statistic]], n: int, factor: float) -> float | None:
     """Standard deviation of the difference from training to training.
 
     Figures of one training belong together: its 1 and its 4 codebooks share whatever that training was like. Different systems are

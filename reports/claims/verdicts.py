@@ -13,7 +13,9 @@ CONTRADICTED, UNDECIDED = "contradicted", "undecided"
 """What the reason of a comparison that is not reproduced starts with."""
 
 
-class Outcome(StrEnum):
+class Replication(StrEnum):
+    """Whether a published figure or a claim is seen again in what was measured here."""
+
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
     TOO_FEW = "too few"
@@ -21,11 +23,11 @@ class Outcome(StrEnum):
     NOT_RUN = "not run"
 
 
-GRAVITY = (Outcome.NOT_RUN, Outcome.NOT_COMPARABLE, Outcome.TOO_FEW, Outcome.NOT_REPRODUCED, Outcome.REPRODUCED)
+GRAVITY = (Replication.NOT_RUN, Replication.NOT_COMPARABLE, Replication.TOO_FEW, Replication.NOT_REPRODUCED, Replication.REPRODUCED)
 
 
 @dataclass(frozen=True)
-class Finding:
+class MeasuredContrast:
     """One comparison of a claim, measured.
 
     Args:
@@ -43,7 +45,7 @@ class Finding:
 
     words: str
     metric: str
-    outcome: Outcome
+    outcome: Replication
     reason: str = ""
     value: float | None = None
     low: float | None = None
@@ -56,7 +58,7 @@ class Finding:
     seed_spread: float | None = None
 
     @property
-    def figure(self) -> str:
+    def printed(self) -> str:
         """``-0.310 dB [-0.420, -0.200]``, a dash where nothing was measured."""
         if self.value is None:
             return ABSENT
@@ -82,20 +84,20 @@ class Verdict:
     Args:
         claim: judged.
         outcome, reason: of the whole.
-        findings: its comparisons.
+        contrasts: its comparisons, measured.
         notes: what holds of all of them.
     """
 
     claim: Claim
-    outcome: Outcome
+    outcome: Replication
     reason: str
-    findings: tuple[Finding, ...]
+    contrasts: tuple[MeasuredContrast, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def deciding(self) -> Finding:
-        """The comparison that the outcome rests on: the first of the gravest."""
-        return gravest(self.findings)
+    def deciding(self) -> MeasuredContrast:
+        """The comparison that the outcome rests on: the first of those that weigh most."""
+        return deciding(self.contrasts)
 
     @property
     def source(self) -> str:
@@ -103,10 +105,10 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """Outcome and reason in words."""
+        """Replication and reason in words."""
         return f"{self.outcome}, {self.reason}" if self.reason else str(self.outcome)
 
 
-def gravest(findings: Sequence[Finding]) -> Finding:
+def deciding(contrasts: Sequence[MeasuredContrast]) -> MeasuredContrast:
     """The comparison that settles a conjunction, the first of equals; a contradiction stands whatever the others would say."""
-    return min(findings, key=lambda f: -1 if f.reason.startswith(CONTRADICTED) else GRAVITY.index(f.outcome))
+    return min(contrasts, key=lambda c: -1 if c.reason.startswith(CONTRADICTED) else GRAVITY.index(c.outcome))

@@ -20,13 +20,13 @@ from harness.api import Better, PooledMetric
 from harness.errors import Incomparable, UnknownName
 from reports.compare.pairing import COVERAGE_TOLERANCE, FORCEABLE, Half, Matched, Obstacle, differences, matched, obstacles, other_packages
 from reports.run.oddities import few_speakers
-from reports.statistics.intervals import Array, Estimate, Statistics, unit_noun
+from reports.statistics.intervals import Array, Estimate, IntervalSettings, unit_noun
 from reports.statistics.power import Advice, advice
 from reports.statistics.records import Column, Row
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, too_few
 
 
-class Outcome(StrEnum):
+class Conclusion(StrEnum):
     WORSE = "worse"
     BETTER = "better"
     CHANGED = "changed"
@@ -52,7 +52,7 @@ class Settings:
         force: compare although data, package versions or signatures differ.
     """
 
-    statistics: Statistics = field(default_factory=lambda: Statistics(resamples=10_000))
+    statistics: IntervalSettings = field(default_factory=lambda: IntervalSettings(resamples=10_000))
     margins: Mapping[str, float] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     advised: frozenset[str] = frozenset()
@@ -100,7 +100,7 @@ class Change:
     left_row: Row
     right_row: Row
     column: Column
-    outcome: Outcome
+    outcome: Conclusion
     reason: str = ""
     left: float | None = None
     right: float | None = None
@@ -180,10 +180,10 @@ def compare(
         for key in keys:
             pair = matched(left, right, (one, two), key, settings.force)
             if isinstance(pair, Obstacle):
-                changes.append(Change(one, two, columns[key], Outcome.INCOMPARABLE, pair.text))
+                changes.append(Change(one, two, columns[key], Conclusion.INCOMPARABLE, pair.text))
             else:
                 pairs[len(changes)] = pair
-                changes.append(Change(one, two, pair.column, Outcome.UNDECIDED))
+                changes.append(Change(one, two, pair.column, Conclusion.UNDECIDED))
     if not pairs:
         raise Incomparable(
             f"nothing in {left.name} and {right.name} can be compared: {'; '.join(dict.fromkeys(c.reason for c in changes)) or 'no metric of a common system'}"
@@ -227,7 +227,7 @@ def _measured(change: Change, pair: Matched, figure: Estimate | str, settings: S
     """The change with its figures; what it amounts to is said when all p-values are known."""
     column = pair.column
     if isinstance(figure, str):
-        return replace(change, outcome=Outcome.INCOMPARABLE, reason=figure)
+        return replace(change, outcome=Conclusion.INCOMPARABLE, reason=figure)
     how = settings.statistics
     found = figure.interval(how.confidence)
     left, right = pair.left, pair.right
@@ -239,7 +239,7 @@ def _measured(change: Change, pair: Matched, figure: Estimate | str, settings: S
     delta = right.values - left.values
     return replace(
         change,
-        outcome=Outcome.TOO_FEW if lacking else change.outcome,
+        outcome=Conclusion.TOO_FEW if lacking else change.outcome,
         reason=lacking,
         left=whole[0],
         # The figure of a pooled metric is its own: only the difference is formed here, and the right figure from it.
@@ -302,24 +302,24 @@ def _outcome(change: Change, settings: Settings, tests: int) -> Change:
     gap = abs(change.left_coverage - change.right_coverage)
     if gap > COVERAGE_TOLERANCE:
         words = f"coverage differs: {change.left_coverage:.1%} and {change.right_coverage:.1%} of the outputs were scored"
-        return replace(change, outcome=Outcome.UNRANKED, reason=words)
+        return replace(change, outcome=Conclusion.UNRANKED, reason=words)
     if not change.changed and change.difference == 0:
-        return replace(change, outcome=Outcome.IDENTICAL, reason="")
+        return replace(change, outcome=Conclusion.IDENTICAL, reason="")
     if change.low is None or change.high is None or change.p is None or change.adjusted is None:
         return change
     level = 1 - settings.statistics.confidence
     if change.adjusted <= level:
         if change.column.better is Better.NEITHER:
-            return replace(change, outcome=Outcome.CHANGED)
+            return replace(change, outcome=Conclusion.CHANGED)
         up = change.difference > 0
-        return replace(change, outcome=Outcome.BETTER if up == (change.column.better is Better.HIGHER) else Outcome.WORSE)
+        return replace(change, outcome=Conclusion.BETTER if up == (change.column.better is Better.HIGHER) else Conclusion.WORSE)
     # The two-sided interval is a little wider than that of the two one-sided tests: what it shows they show.
     if change.margin is not None and max(-change.low, change.high) <= change.margin:
-        return replace(change, outcome=Outcome.EQUIVALENT, reason=f"within {change.column.shown(change.margin)}")
+        return replace(change, outcome=Conclusion.EQUIVALENT, reason=f"within {change.column.shown(change.margin)}")
     if change.differing < min(change.clusters, least := fewest_differing(level / tests)):
         among = f" among {tests} tests" if tests > 1 else ""
         words = f"{change.differing} of {change.clusters} {change.units} differ, for a verdict{among} at least {least} must"
-        return replace(change, outcome=Outcome.TOO_FEW, reason=words)
+        return replace(change, outcome=Conclusion.TOO_FEW, reason=words)
     if change.p <= level < change.adjusted:
         return replace(change, reason=f"p {change.p:.3f} alone, {change.adjusted:.2f} among {'all tests of the table'}")
     return change

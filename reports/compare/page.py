@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from reports.compare.differences import Change, Comparison, ItemChange, Outcome
+from reports.compare.differences import Change, Comparison, Conclusion, ItemChange
 from reports.compare.pairing import Half
 from reports.compare.text import WORDS, advice_words, cells, heads, notes, remark, title
 from reports.statistics.records import Row
@@ -17,8 +17,8 @@ from reports.writing.markup import END, clip_blocks, document, json_block, shown
 from reports.writing.wording import signed
 
 TAGS = {
-    Outcome.WORSE: "bad", Outcome.BETTER: "good", Outcome.EQUIVALENT: "good", Outcome.IDENTICAL: "good", Outcome.TOO_FEW: "", Outcome.UNRANKED: "warn",
-    Outcome.INCOMPARABLE: "warn",
+    Conclusion.WORSE: "bad", Conclusion.BETTER: "good", Conclusion.EQUIVALENT: "good", Conclusion.IDENTICAL: "good", Conclusion.TOO_FEW: "", Conclusion.UNRANKED: "warn",
+    Conclusion.INCOMPARABLE: "warn",
 }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def _change(change: Change, comparison: Comparison, clips: _Clips) -> str:
     if [i.item for i in change.worst] == [i.item for i in change.changed]:
         lists = lists[:1]
     body = "".join(f"<h4>{words}</h4>{_items(found, change, comparison, clips)}" for _, words, found in lists if found)
-    opened = " open" if change.outcome is Outcome.WORSE else ""
+    opened = " open" if change.outcome is Conclusion.WORSE else ""
     return (
         f"<details{opened}><summary>{shown(change.label)}, {shown(change.column.name)}: {shown(change.outcome)}</summary>{body}</details>"
     )

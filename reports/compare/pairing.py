@@ -15,8 +15,8 @@ from harness.storing.aliases import Aliases
 from harness.storing.frame import Run
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
-from reports.statistics.intervals import Array, Estimate, Statistics, Term, WeightedMean, estimate, unit_names
-from reports.statistics.pooling import UnpoolableError, figure_of
+from reports.statistics.intervals import Array, Estimate, IntervalSettings, Term, WeightedMean, estimate, unit_names
+from reports.statistics.pooling import UnpoolableError, statistic_of
 from reports.statistics.records import Column, Row
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def half(name: str, run: Run, repeats: Sequence[pd.DataFrame] = ()) -> Half:
         Incomparable: it mixes signatures.
     """
     # The name stands in pages, verdicts and baselines: a folder of this machine goes by its alias there.
-    return Half(Aliases.here().text(name), run, summarise(run, Statistics(resamples=1)), repeats)
+    return Half(Aliases.here().text(name), run, summarise(run, IntervalSettings(resamples=1)), repeats)
 
 
 def obstacles(left: Half, right: Half) -> Iterator[Obstacle]:
@@ -320,13 +320,13 @@ def _scored(repeats: Sequence[Sequence[pd.DataFrame]], excluded: set[str], side:
     return Scores([seeds for seeds in frames if seeds], ok_count, wanted_count, tuple(sorted(lacking)))
 
 
-def differences(pairs: Sequence[Matched], how: Statistics, pooled: Mapping[str, PooledMetric] | None = None) -> list[Estimate | str]:
+def differences(pairs: Sequence[Matched], how: IntervalSettings, pooled: Mapping[str, PooledMetric] | None = None) -> list[Estimate | str]:
     """Right minus left of each.
 
     Args:
         pairs: to compare.
         how: resamples and seed, for pooled figures.
-        pooled: metric objects by registry key, as in `reports.statistics.pooling.figure_of`.
+        pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
 
     Returns:
         One a pair, in order; words where the figure of a pooled metric cannot be formed.
@@ -334,13 +334,13 @@ def differences(pairs: Sequence[Matched], how: Statistics, pooled: Mapping[str, 
     return [_difference(pair, how, pooled or {}) for pair in pairs]
 
 
-def _difference(pair: Matched, how: Statistics, pooled: Mapping[str, PooledMetric]) -> Estimate | str:
+def _difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, PooledMetric]) -> Estimate | str:
     sides = ((1.0, pair.right), (-1.0, pair.left))
     if pair.column.is_mean:
         terms: Sequence[Term] = [term for c, scores in sides for term in scores.terms(c)]
         return estimate(terms, pair.clusters, within=pair.column.range)
     try:
-        terms = [(c / len(s.frames), figure_of(frame, pair.column, pooled)) for c, s in sides for frame in s.frames]
+        terms = [(c / len(s.frames), statistic_of(frame, pair.column, pooled)) for c, s in sides for frame in s.frames]
         return estimate(terms, pair.clusters, how.resamples, how.seed, pair.column.range)
     except (UnpoolableError, ValueError, KeyError) as problem:
         return f"{pair.column.name} cannot be formed over the common items: {problem}"

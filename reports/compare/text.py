@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from reports.compare.differences import Change, Comparison, Outcome
+from reports.compare.differences import Change, Comparison, Conclusion
 from reports.statistics.intervals import METHOD
 from reports.statistics.significance import FEWEST
 from reports.writing.markdown import escaped
@@ -18,11 +18,11 @@ HEADS = ("system", "metric", "outcome", "left", "right", "right − left", "95 %
 WORDS = 3
 """Columns of words, before those of figures."""
 STYLES = {
-    Outcome.WORSE: "bold red",
-    Outcome.BETTER: "bold green",
-    Outcome.TOO_FEW: "dim",
-    Outcome.UNRANKED: "yellow",
-    Outcome.INCOMPARABLE: "yellow",
+    Conclusion.WORSE: "bold red",
+    Conclusion.BETTER: "bold green",
+    Conclusion.TOO_FEW: "dim",
+    Conclusion.UNRANKED: "yellow",
+    Conclusion.INCOMPARABLE: "yellow",
 }
 REASON_LIMIT = 300
 MIN_WIDTH = 120
@@ -66,7 +66,7 @@ def remark(change: Change) -> str:
     parts = [change.reason, *change.notes]
     if change.seed_spread is not None:
         parts.append(f"SD over seeds {significant(change.seed_spread * change.column.factor)}")
-    if change.advice is not None and (change.advised or change.outcome is Outcome.UNDECIDED):
+    if change.advice is not None and (change.advised or change.outcome is Conclusion.UNDECIDED):
         parts.append(advice_words(change))
     return "; ".join(filter(None, parts))
 

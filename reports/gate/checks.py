@@ -22,7 +22,7 @@ from harness.api import Better, PooledMetric
 from harness.errors import ConfigError, HarnessError, Incomparable
 from reports.compare.pairing import FORCEABLE, Half, Kind, Matched, Obstacle, differences, matched, obstacles, other_packages
 from reports.gate.rules import Rule, Rules
-from reports.statistics.intervals import Estimate, Statistics, unit_noun
+from reports.statistics.intervals import Estimate, IntervalSettings, unit_noun
 from reports.statistics.records import Column, Row
 from reports.statistics.significance import differing, exceeding_level, holm, lower_bound, too_few
 
@@ -30,7 +30,7 @@ NOTHING_LIKE = 1e-9
 """Relative size of a difference that rounding alone makes."""
 
 
-class Outcome(StrEnum):
+class CheckStatus(StrEnum):
     PASS = "pass"
     REGRESSION = "regression"
     INCOMPARABLE = "incomparable"
@@ -38,7 +38,7 @@ class Outcome(StrEnum):
     UNJUDGED = "not judged"
 
 
-EXIT_CODES = {Outcome.PASS: 0, Outcome.REGRESSION: 1, Outcome.INCOMPARABLE: Incomparable.exit_code}
+EXIT_CODES = {CheckStatus.PASS: 0, CheckStatus.REGRESSION: 1, CheckStatus.INCOMPARABLE: Incomparable.exit_code}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Check:
 
     rule: Rule
     system: str = ""
-    outcome: Outcome = Outcome.UNJUDGED
+    outcome: CheckStatus = CheckStatus.UNJUDGED
     reason: str = ""
     column: Column | None = None
     group: str = ""
@@ -84,7 +84,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """What a gate says.
 
     Args:
@@ -97,7 +97,7 @@ class Verdict:
         notes: what a reader must know.
     """
 
-    outcome: Outcome
+    outcome: CheckStatus
     run: str
     baseline: str
     rules: Rules
@@ -110,7 +110,7 @@ class Verdict:
     def exit_code(self) -> int:
         return EXIT_CODES[self.outcome]
 
-    def having(self, outcome: Outcome) -> tuple[Check, ...]:
+    def having(self, outcome: CheckStatus) -> tuple[Check, ...]:
         return tuple(c for c in self.checks if c.outcome is outcome)
 
 
@@ -158,7 +158,7 @@ class Gate:
     force: bool = False
     pooled: Mapping[str, PooledMetric] = field(default_factory=dict)
 
-    def judge(self, run: Half, baseline: Half) -> Verdict:
+    def judge(self, run: Half, baseline: Half) -> GateResult:
         """The verdict on a run.
 
         Raises:
@@ -173,7 +173,7 @@ class Gate:
         notes = [f"forced: {o.text}" for o in found if o not in standing]
         if other := other_packages(baseline, run):
             notes.append(f"other packages differ: {other}")
-        verdict = Verdict(Outcome.INCOMPARABLE, run.name, baseline.name, self.rules, repeats, notes=tuple(notes))
+        verdict = GateResult(CheckStatus.INCOMPARABLE, run.name, baseline.name, self.rules, repeats, notes=tuple(notes))
         if standing:
             advice = " (force=true judges all the same)" if all(o.kind in FORCEABLE for o in standing) else ""
             return replace(verdict, problems=tuple(o.text + advice for o in standing))
@@ -183,13 +183,13 @@ class Gate:
                 f"no rule of '{self.rules.name}' concerns {baseline.name}: it has {', '.join(c.key for c in baseline.summary.columns)} "
                 f"of {', '.join(r.label for r in baseline.summary.systems)}"
             )
-        outcome = Outcome.PASS
-        if problems or any(c.outcome is Outcome.INCOMPARABLE for c in checks):
-            outcome = Outcome.INCOMPARABLE
-        elif any(c.outcome is Outcome.REGRESSION for c in checks):
-            outcome = Outcome.REGRESSION
-        elif not any(c.outcome is Outcome.PASS for c in checks):
-            outcome, problems = Outcome.INCOMPARABLE, [*problems, "no check could be judged; their reasons are with them"]
+        outcome = CheckStatus.PASS
+        if problems or any(c.outcome is CheckStatus.INCOMPARABLE for c in checks):
+            outcome = CheckStatus.INCOMPARABLE
+        elif any(c.outcome is CheckStatus.REGRESSION for c in checks):
+            outcome = CheckStatus.REGRESSION
+        elif not any(c.outcome is CheckStatus.PASS for c in checks):
+            outcome, problems = CheckStatus.INCOMPARABLE, [*problems, "no check could be judged; their reasons are with them"]
         return replace(verdict, outcome=outcome, checks=tuple(checks), problems=tuple(problems))
 
     def _checks(self, run: Half, baseline: Half) -> tuple[list[Check], list[str]]:
@@ -228,35 +228,35 @@ class Gate:
             newly = rows[1].cells.get(rule.metric)
             if pair.kind is Kind.FIGURE and newly is not None and newly.n_total and not newly.n_ok:
                 return replace(
-                    blank, outcome=Outcome.REGRESSION, reason=f"none of {newly.n_total} outputs has a figure any more: {newly.reason}"
+                    blank, outcome=CheckStatus.REGRESSION, reason=f"none of {newly.n_total} outputs has a figure any more: {newly.reason}"
                 )
-            return replace(blank, outcome=Outcome.INCOMPARABLE, reason=pair.text)
+            return replace(blank, outcome=CheckStatus.INCOMPARABLE, reason=pair.text)
         absent = rows[1].cells[rule.metric].n_missing
         if absent:
             return replace(
-                blank, outcome=Outcome.INCOMPARABLE, column=pair.column, reason=f"{absent} measurements are missing: finish the run"
+                blank, outcome=CheckStatus.INCOMPARABLE, column=pair.column, reason=f"{absent} measurements are missing: finish the run"
             )
         lost = sorted(set(pair.right.lacking) - set(pair.left.lacking))
         if pair.left.coverage - pair.right.coverage > self.rules.coverage + NOTHING_LIKE:
             words = f"{pair.right.n_ok}/{pair.right.n_wanted} outputs have a figure, {pair.left.n_ok}/{pair.left.n_wanted} in the baseline"
             named = f"; lost: {', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}" if lost else ""
-            return replace(blank, outcome=Outcome.REGRESSION, column=pair.column, reason=f"coverage fell: {words}{named}")
+            return replace(blank, outcome=CheckStatus.REGRESSION, column=pair.column, reason=f"coverage fell: {words}{named}")
         return pair
 
     def _judged(self, checks: list[Check], pairs: Mapping[int, Matched]) -> list[Check]:
         """The checks with figures, after the correction over all that have one."""
         cases = {i: _parts(pair, checks[i].rule) for i, pair in pairs.items()}
         flat = [(i, group, part) for i, parts in cases.items() for group, part in parts]
-        how = Statistics(1 - 2 * self.rules.level, self.rules.resamples, self.rules.seed)
+        how = IntervalSettings(1 - 2 * self.rules.level, self.rules.resamples, self.rules.seed)
         trials: dict[int, list[_Trial]] = {i: [] for i in cases}
         for (i, group, part), figure in zip(flat, differences([p for _, _, p in flat], how, self.pooled), strict=True):
             if isinstance(figure, str):
-                checks[i] = replace(checks[i], outcome=Outcome.INCOMPARABLE, reason=figure)
+                checks[i] = replace(checks[i], outcome=CheckStatus.INCOMPARABLE, reason=figure)
             else:
                 trials[i].append(_trial(checks[i].rule, group, part, figure))
         tested: dict[int, float] = {}
         for i, each in trials.items():
-            if checks[i].outcome is Outcome.INCOMPARABLE:
+            if checks[i].outcome is CheckStatus.INCOMPARABLE:
                 continue
             fit = [t for t in each if not t.lacking]
             if not fit:
@@ -325,7 +325,7 @@ def _too_few(check: Check, trials: Sequence[_Trial]) -> Check:
     most = max(trials, key=lambda t: t.figure.clusters)
     told = f"the largest {check.rule.each} has {most.lacking}" if check.rule.each else most.lacking
     filled = _filled(check, most, None) if most.figure.bounded else check
-    return replace(filled, outcome=Outcome.TOO_FEW, reason=told)
+    return replace(filled, outcome=CheckStatus.TOO_FEW, reason=told)
 
 
 def _filled(check: Check, trial: _Trial, bound: float | None) -> Check:
@@ -355,7 +355,7 @@ def _decided(check: Check, trials: Sequence[_Trial], level: float, failed: bool,
         reason = "the bound exceeds the tolerance"
         if len(failing) > 1:
             reason += f", in {len(failing)} of {len(trials)} groups: {', '.join(failing[:5])}{' ...' if len(failing) > 5 else ''}"
-    outcome = Outcome.REGRESSION if failed else Outcome.PASS
+    outcome = CheckStatus.REGRESSION if failed else CheckStatus.PASS
     return replace(filled, outcome=outcome, reason=reason, p=worst.p, adjusted=adjusted, failing=failing)
 
 
@@ -369,10 +369,10 @@ def _strict(check: Check, trials: Sequence[_Trial], level: float) -> Check:
     filled = _filled(check, worst, upper(worst))
     failing = tuple(t.group for t in trials if t.group and upper(t) > t.tolerance)
     if upper(worst) <= worst.tolerance:
-        return replace(filled, outcome=Outcome.PASS)
-    return replace(filled, outcome=Outcome.REGRESSION, reason="not shown that the worsening is within the tolerance", failing=failing)
+        return replace(filled, outcome=CheckStatus.PASS)
+    return replace(filled, outcome=CheckStatus.REGRESSION, reason="not shown that the worsening is within the tolerance", failing=failing)
 
 
-def refusal(run: str, baseline: str, rules: Rules, problem: HarnessError) -> Verdict:
+def refusal(run: str, baseline: str, rules: Rules, problem: HarnessError) -> GateResult:
     """The verdict where the comparison could not even begin."""
-    return Verdict(Outcome.INCOMPARABLE, run, baseline, rules, problems=(str(problem),))
+    return GateResult(CheckStatus.INCOMPARABLE, run, baseline, rules, problems=(str(problem),))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from reports.gate.checks import Check, Outcome, Verdict
+from reports.gate.checks import Check, CheckStatus, GateResult
 from reports.gate.text import bounded
 from reports.writing.wording import printable
 
 
-def junit(verdict: Verdict) -> str:
+def junit(verdict: GateResult) -> str:
     """One test suite. A regression is a ``failure``, what cannot be compared an ``error``, what could not be judged ``skipped``."""
     suite = ElementTree.Element("testsuite", name=printable(f"gate {verdict.rules.name}"))
     for number, problem in enumerate(verdict.problems, 1):
         case = ElementTree.SubElement(suite, "testcase", classname="comparison", name=f"comparable {number}", time="0")
-        ElementTree.SubElement(case, "error", type=Outcome.INCOMPARABLE.value, message=printable(problem))
+        ElementTree.SubElement(case, "error", type=CheckStatus.INCOMPARABLE.value, message=printable(problem))
     for check in verdict.checks:
         _case(suite, check)
     kinds = [child.tag for case in suite for child in case]
@@ -28,10 +28,15 @@ def junit(verdict: Verdict) -> str:
 
 def _case(suite: ElementTree.Element, check: Check) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=printable(check.system), name=printable(str(check.rule)), time="0")
-    tags = {Outcome.REGRESSION: "failure", Outcome.INCOMPARABLE: "error", Outcome.TOO_FEW: "skipped", Outcome.UNJUDGED: "skipped"}
+    tags = {
+        CheckStatus.REGRESSION: "failure",
+        CheckStatus.INCOMPARABLE: "error",
+        CheckStatus.TOO_FEW: "skipped",
+        CheckStatus.UNJUDGED: "skipped",
+    }
     if check.outcome in tags:
         element = ElementTree.SubElement(case, tags[check.outcome], message=printable(check.reason))
-        if check.outcome not in (Outcome.TOO_FEW, Outcome.UNJUDGED):
+        if check.outcome not in (CheckStatus.TOO_FEW, CheckStatus.UNJUDGED):
             element.set("type", check.outcome.value)
         if check.worsening is not None:
             group = f" ({check.group})" if check.group else ""

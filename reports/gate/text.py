@@ -7,30 +7,36 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from reports.gate.checks import Check, Outcome, Verdict
+from reports.gate.checks import Check, CheckStatus, GateResult
 from reports.writing.markdown import escaped
 from reports.writing.wording import printable, shortened, signed, significant
 
 SCHEMA = 1
-MARKS = {Outcome.PASS: "✅", Outcome.REGRESSION: "❌", Outcome.INCOMPARABLE: "⚠️", Outcome.TOO_FEW: "➖", Outcome.UNJUDGED: "➖"}
-SENTENCES = {
-    Outcome.PASS: "no check shows a worsening beyond its tolerance",
-    Outcome.REGRESSION: "something became worse than allowed",
-    Outcome.INCOMPARABLE: "the run cannot be compared with the baseline, so nothing is shown",
+MARKS = {
+    CheckStatus.PASS: "✅",
+    CheckStatus.REGRESSION: "❌",
+    CheckStatus.INCOMPARABLE: "⚠️",
+    CheckStatus.TOO_FEW: "➖",
+    CheckStatus.UNJUDGED: "➖",
 }
-ORDER = (Outcome.REGRESSION, Outcome.INCOMPARABLE, Outcome.TOO_FEW, Outcome.UNJUDGED, Outcome.PASS)
+SENTENCES = {
+    CheckStatus.PASS: "no check shows a worsening beyond its tolerance",
+    CheckStatus.REGRESSION: "something became worse than allowed",
+    CheckStatus.INCOMPARABLE: "the run cannot be compared with the baseline, so nothing is shown",
+}
+ORDER = (CheckStatus.REGRESSION, CheckStatus.INCOMPARABLE, CheckStatus.TOO_FEW, CheckStatus.UNJUDGED, CheckStatus.PASS)
 """Checks in the order that a reader wants them in."""
 TEXT_LIMIT = 400
 
 
-def headline(verdict: Verdict) -> str:
+def headline(verdict: GateResult) -> str:
     """One sentence: ``gate default: REGRESSION, something became worse than allowed (2 of 12 checks)``."""
-    failing = len(verdict.having(Outcome.REGRESSION))
+    failing = len(verdict.having(CheckStatus.REGRESSION))
     count = f"{failing} of {len(verdict.checks)} checks" if failing else f"{len(verdict.checks)} checks"
     return f"gate {verdict.rules.name}: {verdict.outcome.upper()}, {SENTENCES[verdict.outcome]} ({count})"
 
 
-def lines(verdict: Verdict) -> Iterator[str]:
+def lines(verdict: GateResult) -> Iterator[str]:
     """The verdict for a terminal or a log, plain text, the failing checks first."""
     yield headline(verdict)
     yield f"run {verdict.run}, baseline {verdict.baseline} ({verdict.repeats} run{'' if verdict.repeats == 1 else 's'})"
@@ -47,7 +53,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
     )
 
 
-def ordered(verdict: Verdict) -> list[Check]:
+def ordered(verdict: GateResult) -> list[Check]:
     """The checks, what needs attention first."""
     return sorted(verdict.checks, key=lambda c: ORDER.index(c.outcome))
 
@@ -70,7 +76,7 @@ def bounded(bound: float | None) -> str:
     return "none" if bound is None else signed(bound)
 
 
-def markdown(verdict: Verdict) -> str:
+def markdown(verdict: GateResult) -> str:
     """A comment for a pull request: verdict, the checks that need attention, the others folded away."""
     parts = [f"### {MARKS[verdict.outcome]} {escaped(headline(verdict))}"]
     repeats = f"{verdict.repeats} run{'' if verdict.repeats == 1 else 's'}"
@@ -78,8 +84,8 @@ def markdown(verdict: Verdict) -> str:
     if verdict.problems:
         parts.append("\n".join(f"- **incomparable**: {escaped(shortened(p, TEXT_LIMIT))}" for p in verdict.problems))
     checks = ordered(verdict)
-    attention = [c for c in checks if c.outcome is not Outcome.PASS]
-    passed = [c for c in checks if c.outcome is Outcome.PASS]
+    attention = [c for c in checks if c.outcome is not CheckStatus.PASS]
+    passed = [c for c in checks if c.outcome is CheckStatus.PASS]
     if attention:
         parts.append(_table(attention))
     if passed:
@@ -109,7 +115,7 @@ def _table(checks: list[Check]) -> str:
     return "\n".join([head, *rows])
 
 
-def as_json(verdict: Verdict) -> str:
+def as_json(verdict: GateResult) -> str:
     """The verdict as strict JSON; figures in full precision, null where there is none."""
     data: dict[str, Any] = {
         "schema": SCHEMA,

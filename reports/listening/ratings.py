@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.data.documents import read_text
 from harness.errors import UsageError
 from reports.listening.page import Design, Session
-from reports.statistics.intervals import Range, Statistics, interval
+from reports.statistics.intervals import IntervalSettings, Range, interval
 from reports.writing.markdown import escaped, table
 
 COLUMNS = ("session", "listener", "design", "trial", "sample", "answer", "plays", "seconds")
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Result:
     """A line of the result.
 
     Args:
@@ -103,14 +103,14 @@ def _checked(row: Mapping[str, str | None], session: Session, where: str) -> Ans
     return Answer(text["listener"], int(text["trial"]) - 1, text["sample"], text["answer"])
 
 
-def findings(session: Session, answers: Sequence[Answer], statistics: Statistics | None = None) -> tuple[Finding, ...]:
+def results(session: Session, answers: Sequence[Answer], statistics: IntervalSettings | None = None) -> tuple[Result, ...]:
     """What the answers say, a line for each system or pair.
 
     Ratings: the mean, with an interval over listeners, over items where there is one listener. AB: the share of those with a
     preference who prefer the first named. ABX: the share of right answers; one half is guessing. Shares have exact (Clopper-Pearson)
     intervals, which take answers for independent; several answers of one listener are not quite.
     """
-    how = statistics or Statistics()
+    how = statistics or IntervalSettings()
     if session.design is Design.RATING:
         return tuple(sorted(_ratings(session, answers, how), key=lambda f: (-f.value, f.label)))
     names = sorted({name for trial in session.trials for name in trial.samples})
@@ -119,7 +119,7 @@ def findings(session: Session, answers: Sequence[Answer], statistics: Statistics
     return tuple(f for pair in pairs if (f := count(session, answers, pair, how.confidence)) is not None)
 
 
-def _ratings(session: Session, answers: Sequence[Answer], how: Statistics) -> Iterable[Finding]:
+def _ratings(session: Session, answers: Sequence[Answer], how: IntervalSettings) -> Iterable[Result]:
     by_system: dict[str, list[Answer]] = {}
     for answer in answers:
         by_system.setdefault(session.trials[answer.trial].samples[LETTERS.index(answer.sample)], []).append(answer)
@@ -128,10 +128,10 @@ def _ratings(session: Session, answers: Sequence[Answer], how: Statistics) -> It
         clusters = [a.listener if several else session.trials[a.trial].item for a in given]
         found = interval([float(a.value) for a in given], [1.0] * len(given), clusters, how.confidence, Range((0.0, 100.0)))
         detail = f"{found.clusters} {'listeners' if several else 'items'}"
-        yield Finding(system, "mean rating", found.value, found.low, found.high, len(given), detail=detail)
+        yield Result(system, "mean rating", found.value, found.low, found.high, len(given), detail=detail)
 
 
-def _preferences(session: Session, answers: Sequence[Answer], pair: tuple[str, str], confidence: float) -> Finding | None:
+def _preferences(session: Session, answers: Sequence[Answer], pair: tuple[str, str], confidence: float) -> Result | None:
     counts = dict.fromkeys((*pair, "neither"), 0)
     for answer in answers:
         samples = session.trials[answer.trial].samples
@@ -141,13 +141,13 @@ def _preferences(session: Session, answers: Sequence[Answer], pair: tuple[str, s
     return _share(f"{pair[0]} over {pair[1]}", "preferred", (counts[pair[0]], counts[pair[0]] + counts[pair[1]]), confidence, detail)
 
 
-def _right(session: Session, answers: Sequence[Answer], pair: tuple[str, str], confidence: float) -> Finding | None:
+def _right(session: Session, answers: Sequence[Answer], pair: tuple[str, str], confidence: float) -> Result | None:
     asked = [(session.trials[a.trial].samples, a.value) for a in answers if set(session.trials[a.trial].samples[:2]) == set(pair)]
     right = sum(samples[LETTERS.index(value)] == samples[2] for samples, value in asked)
     return _share(f"{pair[0]} told from {pair[1]}", "right", (right, len(asked)), confidence, f"{right} of {len(asked)}", "greater")
 
 
-def _share(label: str, words: str, counts: tuple[int, int], confidence: float, detail: str, side: str = "two-sided") -> Finding | None:
+def _share(label: str, words: str, counts: tuple[int, int], confidence: float, detail: str, side: str = "two-sided") -> Result | None:
     from scipy.stats import binomtest
 
     successes, n = counts
@@ -155,10 +155,10 @@ def _share(label: str, words: str, counts: tuple[int, int], confidence: float, d
         return None
     bounds = binomtest(successes, n).proportion_ci(confidence, method="exact")
     p = float(binomtest(successes, n, alternative=side).pvalue)
-    return Finding(label, words, successes / n, float(bounds.low), float(bounds.high), n, p, detail)
+    return Result(label, words, successes / n, float(bounds.low), float(bounds.high), n, p, detail)
 
 
-def markdown(session: Session, found: Sequence[Finding], num_listeners: int, confidence: float = 0.95) -> str:
+def markdown(session: Session, found: Sequence[Result], num_listeners: int, confidence: float = 0.95) -> str:
     """The findings as a Markdown table."""
     rows = []
     for f in found:

@@ -16,7 +16,7 @@ from reports.claims.claims import Claim
 from reports.papers.published import Paper
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from reports.statistics.records import system_of
 
 
@@ -116,7 +116,7 @@ class Archive:
 
     paper: Paper
     runs: Sequence[FoundRun]
-    how: Statistics
+    how: IntervalSettings
     _summaries: dict[int, Summary | None] = field(default_factory=dict)
 
     def of(self, suite: str, systems: Iterable[str]) -> list[FoundRun]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from reports.claims.judging import FAILURE_TOLERANCE
-from reports.claims.verdicts import CONTRADICTED, UNDECIDED, Outcome
+from reports.claims.verdicts import CONTRADICTED, UNDECIDED, Replication
 from reports.papers.archive import Archive, FoundRun
 from reports.papers.published import Protocol, PublishedColumn, PublishedRow, PublishedTable
 from reports.statistics.records import Cell, SystemFacts, parsed_settings
@@ -19,7 +19,7 @@ JUDGE_WORDS = {"asr": "recogniser", "speaker": "speaker encoder", "mos": "judge"
 
 
 @dataclass(frozen=True)
-class CellFinding:
+class JudgedCell:
     """One cell of a paper's table.
 
     Args:
@@ -38,7 +38,7 @@ class CellFinding:
     row: PublishedRow
     column: PublishedColumn
     published: float
-    outcome: Outcome
+    outcome: Replication
     reasons: tuple[str, ...] = ()
     value: float | None = None
     low: float | None = None
@@ -74,7 +74,7 @@ class CellFinding:
         return "; ".join(self.reasons)
 
 
-def findings_of(table: PublishedTable, archive: Archive, unready: Mapping[str, str]) -> Iterator[CellFinding]:
+def judged_cells(table: PublishedTable, archive: Archive, unready: Mapping[str, str]) -> Iterator[JudgedCell]:
     """Every published figure of a table, row by row.
 
     Args:
@@ -97,37 +97,37 @@ class _Measured:
     differences: tuple[str, ...]
 
 
-def _finding(
-    table: PublishedTable, row: PublishedRow, column: PublishedColumn, archive: Archive, unready: Mapping[str, str]
-) -> CellFinding:
-    finding = CellFinding(table, row, column, row.values[column.id], Outcome.NOT_RUN)
+def _finding(table: PublishedTable, row: PublishedRow, column: PublishedColumn, archive: Archive, unready: Mapping[str, str]) -> JudgedCell:
+    finding = JudgedCell(table, row, column, row.values[column.id], Replication.NOT_RUN)
     if not column.metric:
-        return _with(finding, Outcome.NOT_COMPARABLE, f"{column.why}; nothing here measures it")
+        return _with(finding, Replication.NOT_COMPARABLE, f"{column.why}; nothing here measures it")
     if not row.systems:
-        return _with(finding, Outcome.NOT_RUN, "no system here stands for it")
+        return _with(finding, Replication.NOT_RUN, "no system here stands for it")
     found = next(filter(None, (_measured(table, row, column, label, archive) for label in row.systems)), None)
     if found is None:
-        return _with(finding, Outcome.NOT_RUN, *_why_not_run(row, finding.protocol, unready))
+        return _with(finding, Replication.NOT_RUN, *_why_not_run(row, finding.protocol, unready))
     value, low, high = (None if v is None else v * column.scale for v in (found.cell.value, found.cell.low, found.cell.high))
     if low is not None and high is not None:
         low, high = min(low, high), max(low, high)
-    finding = CellFinding(
-        table, row, column, finding.published, Outcome.NOT_COMPARABLE, found.differences, value, low, high,
+    finding = JudgedCell(
+        table, row, column, finding.published, Replication.NOT_COMPARABLE, found.differences, value, low, high,
         found.cell.n_ok, found.cell.n_total, found.facts.label, found.run.name, found.signature,
     )  # fmt: skip
     if value is None:
-        return _with(finding, Outcome.NOT_COMPARABLE, found.cell.reason, *found.differences)
+        return _with(finding, Replication.NOT_COMPARABLE, found.cell.reason, *found.differences)
     if found.differences:
         return finding
     if low is None or high is None:
-        return _with(finding, Outcome.TOO_FEW, found.cell.method)
+        return _with(finding, Replication.TOO_FEW, found.cell.method)
     if found.cell.clusters < FEWEST:
-        return _with(finding, Outcome.TOO_FEW, f"{found.cell.clusters} independent speakers or items, a verdict takes at least {FEWEST}")
+        return _with(
+            finding, Replication.TOO_FEW, f"{found.cell.clusters} independent speakers or items, a verdict takes at least {FEWEST}"
+        )
     return _with(finding, *verdict_on(finding.published, low, high, column))
 
 
-def verdict_on(published: float, low: float, high: float, column: PublishedColumn) -> tuple[Outcome, str]:
-    """Outcome and reason of a comparable figure: the same when its whole interval lies within the column's distance of the printed one.
+def verdict_on(published: float, low: float, high: float, column: PublishedColumn) -> tuple[Replication, str]:
+    """Replication and reason of a comparable figure: the same when its whole interval lies within the column's distance of the printed one.
 
     Args:
         published: printed figure.
@@ -136,14 +136,14 @@ def verdict_on(published: float, low: float, high: float, column: PublishedColum
     """
     least, most = published - column.within, published + column.within
     if least <= low and high <= most:
-        return Outcome.REPRODUCED, ""
+        return Replication.REPRODUCED, ""
     within = f"within {column.within:g} {column.unit}".rstrip()
     if low > most or high < least:
-        return Outcome.NOT_REPRODUCED, f"{CONTRADICTED}: the interval lies outside {column.printed(published)} {within}"
-    return Outcome.NOT_REPRODUCED, f"{UNDECIDED}: the interval is not wholly {within} of {column.printed(published)}"
+        return Replication.NOT_REPRODUCED, f"{CONTRADICTED}: the interval lies outside {column.printed(published)} {within}"
+    return Replication.NOT_REPRODUCED, f"{UNDECIDED}: the interval is not wholly {within} of {column.printed(published)}"
 
 
-def _with(finding: CellFinding, outcome: Outcome, *reasons: str) -> CellFinding:
+def _with(finding: JudgedCell, outcome: Replication, *reasons: str) -> JudgedCell:
     return replace(finding, outcome=outcome, reasons=tuple(r for r in reasons if r))
 
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reports.claims.verdicts import Outcome
-from reports.papers.cells import CellFinding
+from reports.claims.verdicts import Replication
+from reports.papers.cells import JudgedCell
 
-MARKS = {Outcome.REPRODUCED: "✓", Outcome.NOT_REPRODUCED: "✗", Outcome.TOO_FEW: "·", Outcome.NOT_COMPARABLE: "≠", Outcome.NOT_RUN: "–"}
+MARKS = {
+    Replication.REPRODUCED: "✓",
+    Replication.NOT_REPRODUCED: "✗",
+    Replication.TOO_FEW: "·",
+    Replication.NOT_COMPARABLE: "≠",
+    Replication.NOT_RUN: "–",
+}
 """One character for each outcome, beside the figures of a table."""
 LEGEND = "✓ reproduced, ✗ not reproduced, · too few, ≠ not comparable, – not run"
 
 
-def grouped_reasons(cells: Sequence[CellFinding]) -> list[tuple[str, str]]:
+def grouped_reasons(cells: Sequence[JudgedCell]) -> list[tuple[str, str]]:
     """Each reason with the cells it holds for, in words, in the order of their first cell.
 
     Args:
         cells: of one table, or those of it that are to be explained.
     """
-    found: dict[str, list[CellFinding]] = {}
+    found: dict[str, list[JudgedCell]] = {}
     for cell in cells:
         for reason in cell.reasons:
             found.setdefault(f"{cell.outcome}, {reason}", []).append(cell)
@@ -33,7 +39,7 @@ def grouped_lacks(lacking: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(reason, ", ".join(systems)) for reason, systems in found.items()]
 
 
-def _which(members: Sequence[CellFinding], cells: Sequence[CellFinding]) -> str:
+def _which(members: Sequence[JudgedCell], cells: Sequence[JudgedCell]) -> str:
     """``all cells``, ``CER``, ``CER and SIM of SoCodec-40``: whole columns and rows by their names."""
     if len(members) == len(cells):
         return "all of these cells" if len(cells) > 1 else f"{members[0].column.id} of {members[0].row.name}"

@@ -2,14 +2,20 @@ r"""A paper shown again, as LaTeX tables (booktabs) to be \input."""
 
 from __future__ import annotations
 
-from reports.claims.verdicts import Outcome
-from reports.papers.cells import CellFinding
+from reports.claims.verdicts import Replication
+from reports.papers.cells import JudgedCell
 from reports.papers.grouping import grouped_reasons
 from reports.papers.published import Citation, PublishedTable
 from reports.papers.study import MeasuredFigure, Study
 from reports.writing.latex import claims_table, escaped, line, small, table
 
-MARKS = {Outcome.REPRODUCED: "r", Outcome.NOT_REPRODUCED: "n", Outcome.TOO_FEW: "f", Outcome.NOT_COMPARABLE: "c", Outcome.NOT_RUN: "--"}
+MARKS = {
+    Replication.REPRODUCED: "r",
+    Replication.NOT_REPRODUCED: "n",
+    Replication.TOO_FEW: "f",
+    Replication.NOT_COMPARABLE: "c",
+    Replication.NOT_RUN: "--",
+}
 """Superscripts of published figures; LaTeX's own fonts have no tick."""
 LEGEND = r"$^{\mathrm{r}}$ reproduced, $^{\mathrm{n}}$ not reproduced, $^{\mathrm{f}}$ too few, $^{\mathrm{c}}$ not comparable, $^{\mathrm{--}}$ not run"
 
@@ -50,7 +56,7 @@ def _table(published: PublishedTable, study: Study, warnings: str) -> str:
     return table(body, caption, "l" + "rr" * len(published.columns), below)
 
 
-def _cell(cell: CellFinding | None) -> tuple[list[str], str]:
+def _cell(cell: JudgedCell | None) -> tuple[list[str], str]:
     if cell is None:
         return ["", ""], ""
     published = rf"${cell.column.printed(cell.published)}^{{\mathrm{{{MARKS[cell.outcome]}}}}}$"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.claims.verdicts import Outcome
-from reports.papers.cells import CellFinding
+from reports.claims.verdicts import Replication
+from reports.papers.cells import JudgedCell
 from reports.papers.grouping import LEGEND, MARKS, grouped_lacks, grouped_reasons
 from reports.papers.published import Citation, PublishedTable
 from reports.papers.study import JudgedClaim, MeasuredFigure, Study
@@ -34,7 +34,7 @@ def render(study: Study) -> str:
 
 def _counts(study: Study) -> str:
     rows = [[kind, *(str(n) for n in found.values())] for kind, found in study.counts.items()]
-    return table(["", *map(str, Outcome)], rows)
+    return table(["", *map(str, Replication)], rows)
 
 
 def _table(published: PublishedTable, study: Study) -> str:
@@ -48,7 +48,7 @@ def _table(published: PublishedTable, study: Study) -> str:
     return "\n\n".join(filter(None, (escaped(protocol), table(heads, rows), reasons)))
 
 
-def _cell(cell: CellFinding | None) -> str:
+def _cell(cell: JudgedCell | None) -> str:
     if cell is None:
         return ""
     counted = f"{cell.n_ok}/{cell.n_total}" if cell.n_total else ""

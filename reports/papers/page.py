@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from string import Template
 
-from reports.claims.verdicts import Finding, Outcome
-from reports.papers.cells import CellFinding
+from reports.claims.verdicts import MeasuredContrast, Replication
+from reports.papers.cells import JudgedCell
 from reports.papers.figures import Plate
 from reports.papers.grouping import grouped_lacks, grouped_reasons
 from reports.papers.published import Citation, PublishedTable
@@ -14,7 +14,13 @@ from reports.papers.study import JudgedClaim, MeasuredFigure, Study
 from reports.writing.markup import asset, shown
 from reports.writing.wording import ABSENT
 
-TAGS = {Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad", Outcome.TOO_FEW: "", Outcome.NOT_COMPARABLE: "warn", Outcome.NOT_RUN: ""}
+TAGS = {
+    Replication.REPRODUCED: "good",
+    Replication.NOT_REPRODUCED: "bad",
+    Replication.TOO_FEW: "",
+    Replication.NOT_COMPARABLE: "warn",
+    Replication.NOT_RUN: "",
+}
 """Class of an outcome in the page's style."""
 
 
@@ -87,7 +93,7 @@ def _table(published: PublishedTable, study: Study, plate: Plate | None) -> str:
     )
 
 
-def _cell(cell: CellFinding | None) -> str:
+def _cell(cell: JudgedCell | None) -> str:
     if cell is None:
         return "<td></td>"
     printed = f'<span class="printed">paper <b>{cell.column.printed(cell.published)}</b></span>'
@@ -127,10 +133,10 @@ def _claims(claims: Sequence[JudgedClaim], study: Study) -> str:
     for judged in claims:
         v = judged.verdict
         why = "".join(f'<span class="why">{shown(line)}</span>' for line in (v.reason, *v.notes) if line)
-        grounds = _finding(v.deciding)
-        if len(v.findings) > 1:
-            every = "".join(f"<li>{_finding(f)}</li>" for f in v.findings)
-            grounds += f"<details><summary>All {len(v.findings)} comparisons</summary><ul>{every}</ul></details>"
+        grounds = _contrast(v.deciding)
+        if len(v.contrasts) > 1:
+            every = "".join(f"<li>{_contrast(c)}</li>" for c in v.contrasts)
+            grounds += f"<details><summary>All {len(v.contrasts)} comparisons</summary><ul>{every}</ul></details>"
         run = f'<span class="soft">{shown(judged.run)}</span>' if judged.run else ""
         rows.append(
             f'<tr><th scope="row">{shown(v.claim.text)}<span class="soft">{shown(v.claim.source)}, {shown(v.claim.standing)}</span></th>'
@@ -140,10 +146,10 @@ def _claims(claims: Sequence[JudgedClaim], study: Study) -> str:
     return _scrolling("Orderings and claims in words", heads, "".join(rows), "claims")
 
 
-def _finding(finding: Finding) -> str:
-    words = ", ".join(filter(None, (finding.counted, finding.outcome)))
-    figure = f"<b>{shown(finding.figure)}</b> " if finding.figure != ABSENT else ""
-    return f'{shown(finding.metric)}: {shown(finding.words)}<br>{figure}<span class="soft">{shown(words)}</span>'
+def _contrast(contrast: MeasuredContrast) -> str:
+    words = ", ".join(filter(None, (contrast.counted, contrast.outcome)))
+    figure = f"<b>{shown(contrast.printed)}</b> " if contrast.printed != ABSENT else ""
+    return f'{shown(contrast.metric)}: {shown(contrast.words)}<br>{figure}<span class="soft">{shown(words)}</span>'
 
 
 def _citation(cited: Citation) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reports.claims.claims import Claim, Monotone
-from reports.claims.verdicts import Finding, Outcome, Verdict
+from reports.claims.verdicts import MeasuredContrast, Replication, Verdict
 from reports.papers.archive import Archive, FoundRun
-from reports.papers.cells import CellFinding, findings_of
+from reports.papers.cells import JudgedCell, judged_cells
 from reports.papers.needs import NeededRun, needs_of
 from reports.papers.published import Paper, PublishedFigure, PublishedTable
 from reports.run.summary import Summary
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from reports.statistics.records import Row, system_of
 
 
@@ -76,7 +76,7 @@ class Study:
     """
 
     paper: Paper
-    cells: tuple[CellFinding, ...]
+    cells: tuple[JudgedCell, ...]
     figures: tuple[MeasuredFigure, ...]
     claims: tuple[JudgedClaim, ...]
     needs: tuple[NeededRun, ...]
@@ -84,10 +84,10 @@ class Study:
     confidence: float
 
     @cached_property
-    def counts(self) -> Mapping[str, Mapping[Outcome, int]]:
+    def counts(self) -> Mapping[str, Mapping[Replication, int]]:
         """Cells and claims by outcome, every outcome named."""
         kinds = {"cells": [c.outcome for c in self.cells], "claims": [c.verdict.outcome for c in self.claims]}
-        return {kind: {o: Counter(found)[o] for o in Outcome} for kind, found in kinds.items()}
+        return {kind: {o: Counter(found)[o] for o in Replication} for kind, found in kinds.items()}
 
     @cached_property
     def warnings(self) -> Mapping[str, tuple[str, ...]]:
@@ -98,7 +98,7 @@ class Study:
                 found.setdefault(warning, []).append(run.name)
         return {warning: tuple(names) for warning, names in found.items()}
 
-    def cell(self, table: PublishedTable, row: str, column: str) -> CellFinding | None:
+    def cell(self, table: PublishedTable, row: str, column: str) -> JudgedCell | None:
         """The finding of one cell, by the names of row and column."""
         return next((c for c in self.cells if c.table is table and c.row.name == row and c.column.id == column), None)
 
@@ -120,7 +120,7 @@ def study_of(
     runs: Sequence[FoundRun],
     unready: Mapping[str, Mapping[str, str]],
     words: Sequence[str] = (),
-    how: Statistics | None = None,
+    how: IntervalSettings | None = None,
 ) -> Study:
     """The paper beside what finished runs measured.
 
@@ -134,9 +134,9 @@ def study_of(
     Raises:
         Incomparable: a run mixes signatures.
     """
-    how = how or Statistics()
+    how = how or IntervalSettings()
     archive = Archive(paper, runs, how)
-    cells = tuple(cell for table in paper.tables for cell in findings_of(table, archive, unready.get(table.suite, {})))
+    cells = tuple(cell for table in paper.tables for cell in judged_cells(table, archive, unready.get(table.suite, {})))
     figures = tuple(_figure(figure, archive) for figure in paper.figures)
     claims = tuple(_judged(claim, archive, unready.get(claim.suite, {})) for claim in paper.claims)
     used = {*(c.run for c in cells), *(c.run for c in claims), *(f.run for f in figures)}
@@ -164,10 +164,10 @@ def _judged(claim: Claim, archive: Archive, unready: Mapping[str, str]) -> Judge
     run = _fullest(claim.suite, claim.systems, claim.metrics, archive)
     summary = archive.summary(run) if run else None
     if run is None or summary is None:
-        findings = tuple(Finding(_said(part), part.metric, Outcome.NOT_RUN) for part in claim.test)
-        return JudgedClaim(Verdict(claim, Outcome.NOT_RUN, _to_do(claim, unready, "see the runs"), findings), "")
+        findings = tuple(MeasuredContrast(_said(part), part.metric, Replication.NOT_RUN) for part in claim.test)
+        return JudgedClaim(Verdict(claim, Replication.NOT_RUN, _to_do(claim, unready, "see the runs"), findings), "")
     verdict = next(v for v in summary.verdicts if v.claim.id == claim.id)
-    if verdict.outcome is Outcome.NOT_RUN:
+    if verdict.outcome is Replication.NOT_RUN:
         verdict = replace(verdict, reason=_to_do(claim, unready, verdict.reason))
     return JudgedClaim(verdict, run.name)
 

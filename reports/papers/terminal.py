@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.claims.verdicts import Outcome
-from reports.papers.cells import CellFinding
+from reports.claims.verdicts import Replication
+from reports.papers.cells import JudgedCell
 from reports.papers.grouping import LEGEND, MARKS, grouped_lacks, grouped_reasons
 from reports.papers.needs import NeededRun
 from reports.papers.published import PublishedTable
@@ -21,8 +21,8 @@ MIN_WIDTH = 100
 """Of what is not a terminal: a file or a pipe has no width."""
 REASON_LIMIT = 200
 STYLES = {
-    Outcome.REPRODUCED: "bold green", Outcome.NOT_REPRODUCED: "bold red", Outcome.TOO_FEW: "dim", Outcome.NOT_COMPARABLE: "yellow",
-    Outcome.NOT_RUN: "dim",
+    Replication.REPRODUCED: "bold green", Replication.NOT_REPRODUCED: "bold red", Replication.TOO_FEW: "dim", Replication.NOT_COMPARABLE: "yellow",
+    Replication.NOT_RUN: "dim",
 }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _table(published: PublishedTable, study: Study, console: Console) -> Table:
     return table
 
 
-def _cell(cell: CellFinding | None, console: Console) -> Text:
+def _cell(cell: JudgedCell | None, console: Console) -> Text:
     from rich.text import Text
 
     if cell is None:
@@ -103,13 +103,13 @@ def _claims(study: Study, console: Console) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    waiting = [c for c in study.claims if c.verdict.outcome is Outcome.NOT_RUN]
+    waiting = [c for c in study.claims if c.verdict.outcome is Replication.NOT_RUN]
     for judged in study.claims:
         if judged not in waiting:
             table.add_row(Text(judged.verdict.outcome, style=STYLES[judged.verdict.outcome]), _judged(judged, console))
     if waiting:
         text = Text(_encodable(", ".join(c.verdict.claim.id for c in waiting), console), style="dim")
-        table.add_row(Text(Outcome.NOT_RUN, style=STYLES[Outcome.NOT_RUN]), text)
+        table.add_row(Text(Replication.NOT_RUN, style=STYLES[Replication.NOT_RUN]), text)
     return table
 
 
@@ -119,7 +119,7 @@ def _judged(judged: JudgedClaim, console: Console) -> Text:
     verdict, found = judged.verdict, judged.verdict.deciding
     text = Text(_encodable(verdict.claim.text, console))
     text.append(_encodable(f" ({verdict.claim.source}, {verdict.claim.standing})", console), style="dim")
-    grounds = f"{found.metric}: {found.words}: {found.figure}, {found.counted}" if found.value is not None else ""
+    grounds = f"{found.metric}: {found.words}: {found.printed}, {found.counted}" if found.value is not None else ""
     for told in (grounds, verdict.reason):
         if told:
             text.append(_encodable(f"\n{told}", console, keep="\n"), style="dim")

@@ -10,7 +10,7 @@ from harness.storing.frame import Run, open_run
 from harness.storing.runfolder import read_manifest
 from reports.run.summarise import summarise
 from reports.run.summary import Note, Summary
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from reports.statistics.records import Cell, Row
 
 LARGE = 1_000_000
@@ -19,7 +19,7 @@ ITEMS_SHOWN = 1000
 """Items of a large run whose records the page gets: it lists no more."""
 
 
-def read_summary(folder: Path, statistics: Statistics | None = None, large: int = LARGE) -> tuple[Run, Summary]:
+def read_summary(folder: Path, statistics: IntervalSettings | None = None, large: int = LARGE) -> tuple[Run, Summary]:
     """A run and its tables.
 
     Args:

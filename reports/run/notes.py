@@ -22,11 +22,11 @@ MISHEARD, LOSS = 0.3, 0.005
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reports.statistics.intervals import Statistics
+    from reports.statistics.intervals import IntervalSettings
 
 
 def notes_on(
-    columns: Sequence[Column], rows: Sequence[Row], how: Statistics, cluster: Mapping[str, str], manifest: Mapping[str, Any]
+    columns: Sequence[Column], rows: Sequence[Row], how: IntervalSettings, cluster: Mapping[str, str], manifest: Mapping[str, Any]
 ) -> tuple[Note, ...]:
     """What a reader must know, the most general first.
 

@@ -13,7 +13,7 @@ from reports.run import page, tidy
 from reports.run.figures import draw_all
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from reports.writing import latex, markdown
 
 AUDIO_LIMIT_MB = 48.0
@@ -45,7 +45,7 @@ def write_report(
     out: Path | None = None,
     audio_limit_mb: float = AUDIO_LIMIT_MB,
     item_limit: int = 1000,
-    statistics: Statistics | None = None,
+    statistics: IntervalSettings | None = None,
     summary: Summary | None = None,
 ) -> ReportFiles:
     """Write ``report.html``, ``.md``, ``.tex``, ``.csv``, ``report_claims.csv`` where there are claims, and ``figures/*.svg``.

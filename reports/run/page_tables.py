@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.api import Better
-from reports.claims.verdicts import Finding, Outcome
+from reports.claims.verdicts import MeasuredContrast, Replication
 from reports.run.failures import HEADINGS, KINDS, whose
 from reports.run.figures import Drawing
 from reports.run.summary import ErrorRates, Failure, Summary
@@ -14,7 +14,7 @@ from reports.writing.markup import head, shown, table
 from reports.writing.wording import ABSENT, ARROWS, count, shortened
 
 OUTCOME_TAGS = {
-    Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad", Outcome.TOO_FEW: "", Outcome.NOT_COMPARABLE: "warn", Outcome.NOT_RUN: "",
+    Replication.REPRODUCED: "good", Replication.NOT_REPRODUCED: "bad", Replication.TOO_FEW: "", Replication.NOT_COMPARABLE: "warn", Replication.NOT_RUN: "",
 }  # fmt: skip
 """Class of a claim's outcome in the page's style."""
 
@@ -135,10 +135,10 @@ def claims(summary: Summary) -> str:
     for v in summary.verdicts:
         tag = f'<span class="tag {OUTCOME_TAGS[v.outcome]}">{shown(v.outcome)}</span>'
         why = "".join(f'<span class="why">{shown(line)}</span>' for line in (v.reason, *v.notes) if line)
-        found = _finding(v.deciding)
-        if len(v.findings) > 1:
-            every = "".join(f"<li>{_finding(f)}</li>" for f in v.findings)
-            found += f"<details><summary>All {len(v.findings)} comparisons</summary><ul>{every}</ul></details>"
+        found = _contrast(v.deciding)
+        if len(v.contrasts) > 1:
+            every = "".join(f"<li>{_contrast(c)}</li>" for c in v.contrasts)
+            found += f"<details><summary>All {len(v.contrasts)} comparisons</summary><ul>{every}</ul></details>"
         rows.append(
             f'<tr><th scope="row"><span class="name" title="{shown(v.claim.id)}">{shown(v.claim.text)}</span></th>'
             f'<td>{shown(v.source)}</td><td>{tag}{why}</td><td class="found">{found}</td></tr>'
@@ -151,12 +151,12 @@ def claims(summary: Summary) -> str:
     )
 
 
-def _finding(finding: Finding) -> str:
+def _contrast(contrast: MeasuredContrast) -> str:
     """A comparison with its figure, counts and own outcome."""
-    words = ", ".join(filter(None, (finding.counted, finding.outcome)))
+    words = ", ".join(filter(None, (contrast.counted, contrast.outcome)))
     return (
-        f"{shown(finding.metric)}: {shown(finding.words)}<br><b>{shown(finding.figure)}</b> "
-        f'<span class="soft" title="{shown(finding.reason)}">{shown(words)}</span>'
+        f"{shown(contrast.metric)}: {shown(contrast.words)}<br><b>{shown(contrast.printed)}</b> "
+        f'<span class="soft" title="{shown(contrast.reason)}">{shown(words)}</span>'
     )
 
 

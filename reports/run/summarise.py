@@ -22,8 +22,8 @@ from reports.run.failures import grouped_failures
 from reports.run.notes import notes_on, rate_notes, token_notes
 from reports.run.oddities import oddities, of_voice, repeating
 from reports.run.summary import Axes, ErrorRates, Summary
-from reports.statistics.intervals import UNBOUNDED, Interval, Range, Statistics, interval, pooled_interval, unit_names
-from reports.statistics.pooling import UnpoolableError, figure_of, pooled_metric
+from reports.statistics.intervals import UNBOUNDED, Interval, IntervalSettings, Range, interval, pooled_interval, unit_names
+from reports.statistics.pooling import UnpoolableError, pooled_metric, statistic_of
 from reports.statistics.records import CALIBRATION, Cell, Column, Row, SystemFacts, parsed_settings, reference_fault, system_of
 from reports.writing.wording import decimals, in_words, printable, shortened
 
@@ -43,7 +43,7 @@ ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 def summarise(
     run: Run,
-    statistics: Statistics | None = None,
+    statistics: IntervalSettings | None = None,
     pooled: Mapping[str, PooledMetric] | None = None,
     claims: Sequence[Claim] | None = None,
 ) -> Summary:
@@ -61,7 +61,7 @@ def summarise(
         StoreError: the frame lacks a column, or holds one measurement twice.
         UsageError: it holds nothing, or what no run writes.
     """
-    how = statistics or Statistics()
+    how = statistics or IntervalSettings()
     frame = _checked(run.frame)
     manifest = run.manifest
     calibration = set(manifest.get("calibration") or ())
@@ -279,7 +279,12 @@ def _facts(label: str, manifest: Mapping[str, Any]) -> SystemFacts:
 
 
 def _cell(
-    group: pd.DataFrame, column: Column, cluster: Mapping[str, str], expected: int, how: Statistics, pooled: Mapping[str, PooledMetric]
+    group: pd.DataFrame,
+    column: Column,
+    cluster: Mapping[str, str],
+    expected: int,
+    how: IntervalSettings,
+    pooled: Mapping[str, PooledMetric],
 ) -> Cell:
     skipped = group["status"] == Status.SKIPPED_BY_POLICY.value
     excluded = (group["item"].isin(column.excluded) | reference_fault(group)) & ~skipped
@@ -338,14 +343,16 @@ def _pessimistic(value: float, weights: np.ndarray[Any, Any], failures: int, col
     return (value * weights.size + column.range.worst * failures) / (weights.size + failures)
 
 
-def _figure(ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: Statistics, pooled: Mapping[str, PooledMetric]) -> Interval:
+def _figure(
+    ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: IntervalSettings, pooled: Mapping[str, PooledMetric]
+) -> Interval:
     labels = [cluster[item] for item in ok["item"]]
     if column.is_mean:
         values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
         if not weights.any():
             raise UnpoolableError("all scored items have weight 0")
         return interval(values, weights, labels, how.confidence, column.range)
-    figure = figure_of(ok, column, pooled)
+    figure = statistic_of(ok, column, pooled)
     try:
         return pooled_interval(figure, labels, how.confidence, how.resamples, how.seed, pooled_metric(column, pooled).info.bounds)
     except (ValueError, KeyError, TypeError) as problem:
@@ -427,7 +434,7 @@ def _apart(
     if len(common) < COMMON_LEAST * len(frozenset.union(*items)):
         return len(common), None
     try:
-        whole = [figure_of(part, column, pooled)(np.ones((1, len(part)))) for part in (ok[ok["item"].isin(common)] for ok in scored)]
+        whole = [statistic_of(part, column, pooled)(np.ones((1, len(part)))) for part in (ok[ok["item"].isin(common)] for ok in scored)]
     except UnpoolableError:
         return len(common), None
     figures = [float(each[0]) for each in whole]
@@ -435,7 +442,7 @@ def _apart(
 
 
 def _error_rates(
-    groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], rows: Sequence[Row], cluster: Mapping[str, str], how: Statistics
+    groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], rows: Sequence[Row], cluster: Mapping[str, str], how: IntervalSettings
 ) -> tuple[ErrorRates, ...]:
     out = []
     for column in columns:

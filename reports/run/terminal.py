@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from reports.claims.verdicts import Outcome, Verdict
+from reports.claims.verdicts import Replication, Verdict
 from reports.run.failures import HEADINGS, whose
 from reports.run.summary import Failure, Note, Summary
 from reports.statistics.records import Cell, Column, Row
@@ -24,11 +24,11 @@ NOTES_SHOWN = 8
 NOTE_LIMIT = 320
 REASON_LIMIT = {"failure": 160, "reference": 120, "calibration": 120, "skipped": 90}
 OUTCOME_STYLES = {
-    Outcome.REPRODUCED: "bold green",
-    Outcome.NOT_REPRODUCED: "bold red",
-    Outcome.TOO_FEW: "dim",
-    Outcome.NOT_COMPARABLE: "bold yellow",
-    Outcome.NOT_RUN: "dim",
+    Replication.REPRODUCED: "bold green",
+    Replication.NOT_REPRODUCED: "bold red",
+    Replication.TOO_FEW: "dim",
+    Replication.NOT_COMPARABLE: "bold yellow",
+    Replication.NOT_RUN: "dim",
 }
 HEADING_WIDTH = 16
 """About that of an interval with three decimals, which most columns have anyway."""
@@ -276,7 +276,7 @@ def _claims(verdicts: Sequence[Verdict], console: Console) -> None:
     table.add_column(overflow="fold")
     lacking: dict[str, list[str]] = {}
     for verdict in verdicts:
-        if verdict.outcome is Outcome.NOT_RUN:
+        if verdict.outcome is Replication.NOT_RUN:
             lacking.setdefault(verdict.reason, []).append(verdict.claim.id)
             continue
         text = Text(_encodable(verdict.claim.text, console))
@@ -287,15 +287,15 @@ def _claims(verdicts: Sequence[Verdict], console: Console) -> None:
     for reason, ids in lacking.items():
         text = Text(_encodable(", ".join(ids), console))
         text.append(f"\n{_encodable(reason, console)}", style="dim")
-        table.add_row(Text(Outcome.NOT_RUN, style=OUTCOME_STYLES[Outcome.NOT_RUN]), text)
+        table.add_row(Text(Replication.NOT_RUN, style=OUTCOME_STYLES[Replication.NOT_RUN]), text)
     console.print(table)
 
 
 def _grounds(verdict: Verdict) -> Iterator[str]:
     """What an outcome rests on: the deciding comparison, the reason, the notes."""
-    found, others = verdict.deciding, len(verdict.findings) - 1
+    found, others = verdict.deciding, len(verdict.contrasts) - 1
     if found.value is not None:
-        yield f"{found.metric}: {found.words}: {found.figure}, {found.counted}"
+        yield f"{found.metric}: {found.words}: {found.printed}, {found.counted}"
     if verdict.reason:
         yield verdict.reason
     more = f"{others} more comparison{'' if others == 1 else 's'} in the report" if others else ""

@@ -87,7 +87,7 @@ def render_claims(summary: Summary) -> str:
 def claim_lines(verdict: Verdict, confidence: float) -> Iterator[Mapping[str, object]]:
     """What `CLAIM_FIELDS` hold of each comparison of a claim, but for what concerns the run."""
     claim = verdict.claim
-    for finding in verdict.findings:
+    for contrast in verdict.contrasts:
         yield {
             "claim": claim.id,
             "text": claim.text,
@@ -97,10 +97,10 @@ def claim_lines(verdict: Verdict, confidence: float) -> Iterator[Mapping[str, ob
             "outcome": verdict.outcome,
             "reason": verdict.reason,
             "notes": "; ".join(verdict.notes),
-            "comparison": finding.words,
+            "comparison": contrast.words,
             "confidence": confidence,
-            "seeds": "/".join(map(str, finding.seeds)),
-            "comparison_outcome": finding.outcome,
-            "comparison_reason": finding.reason,
-            **{f: getattr(finding, f) for f in ("metric", "unit", "value", "low", "high", "n", "n_wanted", "clusters", "seed_spread")},
+            "seeds": "/".join(map(str, contrast.seeds)),
+            "comparison_outcome": contrast.outcome,
+            "comparison_reason": contrast.reason,
+            **{f: getattr(contrast, f) for f in ("metric", "unit", "value", "low", "high", "n", "n_wanted", "clusters", "seed_spread")},
         }

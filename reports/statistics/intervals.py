@@ -57,7 +57,7 @@ UNBOUNDED = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
-class Statistics:
+class IntervalSettings:
     """How intervals are made: confidence, and number of resamples and seed of the draws where a pooled figure is resampled."""
 
     confidence: float = 0.95

@@ -19,7 +19,7 @@ from reports.writing.wording import in_words
 if TYPE_CHECKING:
     import pandas as pd
 
-Figure = Callable[[Array], Array]
+Statistic = Callable[[Array], Array]
 """``[R, n] -> [R]``: the figure of n items when item i counts ``[r, i]`` times."""
 
 
@@ -27,7 +27,7 @@ class UnpoolableError(Exception):
     """A figure that cannot be formed here; the message says why and is printed in its place."""
 
 
-def figure_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetric]) -> Figure:
+def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetric]) -> Statistic:
     """The figure of scored records.
 
     Args:

@@ -60,10 +60,10 @@ def claims_table(verdicts: Sequence[Verdict], confidence: float, warnings: str =
     """
     lines = [line(["claim", "status", "rests on"]), r"\midrule"]
     for verdict in verdicts:
-        found, others = verdict.deciding, len(verdict.findings) - 1
+        found, others = verdict.deciding, len(verdict.contrasts) - 1
         told = [rf"\textbf{{{escaped(verdict.outcome)}}}", small(escaped("; ".join(filter(None, (verdict.reason, *verdict.notes)))))]
         more = f"; {others} more comparison{'' if others == 1 else 's'}" if others else ""
-        grounds = [escaped(f"{found.metric}: {found.words}: {found.figure}"), small(escaped(f"{found.counted}{more}".lstrip("; ")))]
+        grounds = [escaped(f"{found.metric}: {found.words}: {found.printed}"), small(escaped(f"{found.counted}{more}".lstrip("; ")))]
         stated = f"{escaped(verdict.claim.text)} {small(escaped(verdict.source))}"
         lines.append(line([stated, " ".join(filter(None, told)), " ".join(filter(None, grounds))]))
     caption = (

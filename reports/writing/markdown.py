@@ -78,7 +78,7 @@ def claims_table(verdicts: Sequence[Verdict], confidence: float) -> str:
     """Claims with what became of them; ``confidence`` is that of the intervals."""
     rows = []
     for verdict in verdicts:
-        found = [f"{f.metric}: {f.words}: {f.figure} ({f.counted or f.outcome})" for f in verdict.findings]
+        found = [f"{f.metric}: {f.words}: {f.printed} ({f.counted or f.outcome})" for f in verdict.contrasts]
         outcome = f"**{escaped(verdict.outcome)}**"
         status = [outcome, *map(escaped, filter(None, (verdict.reason, *verdict.notes)))]
         rows.append([escaped(verdict.claim.text), escaped(verdict.source), "<br>".join(status), "<br>".join(map(escaped, found))])

@@ -27,7 +27,7 @@ from scipy.stats import binom
 from harness.cli import main
 from harness.storing.frame import Run, open_run
 from reports.compare.pairing import Half, half
-from reports.gate.checks import Gate, Outcome
+from reports.gate.checks import CheckStatus, Gate
 from reports.gate.rules import Rule, Rules, load_rules
 
 pytestmark = pytest.mark.slow
@@ -180,8 +180,8 @@ def test_detection_and_false_alarms(runs: Mapping[str, Run], capsys: pytest.Capt
         for _ in range(redraws):
             new, olds = case.pair(rng)
             verdict = Gate(case.rules).judge(read(real, new), read(real, olds[0], olds[1:]))
-            assert verdict.outcome in (Outcome.PASS, Outcome.REGRESSION), verdict.problems
-            failed += verdict.outcome is Outcome.REGRESSION
+            assert verdict.outcome in (CheckStatus.PASS, CheckStatus.REGRESSION), verdict.problems
+            failed += verdict.outcome is CheckStatus.REGRESSION
         with capsys.disabled():
             print(f"\n{'false alarms' if case.false_alarm else 'detected':<12} {failed:>4}/{redraws}  {case.words}", end="", flush=True)
         # Counts that a true rate at the level would exceed once in a thousand times are too many.

@@ -18,7 +18,7 @@ import pytest
 
 from harness.api import Status
 from reports.run.output import ReportFiles, write_report
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from tests.stubs.fake_runs import FakeRun
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -185,7 +185,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
-    return write_report(gallery(tmp_path_factory.mktemp("run")).run(), statistics=Statistics(resamples=200))
+    return write_report(gallery(tmp_path_factory.mktemp("run")).run(), statistics=IntervalSettings(resamples=200))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from reports.compare import page as comparison_page
 from reports.compare.differences import Settings, compare, same_rows
 from reports.compare.pairing import half
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_clips_play_one_at_a_time_and_can_be_wound(page_tests: ModuleType, brows
     before, after = (
         half(name, replace(run, frame=frame.assign(value=frame["value"] * factor))) for name, factor in (("old", 1.0), ("new", 0.8))
     )
-    found = compare(before, after, same_rows(before, after)[0], Settings(statistics=Statistics(resamples=200)))
+    found = compare(before, after, same_rows(before, after)[0], Settings(statistics=IntervalSettings(resamples=200)))
     page = tmp_path / "compare.html"
     page.write_text("".join(comparison_page.render(found)), encoding="utf-8")
     browser.open(page)

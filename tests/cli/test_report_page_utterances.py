@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from reports.run.output import ReportFiles, write_report
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 
 TESTED = ("opus6k", "opus24k", "qdac4")
 
@@ -33,7 +33,9 @@ def report(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     kept = run.frame["system"].isin([*TESTED, "same_speaker"])
     outputs = {key: path for key, path in run.outputs.items() if key[0] in TESTED}
     run.manifest["suite"] |= {"task": "resynthesis", "curves": []}
-    return write_report(replace(run, frame=run.frame[kept].reset_index(drop=True), outputs=outputs), statistics=Statistics(resamples=100))
+    return write_report(
+        replace(run, frame=run.frame[kept].reset_index(drop=True), outputs=outputs), statistics=IntervalSettings(resamples=100)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.storing.frame import COLUMNS, Run
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 
-QUICK = Statistics(resamples=400)
+QUICK = IntervalSettings(resamples=400)
 AGGREGATIONS = {"phone_accuracy": "pooled over frames"}
 
 

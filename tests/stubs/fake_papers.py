@@ -15,9 +15,9 @@ from harness.storing.frame import COLUMNS, Run
 from reports.papers.archive import FoundRun
 from reports.papers.reading import parse_paper
 from reports.papers.study import Study, study_of
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 
-QUICK = Statistics(resamples=200)
+QUICK = IntervalSettings(resamples=200)
 NAMES = {"sim_o": "sim_resemblyzer_o"}
 PAPER: dict[str, Any] = {
     "paper": "A paper",

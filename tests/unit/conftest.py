@@ -34,10 +34,10 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
     from reports.claims.claims import parse_claims
     from reports.claims.verdicts import Verdict
     from reports.run import summarise as tables
-    from reports.statistics.intervals import Statistics
+    from reports.statistics.intervals import IntervalSettings
     from tests.stubs.claim_stories import QUICK, Story, claims_file
 
-    def judged(test: Any, story: Story, how: Statistics = QUICK, pooled: Any = None, **fields: Any) -> Verdict:
+    def judged(test: Any, story: Story, how: IntervalSettings = QUICK, pooled: Any = None, **fields: Any) -> Verdict:
         monkeypatch.setattr(tables, "load_claims", lambda suite: parse_claims(claims_file(test, **fields), "here.yaml"))
         (verdict,) = tables.summarise(story.run(), how, pooled).verdicts
         return verdict

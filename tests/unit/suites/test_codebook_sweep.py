@@ -16,7 +16,7 @@ from harness.settings.registry import METRICS, resolve
 from harness.testing import check_metric, check_suite
 from reports.run import figures
 from reports.run.summarise import summarise
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from suites.codebook_sweep import CodebookSweepSuite
 from tests.stubs.fake_runs import FakeRun
 
@@ -107,7 +107,7 @@ def test_each_swept_system_is_a_curve_of_its_own(tmp_path: Path, monkeypatch: py
 
     plot = Axes.plot
     monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: (drawn.append(list(a[0])), plot(self, *a, **k))[1])
-    (drawing,) = figures.draw_all(summarise(fake.run(), Statistics(resamples=50)))
+    (drawing,) = figures.draw_all(summarise(fake.run(), IntervalSettings(resamples=50)))
     curves = [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7, 8]]
     assert [x for x in drawn if len(x) > 1] == [*curves, *curves]  # once side by side, once stacked for phones
     assert len(re.findall(r"rvq[48]", drawing.svg)) >= 2

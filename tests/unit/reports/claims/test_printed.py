@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from reports.claims.verdicts import Finding, Outcome
+from reports.claims.verdicts import MeasuredContrast, Replication
 from reports.run import page, tidy
 from reports.run import summarise as tables
 from reports.run.output import write_report
@@ -39,7 +39,7 @@ def test_every_format_shows_the_claims(tmp_path: Path) -> None:
     for text in texts:
         assert "Claims of the papers" in text and verdict.claim.text in text and "Figure 4, published" in text
         assert "not reproduced" in text and "reproduced" in text and "not run" in text and "small models, own data" in text
-        for part in (verdict.deciding.words, "+0.300", verdict.deciding.figure, "n 30/30", "contradicted: the interval lies on the other"):
+        for part in (verdict.deciding.words, "+0.300", verdict.deciding.printed, "n 30/30", "contradicted: the interval lies on the other"):
             assert part in text, part
     lines = printed(summary, "ascii").splitlines()
     assert max(map(len, lines)) <= 100
@@ -47,7 +47,7 @@ def test_every_format_shows_the_claims(tmp_path: Path) -> None:
     rows = list(csv.DictReader(files.claims.open(encoding="utf-8")))
     assert {r["claim"] for r in rows} == {v.claim.id for v in summary.verdicts}
     mine = [r for r in rows if r["claim"] == verdict.claim.id]
-    assert [float(r["value"]) for r in mine] == [f.value for f in verdict.findings]
+    assert [float(r["value"]) for r in mine] == [f.value for f in verdict.contrasts]
     assert {r["outcome"] for r in mine} == {"not reproduced"} and mine[0]["n"] == "30" and mine[0]["seeds"] == "1/1"
 
 
@@ -57,7 +57,7 @@ def test_hostile_names_stay_text(judge: Any, tmp_path: Path) -> None:
     story.rows = [r | {"system": {"a": nasty}.get(r["system"], r["system"])} for r in story.rows]
     story.systems[nasty] = story.systems.pop("a")
     verdict = judge(less(nasty, "b"), story)
-    assert verdict.outcome is Outcome.REPRODUCED
+    assert verdict.outcome is Replication.REPRODUCED
     summary = tables.summarise(story.run(tmp_path), QUICK)
     assert "<b>`" not in "".join(page.render(story.run(tmp_path), summary)) and "<b>" not in markdown.render(summary).replace("\\<", "")
 
@@ -74,7 +74,7 @@ def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
 
 def test_figures_are_signed() -> None:
     def figure(**fields: Any) -> str:
-        return Finding("a < b", "m", Outcome.REPRODUCED, **fields).figure
+        return MeasuredContrast("a < b", "m", Replication.REPRODUCED, **fields).printed
 
     assert figure(value=-0.3104, low=-0.42, high=0.02, unit="dB") == "-0.310 dB [-0.420, +0.0200]"
     assert figure(value=0.0) == "0" and figure() == "–"

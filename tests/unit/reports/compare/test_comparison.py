@@ -15,13 +15,13 @@ from harness.errors import Incomparable, UnknownName
 from harness.storing.frame import Run
 from reports.compare import page as comparison_page
 from reports.compare import text as comparison_text
-from reports.compare.differences import Change, Comparison, Outcome, Settings, compare, same_rows
+from reports.compare.differences import Change, Comparison, Conclusion, Settings, compare, same_rows
 from reports.compare.pairing import half
 from reports.gate.checks import Gate
 from reports.gate.rules import Rule, Rules
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 
-QUICK = Statistics(resamples=1000)
+QUICK = IntervalSettings(resamples=1000)
 N = 60
 SPEAKERS = [f"s{i % 12}" for i in range(N)]
 Written = Callable[..., Run]
@@ -62,16 +62,16 @@ def test_direction(written_run: Written, metric: str, shift: float, outcome: str
 
 def test_same_values_are_identical(written_run: Written) -> None:
     found = only(compared(*(written_run({"a": {"pesq_wb": base()}}) for _ in "12")))
-    assert (found.outcome, found.difference, found.low, found.high, found.p) == (Outcome.IDENTICAL, 0.0, 0.0, 0.0, 1.0)
+    assert (found.outcome, found.difference, found.low, found.high, found.p) == (Conclusion.IDENTICAL, 0.0, 0.0, 0.0, 1.0)
     assert not found.worst and not found.changed
 
 
 def test_no_difference_only_within_the_margin(written_run: Written) -> None:
     runs = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": base() + np.random.default_rng(2).normal(0, 0.1, N)}})
-    assert only(compared(*runs)).outcome is Outcome.UNDECIDED
-    assert only(compared(*runs, margins={"pesq_wb": 0.2})).outcome is Outcome.EQUIVALENT
+    assert only(compared(*runs)).outcome is Conclusion.UNDECIDED
+    assert only(compared(*runs, margins={"pesq_wb": 0.2})).outcome is Conclusion.EQUIVALENT
     narrow = only(compared(*runs, margins={"pesq_wb": 0.01}))
-    assert narrow.outcome is Outcome.UNDECIDED
+    assert narrow.outcome is Conclusion.UNDECIDED
     assert narrow.advice is not None and narrow.advice.items is not None and narrow.advice.items > N
     assert re.search(r"to see 0\.0100 MOS takes [\d,]+ items \(80 % power\); these 60 show 0\.0\d+ MOS", comparison_text.remark(narrow))
 
@@ -80,7 +80,7 @@ def test_nothing_is_ranked_where_coverage_differs(written_run: Written) -> None:
     broken = base() + 0.3
     broken[:2] = np.nan
     found = only(compared(written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": broken}})))
-    assert (found.outcome, found.n) == (Outcome.UNRANKED, N - 2)
+    assert (found.outcome, found.n) == (Conclusion.UNRANKED, N - 2)
     assert "100.0% and 96.7%" in found.reason
 
 
@@ -115,7 +115,7 @@ def test_holm_goes_over_the_whole_table(written_run: Written) -> None:
     first = found[0]
     assert first.p is not None and first.adjusted is not None and first.adjusted == pytest.approx(min(1.0, 8 * first.p), rel=0.2)
     if first.p <= 0.05 < first.adjusted:
-        assert first.outcome is Outcome.UNDECIDED and "alone" in first.reason
+        assert first.outcome is Conclusion.UNDECIDED and "alone" in first.reason
 
 
 def test_a_planted_drop_of_a_twentieth_is_flagged_with_100_items(written_run: Written) -> None:
@@ -126,7 +126,7 @@ def test_a_planted_drop_of_a_twentieth_is_flagged_with_100_items(written_run: Wr
         found = only(
             compared(written_run({"a": {"pesq_wb": values}}), written_run({"a": {"pesq_wb": values - 0.05 + rng.normal(0, 0.1, 100)}}))
         )
-        flagged += found.outcome is Outcome.WORSE
+        flagged += found.outcome is Conclusion.WORSE
     assert flagged >= 18
 
 
@@ -136,7 +136,7 @@ def test_a_against_a_is_rarely_significant(written_run: Written) -> None:
         values = rng.normal(3, 0.6, 100)
         pair = (written_run({"a": {"pesq_wb": values + rng.normal(0, 0.1, 100)}}) for _ in "12")
         found.append(only(compared(*pair)).outcome)
-    assert sum(outcome in (Outcome.WORSE, Outcome.BETTER) for outcome in found) <= 1
+    assert sum(outcome in (Conclusion.WORSE, Conclusion.BETTER) for outcome in found) <= 1
 
 
 def test_worst_and_most_changed_items(written_run: Written) -> None:
@@ -187,7 +187,7 @@ def test_other_recordings_under_the_same_ids_are_never_compared_unasked(written_
         return made
 
     left = run("d")
-    assert only(compared(left, run("d"))).outcome is Outcome.IDENTICAL
+    assert only(compared(left, run("d"))).outcome is Conclusion.IDENTICAL
     other = run("e", i003="y", i007="y")
     with pytest.raises(Incomparable, match=re.escape(f"the recordings differ: 2 of {len(base())} (first: i003)")):
         compared(left, other)
@@ -203,12 +203,12 @@ def test_other_signatures_are_never_compared_unasked(written_run: Written) -> No
     with pytest.raises(Incomparable, match="measured in two ways"):
         compared(left, right)
     found = compared(left, right, force=True)
-    assert [c.outcome for c in found.changes] == [Outcome.IDENTICAL] * 2 and "measured in two ways" in found.changes[0].notes[0]
+    assert [c.outcome for c in found.changes] == [Conclusion.IDENTICAL] * 2 and "measured in two ways" in found.changes[0].notes[0]
 
 
 def test_a_metric_that_one_run_lacks_does_not_stop_the_others(written_run: Written) -> None:
     found = compared(written_run({"a": {"pesq_wb": base(), "stoi": base()}}), written_run({"a": {"pesq_wb": base()}}))
-    assert [(c.column.key, c.outcome) for c in found.changes] == [("pesq_wb", Outcome.IDENTICAL), ("stoi", Outcome.INCOMPARABLE)]
+    assert [(c.column.key, c.outcome) for c in found.changes] == [("pesq_wb", Conclusion.IDENTICAL), ("stoi", Conclusion.INCOMPARABLE)]
     with pytest.raises(UnknownName, match="Did you mean stoi"):
         compared(written_run({"a": {"stoi": base()}}), written_run({"a": {"stoi": base()}}), metrics=("stoy",))
 
@@ -255,14 +255,14 @@ def test_compare_and_gate_say_the_same_of_six_items(written_run: Written) -> Non
     old = written_run({"a": {"stoi": stoi, **dict.fromkeys(metrics, base()[:6])}})
     new = written_run({"a": {"stoi": stoi - drop, **{m: base()[:6] + rng.normal(0, 0.01, 6) for m in metrics}}})
     found = next(c for c in compared(old, new).changes if c.column.key == "stoi")
-    assert found.outcome is Outcome.WORSE and found.adjusted is not None and found.adjusted < 0.01
+    assert found.outcome is Conclusion.WORSE and found.adjusted is not None and found.adjusted < 0.01
     by = Rules("test", tuple(Rule(m, 0.02) for m in ("stoi", *metrics)))
     verdict = Gate(by).judge(half("new", new), half("old", old))
     assert {c.rule.metric: c.outcome.value for c in verdict.checks}["stoi"] == "regression"
     # Five are too few for either, and both say how many it takes.
     five = [written_run({"a": {"stoi": v[:5]}}) for v in (stoi, stoi - drop)]
     few = only(compared(*five))
-    assert few.outcome is Outcome.TOO_FEW and few.reason.startswith("5 items, a verdict takes at least 6") and few.p is None
+    assert few.outcome is Conclusion.TOO_FEW and few.reason.startswith("5 items, a verdict takes at least 6") and few.p is None
     (check,) = Gate(Rules("test", (Rule("stoi", 0.02),))).judge(half("new", five[1]), half("old", five[0])).checks
     assert (check.outcome.value, check.reason) == ("too few", few.reason)
 
@@ -274,4 +274,4 @@ def test_where_few_items_differ_the_least_number_is_told(written_run: Written) -
     errors = np.zeros(N)
     errors[:4] = 0.2
     found = only(compared(*(written_run({"a": {"mcd_db": v}}) for v in (np.zeros(N), errors))))
-    assert found.outcome is Outcome.TOO_FEW and found.reason == f"4 of {N} items differ, for a verdict at least 6 must"
+    assert found.outcome is Conclusion.TOO_FEW and found.reason == f"4 of {N} items differ, for a verdict at least 6 must"

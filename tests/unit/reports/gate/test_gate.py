@@ -17,7 +17,7 @@ from harness.settings.registry import config_choices
 from harness.storing.frame import Run
 from reports.compare.pairing import half
 from reports.gate.baseline import bless, open_reference
-from reports.gate.checks import Check, Gate, Outcome, Verdict
+from reports.gate.checks import Check, CheckStatus, Gate, GateResult
 from reports.gate.junit import junit
 from reports.gate.rules import Rule, Rules, load_rules, parse_rules
 from reports.gate.text import as_json, lines, markdown
@@ -39,11 +39,11 @@ def noise(seed: int, size: float = 0.1) -> np.ndarray:
     return np.random.default_rng(1000 + seed).normal(0, size, N)
 
 
-def judged(new: Run, *olds: Run, by: Rules | None = None, force: bool = False) -> Verdict:
+def judged(new: Run, *olds: Run, by: Rules | None = None, force: bool = False) -> GateResult:
     return Gate(by or rules(), force).judge(half("new", new), half("old", olds[0], [o.frame for o in olds[1:]]))
 
 
-def check(verdict: Verdict) -> Check:
+def check(verdict: GateResult) -> Check:
     (found,) = verdict.checks
     return found
 
@@ -73,7 +73,7 @@ def test_repeated_noise_does_not_fail_a_gate_of_zero_tolerance(written_run: Writ
     for seed in range(20):
         values = base(seed)
         runs = [written_run({"a": {"pesq_wb": values + noise(4 * seed + k), "stoi": noise(4 * seed + k, 0.01)}}) for k in range(3)]
-        failed += judged(*runs, by=rules(Rule("pesq_wb", 0.0), Rule("stoi", 0.0), level=0.01)).outcome is not Outcome.PASS
+        failed += judged(*runs, by=rules(Rule("pesq_wb", 0.0), Rule("stoi", 0.0), level=0.01)).outcome is not CheckStatus.PASS
     assert failed == 0
 
 
@@ -87,7 +87,7 @@ def test_false_alarms_stay_below_the_level_at_the_very_tolerance(written_run: Wr
     for seed in range(100):
         new.run.frame["value"] = np.concatenate([signs[m] + noise(seed * 6 + i) for i, m in enumerate([*signs] * 2)])
         fresh = type(new)("new", new.run, new.summary)
-        failed += Gate(by).judge(fresh, old).outcome is not Outcome.PASS
+        failed += Gate(by).judge(fresh, old).outcome is not CheckStatus.PASS
     assert failed <= 13  # a true rate of 5 % exceeds it once in a thousand times
 
 
@@ -98,13 +98,13 @@ def test_one_broken_voice_fails_the_rule_for_each_speaker(written_run: Written) 
     old, new = written_run({"a": {"pesq_wb": base()}}, speakers), written_run({"a": {"pesq_wb": values}}, speakers)
     whole, each = judged(new, old, by=rules(Rule("pesq_wb", 0.05), Rule("pesq_wb", 0.2, each="speaker"))).checks
     # Nine voices of ten are as they were: over all of them nothing is shown.
-    assert whole.outcome is Outcome.PASS
-    assert (each.outcome, each.group, each.failing, each.n) == (Outcome.REGRESSION, "s2", ("s2",), 6)
+    assert whole.outcome is CheckStatus.PASS
+    assert (each.outcome, each.group, each.failing, each.n) == (CheckStatus.REGRESSION, "s2", ("s2",), 6)
 
 
 def test_a_relative_tolerance_is_a_share_of_the_baseline(written_run: Written) -> None:
     old = written_run({"a": {"rtf": 0.2 + noise(1, 0.01)}})
-    for factor, outcome in ((1.3, Outcome.REGRESSION), (1.05, Outcome.PASS)):
+    for factor, outcome in ((1.3, CheckStatus.REGRESSION), (1.05, CheckStatus.PASS)):
         new = written_run({"a": {"rtf": (0.2 + noise(2, 0.01)) * factor}})
         found = check(judged(new, old, by=rules(Rule("rtf", 0.1, relative=True))))
         assert found.outcome is outcome
@@ -113,10 +113,10 @@ def test_a_relative_tolerance_is_a_share_of_the_baseline(written_run: Written) -
 
 def test_a_strict_rule_wants_proof_that_nothing_was_lost(written_run: Written) -> None:
     old, new = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": base() - 0.02 + noise(3, 0.2)}})
-    assert judged(new, old).outcome is Outcome.PASS
+    assert judged(new, old).outcome is CheckStatus.PASS
     verdict = judged(new, old, by=rules(Rule("pesq_wb", 0.03, strict=True)))
-    assert verdict.outcome is Outcome.REGRESSION and "not shown" in check(verdict).reason
-    assert judged(new, old, by=rules(Rule("pesq_wb", 0.2, strict=True))).outcome is Outcome.PASS
+    assert verdict.outcome is CheckStatus.REGRESSION and "not shown" in check(verdict).reason
+    assert judged(new, old, by=rules(Rule("pesq_wb", 0.2, strict=True))).outcome is CheckStatus.PASS
 
 
 def test_repeats_of_the_baseline_calibrate_the_noise(written_run: Written) -> None:
@@ -125,9 +125,9 @@ def test_repeats_of_the_baseline_calibrate_the_noise(written_run: Written) -> No
     olds = [written_run({"a": {"rtf": 0.2 * speed + noise(k, 0.001)}}) for k, speed in enumerate(speeds)]
     new = written_run({"a": {"rtf": 0.2 * 1.25 + noise(9, 0.001)}})
     by = rules(Rule("rtf", 0.1, relative=True))
-    assert judged(new, olds[0], by=by).outcome is Outcome.REGRESSION
+    assert judged(new, olds[0], by=by).outcome is CheckStatus.REGRESSION
     found = check(judged(new, *olds, by=by))
-    assert found.outcome is Outcome.PASS and found.run_spread == pytest.approx(0.2 * np.std(speeds, ddof=1), rel=0.05)
+    assert found.outcome is CheckStatus.PASS and found.run_spread == pytest.approx(0.2 * np.std(speeds, ddof=1), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -142,24 +142,24 @@ def test_repeats_of_the_baseline_calibrate_the_noise(written_run: Written) -> No
 def test_incomparable_is_never_a_pass(written_run: Written, other: dict[str, Any], words: str) -> None:
     old, new = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": base()}}, **other)
     verdict = judged(new, old)
-    assert (verdict.outcome, verdict.exit_code) == (Outcome.INCOMPARABLE, 3)
+    assert (verdict.outcome, verdict.exit_code) == (CheckStatus.INCOMPARABLE, 3)
     assert words in " ".join([*verdict.problems, *(c.reason for c in verdict.checks)])
     forced = judged(new, old, force=True)
-    assert forced.outcome is (Outcome.INCOMPARABLE if "status" in other else Outcome.PASS)
+    assert forced.outcome is (CheckStatus.INCOMPARABLE if "status" in other else CheckStatus.PASS)
 
 
 def test_missing_and_renamed_are_incomparable(written_run: Written) -> None:
     old = written_run({"a": {"pesq_wb": base()}, "b": {"pesq_wb": base()}})
     renamed = judged(written_run({"a": {"pesq_wb": base()}, "b2": {"pesq_wb": base()}}), old)
-    assert renamed.outcome is Outcome.INCOMPARABLE and "b is in the baseline and not in new, which has a, b2" in renamed.problems[0]
+    assert renamed.outcome is CheckStatus.INCOMPARABLE and "b is in the baseline and not in new, which has a, b2" in renamed.problems[0]
     unmeasured = judged(written_run({"a": {"stoi": base()}, "b": {"pesq_wb": base()}}), old)
-    assert [c.outcome for c in unmeasured.checks] == [Outcome.INCOMPARABLE, Outcome.PASS] and unmeasured.exit_code == 3
+    assert [c.outcome for c in unmeasured.checks] == [CheckStatus.INCOMPARABLE, CheckStatus.PASS] and unmeasured.exit_code == 3
     short = written_run({"a": {"pesq_wb": base()}, "b": {"pesq_wb": base()}})
     cut = Run(short.path, short.manifest, short.frame.iloc[:-3], {}, {})
     assert "3 measurements are missing" in judged(cut, old).checks[1].reason
     # What the run has more than the baseline is nobody's loss.
     more = written_run({s: {"pesq_wb": base(), "stoi": base()} for s in "abc"})
-    assert judged(more, old).outcome is Outcome.PASS
+    assert judged(more, old).outcome is CheckStatus.PASS
 
 
 def test_lost_outputs_are_a_regression(written_run: Written) -> None:
@@ -167,20 +167,22 @@ def test_lost_outputs_are_a_regression(written_run: Written) -> None:
     broken[[4, 5]] = np.nan
     old, new = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": broken}})
     found = check(judged(new, old))
-    assert found.outcome is Outcome.REGRESSION and "58/60 outputs have a figure, 60/60 in the baseline; lost: i004, i005" in found.reason
-    assert judged(new, old, by=rules(coverage=0.05)).outcome is Outcome.PASS
-    assert judged(old, new).outcome is Outcome.PASS
+    assert (
+        found.outcome is CheckStatus.REGRESSION and "58/60 outputs have a figure, 60/60 in the baseline; lost: i004, i005" in found.reason
+    )
+    assert judged(new, old, by=rules(coverage=0.05)).outcome is CheckStatus.PASS
+    assert judged(old, new).outcome is CheckStatus.PASS
     dead = check(judged(written_run({"a": {"pesq_wb": np.full(N, np.nan)}}), old))
-    assert dead.outcome is Outcome.REGRESSION and "none of 60 outputs" in dead.reason
+    assert dead.outcome is CheckStatus.REGRESSION and "none of 60 outputs" in dead.reason
 
 
 def test_a_single_item_decides_nothing(written_run: Written) -> None:
     old, new = written_run({"a": {"pesq_wb": [3.0]}}), written_run({"a": {"pesq_wb": [1.0]}})
     verdict = judged(new, old)
-    assert check(verdict).outcome is Outcome.TOO_FEW and verdict.outcome is Outcome.INCOMPARABLE and verdict.exit_code == 3
+    assert check(verdict).outcome is CheckStatus.TOO_FEW and verdict.outcome is CheckStatus.INCOMPARABLE and verdict.exit_code == 3
     assert check(verdict).reason == "1 item, a verdict takes at least 6"
     two = written_run({"a": {"pesq_wb": [3.0, 2.0]}})
-    assert check(judged(two, two)).outcome is Outcome.PASS  # that nothing differs is plain from few
+    assert check(judged(two, two)).outcome is CheckStatus.PASS  # that nothing differs is plain from few
 
 
 def test_rules_that_fit_nothing_are_refused(written_run: Written) -> None:
@@ -193,9 +195,9 @@ def test_rules_that_fit_nothing_are_refused(written_run: Written) -> None:
         judged(run, run, by=rules(Rule("pesq_wb", 0.1, better=Better.LOWER)))
     more = written_run({"a": {"pesq_wb": base(), "emitted_bps": base() + 0.3}})
     found = check(judged(more, run, by=rules(Rule("emitted_bps", 0.1, better=Better.LOWER))))
-    assert found.outcome is Outcome.REGRESSION and found.worsening == pytest.approx(0.3)
+    assert found.outcome is CheckStatus.REGRESSION and found.worsening == pytest.approx(0.3)
     verdict = judged(run, run, by=rules(Rule("pesq_wb", 0.1), Rule("pesq_wb", 0.1, systems=("z",))))
-    assert verdict.outcome is Outcome.INCOMPARABLE and "the rules name z" in verdict.problems[0]
+    assert verdict.outcome is CheckStatus.INCOMPARABLE and "the rules name z" in verdict.problems[0]
     assert "wants a baseline of 3 repeats" in judged(run, run, by=rules(repeats=3)).problems[0]
 
 
@@ -269,7 +271,7 @@ def test_a_baseline_is_small_and_gives_back_its_runs(written_run: Written, tmp_p
     assert b"somebody" not in b"".join(p.read_bytes() for p in (tmp_path / "base").iterdir())
     back = open_reference(tmp_path / "base")
     assert len(back.repeats) == 2 and back.run.frame["value"].tolist() == runs[0].frame.sort_values(["metric", "item"])["value"].tolist()
-    assert Gate(rules()).judge(half("new", runs[1]), back).outcome is Outcome.PASS
+    assert Gate(rules()).judge(half("new", runs[1]), back).outcome is CheckStatus.PASS
     again = bless(runs[:1], tmp_path / "base")
     assert again.repeats == 1 and open_reference(tmp_path / "base").repeats == []
 

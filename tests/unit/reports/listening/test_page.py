@@ -14,8 +14,8 @@ from scipy.stats import binom
 
 from harness.errors import UnknownName, UsageError
 from reports.listening.page import REFERENCE, Design, Session, Trial, arrange, read_key, render
-from reports.listening.ratings import Answer, findings, markdown, read_answers
-from reports.statistics.intervals import Statistics
+from reports.listening.ratings import Answer, markdown, read_answers, results
+from reports.statistics.intervals import IntervalSettings
 from tests.stubs.fake_runs import FakeRun
 
 HOSTILE = "a</script><b>|x"
@@ -120,7 +120,7 @@ def test_ratings_find_their_systems(tmp_path: Path) -> None:
         answers_file(tmp_path / "1.csv", session, [("x", 1, "A", 80), ("x", 1, "B", 20), ("x", 2, "A", 30), ("x", 2, "B", 90)]),
         answers_file(tmp_path / "2.csv", session, [("y", 1, "A", 70), ("y", 1, "B", 10)]),
     ]
-    found = findings(session, read_answers(files, session), Statistics(resamples=200))
+    found = results(session, read_answers(files, session), IntervalSettings(resamples=200))
     assert [(f.label, f.value, f.n, f.detail) for f in found] == [("a", 80.0, 3, "2 listeners"), ("b", 20.0, 3, "2 listeners")]
     assert all(f.low is not None and f.high is not None and f.low <= f.value <= f.high for f in found)
     text = markdown(session, found, 2)
@@ -130,7 +130,7 @@ def test_ratings_find_their_systems(tmp_path: Path) -> None:
 def test_preferences_are_counted_by_system_not_by_letter() -> None:
     session = session_of(Design.AB, ("a", "b"), ("b", "a"), ("a", "c"))
     given = [("x", 0, "A"), ("x", 1, "B"), ("y", 0, "neither"), ("y", 1, "A"), ("z", 1, "B"), ("z", 2, "B")]
-    found = findings(session, [Answer(who, trial, "", value) for who, trial, value in given])
+    found = results(session, [Answer(who, trial, "", value) for who, trial, value in given])
     assert [(f.label, f.value, f.n, f.detail) for f in found] == [
         ("a over b", 0.75, 4, "a 3, b 1, neither 1"),
         ("a over c", 0.0, 1, "a 0, c 1, neither 0"),
@@ -140,7 +140,7 @@ def test_preferences_are_counted_by_system_not_by_letter() -> None:
 
 def test_abx_counts_right_answers() -> None:
     session = session_of(Design.ABX, ("a", "b", "a"), ("a", "b", "b"))
-    found = findings(session, [Answer(str(n), n % 2, "", "AB"[n % 2] if n < 9 else "BA"[n % 2]) for n in range(10)])
+    found = results(session, [Answer(str(n), n % 2, "", "AB"[n % 2] if n < 9 else "BA"[n % 2]) for n in range(10)])
     assert [(f.label, f.value, f.n) for f in found] == [("a told from b", 0.9, 10)]
     assert found[0].p == pytest.approx(binom.sf(8, 10, 0.5)) and found[0].low == pytest.approx(0.555, abs=1e-3)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError
-from reports.claims.verdicts import Outcome
+from reports.claims.verdicts import Replication
 from reports.papers.grouping import grouped_reasons
 from reports.papers.study import Study
 from tests.stubs.fake_papers import EMBEDDED, PAPER, SAME, found, paper, study, table
@@ -21,7 +21,7 @@ def cell(known: Study, row: str = "Ours", column: str = "PESQ") -> Any:
     return answer
 
 
-def outcomes(known: Study) -> dict[str, Outcome]:
+def outcomes(known: Study) -> dict[str, Replication]:
     return {judged.verdict.claim.id: judged.verdict.outcome for judged in known.claims}
 
 
@@ -32,17 +32,17 @@ def test_a_claim_holds_another_fails_and_a_third_has_no_data() -> None:
     known = study(found({("ours", "pesq_wb"): 3.0, ("theirs", "pesq_wb"): 2.0}))
     assert outcomes(known) == {"ours_better": "reproduced", "ours_worse": "not reproduced", "nobody": "not run"}
     better, worse, nobody = (judged.verdict for judged in known.claims)
-    assert better.findings[0].value == pytest.approx(1.0) and better.findings[0].low > 0.9
-    assert worse.reason.startswith("contradicted") and nobody.findings[0].value is None
+    assert better.contrasts[0].value == pytest.approx(1.0) and better.contrasts[0].low > 0.9
+    assert worse.reason.startswith("contradicted") and nobody.contrasts[0].value is None
     assert known.counts["claims"] == {"reproduced": 1, "not reproduced": 1, "too few": 0, "not comparable": 0, "not run": 1}
 
 
 def test_without_runs_nothing_is_reproduced_and_every_claim_says_what_to_do() -> None:
     known = study(unready={"ours": "no weights; train them", "absent": "no such system"})
-    assert set(outcomes(known).values()) == {Outcome.NOT_RUN} and known.runs == ()
+    assert set(outcomes(known).values()) == {Replication.NOT_RUN} and known.runs == ()
     reasons = {judged.verdict.claim.id: judged.verdict.reason for judged in known.claims}
     assert reasons["ours_better"] == "ours cannot be run here, see the runs" and reasons["nobody"].startswith("absent cannot")
-    assert all(c.value is None and c.outcome is not Outcome.REPRODUCED for c in known.cells)
+    assert all(c.value is None and c.outcome is not Replication.REPRODUCED for c in known.cells)
 
 
 def test_a_claim_is_judged_on_the_one_run_that_holds_most_of_it() -> None:
@@ -81,7 +81,7 @@ def test_a_comparable_cell_is_judged_by_its_whole_interval(mean: float, outcome:
 
 def test_figures_are_in_the_printed_unit() -> None:
     answer = cell(study(found({("ours_paper", "cer"): 0.10})), column="CER")
-    assert answer.value == pytest.approx(10.0) and answer.outcome is Outcome.REPRODUCED and answer.measured.startswith("10.0 [")
+    assert answer.value == pytest.approx(10.0) and answer.outcome is Replication.REPRODUCED and answer.measured.startswith("10.0 [")
 
 
 @pytest.mark.parametrize(
@@ -100,27 +100,27 @@ def test_figures_are_in_the_printed_unit() -> None:
 )
 def test_what_differs_from_the_paper_is_not_comparable_and_stands_beside_it(change: Any, reason: str) -> None:
     answer = cell(study(found({("ours_paper", "cer"): 0.10}, **change)), column="CER")
-    assert answer.outcome is Outcome.NOT_COMPARABLE and answer.reasons == (reason,) and answer.value == pytest.approx(10.0)
+    assert answer.outcome is Replication.NOT_COMPARABLE and answer.reasons == (reason,) and answer.value == pytest.approx(10.0)
 
 
 def test_failures_of_a_system_are_not_comparable() -> None:
     values = [3.0] * 28 + [math.nan] * 2
     answer = cell(study(found({("ours_paper", "pesq_wb"): values})))
-    assert answer.outcome is Outcome.NOT_COMPARABLE and answer.reasons == ("2 of 30 outputs have no figure",) and answer.n_ok == 28
+    assert answer.outcome is Replication.NOT_COMPARABLE and answer.reasons == ("2 of 30 outputs have no figure",) and answer.n_ok == 28
 
 
 def test_a_system_that_scored_nothing_is_told_so() -> None:
     answer = cell(study(found({("ours_paper", "pesq_wb"): [math.nan] * 30})))
-    assert (answer.outcome, answer.value) == (Outcome.NOT_COMPARABLE, None) and "none of 30 outputs" in answer.reason
+    assert (answer.outcome, answer.value) == (Replication.NOT_COMPARABLE, None) and "none of 30 outputs" in answer.reason
 
 
 def test_one_item_has_no_interval_and_decides_nothing() -> None:
     changed = table(protocol=PAPER["tables"][0]["protocol"] | {"items": 1})
     answer = cell(study(found({("ours_paper", "pesq_wb"): [3.0]}, n=1), of=changed))
-    assert answer.outcome is Outcome.TOO_FEW and answer.reason == "no interval: fewer than 2 clusters" and answer.value == 3.0
+    assert answer.outcome is Replication.TOO_FEW and answer.reason == "no interval: fewer than 2 clusters" and answer.value == 3.0
     changed = table(protocol=PAPER["tables"][0]["protocol"] | {"items": 5})
     five = cell(study(found({("ours_paper", "pesq_wb"): [3.0] * 5}, n=5), of=changed))
-    assert five.outcome is Outcome.TOO_FEW and "at least 6" in five.reason
+    assert five.outcome is Replication.TOO_FEW and "at least 6" in five.reason
 
 
 def test_the_papers_size_comes_before_the_small_one_and_random_weights_never() -> None:
@@ -128,9 +128,9 @@ def test_the_papers_size_comes_before_the_small_one_and_random_weights_never() -
     both = found({("ours_paper", "pesq_wb"): 3.0, ("ours", "pesq_wb"): 1.0}, systems=small)
     assert cell(study(both)).system == "ours_paper"
     untrained = found({("ours_paper", "pesq_wb"): 3.0, ("ours", "pesq_wb"): 1.0}, systems=small | {"ours_paper": {"weights": "random"}})
-    assert cell(study(untrained)).system == "ours" and cell(study(untrained)).outcome is Outcome.NOT_COMPARABLE
+    assert cell(study(untrained)).system == "ours" and cell(study(untrained)).outcome is Replication.NOT_COMPARABLE
     alone = found({("ours_paper", "pesq_wb"): 3.0}, systems={"ours_paper": {"weights": "random"}})
-    assert (cell(study(alone)).outcome, cell(study(alone)).value) == (Outcome.NOT_RUN, None)
+    assert (cell(study(alone)).outcome, cell(study(alone)).value) == (Replication.NOT_RUN, None)
 
 
 def test_of_several_runs_the_closest_to_the_paper_is_taken() -> None:
@@ -144,9 +144,9 @@ def test_of_several_runs_the_closest_to_the_paper_is_taken() -> None:
 def test_a_column_tied_to_its_data_takes_no_other() -> None:
     tied = table(protocol={"data": "a private list", "dataset": "pgc_hard", "only": True})
     elsewhere = study(found({("ours_paper", "pesq_wb"): 3.0}, dataset=EMBEDDED), of=tied)
-    assert (cell(elsewhere).outcome, cell(elsewhere).value) == (Outcome.NOT_RUN, None) and "dataset=pgc_hard" in cell(elsewhere).reason
+    assert (cell(elsewhere).outcome, cell(elsewhere).value) == (Replication.NOT_RUN, None) and "dataset=pgc_hard" in cell(elsewhere).reason
     there = study(found({("ours_paper", "pesq_wb"): 3.0}, dataset=EMBEDDED | {"name": "pgc_hard"}), of=tied)
-    assert cell(there).outcome is Outcome.REPRODUCED
+    assert cell(there).outcome is Replication.REPRODUCED
     (_, need) = there.needs
     assert "dataset=pgc_hard dataset.manifest=FILE.lst" in need.command and not need.to_run
 
@@ -158,7 +158,7 @@ def test_a_timing_is_compared_on_its_machine_only_and_needs_no_training() -> Non
     answer = cell(study(run, of=timed), column="RTF")
     assert answer.reasons == ("other machine: cpu of A CPU for H20",) and answer.value == pytest.approx(3.0)
     there = replace(run, manifest=run.manifest | {"machine": {"processor": "x", "accelerators": ["NVIDIA H20"]}})
-    assert cell(study(there, of=timed), column="RTF").outcome is Outcome.REPRODUCED
+    assert cell(study(there, of=timed), column="RTF").outcome is Replication.REPRODUCED
 
 
 def test_what_nothing_measures_is_not_comparable_with_the_reason() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from harness.api import Better, Need, Status
 from reports.run.summarise import summarise
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from tests.stubs.fake_runs import METRICS, FakeRun, metric
 
-QUICK = Statistics(resamples=50)
+QUICK = IntervalSettings(resamples=50)
 ITEMS = {f"i{n}": f"sentence {n}" for n in range(10)}
 
 

@@ -15,10 +15,10 @@ from reports.run import page
 from reports.run.listing import listed
 from reports.run.summarise import summarise
 from reports.run.transcripts import CHUNK_LIMIT, CHUNKS, difference
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from tests.stubs.fake_runs import FakeRun
 
-QUICK = Statistics(resamples=100)
+QUICK = IntervalSettings(resamples=100)
 SPEECH = 0.1 * np.sin(np.arange(1600) / 10)
 
 

@@ -23,11 +23,11 @@ from harness.errors import StoreError
 from reports.run import figures, output, page, terminal, tidy
 from reports.run.listing import listed
 from reports.run.summarise import summarise
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from reports.writing import clips, latex, markdown, wording
 from tests.stubs.fake_runs import METRICS, FakeRun, metric
 
-QUICK = Statistics(resamples=100)
+QUICK = IntervalSettings(resamples=100)
 NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b>\x1b[31m\u202e é"
 UNWRITABLE = "\ud800"
 """A lone surrogate, as an undecodable file name leaves it; UTF-8 has no form for it."""

@@ -19,10 +19,10 @@ from harness.storing.frame import Run
 from reports.run.failures import whose
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
-from reports.statistics.intervals import Statistics
+from reports.statistics.intervals import IntervalSettings
 from tests.stubs.fake_runs import METRICS, FakeRun
 
-QUICK = Statistics(resamples=200)
+QUICK = IntervalSettings(resamples=200)
 
 
 def cell(summary: Summary, system: str, key: str) -> Any:

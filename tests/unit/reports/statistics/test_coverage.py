@@ -23,13 +23,13 @@ from scipy.stats import binom
 from harness.api import Better
 from reports.claims.claims import parse_claims
 from reports.claims.judging import Measurements, verdicts_on
-from reports.claims.verdicts import Outcome
+from reports.claims.verdicts import Replication
 from reports.statistics.intervals import (
     Array,
     Estimate,
     Interval,
+    IntervalSettings,
     Range,
-    Statistics,
     WeightedMean,
     estimate,
     interval,
@@ -179,7 +179,7 @@ def false_verdicts(sizes: Sequence[int], icc: float, trials: int, seed: int = 0)
     return false / trials, alike / trials
 
 
-def judged(rng: np.random.Generator, sizes: Sequence[int], icc: float, truth: float, kind: str, trials: int) -> Counter[Outcome]:
+def judged(rng: np.random.Generator, sizes: Sequence[int], icc: float, truth: float, kind: str, trials: int) -> Counter[Replication]:
     """Outcomes of a claim on two systems that differ by ``truth``, through `reports.claims.judging.verdicts_on`."""
     test = {kind: {"metric": "mcd_db", "left": {"system": "a"}, "right": {"system": "b"}, **({"margin": 1.0} if kind == "alike" else {})}}
     (claim,) = parse_claims(claims_file(test), "simulated")
@@ -187,7 +187,7 @@ def judged(rng: np.random.Generator, sizes: Sequence[int], icc: float, truth: fl
     story = Story(labels)
     for system in "ab":
         story.add(system, np.zeros(len(labels)))
-    run, found = story.run(), Counter[Outcome]()
+    run, found = story.run(), Counter[Replication]()
     column = Column("mcd_db", "mcd_db", "dB", Better.LOWER, Range(), "mcd_db|v1|-|mean|{}", "", "mean", 0)
     facts = {s: SystemFacts(s, weights="trained", size="small") for s in "ab"}
     cluster = unit_names({f"i{n:03d}": label for n, label in enumerate(labels)})
@@ -195,7 +195,7 @@ def judged(rng: np.random.Generator, sizes: Sequence[int], icc: float, truth: fl
         d = drawn(rng, sizes, icc)
         hard = 3 * d.noise
         run.frame["value"] = np.concatenate([hard + d.latent + truth, hard])
-        (verdict,) = verdicts_on([claim], Measurements(run.frame, (column,), facts, cluster, len(labels), Statistics()))
+        (verdict,) = verdicts_on([claim], Measurements(run.frame, (column,), facts, cluster, len(labels), IntervalSettings()))
         found[verdict.outcome] += 1
     return found
 
@@ -232,10 +232,10 @@ def test_the_rule_keeps_its_level(sizes: str) -> None:
 )
 def test_verdicts_keep_their_level() -> None:
     rng = np.random.default_rng(0)
-    assert judged(rng, [6] * 5, 0.2, 0.0, "greater", 20) == {Outcome.TOO_FEW: 20}
+    assert judged(rng, [6] * 5, 0.2, 0.0, "greater", 20) == {Replication.TOO_FEW: 20}
     equal, alike = judged(rng, [6] * 6, 0.2, 0.0, "greater", 40), judged(rng, [6] * 6, 0.2, 1.0, "alike", 40)
-    assert equal[Outcome.REPRODUCED] <= binom.ppf(0.999, 40, 0.03) and alike[Outcome.REPRODUCED] <= binom.ppf(0.999, 40, 0.06)
-    assert judged(rng, [6] * 6, 0.2, 5.0, "greater", 20)[Outcome.REPRODUCED] >= 18
+    assert equal[Replication.REPRODUCED] <= binom.ppf(0.999, 40, 0.03) and alike[Replication.REPRODUCED] <= binom.ppf(0.999, 40, 0.06)
+    assert judged(rng, [6] * 6, 0.2, 5.0, "greater", 20)[Replication.REPRODUCED] >= 18
 
 
 @pytest.mark.slow
@@ -274,7 +274,7 @@ def test_level_table(capsys: pytest.CaptureFixture[str]) -> None:
         for sizes, count in itertools.product(("equal", "1:2:4"), (2, 5, 6, 8, 10)):
             for kind, truth, most in (("greater", 0.0, 0.03), ("alike", 1.0, 0.06)):
                 told = judged(rng, SIZES[sizes](count), 0.2, truth, kind, trials // 4)
-                rate = told[Outcome.REPRODUCED] / (trials // 4)
+                rate = told[Replication.REPRODUCED] / (trials // 4)
                 print(f"\nverdict on '{kind}', false in {rate:.3f}, {count} speakers, {sizes}: {dict(told)}", end="", flush=True)
                 high += [f"verdict on {kind}, {sizes}, {count}: {rate}"] if rate > ceiling(most, trials // 4) else []
         print()
