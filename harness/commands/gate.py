@@ -28,7 +28,7 @@ def compare(words: Sequence[str]) -> int:
     """Compares two runs, or two systems of one, and writes ``compare.html`` and ``compare.md``.
 
     Args:
-        words: one or two run folders and ``key=value``, see ``harness compare --help``; or JSON files of pytest-benchmark, A and B by turns.
+        words: one or two run folders and ``key=value``, see ``harness compare --help``.
 
     Returns:
         0; differences are findings, not failures.
@@ -39,10 +39,6 @@ def compare(words: Sequence[str]) -> int:
     """
     from rich.console import Console
 
-    if words and all(word.endswith(".json") and "=" not in word for word in words):
-        timings = importlib.import_module("reports.benchmarks")
-        print("\n".join(timings.table(timings.compare_benchmarks([Path(word) for word in words]))))
-        return 0
     folders, settings = _split(words, {**COMPARE_KEYS, "margin": dict}, "harness compare RUN_A RUN_B")
     if len(folders) not in (1, 2) or (len(folders) == 1 and not {"left", "right"} <= set(settings)):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The kernels that decide the speed of our models: ``pytest tests/benchmarks --benchmark-enable --benchmark-json=A.json``."""
+"""The kernels that decide the speed of our models: ``pytest tests/benchmarks --benchmark-enable --benchmark-autosave``."""
 
 from __future__ import annotations
 
