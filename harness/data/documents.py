@@ -2,21 +2,17 @@
 
 A named pipe, a socket or a device under a name that a manifest, a folder or a command line gives would block its reader for ever or never
 end. YAML grows by aliases and JSON and YAML nest: what a parser would take minutes for, or overflow its stack with, is refused before.
-
-``harness list`` stands on this module: it imports nothing that takes milliseconds.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
 
 from harness.errors import ConfigError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from io import BufferedReader
-    from typing import Any
 
 MIB = 1 << 20
 YAML_BYTES, YAML_DEPTH, YAML_VALUES = MIB, 50, 50_000
@@ -28,7 +24,7 @@ class NotRegular(OSError):
     """What a path leads to is no regular file. A named pipe or a device would block its reader for ever, so nothing else is opened."""
 
 
-def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
+def open_regular(path: Path | str) -> BufferedReader:
     """A regular file, opened once; never waits, whatever lies under the name, and what is opened is what was looked at.
 
     Raises:
@@ -37,7 +33,7 @@ def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
         OSError: no permission, a loop of links ...
         ValueError: no file can be called that (a NUL in the name).
     """
-    _require_regular(os.stat(path).st_mode)  # noqa: PTH116  (no pathlib here); the other end of a pipe is to hear nothing of us
+    _require_regular(Path(path).stat().st_mode)  # the other end of a pipe is to hear nothing of us
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(descriptor).st_mode)  # it may have been replaced meanwhile
@@ -47,7 +43,7 @@ def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
         raise
 
 
-def read_bytes(path: os.PathLike[str] | str, limit: int) -> bytes:
+def read_bytes(path: Path | str, limit: int) -> bytes:
     """All bytes of a regular file.
 
     Args:
@@ -65,7 +61,7 @@ def read_bytes(path: os.PathLike[str] | str, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def read_text(path: os.PathLike[str] | str, limit: int = 64 * MIB) -> str:
+def read_text(path: Path | str, limit: int = 64 * MIB) -> str:
     """The text of a regular file in UTF-8, without its byte order mark.
 
     Raises:

@@ -7,6 +7,7 @@ stands in its place until everything is composed (`harness.settings.schema` says
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
@@ -16,12 +17,10 @@ from typing import Any
 
 from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
-from harness.settings.registry import CONF_DIR as CONF
-from harness.settings.registry import config_choices, entries, variants
+from harness.settings.registry import CONF_DIR, config_names, entries, resolve, variants
 from harness.settings.schema import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, text_of
 from harness.settings.trees import expanded
 
-CONF_DIR = Path(CONF)
 SINGLE_GROUPS = ("suite", "dataset", "asr", "speaker", "mos", "executor")
 
 MAX_LENGTH, MAX_DEPTH = 10_000, 20
@@ -176,7 +175,7 @@ def _check_names(words: Sequence[str], config_dir: Path | None) -> None:
     for word in words:
         key, _, value = word.partition("=")
         if key in SINGLE_GROUPS:
-            known = set(config_choices(key, config_dir)) | (set(entries("suites")) if key == "suite" else set())
+            known = {*config_names(key, config_dir), *(entries("suites") if key == "suite" else ())}
             if value not in known:
                 raise UnknownName(key, value, known)
         elif key == "systems":
@@ -226,7 +225,7 @@ def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Conf
     from yaml import YAMLError
 
     GlobalHydra.instance().clear()
-    _offer_plugins(config_dir)
+    _offer_what_has_no_yaml(words, config_dir)
     search = [f"hydra.searchpath=[{config_dir.resolve().as_uri()}]"] if config_dir else []
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
@@ -245,19 +244,31 @@ def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Conf
     return {str(k): v for k, v in plain.items()}
 
 
-def _offer_plugins(config_dir: Path | None) -> None:
-    """Plug-in families without a YAML of their own become options of their group."""
+def _offer_what_has_no_yaml(words: Sequence[str], config_dir: Path | None) -> None:
+    """Plug-in families without a YAML of their own, and the suite asked for, become options of their group."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    with_yaml = config_choices("systems", config_dir)
+    with_yaml = config_names("systems", config_dir)
     for name, entry in entries("systems").items():
         if entry.origin and name not in with_yaml:
             store.store(group="systems", name=name, package=f"systems.{name}", node={"family": name})
-    with_yaml = config_choices("suite", config_dir)
-    for name in entries("suites"):
-        if name not in with_yaml:
-            store.store(group="suite", name=name, node={"name": name})
+    name = _suite(words)
+    store.store(group="suite", name=name, node={"name": name, **_defaults(name)})
+
+
+def _suite(words: Sequence[str]) -> str:
+    """The one asked for, by the last word that names one."""
+    return next((word.partition("=")[2] for word in reversed(words) if word.startswith("suite=")), "codec")
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The settings of a built-in suite: its constructor's parameters. A plug-in's are taken as typed (``+suite.KEY=VALUE``)."""
+    entry = entries("suites").get(name)
+    if entry is None or entry.origin:
+        return {}
+    parameters = inspect.signature(resolve("suites", name)).parameters.values()
+    return {p.name: list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters}
 
 
 def _explain(error: Exception, words: Sequence[str]) -> str:
@@ -268,14 +279,14 @@ def _explain(error: Exception, words: Sequence[str]) -> str:
         if key and key in full:
             import difflib
 
-            known = list(dict.fromkeys(_known_keys()))
+            known = list(dict.fromkeys(_known_keys(_suite(words))))
             close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
             hint = f" Did you mean {' or '.join(close)}?" if close and key not in known else ""
             return f"'{word.lstrip('+')}' cannot be applied: {text}.{hint} `harness run --show-config` prints every key."
     return f"{text} (overrides: {' '.join(words)})"
 
 
-def _known_keys() -> Iterator[str]:
+def _known_keys(suite: str) -> Iterator[str]:
     import yaml
 
     def walk(node: Any, prefix: str) -> Iterator[str]:
@@ -287,6 +298,7 @@ def _known_keys() -> Iterator[str]:
                 yield from walk(value, f"{prefix}{key}.")
 
     yield from walk(yaml.safe_load((CONF_DIR / "run.yaml").read_text(encoding="utf-8")), "")
+    yield from walk(_defaults(suite), "suite.")
     for group in SINGLE_GROUPS:
         for path in (CONF_DIR / group).glob("*.yaml"):
             yield from walk(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, f"{group}.")

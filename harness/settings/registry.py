@@ -1,27 +1,27 @@
 """Every name a user can type, as lazy ``"module:attr"`` strings; nothing is imported until it is used.
 
-Built-in families stand below. A third party joins by entry points in the groups ``harness.systems``, ``harness.suites`` and
-``harness.metrics``. *Variants* of systems are YAML files in ``conf/systems``; a plug-in family without one is its own variant.
-
-``harness --help`` and ``harness list`` stand on this module, so it imports nothing that takes milliseconds: no dataclasses, typing
-or pathlib.
+Built-in families and metrics stand below; a suite is a file of the package ``suites`` (`suites`). A third party joins by entry points in
+the groups ``harness.systems``, ``harness.suites`` and ``harness.metrics``. *Variants* of systems are YAML files in ``conf/systems``; a
+plug-in family without one is its own variant.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from configparser import Error as NoEntryPoints
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
 
-from harness.data.documents import YAML_BYTES, read_text
+from harness.data.documents import MIB, YAML_BYTES, read_text
 from harness.errors import MissingDependency, UnknownName
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-    from typing import Any
-
-CONF_DIR = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "conf")
+CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = ("systems", "suites", "metrics")
 
 SYSTEMS = {
@@ -47,25 +47,6 @@ SYSTEMS = {
     "socodec_tts": "systems.tts.socodec_tts:SocodecTts",
     "worker_codec": "systems.worker.codec:WorkerCodec",
     "worker_synthesizer": "systems.worker.synthesizer:WorkerSynthesizer",
-}
-
-SUITES = {
-    "codec": ("suites.codec:CodecSuite", "resynthesis: quality, intelligibility, voice and bit rate of codecs"),
-    "codebook_sweep": ("suites.codebook_sweep:CodebookSweepSuite", "resynthesis from the first b codebooks, for every b"),
-    "stream_prefix": ("suites.stream_prefix:StreamPrefixSuite", "SoCodec, Figure 4: the first b streams of ordered and other quantizers"),
-    "quantizer_ablation": ("suites.quantizer_ablation:QuantizerAblationSuite", "SoCodec, Figure 5: quantizers in analysis-synthesis"),
-    "quantizer_ablation_tts": (
-        "suites.quantizer_ablation:QuantizerAblationTtsSuite",
-        "SoCodec, Figure 5: quantizers under a language model",
-    ),
-    "zero_shot": ("suites.zero_shot:ZeroShotSuite", "synthesis: words, voice, opinion and speed of text-to-speech with voice prompts"),
-    "delay_sweep": ("suites.delay_sweep:DelaySweepSuite", "SoCodec, Figure 6: words and voice against the delay between streams"),
-    "speed": ("suites.speed:SpeedSuite", "real-time factors, first output, stages and floors of codecs and text-to-speech"),
-    "semantic_ablation": (
-        "suites.semantic_ablation:SemanticAblationSuite",
-        "SoCodec, Table 2: semantic features and loss in analysis-synthesis",
-    ),
-    "semantic_ablation_tts": ("suites.semantic_ablation:SemanticAblationTtsSuite", "SoCodec, Table 2: the same under a language model"),
 }
 
 METRICS = {
@@ -145,6 +126,7 @@ METRICS = {
 }
 
 
+@dataclass(frozen=True)
 class Entry:
     """A registered name.
 
@@ -156,16 +138,22 @@ class Entry:
         origin: "" for built-in, else the distribution that brought it.
     """
 
-    def __init__(self, group: str, name: str, target: str, summary: str = "", origin: str = "") -> None:
-        self.group, self.name, self.target, self.summary, self.origin = group, name, target, summary, origin
+    group: str
+    name: str
+    target: str
+    summary: str = ""
+    origin: str = ""
 
 
 def entries(group: str) -> dict[str, Entry]:
     """All names of a group, built-in first. A plug-in cannot replace a built-in name; such a clash is listed by `broken_plugins`."""
-    tables: dict[str, Any] = {"systems": SYSTEMS, "suites": SUITES, "metrics": METRICS}
-    builtin: Mapping[str, Any] = tables[group]
-    found = {name: Entry(group, name, *((v,) if isinstance(v, str) else v)) for name, v in builtin.items()}
-    for plugin in _plugins():
+    if group == "systems":
+        found = {name: Entry(group, name, target) for name, target in SYSTEMS.items()}
+    elif group == "metrics":
+        found = {name: Entry(group, name, *about) for name, about in METRICS.items()}
+    else:
+        found = {name: Entry(group, name, f"suites.{name}:{name.title().replace('_', '')}Suite") for name in _suite_files()}
+    for plugin in _plugins(tuple(sys.path)):
         if plugin.group == group:
             found.setdefault(plugin.name, plugin)
     return found
@@ -181,13 +169,15 @@ def resolve(group: str, name: str) -> Any:
     known = entries(group)
     if name not in known:
         raise UnknownName({"systems": "system family"}.get(group, group.rstrip("s")), name, known)
+    from pkgutil import resolve_name
+
     from harness.foreign import Kept, attempt, loading, reason_of, tried
 
     entry = known[name]
     what = f"{group} '{name}' ({f'plug-in {entry.origin}' if entry.origin else 'built-in'}, {entry.target})"
     if not entry.origin:
         try:
-            return attempt(lambda: _imported(entry))
+            return attempt(lambda: resolve_name(entry.target))
         except Exception as error:
             raise MissingDependency(f"{what} cannot be imported: {reason_of(error)}") from error
     loading(what)
@@ -195,19 +185,9 @@ def resolve(group: str, name: str) -> Any:
         raise MissingDependency(f"{what} cannot be imported: {fault}")
     try:
         with Kept(settling=True):
-            return attempt(lambda: _imported(entry))
+            return attempt(lambda: resolve_name(entry.target))
     except Exception as error:  # a plug-in may raise anything at import: it is reported, never hidden
         raise MissingDependency(f"{what} cannot be imported: {reason_of(error)}") from error
-
-
-def _imported(entry: Entry) -> Any:
-    import importlib
-
-    module, _, attr = entry.target.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in attr.split("."):
-        found = getattr(found, part)
-    return found
 
 
 def metric_class(key: str) -> Any:
@@ -221,7 +201,7 @@ def broken_plugins() -> dict[Entry, str]:
     Imports every plug-in; for `harness doctor`.
     """
     broken = {}
-    for plugin in _plugins():
+    for plugin in _plugins(tuple(sys.path)):
         if plugin.group not in GROUPS:
             broken[plugin] = plugin.summary
             continue
@@ -246,93 +226,76 @@ def variants(extra_dir: Path | None = None) -> dict[str, str]:
 
 
 def config_choices(group: str, extra_dir: Path | None = None) -> dict[str, str]:
-    """Options of a config group (``dataset``, ``asr``, ...) with the first descriptive comment line of each YAML."""
-    return {name: _description(path) for name, path in _yaml_files(group, extra_dir).items()}
+    """Options of a config group (``dataset``, ``asr``, ...) with the first line of each file that describes it."""
+    return {name: _description(path) for name, path in _files(group, extra_dir).items()}
 
 
 def config_names(group: str, extra_dir: Path | None = None) -> list[str]:
     """Options of a config group, without opening their files."""
-    return list(_yaml_files(group, extra_dir))
+    return list(_files(group, extra_dir))
 
 
-def _yaml_files(group: str, extra_dir: Path | None) -> dict[str, str]:
-    found = {}
+def _files(group: str, extra_dir: Path | None) -> dict[str, Path]:
+    found = _suite_files() if group == "suite" else {}
     for root in (CONF_DIR, extra_dir):
-        folder = os.path.join(root, group) if root else ""
-        if os.path.isdir(folder):
-            for name in sorted(os.listdir(folder)):
-                if name.endswith(".yaml"):
-                    found[name.removesuffix(".yaml")] = os.path.join(folder, name)
+        if root is not None:
+            found |= {path.stem: path for path in sorted((root / group).glob("*.yaml"))}
     return found
 
 
-def _description(path: str) -> str:
+def _suite_files() -> dict[str, Path]:
+    """The built-in suites, found without importing one."""
+    spec = find_spec("suites")
+    folders = [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("[!_]*.py"))}
+
+
+def _description(path: Path) -> str:
+    """The first line of a module's docstring, or the first of YAML's leading comments that is no directive of Hydra's."""
     try:
         lines = read_text(path, YAML_BYTES).splitlines()
     except (OSError, ValueError) as problem:
         return f"cannot be read: {problem}"
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        text = line.lstrip("# ").strip()
-        if text and not text.startswith("@package"):
-            return text
-    return ""
+    if path.suffix == ".py":
+        return lines[0].strip('"').rstrip(".") if lines else ""
+    comments = (line.lstrip("# ").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    return next((text for text in comments if text and not text.startswith("@package")), "")
 
 
-_SCANNED: dict[tuple[str, ...], list[Entry]] = {}  # by search path: installing a plug-in while a process runs is not noticed by it
+@cache
+def _plugins(path: tuple[str, ...]) -> list[Entry]:
+    """Entry points of the three groups in every distribution on the search path; one installed while a process runs it does not notice.
 
-
-def _plugins() -> list[Entry]:
-    path = tuple(sys.path)
-    if path not in _SCANNED:
-        _SCANNED[path] = list(_scan())
-    return _SCANNED[path]
-
-
-def _scan() -> Iterator[Entry]:
-    """Entry points of the three groups in every installed distribution.
-
-    Reads the files of the entry-points specification itself (2 ms for 140 distributions): importing importlib.metadata takes 20 ms,
-    more than the rest of ``harness list`` together.
+    `importlib.metadata` would find them too, at five times the price, but opens whatever lies under the name ``entry_points.txt``: a named pipe would hold every
+    verb for ever, and a file that is no text end it.
     """
-    for directory in dict.fromkeys(sys.path):
-        try:
-            names = sorted(n for n in os.listdir(directory or ".") if n.endswith((".dist-info", ".egg-info")))
-        except OSError:
-            continue  # sys.path may name zip files and folders that are not there
-        for name in names:
-            # A file name may hold bytes that are no text.
-            origin = name.rpartition(".")[0].encode("utf-8", "backslashreplace").decode()
-            path = os.path.join(directory, name, "entry_points.txt")
-            try:
-                text = read_text(path, LARGEST_ENTRY_POINTS)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # most distributions have none
-            except (OSError, ValueError) as error:
-                yield Entry("distribution", origin, "", f"its entry_points.txt cannot be read, so nothing of it is used: {error}", origin)
-                continue
-            if "[harness." in text:
-                yield from _parse_entry_points(text, origin)
+    folders = (Path(directory or ".") for directory in dict.fromkeys(path))
+    # A folder may hold bytes in its name that are no text; a search path may name zip files and folders that are not there.
+    places = [place for folder in folders for suffix in ("dist-info", "egg-info") for place in sorted(folder.glob(f"*.{suffix}"))]
+    return [entry for place in places for entry in _scan(place)]
 
 
-LARGEST_ENTRY_POINTS = 1 << 20
-"""Bytes; a thousand times more than a usual file has."""
-
-
-def _parse_entry_points(text: str, origin: str) -> Iterator[Entry]:
-    """The entries of our groups; a line that cannot be one makes the distribution a broken one, and the other lines are used."""
-    group = ""
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith("["):
-            group = line.strip("[] ").removeprefix("harness.") if line.startswith("[harness.") else ""
-        elif line and line[0] not in "#;" and group in GROUPS:
-            name, _, target = (part.strip() for part in line.partition("="))
-            target = target.split("[")[0].strip()
+def _scan(place: Path) -> Iterator[Entry]:
+    """The entries of our groups in one distribution; a line that cannot be one makes it a broken one, and the other lines are used."""
+    origin = place.stem.encode("utf-8", "backslashreplace").decode()
+    parser = ConfigParser(delimiters=("=",), comment_prefixes=("#", ";"), allow_no_value=True, strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names as they are typed
+    try:
+        text = read_text(place / "entry_points.txt", MIB)  # a thousand times more than a usual file has
+        if "[harness." in text:
+            parser.read_string(text)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # most distributions have none
+    except (OSError, ValueError, NoEntryPoints) as error:
+        yield Entry("distribution", origin, "", f"its entry_points.txt cannot be read, so nothing of it is used: {error}", origin)
+        return
+    for group in GROUPS:
+        for name, value in parser.items(f"harness.{group}") if parser.has_section(f"harness.{group}") else ():
+            target = (value or "").split("[")[0].strip()  # extras are of no matter here
             module, _, attr = target.partition(":")
-            if name and all(part.isidentifier() for part in f"{module}.{attr}".split(".")):
+            if all(part.isidentifier() for part in f"{module}.{attr}".split(".")):
                 yield Entry(group, name, target, origin=origin)
             else:
+                line = f"{name} = {value}" if value is not None else name
                 reason = f"its entry_points.txt has a line that is no entry point (name = module:attribute): {line[:80]!r}"
                 yield Entry("distribution", origin, "", reason, origin)

@@ -12,7 +12,7 @@ from harness.data.audio import read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.running.panel import PanelRecipe
 from harness.settings.config import compose
-from harness.settings.registry import METRICS, SUITES, resolve
+from harness.settings.registry import METRICS, config_names, resolve
 from harness.testing import check_metric, check_suite
 from harness.testing.signals import noisy, signal
 
@@ -31,7 +31,7 @@ def test_metrics_of_audio(name: str) -> None:
     assert "determinism" in check_metric(kind(), factory=kind).checked
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", config_names("suite"))
 def test_suites(name: str) -> None:
     check_suite(resolve("suites", name)())
 

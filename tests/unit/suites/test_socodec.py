@@ -15,9 +15,11 @@ from harness.cli import main
 from harness.settings.config import compose
 from harness.settings.registry import CONF_DIR, METRICS, resolve, variants
 from harness.testing import check_suite
-from suites.prefixes import checked_counts, doubling, every, prefix_variants
-from suites.quantizer_ablation import QuantizerAblationSuite, QuantizerAblationTtsSuite
-from suites.semantic_ablation import SemanticAblationSuite, SemanticAblationTtsSuite
+from suites.codebook_sweep import CodebookSweepSuite, checked_counts, doubling, every
+from suites.quantizer_ablation import QuantizerAblationSuite
+from suites.quantizer_ablation_tts import QuantizerAblationTtsSuite
+from suites.semantic_ablation import SemanticAblationSuite
+from suites.semantic_ablation_tts import SemanticAblationTtsSuite
 from suites.stream_prefix import StreamPrefixSuite
 
 SUITES = (StreamPrefixSuite, QuantizerAblationSuite, SemanticAblationSuite)
@@ -99,7 +101,7 @@ def test_counts_that_are_none_are_refused(counts: Any) -> None:
 def test_prefixes() -> None:
     assert [doubling(n) for n in (1, 2, 5, 16)] == [[1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8, 16]]
     assert every(3) == [1, 2, 3] and checked_counts(None) is None and checked_counts([2]) == [2]
-    assert [v["codebooks"] for v in prefix_variants(spec(5), None, doubling)] == [1, 2, 4, 5]
+    assert counts_of(CodebookSweepSuite(), spec(5)) == [1, 2, 4, 5]
 
 
 PLANES = '''

@@ -29,7 +29,7 @@ from harness.api import (
 )
 from harness.data.audio import resample
 from harness.metrics import speed
-from harness.settings.registry import METRICS, SUITES
+from harness.settings.registry import METRICS, config_names
 from harness.storing.frame import load
 from harness.testing import check_metric, check_suite
 from harness.timing import occasion as occasions
@@ -167,7 +167,7 @@ def test_laws():
     for suite in (SpeedSuite(), SpeedSuite(batches=(1, 4), prompt_tokens=(128, 512))):
         check_suite(suite)
         assert suite.info.task is Task.TIMING and set(suite.info.metrics) <= set(METRICS)
-    assert "speed" in SUITES
+    assert "speed" in config_names("suite")
     suite = SpeedSuite(batches=(1, 4), prompt_tokens=(0, 128))
     assert list(suite.variants(SPEC)) == [{}, {"batch": 4}]
     assert list(suite.variants(None)) == [{}, {"batch": 4}, {"prompt_tokens": 128}, {"batch": 4, "prompt_tokens": 128}]
