@@ -220,11 +220,11 @@ def attempts(
     for label, card in cards.items():
         entrant = entrants[label]
         identity, digest = key_of("system", _identity(entrant, card)), card.digest()
-        occasion: dict[str, Any] = {}
+        timed_as: dict[str, Any] = {}
         if suite.timing is not None:  # another seed asks for the same once more
-            occasion["timing"] = asdict(suite.timing)
+            timed_as["timing"] = asdict(suite.timing)
         if suite.timing is not None or (timed and card.kind in ("codec", "synthesizer")):
-            occasion["timed_with"] = dict(card.timed_with)
+            timed_as["timed_with"] = dict(card.timed_with)
         use_seeds = seeds if suite.task is Task.SYNTHESIS and card.kind == "synthesizer" else seeds[:1]
         for settings in card.settings:
             text = settings_text(settings)
@@ -239,7 +239,7 @@ def attempts(
                         parts["recording"] = output
                     if card.kind == "recorded":
                         parts["recorded_as"] = item.id
-                    parts |= occasion
+                    parts |= timed_as
                     key, contents = key_of("prediction", parts), digests.contents[item.id]
                     found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing))
     return found

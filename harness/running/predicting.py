@@ -48,8 +48,8 @@ from harness.storing.aliases import without_secrets
 from harness.storing.outcomes import Outcome, OutcomeWriter
 from harness.storing.store import Store
 from harness.timing.clock import timed
-from harness.timing.occasion import Occasion, time_codec, time_synthesizer
-from harness.timing.under_load import time_under_load
+from harness.timing.load import time_under_load
+from harness.timing.systems import TimingContext, time_codec, time_synthesizer
 from harness.torchaudio import ensure_torchaudio
 from harness.workers.jobs import Job
 
@@ -220,8 +220,8 @@ class PredictWorker:
         audio = Audio.mono(resample(recording.mixed(), recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
         codebooks = json.loads(asked.settings).get("codebooks")
         if asked.timing is not None:
-            occasion = Occasion(asked.timing, self.threads).under(asked.settings)
-            return lambda: _checked(time_codec(codec, audio, occasion))
+            context = TimingContext(asked.timing, self.threads).under(asked.settings)
+            return lambda: _checked(time_codec(codec, audio, context))
 
         def call() -> Prediction:
             given = audio.copy()
@@ -253,10 +253,10 @@ class PredictWorker:
         prompt = read_recording(item.prompt_path, item.channel, asked.contents.prompt).audio if item.prompt_path else None
         utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
         if asked.timing is not None:
-            occasion = Occasion(asked.timing, self.threads).under(asked.settings)
-            loaded = occasion.concurrent is not None or occasion.arrivals_hz is not None
+            context = TimingContext(asked.timing, self.threads).under(asked.settings)
+            loaded = context.concurrent is not None or context.arrivals_hz is not None
             time = time_under_load if loaded else time_synthesizer
-            return lambda: _checked(time(synthesizer, utterance, occasion))
+            return lambda: _checked(time(synthesizer, utterance, context))
 
         def call() -> Prediction:
             given = replace(utterance, prompt=prompt.copy() if prompt is not None else None)

@@ -11,13 +11,13 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from harness.api.suite import TimingPlan
-from harness.timing.compilation import compilations
-from harness.timing.conditions import Conditions, Neighbours
+from harness.api import TimingPlan, Work
+from harness.timing.machine import Conditions, Neighbours, compilations
 
 T = TypeVar("T")
 FEWEST = 5
@@ -62,63 +62,37 @@ def synchronise_all() -> None:
 
 @dataclass(frozen=True)
 class Instruments:
-    """What is looked at during a measurement; tests put their own in.
+    """What is looked at during a measurement; tests put their own in."""
 
-    Args:
-        synchronise: waits for a device by its name.
-        synchronise_all: waits for whatever is still at work anywhere.
-        neighbours: starts counting the cores that others use.
-        compilations: so far.
-        now: seconds of a clock that only goes forward.
-    """
-
-    synchronise: Callable[[str], None] = synchronise
-    synchronise_all: Callable[[], None] = synchronise_all
-    neighbours: Callable[[], Neighbours] = Neighbours
-    compilations: Callable[[], int] = compilations
-    now: Callable[[], float] = time.perf_counter
+    synchronise: Callable[[str], None] = synchronise  # waits for a device by its name
+    synchronise_all: Callable[[], None] = synchronise_all  # waits for whatever is still at work anywhere
+    neighbours: Callable[[], Neighbours] = Neighbours  # starts counting the cores that others use
+    compilations: Callable[[], int] = compilations  # so far
+    now: Callable[[], float] = time.perf_counter  # only goes forward
 
 
 @dataclass(frozen=True)
 class Lap:
-    """One timed call.
+    """One timed call."""
 
-    Args:
-        wall_s: from one idle device to the next.
-        cpu_s: processor time of this process, all threads.
-        late_s: how long work went on after the declared device was idle.
-        compiled: what was compiled during the call.
-        others: cores used by other processes around it; NaN where the system does not tell.
-        figures: what the call itself measured.
-    """
-
-    wall_s: float
-    cpu_s: float = 0.0
-    late_s: float = 0.0
-    compiled: int = 0
-    others: float = 0.0
-    figures: Mapping[str, float] = field(default_factory=dict)
+    wall_s: float  # from one idle device to the next
+    cpu_s: float = 0.0  # processor time of this process, all threads
+    late_s: float = 0.0  # how long work went on after the declared device was idle
+    compiled: int = 0  # what was compiled during the call
+    others: float = 0.0  # cores used by other processes around it; NaN where the system does not tell
+    figures: Mapping[str, float] = field(default_factory=dict)  # what the call itself measured
 
 
 @dataclass(frozen=True)
 class Measured(Generic[T]):
-    """A call that was timed again and again.
+    """A call that was timed again and again."""
 
-    Args:
-        result: of the last lap.
-        first_s: the first call of all.
-        warmups_s: the untimed calls after it.
-        laps: in order, clean or not.
-        others_allowed: cores that neighbours may use beside a clean lap.
-        conditions: of the machine.
-    """
-
-    result: T
-    first_s: float
-    warmups_s: tuple[float, ...]
-    laps: tuple[Lap, ...]
-    others_allowed: float
-    conditions: Conditions
+    result: T  # of the last lap
+    first_s: float  # the first call of all
+    warmups_s: tuple[float, ...]  # the untimed calls after it
+    laps: tuple[Lap, ...]  # in order, clean or not
+    others_allowed: float  # cores that neighbours may use beside a clean lap
+    conditions: Conditions  # of the machine
 
     @property
     def clean(self) -> tuple[Lap, ...]:
@@ -263,6 +237,52 @@ def _enough(laps: Sequence[Lap], plan: TimingPlan, elapsed_s: float) -> bool:
     walls = [lap.wall_s for lap in laps if not lap.others > plan.others]
     interval = median_interval(walls) if len(walls) >= plan.least else None
     return interval is not None and interval[1] - interval[0] <= plan.width * statistics.median(walls)
+
+
+class StageClock:
+    """The clock behind an `Observer`: times what a system announces of one call, with the device idle on both sides of every stage.
+
+    Args:
+        synchronise: waits for the device.
+        now: clock.
+    """
+
+    def __init__(self, synchronise: Callable[[], None], now: Callable[[], float] = time.perf_counter) -> None:
+        self._synchronise, self._now = synchronise, now
+        self._start = now()
+        self.stages_s: dict[str, float] = {}
+        self.events_s: dict[str, float] = {}
+        self.works: dict[str, Work] = {}
+        self.memory_bytes: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """The request is made now."""
+        self._synchronise()
+        self._start = self._now()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """See `harness.api.Observer`; stages of one name add up."""
+        self._synchronise()
+        start = self._now()
+        yield
+        self._synchronise()
+        self.stages_s[name] = self.stages_s.get(name, 0.0) + self._now() - start
+
+    def event(self, name: str) -> None:
+        """See `harness.api.Observer`; the first of a name counts."""
+        if name not in self.events_s:
+            self._synchronise()
+            self.events_s[name] = self._now() - self._start
+
+    def work(self, stage: str, work: Work) -> None:
+        """See `harness.api.Observer`."""
+        before = self.works.get(stage, Work())
+        self.works[stage] = Work(before.weight_bytes + work.weight_bytes, before.cache_bytes + work.cache_bytes, before.flops + work.flops)
+
+    def memory(self, name: str, num_bytes: int) -> None:
+        """See `harness.api.Observer`; the most of a name counts."""
+        self.memory_bytes[name] = max(num_bytes, self.memory_bytes.get(name, 0))
 
 
 def wanted(share: float) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.api import Work
+from harness.timing.clock import timed
 
 _READ_BYTES = 256 * 2**20  # far beyond any cache
 _MATRIX = 1536
@@ -22,15 +22,10 @@ _ROUNDS = 9
 
 @dataclass(frozen=True)
 class MachineRates:
-    """What a device does at best.
+    """What a device does at best."""
 
-    Args:
-        bandwidth: bytes read per second.
-        flops: floating-point operations per second of a matrix product, by precision.
-    """
-
-    bandwidth: float
-    flops: dict[str, float] = field(default_factory=dict)
+    bandwidth: float  # bytes read per second
+    flops: dict[str, float] = field(default_factory=dict)  # floating-point operations per second of a matrix product, by precision
 
     def floor_s(self, work: Work, precision: str) -> float:
         """Seconds for ``work``; operations in a precision whose rate is not known do not count."""
@@ -47,8 +42,6 @@ def machine_rates(device: str, threads: int, precisions: tuple[str, ...] = ("flo
     """
     import torch
 
-    from harness.timing.clock import synchronise
-
     before = torch.get_num_threads()
     if device == "cpu":
         torch.set_num_threads(threads)
@@ -56,27 +49,20 @@ def machine_rates(device: str, threads: int, precisions: tuple[str, ...] = ("flo
         with torch.inference_mode():
             memory = torch.ones(_READ_BYTES // 4, device=device)
             readers: list[Callable[[], Any]] = [memory.sum, memory.amax]
-            bandwidth = max(_READ_BYTES / _best_s(read, device, synchronise) for read in readers)
+            bandwidth = max(_READ_BYTES / _best_s(read, device) for read in readers)
             del memory, readers
             rates = {}
             for precision in precisions:
                 matrix = torch.full((_MATRIX, _MATRIX), 1e-2, device=device, dtype=getattr(torch, precision))
-                rates[precision] = 2.0 * _MATRIX**3 / _best_s(functools.partial(torch.mm, matrix, matrix), device, synchronise)
+                rates[precision] = 2.0 * _MATRIX**3 / _best_s(functools.partial(torch.mm, matrix, matrix), device)
     finally:
         torch.set_num_threads(before)
     return MachineRates(bandwidth, rates)
 
 
-def _best_s(call: Callable[[], Any], device: str, synchronise: Callable[[str], None]) -> float:
-    best = float("inf")
-    for number in range(_ROUNDS):
-        synchronise(device)
-        start = time.perf_counter()
-        call()
-        synchronise(device)
-        if number:  # the first one warms up
-            best = min(best, time.perf_counter() - start)
-    return best
+def _best_s(call: Callable[[], Any], device: str) -> float:
+    _, *rest = (timed(call, device).wall_s for _ in range(_ROUNDS))  # the first one warms up
+    return min(rest)
 
 
 def counted_flops(call: Callable[[], Any]) -> float:

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from harness.api import Audio
+import numpy as np
+
+from harness.api import UNOBSERVED, Audio, ObservedSynthesizer, Prediction, Synthesizer, Utterance
 from harness.timing.clock import percentile, wanted
 from harness.timing.streaming import Stream, listen
+from harness.timing.systems import TimingContext
 
 Serve = Callable[[int], Iterable[Audio]]
 """The stream of request number i."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """One request.
-
-    Args:
-        number: of the request.
-        arrived_s: when it was made, after the start.
-        waited_s: until somebody took it up.
-        stream: what was heard, from its being taken up; None of a request that failed.
-        failure: why, or "".
-    """
+class Request:
+    """One request."""
 
     number: int
-    arrived_s: float
-    waited_s: float
-    stream: Stream | None
-    failure: str = ""
+    arrived_s: float  # when it was made, after the start
+    waited_s: float  # until somebody took it up
+    stream: Stream | None  # from its being taken up; None of a request that failed
+    failure: str = ""  # why
 
     def figures(self) -> dict[str, float]:
         """As `Stream.figures`, with the wait in what a user waits for; and ``latency_s``, from arrival to end."""
@@ -47,18 +44,12 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A load that was carried through.
+class LoadResult:
+    """A load that was carried through."""
 
-    Args:
-        served: requests, by number.
-        wall_s: from the first arrival to the last end.
-        workers: requests that could be served at once.
-    """
-
-    served: tuple[Served, ...]
-    wall_s: float
-    workers: int
+    served: tuple[Request, ...]  # by number
+    wall_s: float  # from the first arrival to the last end
+    workers: int  # requests that could be served at once
 
     @property
     def failed(self) -> int:
@@ -92,7 +83,7 @@ def poisson_arrivals(rate_hz: float, count: int, seed: int) -> tuple[float, ...]
     return tuple(found)
 
 
-def closed_loop(serve: Serve, concurrent: int, count: int, synchronise: Callable[[], None]) -> Loaded:
+def closed_loop(serve: Serve, concurrent: int, count: int, synchronise: Callable[[], None]) -> LoadResult:
     """``concurrent`` users who ask again as soon as they are answered, ``count`` requests together.
 
     Raises:
@@ -103,7 +94,7 @@ def closed_loop(serve: Serve, concurrent: int, count: int, synchronise: Callable
     return _carry(serve, [None] * count, concurrent, synchronise)
 
 
-def open_loop(serve: Serve, arrivals: Sequence[float], workers: int, synchronise: Callable[[], None]) -> Loaded:
+def open_loop(serve: Serve, arrivals: Sequence[float], workers: int, synchronise: Callable[[], None]) -> LoadResult:
     """Requests at given times, whether or not those before are answered; at most ``workers`` are served at once, the others wait.
 
     Raises:
@@ -114,10 +105,10 @@ def open_loop(serve: Serve, arrivals: Sequence[float], workers: int, synchronise
     return _carry(serve, list(arrivals), workers, synchronise)
 
 
-def _carry(serve: Serve, arrivals: Sequence[float | None], workers: int, synchronise: Callable[[], None]) -> Loaded:
+def _carry(serve: Serve, arrivals: Sequence[float | None], workers: int, synchronise: Callable[[], None]) -> LoadResult:
     """One thread per request in service. ``None`` arrives when somebody is free to ask it."""
     waiting: queue.SimpleQueue[tuple[int, float | None] | None] = queue.SimpleQueue()
-    served: dict[int, Served] = {}
+    served: dict[int, Request] = {}
     start = time.perf_counter()
 
     def work() -> None:
@@ -127,9 +118,9 @@ def _carry(serve: Serve, arrivals: Sequence[float | None], workers: int, synchro
             arrived = taken if due is None else due
             try:
                 stream = listen(serve(number), synchronise)
-                served[number] = Served(number, arrived, taken - arrived, stream)
+                served[number] = Request(number, arrived, taken - arrived, stream)
             except Exception as error:  # a request that fails is counted, the others go on
-                served[number] = Served(number, arrived, taken - arrived, None, f"{type(error).__name__}: {error}")
+                served[number] = Request(number, arrived, taken - arrived, None, f"{type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     for thread in threads:
@@ -143,4 +134,57 @@ def _carry(serve: Serve, arrivals: Sequence[float | None], workers: int, synchro
     for thread in threads:
         thread.join()
     first = min(s.arrived_s for s in served.values())
-    return Loaded(tuple(served[number] for number in sorted(served)), time.perf_counter() - start - first, workers)
+    return LoadResult(tuple(served[number] for number in sorted(served)), time.perf_counter() - start - first, workers)
+
+
+_FIGURES = ("ttfc_s", "ttfa_s", "latency_s", "waited_s")
+
+
+def time_under_load(synthesizer: Synthesizer, utterance: Utterance, context: TimingContext) -> Prediction:
+    """Percentiles over the requests of one load; what is heard is the speech of a request that came alone, before.
+
+    A system whose memory is shared between requests (captured graphs) must not be asked for several at once.
+
+    Args:
+        synthesizer: whose streams may run in several threads.
+        utterance: of every request.
+        context: with ``concurrent`` users, or ``arrivals_hz`` requests a second by chance.
+    """
+    info, plan, tools = synthesizer.info, context.plan, context.instruments
+
+    def serve(number: int) -> Iterable[Audio]:
+        if isinstance(synthesizer, ObservedSynthesizer):
+            return synthesizer.stream_observed(utterance, plan.seconds, UNOBSERVED)
+        return synthesizer.stream(utterance, number)
+
+    wait = partial(tools.synchronise, info.device)
+    alone = Audio(np.concatenate([chunk.samples for chunk in serve(0)], axis=1), synthesizer.sample_rate)  # warms up, too
+    neighbours = tools.neighbours()
+    if context.arrivals_hz is not None:
+        arrivals = poisson_arrivals(context.arrivals_hz, plan.requests, plan.seed)
+        load = open_loop(serve, arrivals, context.concurrent or 1, wait)
+    else:
+        load = closed_loop(serve, context.concurrent or 1, plan.requests, wait)
+    others = neighbours.look()
+    figures = {"load.audio_per_s": load.audio_per_s, "load.failed": float(load.failed), "load.requests": float(len(load.served))}
+    for name in _FIGURES:
+        figures |= {f"load.{name}.{share}": value for share, value in load.percentiles(name).items()}
+    timing = context.timing(
+        info,
+        load.wall_s,
+        sum(s.stream.audio_s for s in load.served if s.stream is not None),
+        batch=max(2, context.concurrent or 1),  # not one utterance at a time
+        figures=figures | {"load.others": others},
+        refusal=_refusal(load, others, plan.others),
+    )
+    return Prediction(alone, None, timing)
+
+
+def _refusal(load: LoadResult, others: float, allowed: float) -> str:
+    if load.failed:
+        first = next(s.failure for s in load.served if s.failure)
+        return f"{load.failed} of {len(load.served)} requests failed, the first with {first}"
+    if others > allowed:
+        cores = len(os.sched_getaffinity(0))
+        return f"other processes used {others:.2f} of {cores} cores during the load (allowed {allowed:g}); repeat on a quiet machine"
+    return ""

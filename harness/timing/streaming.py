@@ -16,30 +16,19 @@ BUFFERS_MS = (0, 100, 200)
 
 @dataclass(frozen=True)
 class Arrival:
-    """A chunk of a stream.
+    """A chunk of a stream."""
 
-    Args:
-        at_s: after the request.
-        seconds: of audio.
-        audible_s: from its beginning to its first sample above `AUDIBLE_DBFS`; None where all of it is quieter.
-    """
-
-    at_s: float
-    seconds: float
-    audible_s: float | None
+    at_s: float  # after the request
+    seconds: float  # of audio
+    audible_s: float | None  # from its beginning to its first sample above `AUDIBLE_DBFS`; None where all of it is quieter
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What a listener got of one request.
+    """What a listener got of one request."""
 
-    Args:
-        arrivals: chunks with at least one sample, in order.
-        total_s: until the stream ended.
-    """
-
-    arrivals: tuple[Arrival, ...]
-    total_s: float
+    arrivals: tuple[Arrival, ...]  # chunks with at least one sample, in order
+    total_s: float  # until the stream ended
 
     @property
     def audio_s(self) -> float:
@@ -58,8 +47,8 @@ class Stream:
             "chunks": float(len(lengths)),
             "first_chunk_audible": float(self.arrivals[0].audible_s is not None),
         }
-        if (heard := time_to_audible(self.arrivals)) is not None:
-            found["ttfa_s"] = heard
+        if (audible_s := time_to_audible(self.arrivals)) is not None:
+            found["ttfa_s"] = audible_s
         return found | {f"underrun_{buffer}_s": underrun(self.arrivals, buffer / 1000) for buffer in BUFFERS_MS}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.timing.compilation import compilations
+from harness.timing.machine import compilations
 
 
 def test_compilations_of_torch_are_counted(benchmark):

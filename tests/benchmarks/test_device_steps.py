@@ -13,10 +13,9 @@ import statistics
 
 import pytest
 
-from harness.timing.clock import synchronise
+from harness.timing.clock import StageClock, synchronise
 from harness.timing.floors import machine_rates
-from harness.timing.interleaved import take_turns
-from harness.timing.stages import StageClock
+from tests.stubs.turns import take_turns
 
 ROUNDS, STEPS, TEXT = 9, 96, 64
 WANTED_MS = {"SoCodec-40": 0.3, "SoCodec-120": 0.3, "SoCodec-240": 0.3, "hierarchical .5 B + .1 B": 3.0, "multihead .5 B": 0.6}

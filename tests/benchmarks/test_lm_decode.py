@@ -12,10 +12,10 @@ import statistics
 
 import pytest
 
+from harness.timing.clock import StageClock
 from harness.timing.floors import machine_rates
-from harness.timing.interleaved import take_turns
-from harness.timing.stages import StageClock
 from harness.torchaudio import ensure_torchaudio
+from tests.stubs.turns import take_turns
 
 TEXT, STEPS, ROUNDS, STREAMS = 32, 48, 11, 4
 PACKED = ("float32", "bfloat16", "int8")

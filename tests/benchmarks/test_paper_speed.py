@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from harness.api import Audio, Utterance
-from harness.timing.interleaved import take_turns
-from harness.timing.occasion import lengthened
-from harness.timing.stages import StageClock
+from harness.timing.clock import StageClock
 from harness.timing.streaming import listen
+from harness.timing.systems import lengthened
 from harness.torchaudio import ensure_torchaudio
+from tests.stubs.turns import take_turns
 
 ROUNDS = 11
 SOCODEC_S, QTTS_S = 4.8, 1.92  # a delay of 7 frames of 240 ms weighs on anything short

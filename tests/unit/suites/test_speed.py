@@ -32,13 +32,14 @@ from harness.metrics import speed
 from harness.settings.registry import METRICS, config_names
 from harness.storing.frame import load
 from harness.testing import check_metric, check_suite
-from harness.timing import occasion as occasions
-from harness.timing import stages, streaming
+from harness.timing import clock as clocks
+from harness.timing import streaming
+from harness.timing import systems as timed_systems
 from harness.timing.clock import Instruments
-from harness.timing.conditions import Neighbours
 from harness.timing.floors import MachineRates
-from harness.timing.occasion import Occasion, lengthened, time_codec, time_synthesizer
-from harness.timing.under_load import time_under_load
+from harness.timing.load import time_under_load
+from harness.timing.machine import Neighbours
+from harness.timing.systems import TimingContext, lengthened, time_codec, time_synthesizer
 from suites.speed import SpeedSuite
 
 RATE, HOP = 16000, 320
@@ -73,15 +74,15 @@ class _Busy(_Quiet):
 def clock(monkeypatch):
     """Time that passes only while a fake sleeps, wherever the harness looks at a clock; and a machine of known rates."""
     found = _Time()
-    monkeypatch.setattr(stages.StageClock.__init__, "__defaults__", (found,))
+    monkeypatch.setattr(clocks.StageClock.__init__, "__defaults__", (found,))
     monkeypatch.setattr(streaming.listen, "__defaults__", (found,))
-    monkeypatch.setattr(occasions, "machine_rates", lambda device, threads: MachineRates(1000.0, {"float32": 1e6}))
+    monkeypatch.setattr(timed_systems, "machine_rates", lambda device, threads: MachineRates(1000.0, {"float32": 1e6}))
     return found
 
 
-def _occasion(clock, plan=None, neighbours=_Quiet, **more):
+def _context(clock, plan=None, neighbours=_Quiet, **more):
     tools = Instruments(neighbours=neighbours, now=clock)
-    return Occasion(plan or TimingPlan(seconds=1.0, budget_s=60.0), 1, instruments=tools, **more)
+    return TimingContext(plan or TimingPlan(seconds=1.0, budget_s=60.0), 1, instruments=tools, **more)
 
 
 class _Codec:
@@ -194,7 +195,7 @@ def _timed_sample(seconds, batch):
 
 
 def test_a_codec_of_known_speed(clock):
-    found = time_codec(_Codec(clock), SECOND, _occasion(clock))
+    found = time_codec(_Codec(clock), SECOND, _context(clock))
     assert _value("rtf", found) == pytest.approx(0.07, rel=0.05)
     assert _value("rtf_encode", found) == pytest.approx(0.05, rel=0.05) and _value("rtf_decode", found) == pytest.approx(0.02, rel=0.05)
     assert found.timing.figures["encode.first_s"] == pytest.approx(0.05) and found.timing.figures["encode.clean"] >= 7
@@ -202,11 +203,11 @@ def test_a_codec_of_known_speed(clock):
 
 
 def test_a_batch_of_utterances(clock):
-    found = time_codec(_Batched(clock), SECOND, _occasion(clock, batch=3))
+    found = time_codec(_Batched(clock), SECOND, _context(clock, batch=3))
     assert _value("rtf_batched", found) == pytest.approx(0.07) and found.timing.audio_s == 3.0
     with pytest.raises(NotApplicable, match="rtf_batched"):
         _value("rtf", found)
-    alone = time_codec(_Codec(clock), SECOND, _occasion(clock, batch=3))
+    alone = time_codec(_Codec(clock), SECOND, _context(clock, batch=3))
     with pytest.raises(NotApplicable, match="one utterance at a time"):
         _value("rtf_batched", alone)
 
@@ -214,7 +215,7 @@ def test_a_batch_of_utterances(clock):
 def test_a_synthesizer_of_known_speed(clock):
     voice = _Voice(clock)
     assert isinstance(voice, ObservedSynthesizer)
-    found = time_synthesizer(voice, UTTERANCE, _occasion(clock))
+    found = time_synthesizer(voice, UTTERANCE, _context(clock))
     assert _value("rtf", found) == pytest.approx(0.01 + 0.04 + 0.25 + 0.005)
     assert (_value("rtf_prefill", found), _value("rtf_lm", found)) == (pytest.approx(0.04), pytest.approx(0.25))
     assert _value("rtf_codec", found) == pytest.approx(0.005)
@@ -229,8 +230,8 @@ def test_a_synthesizer_of_known_speed(clock):
 
 
 def test_a_silent_first_chunk_gains_nothing(clock):
-    honest = time_synthesizer(_Voice(clock), UTTERANCE, _occasion(clock))
-    gamed = time_synthesizer(_Voice(clock, first=SILENT), UTTERANCE, _occasion(clock))
+    honest = time_synthesizer(_Voice(clock), UTTERANCE, _context(clock))
+    gamed = time_synthesizer(_Voice(clock, first=SILENT), UTTERANCE, _context(clock))
     with pytest.raises(NotScorable, match=r"first chunk \(0\.5 s\) is silent"):
         _value("ttfc_ms", gamed)
     assert _value("ttfa_ms", gamed) > _value("ttfa_ms", honest)
@@ -238,8 +239,8 @@ def test_a_silent_first_chunk_gains_nothing(clock):
 
 def test_a_busy_machine_gives_a_reason_and_no_number(clock):
     """F33, as a table sees it."""
-    for found in (time_codec(_Codec(clock), SECOND, _occasion(clock, neighbours=_Busy)),
-                  time_synthesizer(_Voice(clock), UTTERANCE, _occasion(clock, neighbours=_Busy))):  # fmt: skip
+    for found in (time_codec(_Codec(clock), SECOND, _context(clock, neighbours=_Busy)),
+                  time_synthesizer(_Voice(clock), UTTERANCE, _context(clock, neighbours=_Busy))):  # fmt: skip
         with pytest.raises(NotScorable, match=r"0\.70 of .* cores"):
             _value("rtf", found)
         with pytest.raises(NotApplicable, match=r"0\.70 of"):
@@ -254,9 +255,9 @@ def test_texts_of_a_wanted_length(clock):
     assert lengthened(UTTERANCE, 3, voice.num_tokens).text == "one"
     with pytest.raises(ValueError, match="not one word"):
         lengthened(UTTERANCE, 2, voice.num_tokens)
-    timing = time_synthesizer(voice, UTTERANCE, _occasion(clock, prompt_tokens=128)).timing
+    timing = time_synthesizer(voice, UTTERANCE, _context(clock, prompt_tokens=128)).timing
     assert timing.figures["prompt_tokens"] == 128
-    assert "more than 500 tokens" in time_synthesizer(voice, UTTERANCE, _occasion(clock, prompt_tokens=2048)).timing.refusal
+    assert "more than 500 tokens" in time_synthesizer(voice, UTTERANCE, _context(clock, prompt_tokens=2048)).timing.refusal
 
 
 @pytest.mark.parametrize("load", [{"concurrent": 3}, {"arrivals_hz": 500.0, "concurrent": 2}])
@@ -268,13 +269,13 @@ def test_a_load(clock, load):
             yield Audio.mono(np.full(RATE // 5, 0.1), RATE)
 
     plan = TimingPlan(seconds=1.0, requests=20)
-    found = time_under_load(Patient(clock), UTTERANCE, _occasion(clock, plan, **load))
+    found = time_under_load(Patient(clock), UTTERANCE, _context(clock, plan, **load))
     assert found.timing.figures["load.requests"] == 20 and found.timing.audio_s == pytest.approx(20 * 0.2)
     assert 0 <= _value("load_ttfa_p50_ms", found) <= _value("load_ttfa_p95_ms", found) <= _value("load_latency_p95_ms", found)
     assert _value("load_audio_per_s", found) > 0 and found.audio.num_samples == RATE // 5
     with pytest.raises(NotApplicable, match="p99"):
         _value("load_ttfa_p99_ms", found)
-    busy = time_under_load(Patient(clock), UTTERANCE, _occasion(clock, plan, neighbours=_Busy, **load))
+    busy = time_under_load(Patient(clock), UTTERANCE, _context(clock, plan, neighbours=_Busy, **load))
     assert "0.70 of" in busy.timing.refusal
     suite = SpeedSuite(concurrent=(3,), arrivals_hz=(2.0,))
     assert list(suite.variants(None)) == [{}, {"concurrent": 3}, {"arrivals_hz": 2.0, "concurrent": 3}] and list(suite.variants(SPEC)) == [
@@ -292,7 +293,7 @@ def test_a_load_whose_requests_fail_is_no_number(clock):
                 raise RuntimeError("out of memory")
             yield Audio.mono(np.full(RATE // 5, 0.1), RATE)
 
-    found = time_under_load(Failing(clock), UTTERANCE, _occasion(clock, concurrent=2))
+    found = time_under_load(Failing(clock), UTTERANCE, _context(clock, concurrent=2))
     assert "1 of 20 requests failed" in found.timing.refusal and "out of memory" in found.timing.refusal
 
 

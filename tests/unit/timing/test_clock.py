@@ -16,9 +16,8 @@ from scipy.stats import binom
 
 from harness.api import TimingPlan
 from harness.timing.clock import FEWEST, Instruments, Lap, Measured, measure, median_interval, percentile, timed, wanted
-from harness.timing.compilation import compilations
-from harness.timing.conditions import Conditions, Neighbours, others_s
-from harness.timing.interleaved import take_turns
+from harness.timing.machine import Conditions, Neighbours, compilations, others_s
+from tests.stubs.turns import take_turns
 
 PLAN = TimingPlan(budget_s=0.4, least=7, warmups=1)
 

@@ -11,11 +11,10 @@ import pytest
 
 from harness.api import Audio, Work
 from harness.timing import floors
-from harness.timing.energy import EnergyMeter
+from harness.timing.clock import StageClock
 from harness.timing.floors import MachineRates, counted_flops, machine_rates
 from harness.timing.load import closed_loop, open_loop, poisson_arrivals
-from harness.timing.memory import begin_peaks, peaks
-from harness.timing.stages import StageClock
+from harness.timing.machine import EnergyMeter, begin_peaks, peaks
 from harness.timing.streaming import Arrival, listen, time_to_audible, underrun
 
 RATE = 16000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,63 +20,47 @@ from harness.api import (
     Prediction,
     Speech,
     Synthesizer,
+    SystemInfo,
     Timing,
     TimingPlan,
     Utterance,
     Work,
 )
-from harness.timing.clock import Instruments, Measured, measure
-from harness.timing.energy import EnergyMeter
+from harness.timing.clock import Instruments, Measured, StageClock, measure
 from harness.timing.floors import counted_flops, machine_rates
-from harness.timing.memory import begin_peaks, peaks
-from harness.timing.stages import StageClock
+from harness.timing.machine import EnergyMeter, begin_peaks, peaks
 from harness.timing.streaming import listen
 
 
 @dataclass(frozen=True)
-class Occasion:
-    """The circumstances under which systems are timed.
-
-    Args:
-        plan: how often.
-        threads: CPU threads a system may use.
-        batch: utterances at once.
-        prompt_tokens: text tokens that a language model reads; None for those of the item.
-        instruments: other ones than the machine's.
-        concurrent: of a load, requests that are served at once.
-        arrivals_hz: of a load, requests a second, by chance; None for users who ask again as soon as they are answered.
-    """
+class TimingContext:
+    """The circumstances under which systems are timed."""
 
     plan: TimingPlan
-    threads: int
-    batch: int = 1
-    prompt_tokens: int | None = None
-    instruments: Instruments | None = None
-    concurrent: int | None = None
-    arrivals_hz: float | None = None
+    threads: int  # of the CPU, that a system may use
+    batch: int = 1  # utterances at once
+    prompt_tokens: int | None = None  # text tokens that a language model reads; None for those of the item
+    instruments: Instruments = field(default_factory=Instruments)
+    concurrent: int | None = None  # of a load, requests that are served at once
+    arrivals_hz: float | None = None  # of a load, requests a second, by chance; None for users who ask again as soon as they are answered
 
-    def under(self, settings: str) -> Occasion:
+    def under(self, settings: str) -> TimingContext:
         """The same with a variant's ``settings`` (JSON text)."""
-        told: Mapping[str, Any] = json.loads(settings)
-        return replace(
-            self,
-            batch=int(told.get("batch", 1)),
-            prompt_tokens=told.get("prompt_tokens"),
-            concurrent=told.get("concurrent"),
-            arrivals_hz=told.get("arrivals_hz"),
-        )
+        of: Mapping[str, Any] = json.loads(settings)
+        optional: dict[str, Any] = {name: of.get(name) for name in ("prompt_tokens", "concurrent", "arrivals_hz")}
+        return replace(self, batch=int(of.get("batch", 1)), **optional)
 
-    @property
-    def tools(self) -> Instruments:
-        """The instruments, by default the machine's."""
-        return self.instruments or Instruments()
+    def timing(self, info: SystemInfo, total_s: float, audio_s: float, **more: Any) -> Timing:
+        """A `Timing` of a system in this context; ``more`` are its other fields."""
+        made = {"threads": self.threads, "device": info.device, "precision": info.precision, "batch": self.batch, **more}
+        return Timing(total_s, audio_s, **made)
 
 
-def time_codec(codec: Codec, audio: Audio, occasion: Occasion) -> Prediction:
+def time_codec(codec: Codec, audio: Audio, context: TimingContext) -> Prediction:
     """Encoding and decoding of one recording (``batch`` times the same), each by itself."""
-    device, batch = codec.info.device, occasion.batch
+    device, batch = codec.info.device, context.batch
     if batch > 1 and not isinstance(codec, BatchedCodec):
-        return _inapplicable(Prediction(audio), "it takes one utterance at a time", codec.info, occasion, audio.duration_s)
+        return _inapplicable(Prediction(audio), "it takes one utterance at a time", codec.info, context, audio.duration_s)
     many: Any = codec
     given = audio.copy()
 
@@ -83,8 +68,7 @@ def time_codec(codec: Codec, audio: Audio, occasion: Occasion) -> Prediction:
         return codec.encode(given) if batch == 1 else many.encode_batch([given] * batch)
 
     begin_peaks(device)
-    meter = EnergyMeter(device)
-    encoding, encode_j = _with_energy(meter, encode, device, occasion)
+    encoding, encode_j = _with_energy(encode, device, context)
     encoded = encoding.result
     codes = encoded if batch == 1 else encoded[0]
     code = codes.copy()  # of what decoding may write into
@@ -92,7 +76,7 @@ def time_codec(codec: Codec, audio: Audio, occasion: Occasion) -> Prediction:
     def decode() -> Any:
         return codec.decode(encoded) if batch == 1 else many.decode_batch(encoded)
 
-    decoding, decode_j = _with_energy(meter, decode, device, occasion)
+    decoding, decode_j = _with_energy(decode, device, context)
     if audio.digest() != given.digest() or codes.digest() != code.digest():
         raise ValueError("it writes into the audio or the codes it is given: what was timed is not what was asked")
     output = decoding.result if batch == 1 else decoding.result[0]
@@ -105,24 +89,16 @@ def time_codec(codec: Codec, audio: Audio, occasion: Occasion) -> Prediction:
     refusal = encoding.refusal or decoding.refusal
     if not refusal:
         for stage, call, took in (("encode", encode, encoding), ("decode", decode, decoding)):
-            _floor(figures, stage, Work(flops=counted_flops(call)), took.median_s, occasion, codec.info)
+            _floor(figures, stage, Work(flops=counted_flops(call)), took.median_s, context, codec.info)
         _floors_together(figures)
-    timing = Timing(
-        total_s=0.0 if refusal else encoding.median_s + decoding.median_s,
-        audio_s=seconds,
-        encode_s=0.0 if refusal else encoding.median_s,
-        decode_s=0.0 if refusal else decoding.median_s,
-        threads=occasion.threads,
-        device=device,
-        precision=codec.info.precision,
-        batch=batch,
-        figures=figures,
-        refusal=refusal,
+    encode_s, decode_s = (0.0, 0.0) if refusal else (encoding.median_s, decoding.median_s)
+    timing = context.timing(
+        codec.info, encode_s + decode_s, seconds, encode_s=encode_s, decode_s=decode_s, figures=figures, refusal=refusal
     )
     return Prediction(output, code, timing if seconds else None)
 
 
-def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, occasion: Occasion) -> Prediction:
+def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, context: TimingContext) -> Prediction:
     """Whole utterances with their stages, then the same as streams.
 
     A synthesizer that cannot be timed from inside is asked for the utterance as it is; its length is then its own choice.
@@ -130,24 +106,22 @@ def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, occasion: O
     device, info = synthesizer.info.device, synthesizer.info
     observed = isinstance(synthesizer, ObservedSynthesizer)
     silent = Prediction(Audio.mono(np.zeros(160, dtype=np.float32), synthesizer.sample_rate))
-    if not observed and (occasion.batch > 1 or occasion.prompt_tokens is not None):
-        return _inapplicable(silent, "it speaks one utterance at a time and does not tell of tokens", info, occasion, 0.01)
+    if not observed and (context.batch > 1 or context.prompt_tokens is not None):
+        return _inapplicable(silent, "it speaks one utterance at a time and does not tell of tokens", info, context, 0.01)
     tokens = None
     if isinstance(synthesizer, ObservedSynthesizer):
-        if occasion.prompt_tokens is not None:
-            utterance = lengthened(utterance, occasion.prompt_tokens, synthesizer.num_tokens)
+        if context.prompt_tokens is not None:
+            utterance = lengthened(utterance, context.prompt_tokens, synthesizer.num_tokens)
         tokens = synthesizer.num_tokens(utterance)
 
-    def wait() -> None:
-        occasion.tools.synchronise(device)
-
+    wait = partial(context.instruments.synchronise, device)
     clocks: list[StageClock] = []
 
     def whole() -> list[Speech]:
         clock = StageClock(wait)
         clocks[:] = [clock]
         if isinstance(synthesizer, ObservedSynthesizer):
-            return list(synthesizer.synthesize_observed([utterance] * occasion.batch, occasion.plan.seconds, clock))
+            return list(synthesizer.synthesize_observed([utterance] * context.batch, context.plan.seconds, clock))
         return [synthesizer.synthesize(utterance, 0)]
 
     def stages(_: list[Speech]) -> dict[str, float]:
@@ -155,9 +129,9 @@ def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, occasion: O
 
     begin_peaks(device)
     try:
-        saying, joules = _with_energy(EnergyMeter(device), whole, device, occasion, stages)
+        saying, joules = _with_energy(whole, device, context, stages)
     except ValueError as error:  # it does not fit the model: too many tokens, say
-        return _inapplicable(silent, str(error), info, occasion, 0.01)
+        return _inapplicable(silent, str(error), info, context, 0.01)
     clock, speeches = clocks[0], saying.result
     figures = _named("whole", saying) | _memory(device)
     figures |= {f"memory.{name}_bytes": float(taken) for name, taken in clock.memory_bytes.items()}
@@ -172,57 +146,45 @@ def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, occasion: O
         for name in clock.stages_s:
             figures[f"stage.{name}_s"] = saying.figure(f"stage.{name}_s")
         for name, work in clock.works.items():
-            _floor(figures, name, work, figures[f"stage.{name}_s"], occasion, info)
+            _floor(figures, name, work, figures[f"stage.{name}_s"], context, info)
         _floors_together(figures)
         if codes and (modelled := sum(figures.get(f"stage.{name}_s", 0.0) for name in ("prefill", "lm"))):
             figures["codebook_tokens_per_s"] = figures["codebook_tokens"] / modelled
-    if occasion.batch == 1:
-        heard = _stream(synthesizer, utterance, occasion, wait)
-        figures |= _named("stream", heard)
-        refusal = refusal or heard.refusal
+    if context.batch == 1:
+        streams = _stream(synthesizer, utterance, context, wait)
+        figures |= _named("stream", streams)
+        refusal = refusal or streams.refusal
         if not refusal:
-            names = {name for lap in heard.clean for name in lap.figures}
-            figures |= {name: heard.figure(name) for name in names}
+            names = {name for lap in streams.clean for name in lap.figures}
+            figures |= {name: streams.figure(name) for name in names}
     seconds = sum(speech.audio.duration_s for speech in speeches)
-    timing = Timing(
-        total_s=0.0 if refusal else saying.median_s,
-        audio_s=seconds,
-        threads=occasion.threads,
-        device=device,
-        precision=info.precision,
-        batch=occasion.batch,
-        figures=figures,
-        refusal=refusal,
-    )
+    timing = context.timing(info, 0.0 if refusal else saying.median_s, seconds, figures=figures, refusal=refusal)
     first = speeches[0]
     return Prediction(first.audio, first.codes, timing if seconds else None, first.stop_reason)
 
 
 def _with_energy(
-    meter: EnergyMeter,
-    call: Callable[[], Any],
-    device: str,
-    occasion: Occasion,
-    figures: Callable[[Any], Mapping[str, float]] | None = None,
+    call: Callable[[], Any], device: str, context: TimingContext, figures: Callable[[Any], Mapping[str, float]] | None = None
 ) -> tuple[Measured[Any], float]:
     """Times a call; and the joules of one call, NaN where nothing counts them."""
+    meter = EnergyMeter(device)
     before_j = meter.joules()
-    found = measure(call, device, occasion.plan, figures, occasion.tools)
+    found = measure(call, device, context.plan, figures, context.instruments)
     return found, (meter.joules() - before_j) / (len(found.laps) + len(found.warmups_s) + 1)
 
 
-def _stream(synthesizer: Synthesizer, utterance: Utterance, occasion: Occasion, wait: Callable[[], None]) -> Measured[dict[str, float]]:
+def _stream(synthesizer: Synthesizer, utterance: Utterance, context: TimingContext, wait: Callable[[], None]) -> Measured[dict[str, float]]:
     def call() -> dict[str, float]:
         clock = StageClock(wait)
         if isinstance(synthesizer, ObservedSynthesizer):
-            chunks = synthesizer.stream_observed(utterance, occasion.plan.seconds, clock)
+            chunks = synthesizer.stream_observed(utterance, context.plan.seconds, clock)
         else:
             chunks = synthesizer.stream(utterance, 0)
         clock.begin()
         found = listen(chunks, wait).figures()
         return found | {name: clock.events_s[event] for event, name in _EVENTS.items() if event in clock.events_s}
 
-    return measure(call, synthesizer.info.device, occasion.plan, lambda found: found, occasion.tools)
+    return measure(call, synthesizer.info.device, context.plan, lambda found: found, context.instruments)
 
 
 _EVENTS = {"token": "ttft_token_s", "frame": "ttf_frame_s"}
@@ -262,11 +224,11 @@ def _memory(device: str) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def _floor(figures: dict[str, float], stage: str, work: Work, took_s: float, occasion: Occasion, info: Any) -> None:
+def _floor(figures: dict[str, float], stage: str, work: Work, took_s: float, context: TimingContext, info: Any) -> None:
     """Enters the floor of a stage and the share of it that was reached; nothing where no work is known."""
     if work == Work():
         return
-    floor_s = machine_rates(info.device, occasion.threads).floor_s(work, info.precision)
+    floor_s = machine_rates(info.device, context.threads).floor_s(work, info.precision)
     figures[f"floor.{stage}_s"] = floor_s
     figures[f"share.{stage}"] = floor_s / took_s
     figures |= {f"work.{stage}_bytes": work.weight_bytes + work.cache_bytes, f"work.{stage}_flops": work.flops}
@@ -277,15 +239,5 @@ def _floors_together(figures: dict[str, float]) -> None:
         figures["floor_s"] = sum(found)
 
 
-def _inapplicable(prediction: Prediction, reason: str, info: Any, occasion: Occasion, audio_s: float) -> Prediction:
-    timing = Timing(
-        0.0,
-        audio_s,
-        threads=occasion.threads,
-        device=info.device,
-        precision=info.precision,
-        batch=occasion.batch,
-        refusal=reason,
-        applicable=False,
-    )
-    return replace(prediction, timing=timing)
+def _inapplicable(prediction: Prediction, reason: str, info: Any, context: TimingContext, audio_s: float) -> Prediction:
+    return replace(prediction, timing=context.timing(info, 0.0, audio_s, refusal=reason, applicable=False))
