@@ -6,7 +6,7 @@ spread between them is told beside the interval, which does not hold it. A claim
 claimed range at the report's confidence (a conjunction needs no correction for that). It is *contradicted* when one lies wholly
 outside at the Bonferroni level of the claim's comparisons, so that a long claim is not contradicted by chance. Between the two it is
 undecided, which is no reproduction either. Claims are not corrected for each other. Where fewer speakers (or items) were heard than any
-verdict takes (`reports.statistics.significance.FEWEST`) the answer is *too few*, with the number that would do.
+verdict takes (`reports.statistics.intervals.FEWEST`) the answer is *too few*, with the number that would do.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from harness.api import PooledMetric, Status, Weights
 from harness.settings.registry import config_names
 from reports.claims.claims import Claim, Contrast, Monotone, Point, Relation
 from reports.claims.verdicts import CONTRADICTED, UNDECIDED, MeasuredContrast, Replication, Verdict, deciding
-from reports.statistics.intervals import Estimate, IntervalSettings, Term, estimate, unit_noun
+from reports.statistics.intervals import Estimate, IntervalSettings
+from reports.statistics.jackknife import Term, estimate
 from reports.statistics.pooling import Statistic, UnpoolableError, statistic_of
-from reports.statistics.records import CALIBRATION, Column, SystemFacts, parsed_settings, reference_fault, system_of
+from reports.statistics.records import CALIBRATION, Column, SystemFacts, parsed_settings, reference_fault, system_of, unit_noun
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, too_few
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from harness.api import Better, PooledMetric
 from harness.errors import Incomparable, UnknownName
 from reports.compare.pairing import COVERAGE_TOLERANCE, FORCEABLE, Half, Matched, Obstacle, differences, matched, obstacles, other_packages
 from reports.run.oddities import few_speakers
-from reports.statistics.intervals import Array, Estimate, IntervalSettings, unit_noun
+from reports.statistics.intervals import Array, Estimate, IntervalSettings
 from reports.statistics.power import Advice, advice
-from reports.statistics.records import Column, Row
+from reports.statistics.records import Column, Row, unit_noun
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, too_few
 
 

@@ -15,9 +15,10 @@ from harness.storing.aliases import Aliases
 from harness.storing.frame import Run
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
-from reports.statistics.intervals import Array, Estimate, IntervalSettings, Term, WeightedMean, estimate, unit_names
+from reports.statistics.intervals import Array, Estimate, IntervalSettings
+from reports.statistics.jackknife import Term, WeightedMean, estimate
 from reports.statistics.pooling import UnpoolableError, statistic_of
-from reports.statistics.records import Column, Row
+from reports.statistics.records import Column, Row, unit_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,7 @@ class Half:
 
     @cached_property
     def cluster(self) -> Mapping[str, str]:
-        """Item to the unit it is judged with (`reports.statistics.intervals.unit_names`)."""
+        """Item to the unit it is judged with (`reports.statistics.records.unit_names`)."""
         speakers = {item: str(about.get("speaker") or "") for item, about in self.items.items()}
         speakers |= {str(i): str(s or "") for i, s in zip(self.run.frame["item"], self.run.frame["speaker"], strict=True)}
         return unit_names(speakers)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from reports.compare.differences import Change, Comparison, Conclusion
-from reports.statistics.intervals import METHOD
-from reports.statistics.significance import FEWEST
+from reports.statistics.intervals import FEWEST
+from reports.statistics.jackknife import METHOD
 from reports.writing.markdown import escaped
 from reports.writing.wording import ABSENT, printable, shortened, signed, significant
 

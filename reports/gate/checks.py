@@ -22,8 +22,8 @@ from harness.api import Better, PooledMetric
 from harness.errors import ConfigError, HarnessError, Incomparable
 from reports.compare.pairing import FORCEABLE, Half, Kind, Matched, Obstacle, differences, matched, obstacles, other_packages
 from reports.gate.rules import Rule, Rules
-from reports.statistics.intervals import Estimate, IntervalSettings, unit_noun
-from reports.statistics.records import Column, Row
+from reports.statistics.intervals import Estimate, IntervalSettings
+from reports.statistics.records import Column, Row, unit_noun
 from reports.statistics.significance import differing, exceeding_level, holm, lower_bound, too_few
 
 NOTHING_LIKE = 1e-9

@@ -12,7 +12,8 @@ from pathlib import Path
 from harness.data.documents import read_text
 from harness.errors import UsageError
 from reports.listening.page import Design, Session
-from reports.statistics.intervals import IntervalSettings, Range, interval
+from reports.statistics.intervals import IntervalSettings, Range
+from reports.statistics.jackknife import interval
 from reports.writing.markdown import escaped, table
 
 COLUMNS = ("session", "listener", "design", "trial", "sample", "answer", "plays", "seconds")

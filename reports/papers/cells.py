@@ -9,8 +9,8 @@ from reports.claims.judging import FAILURE_TOLERANCE
 from reports.claims.verdicts import CONTRADICTED, UNDECIDED, Replication
 from reports.papers.archive import Archive, FoundRun
 from reports.papers.published import Protocol, PublishedColumn, PublishedRow, PublishedTable
+from reports.statistics.intervals import FEWEST
 from reports.statistics.records import Cell, SystemFacts, parsed_settings
-from reports.statistics.significance import FEWEST
 from reports.writing.wording import ABSENT, count
 
 JUDGE_OF = {"wer": "asr", "cer": "asr", "dwer": "asr", "sim_o": "speaker", "sim_r": "speaker", "mos": "mos"}

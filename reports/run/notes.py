@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api import Better
 from reports.run.summary import Note
-from reports.statistics.intervals import METHOD, RESAMPLED_FROM, unit_words
-from reports.statistics.records import Column, Row
+from reports.statistics.jackknife import METHOD, RESAMPLED_FROM
+from reports.statistics.records import Column, Row, unit_words
 
 RECORDING = "ground_truth"
 """The calibration row of the recordings themselves."""

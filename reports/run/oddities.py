@@ -17,7 +17,7 @@ from harness.api import Status
 from harness.metrics.alignment import USUAL_RATES
 from harness.metrics.waveform import MAX_LAG_S, MEANINGFUL_PEAK
 from reports.run.summary import Note
-from reports.statistics.intervals import FEW
+from reports.statistics.intervals import FEWEST
 from reports.statistics.records import Column, Row
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def few_speakers(speakers: Iterable[str]) -> Iterator[Note]:
     names = set(speakers)
     if len(names) == 1 and "" not in names:
         yield Note("All recordings are of one speaker: intervals are over items and say nothing of other voices.")
-    elif 0 < (count := len(names - {""})) < FEW:
+    elif 0 < (count := len(names - {""})) < FEWEST:
         speakers = "1 speaker and of items without one" if count == 1 else f"{count} speakers"
         yield Note(f"Figures over {speakers} say little of other voices, however many utterances there are of each.")
 

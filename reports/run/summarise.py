@@ -22,9 +22,10 @@ from reports.run.failures import grouped_failures
 from reports.run.notes import notes_on, rate_notes, token_notes
 from reports.run.oddities import oddities, of_voice, repeating
 from reports.run.summary import Axes, ErrorRates, Summary
-from reports.statistics.intervals import UNBOUNDED, Interval, IntervalSettings, Range, interval, pooled_interval, unit_names
+from reports.statistics.intervals import UNBOUNDED, Interval, IntervalSettings, Range
+from reports.statistics.jackknife import estimate, interval
 from reports.statistics.pooling import UnpoolableError, pooled_metric, statistic_of
-from reports.statistics.records import CALIBRATION, Cell, Column, Row, SystemFacts, parsed_settings, reference_fault, system_of
+from reports.statistics.records import CALIBRATION, Cell, Column, Row, SystemFacts, parsed_settings, reference_fault, system_of, unit_names
 from reports.writing.wording import decimals, in_words, printable, shortened
 
 if TYPE_CHECKING:
@@ -347,14 +348,10 @@ def _figure(
     ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: IntervalSettings, pooled: Mapping[str, PooledMetric]
 ) -> Interval:
     labels = [cluster[item] for item in ok["item"]]
-    if column.is_mean:
-        values, weights = ok["value"].to_numpy(float), ok["weight"].to_numpy(float)
-        if not weights.any():
-            raise UnpoolableError("all scored items have weight 0")
-        return interval(values, weights, labels, how.confidence, column.range)
-    figure = statistic_of(ok, column, pooled)
+    statistic = statistic_of(ok, column, pooled)
+    within = column.range if column.is_mean else Range(pooled_metric(column, pooled).info.bounds)
     try:
-        return pooled_interval(figure, labels, how.confidence, how.resamples, how.seed, pooled_metric(column, pooled).info.bounds)
+        return estimate([(1.0, statistic)], labels, how.resamples, how.seed, within).interval(how.confidence)
     except (ValueError, KeyError, TypeError) as problem:
         raise UnpoolableError(f"{column.key} cannot be pooled from what is stored: {in_words(problem)}") from problem
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -12,15 +12,13 @@ import numpy as np
 
 from harness.api import Evidence, PooledMetric
 from harness.foreign import Kept, attempt, raised
-from reports.statistics.intervals import Array, WeightedMean
+from reports.statistics.intervals import Array
+from reports.statistics.jackknife import Statistic, WeightedMean
 from reports.statistics.records import Column
 from reports.writing.wording import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Statistic = Callable[[Array], Array]
-"""``[R, n] -> [R]``: the figure of n items when item i counts ``[r, i]`` times."""
 
 
 class UnpoolableError(Exception):

@@ -7,12 +7,13 @@ cluster is taken from the measured difference itself.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from reports.statistics.intervals import Estimate
 
 POWER = 0.8
-MOST_CLUSTERS = 10**7
+MOST_CLUSTERS = 1 << 23
 """Beyond this many the answer is "not with recordings"."""
 STEPS = 60
 
@@ -77,19 +78,9 @@ def clusters_needed(effect: float, power: float = POWER, confidence: float = 0.9
     """
     if not (effect > 0 and 0 < power < 1 and 0 < confidence < 1):
         raise ValueError(f"sample-size advice wants effect > 0 and power and confidence in (0, 1), got {effect}, {power}, {confidence}")
-    high = 2
-    while paired_power(effect, high, confidence) < power:
-        high *= 2
-        if high > MOST_CLUSTERS:
-            return None
-    low = max(1, high // 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if middle >= 2 and paired_power(effect, middle, confidence) >= power:
-            high = middle
-        else:
-            low = middle
-    return high
+    if paired_power(effect, MOST_CLUSTERS, confidence) < power:
+        return None
+    return bisect_left(range(MOST_CLUSTERS), power, lo=2, key=lambda clusters: paired_power(effect, clusters, confidence))
 
 
 def visible_effect(clusters: int, power: float = POWER, confidence: float = 0.95) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CALIBRATION = ("ground_truth", "same_speaker", "impostor")
 """Rows that a suite adds by itself, systems of nobody."""
 SEED_NAME = re.compile(r"(?P<system>.+)_seed\d+")
+UNNAMED = "no speaker"
+"""The unit of items without a speaker among others that have one."""
 
 
 @dataclass(frozen=True)
@@ -210,3 +212,34 @@ def reference_fault(group: pd.DataFrame) -> pd.Series[bool]:
     record has a recording of its own, chosen for that row: its fault says nothing of the item.
     """
     return (group["side"] == "reference") & ~group["status"].isin([Status.OK.value, Status.SKIPPED_BY_POLICY.value])
+
+
+def unit_names(speakers: Mapping[str, str]) -> dict[str, str]:
+    """The unit that each item is judged with, by item.
+
+    Its speaker where more than one is named; items without a speaker among such are one unit together, since they may all be of one
+    voice. Where no more than one speaker is named each item stands for itself: what is said then holds of these voices only.
+
+    Args:
+        speakers: by item, "" where none is named.
+    """
+    if len(set(speakers.values()) - {""}) < 2:
+        return {item: f"item {item}" for item in speakers}
+    return {item: f"speaker {speaker}" if speaker else UNNAMED for item, speaker in speakers.items()}
+
+
+def unit_noun(clusters: Sequence[str]) -> str:
+    """What units are, in the plural: speakers, or items."""
+    return "speakers" if any(c.startswith("speaker ") for c in clusters) else "items"
+
+
+def unit_words(units: Mapping[str, str]) -> str:
+    """How many units there are: ``14 speakers``, ``2 speakers and 3 items without one (taken as one)``, ``1 item``."""
+    names = set(units.values())
+    speakers = sum(name.startswith("speaker ") for name in names)
+    noun, count = ("speaker", speakers) if speakers else ("item", len(names))
+    words = f"{count:,} {noun}{'' if count == 1 else 's'}"
+    if UNNAMED in names:
+        unnamed = sum(name == UNNAMED for name in units.values())
+        words += f" and {unnamed:,} item{'' if unnamed == 1 else 's'} without a speaker (together as one more)"
+    return words

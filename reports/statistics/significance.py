@@ -18,11 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from reports.statistics.intervals import FEW, ROUNDING, Array, Estimate, least_level
+from reports.statistics.intervals import FEWEST, Array, Estimate, least_level
+from reports.statistics.jackknife import ROUNDING
 from reports.statistics.power import clusters_needed
 
-FEWEST = FEW
-"""The smallest number of clusters whose signs, all alike, are significant two-sided at 5 % (2 / 2^6)."""
 EXACT_CLUSTERS = 13
 """Up to here all sign patterns are gone through; so many signs and more leave a normal difference to Student's t."""
 
@@ -49,44 +48,48 @@ def sign_flip(shares: npt.ArrayLike) -> float:
     return float(np.mean((1.0 - 2.0 * bits) @ moved >= reached))
 
 
-def exceeding_level(figure: Estimate, threshold: float = 0.0, spread: float = 0.0, repeats: int = 1) -> float:
-    """One-sided p-value of "the true figure is ``threshold`` at most".
+def exceeding_level(difference: Estimate, threshold: float = 0.0, spread: float = 0.0, repeats: int = 1) -> float:
+    """One-sided p-value of "the true value is ``threshold`` at most".
 
     Args:
-        figure: the difference.
+        difference: as estimated.
         threshold: in its unit.
         spread, repeats: as in `lower_bound`.
 
     Returns:
-        0.5 at most: what is above is no evidence of anything. NaN for a figure without spread.
+        0.5 at most: what is above is no evidence of anything. NaN for an estimate without spread.
     """
-    if not figure.bounded:
+    if not difference.bounded:
         return math.nan
-    p = least_level(lambda level: lower_bound(figure, level, spread, repeats) > threshold) if spread else figure.exceeding(threshold)
-    return min(0.5, max(p, _signs(figure, threshold)))
+    p = (
+        least_level(lambda level: lower_bound(difference, level, spread, repeats) > threshold)
+        if spread
+        else difference.exceeding(threshold)
+    )
+    return min(0.5, max(p, _signs(difference, threshold)))
 
 
-def _signs(figure: Estimate, threshold: float) -> float:
+def _signs(difference: Estimate, threshold: float) -> float:
     """The sign flip's p-value; 0 where it has nothing to add: all clusters point one way, or they are many."""
-    if figure.shares is None or figure.value <= threshold:
+    if difference.shares is None or difference.value <= threshold:
         return 0.0
-    moved = _moved(figure, threshold)
+    moved = _moved(difference, threshold)
     if (moved > 0).all() or np.count_nonzero(moved) > EXACT_CLUSTERS:
         return 0.0
     return sign_flip(moved)
 
 
-def _moved(figure: Estimate, threshold: float) -> Array:
-    """``[clusters]``: what each contributes to the figure beyond a threshold, rounding taken away."""
-    assert figure.shares is not None
-    shares, parts = figure.shares
+def _moved(difference: Estimate, threshold: float) -> Array:
+    """``[clusters]``: what each contributes to the difference beyond a threshold, rounding taken away."""
+    assert difference.shares is not None
+    shares, parts = difference.shares
     moved = shares - threshold * parts
     return np.where(np.abs(moved) <= ROUNDING * np.abs(shares).max(initial=0.0), 0.0, moved)
 
 
-def differing(figure: Estimate) -> int:
-    """Clusters with any difference; all of them for a pooled figure, which has no contributions of each."""
-    return figure.clusters if figure.shares is None else int(np.count_nonzero(_moved(figure, 0.0)))
+def differing(difference: Estimate) -> int:
+    """Clusters with any difference; all of them for a pooled value, which has no contributions of each."""
+    return difference.clusters if difference.shares is None else int(np.count_nonzero(_moved(difference, 0.0)))
 
 
 def fewest_differing(level: float) -> int:
@@ -94,16 +97,16 @@ def fewest_differing(level: float) -> int:
     return max(FEWEST, math.ceil(math.log2(2 / level)))
 
 
-def lower_bound(figure: Estimate, level: float, spread: float = 0.0, repeats: int = 1) -> float:
+def lower_bound(difference: Estimate, level: float, spread: float = 0.0, repeats: int = 1) -> float:
     """One-sided lower bound of a difference whose one side was measured several times.
 
     The estimate holds what differs from item to item. What differs from one run to the next for all items alike (the machine's speed,
     a seed of the whole run) it cannot hold; repeats measure it, and both widths are added as independent errors are.
 
     Args:
-        figure: the difference to the mean of the repeats.
-        level: probability that the true figure lies below, in (0, 0.5].
-        spread: standard deviation of the figure from repeat to repeat.
+        difference: to the mean of the repeats.
+        level: probability that the true value lies below, in (0, 0.5].
+        spread: standard deviation of the difference from repeat to repeat.
         repeats: how many there were; the spread of fewer than 2 is not known and must be 0.
 
     Raises:
@@ -111,29 +114,29 @@ def lower_bound(figure: Estimate, level: float, spread: float = 0.0, repeats: in
     """
     from scipy.special import stdtrit
 
-    bound = figure.bound(level)
+    bound = difference.bound(level)
     if not spread or level == 0.5:
         return bound
     if repeats < 2:
         raise ValueError(f"a spread of {spread:g} over {repeats} repeats: it takes at least 2")
     run = -float(stdtrit(repeats - 1, level)) * spread * math.sqrt(1 + 1 / repeats)
-    return figure.value - math.hypot(max(0.0, figure.value - bound), run)
+    return difference.value - math.hypot(max(0.0, difference.value - bound), run)
 
 
-def too_few(figure: Estimate, units: str = "independent items", effect: float | None = None, confidence: float = 0.95) -> str:
-    """Why a figure decides nothing at all, with the number that could; "" where it may decide.
+def too_few(difference: Estimate, units: str = "independent items", effect: float | None = None, confidence: float = 0.95) -> str:
+    """Why a difference decides nothing at all, with the number that could; "" where it may decide.
 
     Args:
-        figure: the difference.
+        difference: as estimated.
         units: what its clusters are, "speakers" or "items".
-        effect: how far the figure lies from where it would decide nothing, None where it is unknown.
+        effect: how far it lies from where it would decide nothing, None where it is unknown.
         confidence: of the test, two-sided.
     """
-    if figure.clusters >= FEWEST and figure.bounded:
+    if difference.clusters >= FEWEST and difference.bounded:
         return ""
-    told = f"{figure.clusters} {units if figure.clusters != 1 else units.removesuffix('s')}, a verdict takes at least {FEWEST}"
-    if effect and figure.bounded and figure.error > 0:
-        needed = clusters_needed(abs(effect) / (figure.error * math.sqrt(figure.clusters)), confidence=confidence)
+    told = f"{difference.clusters} {units if difference.clusters != 1 else units.removesuffix('s')}, a verdict takes at least {FEWEST}"
+    if effect and difference.bounded and difference.error > 0:
+        needed = clusters_needed(abs(effect) / (difference.error * math.sqrt(difference.clusters)), confidence=confidence)
         if needed is not None and needed > FEWEST:
             told += f" (about {needed:,} at the spread seen)"
     return told
@@ -147,9 +150,9 @@ def holm(p: Sequence[float]) -> list[float]:
     """
     if not all(0 <= each <= 1 for each in p):
         raise ValueError(f"holm wants p-values in [0, 1], got {list(p)}")
-    order = sorted(range(len(p)), key=p.__getitem__)
-    out, highest = [0.0] * len(p), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
-        out[index] = highest
-    return out
+    found = np.asarray(p, dtype=np.float64)
+    order = np.argsort(found, kind="stable")
+    out = np.empty_like(found)
+    # The least is multiplied by the number of all, the next by one fewer; no corrected value is below one of a smaller p.
+    out[order] = np.maximum.accumulate(np.minimum(1.0, np.arange(found.size, 0, -1) * found[order]))
+    return [float(each) for each in out]

@@ -36,7 +36,8 @@ from harness.metrics import phones
 from harness.metrics.held_out import Examples, hits, leave_one_out
 from harness.metrics.phones import NO_SPEECH, PHONES, Aligner, PhoneAccuracy, PhoneChance, frame_labels
 from harness.testing import check_metric
-from reports.statistics.intervals import pooled_interval
+from reports.statistics.intervals import Range
+from reports.statistics.jackknife import estimate
 
 FRAME_S = 0.02
 
@@ -209,7 +210,9 @@ def test_interval_by_speaker_holds_the_figure() -> None:
     metric = PhoneAccuracy(Script())
     evidence = [Evidence(e.value, detail=json.loads(json.dumps(dict(e.detail)))) for e in map(metric.measure, samples)]
     pooling = PhoneAccuracy()  # what a report builds: no aligner is needed any more
-    found = pooled_interval(lambda w: pooling.pool(evidence, w), [s.item.speaker for s in samples], resamples=200, bounds=(0, 100))
+    found = estimate(
+        [(1.0, lambda w: pooling.pool(evidence, w))], [s.item.speaker for s in samples], 200, within=Range((0, 100))
+    ).interval()
     assert found.low is not None and found.high is not None
     assert found.low < found.value < found.high
     assert (found.n, found.clusters, found.value) == (12, 4, pytest.approx(slow_accuracy(samples, [1] * 12, 2)))

@@ -18,7 +18,8 @@ from harness.settings.registry import METRICS, SUITES, resolve, variants
 from reports.claims.claims import load_claims
 from reports.claims.verdicts import Replication
 from reports.run import summarise as tables
-from reports.statistics.intervals import IntervalSettings, interval
+from reports.statistics.intervals import IntervalSettings
+from reports.statistics.jackknife import interval
 from reports.statistics.records import system_of
 from tests.stubs.claim_stories import QUICK, Story, less, monotone, pair, pilot, sweep
 

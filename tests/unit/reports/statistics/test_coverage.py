@@ -24,20 +24,9 @@ from harness.api import Better
 from reports.claims.claims import parse_claims
 from reports.claims.judging import Measurements, verdicts_on
 from reports.claims.verdicts import Replication
-from reports.statistics.intervals import (
-    Array,
-    Estimate,
-    Interval,
-    IntervalSettings,
-    Range,
-    WeightedMean,
-    estimate,
-    interval,
-    paired_interval,
-    pooled_interval,
-    unit_names,
-)
-from reports.statistics.records import Column, SystemFacts
+from reports.statistics.intervals import Array, Estimate, Interval, IntervalSettings, Range
+from reports.statistics.jackknife import WeightedMean, estimate, interval
+from reports.statistics.records import Column, SystemFacts, unit_names
 from reports.statistics.significance import exceeding_level
 from tests.stubs.claim_stories import Story, claims_file
 
@@ -124,14 +113,14 @@ def share(of: float) -> Callable[[Draw], tuple[Interval, float]]:
 def pooled(d: Draw) -> tuple[Interval, float]:
     """Root mean square over all items: no mean of them."""
     squares = (3 + d.latent) ** 2
-    return pooled_interval(lambda c: np.sqrt((c @ squares) / c.sum(axis=1)), d.labels, resamples=200), math.sqrt(10)
+    return estimate([(1.0, lambda c: np.sqrt((c @ squares) / c.sum(axis=1)))], d.labels, 200).interval(), math.sqrt(10)
 
 
 def paired(d: Draw) -> tuple[Interval, float]:
     """Two systems on the same items, much harder ones among them; corpus figures with weights."""
     hard, w = 3 * d.noise, words(d.latent)
     right = WeightedMean(hard + 0.3 + d.latent - WEIGHTED, w)
-    return paired_interval([(1.0, right), (-1.0, WeightedMean(hard, w))], d.labels), 0.3
+    return estimate([(1.0, right), (-1.0, WeightedMean(hard, w))], d.labels).interval(), 0.3
 
 
 FIGURES: dict[str, Callable[[Draw], tuple[Interval, float]]] = {

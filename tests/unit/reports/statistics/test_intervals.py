@@ -10,23 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics.intervals import (
-    NO_SPREAD,
-    RARE_METHOD,
-    SHARE_METHOD,
-    Array,
-    Range,
-    WeightedMean,
-    estimate,
-    interval,
-    mean_estimate,
-    paired_interval,
-    pooled_interval,
-    resample_chunks,
-    resample_counts,
-    unit_names,
-    unit_words,
-)
+from reports.statistics.intervals import Array, Range
+from reports.statistics.jackknife import NO_SPREAD, RARE_METHOD, SHARE_METHOD, WeightedMean, estimate, interval, resample_chunks
+from reports.statistics.records import unit_names, unit_words
 
 SHARE = Range((0.0, 1.0), 0.0, counted=True)
 
@@ -63,7 +49,7 @@ def test_the_error_is_the_jackknifes_and_the_skew_its_third_moment() -> None:
     rng = np.random.default_rng(5)
     values, weights = rng.gamma(2.0, 1.0, 40), rng.uniform(0.5, 3.0, 40)
     labels = [f"s{i % 7}" for i in range(40)]
-    found = mean_estimate([(1.0, WeightedMean(values, weights))], labels)
+    found = estimate([(1.0, WeightedMean(values, weights))], labels)
     left_out = without_each(lambda kept: float(np.average(values[kept], weights=weights[kept])), labels)
     moved = found.value - left_out
     assert found.value == pytest.approx(np.average(values, weights=weights))
@@ -77,7 +63,7 @@ def test_the_error_is_the_jackknifes_and_the_skew_its_third_moment() -> None:
 def test_degrees_of_freedom_by_a_slow_quadratic_form() -> None:
     sizes = [1, 2, 4, 8, 8]
     labels = [f"s{i}" for i, size in enumerate(sizes) for _ in range(size)]
-    found = mean_estimate([(1.0, WeightedMean(np.arange(23.0), ones(23)))], labels)
+    found = estimate([(1.0, WeightedMean(np.arange(23.0), ones(23)))], labels)
     h = np.array(sizes) / 23
     spread = np.diag((h / (1 - h)) ** 2)
     centred = np.eye(5) - np.outer(ones(5), h)
@@ -85,7 +71,7 @@ def test_degrees_of_freedom_by_a_slow_quadratic_form() -> None:
     products = [form @ np.diag(v) for v in (ones(5), 1 / h)]
     freedom = [np.trace(p) ** 2 / np.trace(p @ p) for p in products]
     assert found.freedom == pytest.approx(min(freedom)) and 1 < found.freedom < 3
-    equal = mean_estimate([(1.0, WeightedMean(np.arange(20.0), ones(20)))], [f"s{i % 5}" for i in range(20)])
+    equal = estimate([(1.0, WeightedMean(np.arange(20.0), ones(20)))], [f"s{i % 5}" for i in range(20)])
     assert equal.freedom == 4
 
 
@@ -163,7 +149,7 @@ def test_what_is_computed_and_equal_is_certain_and_what_is_counted_is_not() -> N
     spotless = interval(np.zeros(60), ones(60), ids(60), within=words)
     assert spotless.low == 0.0 and spotless.high == pytest.approx(1 - 0.025 ** (1 / 60)) and spotless.method == RARE_METHOD
     zero = WeightedMean(np.zeros(60), ones(60))
-    apart = paired_interval([(1.0, zero), (-1.0, zero)], ids(60), within=words)
+    apart = estimate([(1.0, zero), (-1.0, zero)], ids(60), within=words).interval()
     assert (apart.low, apart.high) == pytest.approx((-spotless.high, spotless.high))
 
 
@@ -179,7 +165,7 @@ def test_a_paired_difference_is_the_interval_of_the_items_differences() -> None:
     rng = np.random.default_rng(4)
     left, right, weights = rng.normal(3, 1, 30), rng.normal(2, 1, 30), rng.uniform(1, 3, 30)
     labels = [f"s{i % 8}" for i in range(30)]
-    found = paired_interval([(1.0, WeightedMean(left, weights)), (-1.0, WeightedMean(right, weights))], labels)
+    found = estimate([(1.0, WeightedMean(left, weights)), (-1.0, WeightedMean(right, weights))], labels).interval()
     plain = interval(left - right, weights, labels)
     assert (found.value, found.low, found.high) == pytest.approx((plain.value, plain.low, plain.high))
 
@@ -189,7 +175,7 @@ def test_a_pooled_mean_has_the_means_error() -> None:
     values, weights = rng.normal(size=60), rng.uniform(1, 2, 60)
     labels = [f"s{i % 13}" for i in range(60)]
     mean = WeightedMean(values, weights)
-    plain = mean_estimate([(1.0, mean)], labels)
+    plain = estimate([(1.0, mean)], labels)
     pooled = estimate([(1.0, lambda counts: mean(counts))], labels)
     assert (pooled.value, pooled.error) == pytest.approx((plain.value, plain.error), rel=0.02)
     with pytest.raises(ValueError):
@@ -205,8 +191,8 @@ def test_pooled_interval_holds_a_figure_that_every_resample_lowers() -> None:
     def use(counts: Array) -> Array:
         return np.asarray(((counts @ seen) > 0).mean(axis=1))
 
-    plain = np.quantile(use(resample_counts(ids(40), 500, 0)), [0.025, 0.975])
-    found = pooled_interval(use, ids(40), resamples=500, bounds=(0.0, 1.0))
+    plain = np.quantile(use(np.concatenate(list(resample_chunks(ids(40), 500, 0)))), [0.025, 0.975])
+    found = estimate([(1.0, use)], ids(40), 500, within=Range((0.0, 1.0))).interval()
     assert plain[1] < found.value  # what the moving is for
     assert found.low is not None and found.high is not None and found.low < found.value < found.high <= 1
     assert found.high - found.low >= 0.9 * (plain[1] - plain[0])
@@ -215,13 +201,15 @@ def test_pooled_interval_holds_a_figure_that_every_resample_lowers() -> None:
 def test_a_quantile_of_many_clusters_is_resampled() -> None:
     # Left out one after the other, most items do not move a median at all: the jackknife alone is no guide.
     values = np.sort(np.random.default_rng(3).normal(size=61))
-    found = pooled_interval(lambda counts: np.array([np.median(np.repeat(values, c.astype(int))) for c in counts]), ids(61), resamples=400)
+    found = estimate(
+        [(1.0, lambda counts: np.array([np.median(np.repeat(values, c.astype(int))) for c in counts]))], ids(61), 400
+    ).interval()
     assert found.low is not None and found.high is not None
     assert found.high - found.low > 2 * 1.96 * 1.2 / math.sqrt(61) * 0.7  # the median's own error is 1.25 / sqrt(n)
 
 
 def test_clusters_that_each_add_the_same_are_not_called_equal() -> None:
-    found = pooled_interval(lambda counts: (counts > 0).sum(axis=1).astype(float), ids(4))
+    found = estimate([(1.0, lambda counts: (counts > 0).sum(axis=1).astype(float))], ids(4)).interval()
     assert found.value == 4.0 and found.low is not None and found.low < 4.0
 
 
@@ -233,16 +221,16 @@ def test_resamples_without_a_figure_are_counted() -> None:
         figures[50:] = np.nan  # a costly metric that stops early
         return figures
 
-    found = pooled_interval(pool, ids(24), resamples=200)
+    found = estimate([(1.0, pool)], ids(24), 200).interval()
     assert found.low is not None and found.method.endswith("the wider, 50 of 200 resamples")
-    assert pooled_interval(lambda counts: counts @ values / 24, ids(24), resamples=200).method.endswith("the wider")
-    few = pooled_interval(lambda counts: np.where(counts[:, 0] > 0, counts @ values, np.nan), ids(24)[:6] * 4)
+    assert estimate([(1.0, lambda counts: counts @ values / 24)], ids(24), 200).method.endswith("the wider")
+    few = estimate([(1.0, lambda counts: np.where(counts[:, 0] > 0, counts @ values, np.nan))], ids(24)[:6] * 4).interval()
     assert "5 of 6 with a figure" in few.method
 
 
 def test_counts_hold_speakers_together() -> None:
     labels = [f"s{i % 13}" for i in range(60)]
-    counts = resample_counts(labels, 500, seed=9)
+    counts = np.concatenate(list(resample_chunks(labels, 500, seed=9)))
     assert counts.shape == (500, 60)
     by_speaker = {label: [i for i in range(60) if labels[i] == label] for label in set(labels)}
     for members in by_speaker.values():

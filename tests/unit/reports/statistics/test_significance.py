@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics.intervals import Array, Estimate, Range, WeightedMean, estimate, mean_estimate
+from reports.statistics.intervals import Array, Estimate, Range
+from reports.statistics.jackknife import WeightedMean, estimate
 from reports.statistics.power import MOST_CLUSTERS, advice, clusters_needed, paired_power, visible_effect
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, lower_bound, sign_flip, too_few
 
@@ -24,7 +25,7 @@ def ids(n: int) -> list[str]:
 
 def difference(values: Array, labels: list[str] | None = None) -> Estimate:
     """Of a figure whose items differ by so much."""
-    return mean_estimate([(1.0, WeightedMean(values, ones(values.size)))], labels or ids(values.size))
+    return estimate([(1.0, WeightedMean(values, ones(values.size)))], labels or ids(values.size))
 
 
 def test_sign_flip_agrees_with_scipy() -> None:
@@ -56,7 +57,7 @@ def test_bounds_and_levels_belong_together() -> None:
         difference(rng.normal(0.3, 1, 40)),
         difference(rng.exponential(size=40), [f"s{i % 9}" for i in range(40)]),
         estimate([(1.0, lambda counts: counts @ values)], ids(30), 500),
-        mean_estimate([(1.0, WeightedMean((np.arange(40) % 5 > 0) * 1.0, ones(40)))], ids(40), Range((0.0, 1.0))),
+        estimate([(1.0, WeightedMean((np.arange(40) % 5 > 0) * 1.0, ones(40)))], ids(40), Range((0.0, 1.0))),
     ):
         found = figure.interval()
         assert (figure.bound(0.025), figure.bound(0.025, upper=True)) == pytest.approx((found.low, found.high), rel=1e-12)
@@ -78,8 +79,8 @@ def test_far_levels_follow_student() -> None:
 def test_mirrored_figure_swaps_its_bounds() -> None:
     for figure in (
         difference(np.random.default_rng(7).exponential(size=25), [f"s{i % 8}" for i in range(25)]),
-        mean_estimate([(1.0, WeightedMean(np.array([1.0] * 9 + [0.0]), ones(10)))], ids(10), Range((0.0, 1.0), 0.0, True)),
-        mean_estimate([(1.0, WeightedMean(ones(10), ones(10)))], ids(10), Range((0.0, 1.0), 0.0, True)),
+        estimate([(1.0, WeightedMean(np.array([1.0] * 9 + [0.0]), ones(10)))], ids(10), Range((0.0, 1.0), 0.0, True)),
+        estimate([(1.0, WeightedMean(ones(10), ones(10)))], ids(10), Range((0.0, 1.0), 0.0, True)),
     ):
         assert figure.mirrored().bound(0.05) == pytest.approx(-figure.bound(0.05, upper=True))
         assert figure.mirrored().mirrored().bound(0.01) == pytest.approx(figure.bound(0.01))
@@ -171,4 +172,4 @@ def test_refused_input() -> None:
             sign_flip(shares)
     for terms in ([], [(1.0, WeightedMean(ones(3), np.zeros(3)))], [(1.0, WeightedMean(ones(2), ones(2)))]):
         with pytest.raises(ValueError):
-            mean_estimate(terms, ids(3))
+            estimate(terms, ids(3))
