@@ -1,22 +1,58 @@
-"""Weights as safetensors: what is stored, and how it is read back without trusting it.
+"""Models as safetensors: a file holds the tensors of one module and, in its metadata, the registry family and the configuration as JSON.
 
-A file of ours holds the tensors of one module and, in its metadata, the registry family and the configuration as JSON. Buffers that only
-learning needs are not in it.
+```python
+from systems.checkpoints import load
+from systems.qdac.config import QdacConfig
+from systems.qdac.model import QdacModel
+
+loaded = load("model.safetensors", "qdac", QdacModel, QdacConfig)
+loaded.model.config.num_codebooks, loaded.digest, loaded.training_data
+```
+
+Loading is given the model's class, so that this module knows no model and every model may know it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from systems.configuration import Configuration
 from systems.quantizers.codebook import Codebook
 
+M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C", bound=Configuration)
 _SCALE = ":scale"  # behind the name of a tensor of int8 rows
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded(Generic[M]):
+    """A model ready for use.
+
+    Args:
+        model: in evaluation mode, float32, without gradients.
+        metadata: of its file; empty for an untrained one.
+        digest: content hash of its tensors.
+    """
+
+    model: M
+    metadata: Mapping[str, str]
+    digest: str
+
+    @property
+    def training_data(self) -> str:
+        """What it was trained on, in words; empty where the file does not say."""
+        told = self.metadata
+        if "num_items" in told and "data_hours" in told:  # as the training loop writes them
+            return f"{told['num_items']} recordings, {float(told['data_hours']):.2f} h"
+        return told.get("training_data", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +70,52 @@ class Stored:
     source: str
 
 
-def stored_tensors(module: nn.Module, dtype: torch.dtype, left_out: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The module's tensors in ``dtype`` on the CPU, without those whose name ends in one of ``left_out``."""
+def load(path: str | Path, family: str, build: Callable[[C], M], config_class: type[C]) -> Loaded[M]:
+    """Reads a model that `harness train` wrote.
+
+    Args:
+        path: of the file.
+        family: that its metadata must name.
+        build: makes the model of a configuration: its class.
+        config_class: of the configuration.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: no safetensors file, not of this family, tensors missing, too many or of another shape, or not finite.
+    """
+    return loaded(read(path, family), family, build, config_class)
+
+
+def loaded(stored: Stored, family: str, build: Callable[[C], M], config_class: type[C]) -> Loaded[M]:
+    """The model of what was read from a file; see `load`."""
+    told = stored.metadata
+    if told.get("family") != family or "config" not in told:
+        raise ValueError(f"{stored.source} holds no {family} model: its metadata says family={told.get('family')!r}")
+    model = build(config_class.from_dict(json.loads(told["config"])))
+    fill(model, stored)
+    return Loaded(model.eval().requires_grad_(False), told, digest(stored.tensors))
+
+
+def untrained(build: Callable[[], M], seed: int) -> Loaded[M]:
+    """A model with random weights, for timing; torch's own generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build().eval().requires_grad_(False)
+    return Loaded(model, {}, digest(exported(model)))
+
+
+def exported(model: nn.Module, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The tensors that using ``model`` needs, in ``dtype`` on the CPU, without the `LEARNING_STATE` that its parts name."""
+    left_out = _learning_state(model)
     return {
-        name: tensor.detach().to("cpu", dtype).contiguous().clone()
-        for name, tensor in module.state_dict().items()
-        if not name.endswith(left_out)
+        name: tensor.detach().to("cpu", dtype).contiguous().clone() for name, tensor in model.state_dict().items() if name not in left_out
     }
+
+
+def _learning_state(model: nn.Module) -> set[str]:
+    """Names of the buffers that only learning needs, by the class attribute of every part that has some."""
+    found = ((prefix, name) for prefix, part in model.named_modules() for name in getattr(part, "LEARNING_STATE", ()))
+    return {f"{prefix}.{name}" if prefix else name for prefix, name in found}
 
 
 def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,7 +153,7 @@ def read(path: str | Path, what: str) -> Stored:
 
     Args:
         path: of the file.
-        what: it should be, for messages: "QDAC checkpoint".
+        what: it should hold, for messages: "qdac".
 
     Raises:
         FileNotFoundError: there is none.
@@ -88,7 +163,7 @@ def read(path: str | Path, what: str) -> Stored:
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no {what} at {path}")
+        raise FileNotFoundError(f"no {what} checkpoint at {path}")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = dict(file.metadata() or {})
@@ -96,24 +171,6 @@ def read(path: str | Path, what: str) -> Stored:
     except SafetensorError as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
     return Stored(_widened(tensors, str(path)), metadata, str(path))
-
-
-def read_family(path: str | Path, family: str, title: str) -> Stored:
-    """A file of ours; its configuration is ``json.loads(stored.metadata["config"])``.
-
-    Args:
-        path: of the file.
-        family: that its metadata must name.
-        title: of the family, for messages.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: no safetensors file, or not of this family.
-    """
-    stored = read(path, f"{title} checkpoint")
-    if stored.metadata.get("family") != family or "config" not in stored.metadata:
-        raise ValueError(f"{path} holds no {title} model: its metadata says family={stored.metadata.get('family')!r}")
-    return stored
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -132,13 +189,12 @@ def digest_of(digests: Sequence[str]) -> str:
     return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
 
 
-def fill(module: nn.Module, stored: Stored, left_out: tuple[str, ...] = (), named: Callable[[str], str] = str) -> None:
+def fill(module: nn.Module, stored: Stored, named: Callable[[str], str] = str) -> None:
     """Puts a file's tensors into ``module``, as float32; its codebooks count as started.
 
     Args:
         module: to be filled.
-        stored: every tensor of the module, and no other.
-        left_out: endings of the module's names that a file does not hold.
+        stored: every tensor that `exported` gives of the module, and no other.
         named: what the file calls a tensor of the module; the same by default.
 
     Raises:
@@ -146,7 +202,7 @@ def fill(module: nn.Module, stored: Stored, left_out: tuple[str, ...] = (), name
     """
     tensors = stored.tensors
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    places = {named(name): name for name in shapes if not name.endswith(left_out)}
+    places = {named(name): name for name in sorted(shapes.keys() - _learning_state(module))}
     wanted = {name: shapes[place] for name, place in places.items()}
     missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     shaped = [

@@ -1,22 +1,48 @@
-"""Configurations read back from a file: plain values whose names must be known."""
+"""Configurations that travel in a model's file: frozen dataclasses of plain values, read back strictly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
-def refuse_unknown(names: Iterable[str], kind: type[Any], whose: str) -> None:
-    """Makes sure that every name is a field of ``kind``, a dataclass.
+class Configuration:
+    """Base of the frozen dataclasses that fix a model's tensors; a field may be a dataclass itself.
 
-    Args:
-        names: as a file gives them.
-        kind: what they shall configure.
-        whose: configuration it is, for the message: "a QDAC configuration".
+    ```python
+    @dataclass(frozen=True)
+    class VocoderConfig(Configuration):
+        width: int = 256
 
-    Raises:
-        ValueError: a name that is none of the fields.
+    VocoderConfig.from_dict(VocoderConfig(width=8).to_dict()) == VocoderConfig(width=8)
+    ```
     """
-    if unknown := set(names) - {field.name for field in fields(kind)}:
-        raise ValueError(f"{whose} has no {', '.join(sorted(unknown))}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a file's metadata."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return] - subclasses are dataclasses
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a name that is none of the fields, here or in a field that is a dataclass.
+        """
+        return _read(cls, values)
+
+
+def _read(kind: Any, values: Mapping[str, Any]) -> Any:
+    if unknown := set(values) - {field.name for field in fields(kind)}:
+        raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+    hints = get_type_hints(kind)
+    return kind(**{name: _value(hints[name], value) for name, value in values.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    inner = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)  # of "X | None", too
+    return value if inner is None or not isinstance(value, Mapping) else _read(inner, value)

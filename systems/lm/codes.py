@@ -187,15 +187,17 @@ def code_source(family: str, size: str, choice: CodecChoice) -> CodeSource:
     if size == "paper" and choice.checkpoint is None:
         raise ValueError(f"the paper-size {family} has no bundled weights: give checkpoint=FILE.safetensors of the codec")
     if family == "qdac":
-        from systems.qdac.checkpoint import load as load_qdac
+        from systems.checkpoints import load
+        from systems.qdac.config import QdacConfig
+        from systems.qdac.model import QdacModel
 
         bundled = _BUNDLED / ("qdac8_25hz_small.safetensors" if choice.frame_rate == 25 else "qdac16_small.safetensors")
-        qdac = load_qdac(choice.checkpoint or bundled)
+        qdac = load(choice.checkpoint or bundled, "qdac", QdacModel, QdacConfig)
         if not math.isclose(qdac.model.config.frame_rate_hz, choice.frame_rate):
             raise ValueError(f"this QDAC has {qdac.model.config.frame_rate_hz:g} frames a second, asked were {choice.frame_rate}")
         return QdacCodes(qdac.model, choice.num_codebooks, qdac.digest)
     from systems.checkpoints import digest_of
-    from systems.socodec.checkpoint import load as load_socodec
+    from systems.socodec.released import load_socodec
 
     variant = SocodecVariant(size, choice.frame_ms, choice.quantizer, choice.source, choice.semantic)  # type: ignore[arg-type]
     files = variant.completed(Files.at(choice.checkpoint, None, choice.ssl))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
-from systems.configuration import refuse_unknown
+from systems.configuration import Configuration
 from systems.layers.transformer import TransformerConfig
 from systems.lm.patterns import PARALLEL, Pattern, delayed
 
@@ -15,7 +14,7 @@ LmKind = Literal["multi_stream", "multihead", "hierarchical"]
 
 
 @dataclass(frozen=True)
-class LmConfig:
+class LmConfig(Configuration):
     """Everything that fixes a model's tensors and what they mean.
 
     Args:
@@ -100,24 +99,6 @@ class LmConfig:
             known = f"the delays {', '.join(map(str, self.delays))}" if self.delays else known
             raise ValueError(f"trained with {known}, asked was delay={delay}; a delay is learnt and cannot be changed")
         return replace(self, pattern=delayed(delay))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint's metadata."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LmConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a name that is none of the fields.
-        """
-        refuse_unknown(values, cls, "a configuration of a language model")
-        inner: dict[str, Any] = {}
-        for name, kind in (("backbone", TransformerConfig), ("depth", TransformerConfig), ("pattern", Pattern)):
-            if values.get(name) is not None:
-                inner[name] = kind(**values[name])
-        return cls(**{**values, **inner})
 
 
 @dataclass(frozen=True)

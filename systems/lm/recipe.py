@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from systems.checkpoints import exported
 from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
-from systems.lm.checkpoint import FAMILIES, exported, load
 from systems.lm.codes import CodecChoice, code_source, unpacked
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
 from systems.lm.hierarchical import HierarchicalLm
-from systems.lm.models import build_lm
+from systems.lm.models import FAMILIES, build_lm, load_lm
 from systems.lm.objective import LmLoss
 from systems.lm.patterns import PARALLEL, Pattern
 from systems.lm.tokens import WholeTokens
@@ -241,7 +241,7 @@ class LmRecipe:
         return exported(self.model, torch.float16 if self.size == "small" else torch.float32), metadata
 
     def _start_from(self, path: str) -> None:
-        found = load(path, self.kind)
+        found = load_lm(path, self.kind)
         wanted = {"codec": self.source.digest, "front_end": self.front_end.identity}
         if found.model.config != self.config or any(found.metadata.get(name) != value for name, value in wanted.items()):
             told = {name: found.metadata.get(name) for name in wanted}
@@ -251,7 +251,7 @@ class LmRecipe:
         self.model.load_state_dict(found.model.state_dict())
 
     def _transfer_from(self, path: str) -> None:
-        found = load(path, self.kind)
+        found = load_lm(path, self.kind)
         other, text = found.model, found.metadata.get("front_end")
         if other.config.backbone != self.config.backbone or text != self.front_end.identity:
             raise ValueError(

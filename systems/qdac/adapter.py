@@ -64,9 +64,10 @@ class QdacCodec:
             path = _path(size, frame_rate, checkpoint, semantic)
             if path is None:
                 raise ValueError(str(_advice(size)))
-            from systems.qdac.checkpoint import load
+            from systems.checkpoints import load
+            from systems.qdac.model import QdacModel
 
-            loaded = load(path)
+            loaded = load(path, "qdac", QdacModel, QdacConfig)
             model, metadata, digest = loaded.model, dict(loaded.metadata), loaded.digest
             _check(model.config, asked, metadata, size, semantic, str(path))
         self._model = model.to(device)
@@ -172,15 +173,11 @@ def _advice(size: str) -> str:
 
 
 def _random(config: QdacConfig, seed: int) -> tuple[QdacModel, dict[str, str], str]:
-    import torch
-
-    from systems.qdac.checkpoint import digest, exported
+    from systems.checkpoints import untrained
     from systems.qdac.model import QdacModel
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = QdacModel(config).eval().requires_grad_(False)
-    return model, {}, digest(exported(model, torch.float32))
+    loaded = untrained(lambda: QdacModel(config), seed)
+    return loaded.model, {}, loaded.digest
 
 
 def _check(found: QdacConfig, asked: QdacConfig, metadata: dict[str, str], size: str, semantic: bool, source: str) -> None:

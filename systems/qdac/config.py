@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from systems.configuration import refuse_unknown
+from systems.configuration import Configuration
 
 
 @dataclass(frozen=True)
-class QdacConfig:
+class QdacConfig(Configuration):
     """Everything that fixes the codec's tensors.
 
     Args:
@@ -63,20 +63,6 @@ class QdacConfig:
     @property
     def frame_rate_hz(self) -> float:
         return self.sample_rate / self.hop
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint's metadata."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> QdacConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a name that is none of the fields.
-        """
-        refuse_unknown(values, cls, "a QDAC configuration")
-        return cls(**values)
 
 
 _PAPER_STRIDES = {50: (2, 5, 6, 8), 25: (4, 5, 6, 8)}

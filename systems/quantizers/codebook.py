@@ -11,9 +11,6 @@ from torch.nn import functional
 
 from systems.quantizers.ranks import from_first_rank, over_ranks
 
-LEARNING_STATE = (".usage", ".started", ".calls")
-"""Endings of the names of a codebook's buffers that only learning needs; a checkpoint leaves them out."""
-
 
 @dataclass(frozen=True)
 class CodebookConfig:
@@ -72,6 +69,9 @@ class Codebook(nn.Module):
     Args:
         config: shape and learning.
     """
+
+    LEARNING_STATE = ("usage", "started", "calls")
+    """Buffers that only learning needs; a checkpoint leaves them out."""
 
     started: Tensor
     usage: Tensor

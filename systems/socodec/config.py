@@ -6,11 +6,10 @@ Frames are of three kinds: mel frames (100 a second), feature frames (50) and co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
-from systems.configuration import refuse_unknown
+from systems.configuration import Configuration
 from systems.quantizers.shape import IndexOrder, StreamsConfig
 
 SAMPLE_RATE = 16000
@@ -41,7 +40,7 @@ class UtteranceConfig:
 
 
 @dataclass(frozen=True)
-class SocodecConfig:
+class SocodecConfig(Configuration):
     """Everything that fixes the codec's tensors and what they mean.
 
     Args:
@@ -130,23 +129,6 @@ class SocodecConfig:
             index_order=self.index_order,
             revival_share=self.revival_share,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint's metadata."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SocodecConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a name that is none of the fields.
-        """
-        values = dict(values)
-        utterance = dict(values.pop("utterance", {}))
-        for whose, known, given in (("SoCodec", cls, values), ("utterance encoder", UtteranceConfig, utterance)):
-            refuse_unknown(given, known, f"a configuration of the {whose}")
-        return cls(**values, utterance=UtteranceConfig(**utterance))
 
 
 _FRAMES: dict[int, tuple[tuple[int, ...], int]] = {40: ((2,), 1), 120: ((2, 3), 4), 240: ((2, 3, 2), 8)}

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from systems.checkpoints import digest, stored_tensors
-from systems.socodec.checkpoint import load
+from systems.checkpoints import Loaded, untrained
 from systems.socodec.config import SocodecConfig
 from systems.socodec.model import SocodecModel
+from systems.socodec.released import load_socodec
 from systems.socodec.ssl import SpeechFeatures, random_features, speech_features
 from systems.socodec.variant import Files, SocodecVariant
 from systems.vocoder.loading import Vocoder, load_vocoder, random_vocoder
@@ -31,7 +30,7 @@ class Parts:
 
     model: SocodecModel
     features: SpeechFeatures | None
-    vocoder: Vocoder
+    vocoder: Loaded[Vocoder]
     metadata: Mapping[str, str]
     digests: tuple[str, ...]
 
@@ -51,7 +50,7 @@ def trained_parts(variant: SocodecVariant, files: Files) -> Parts:
     """
     asked = variant.config
     assert files.checkpoint is not None and files.vocoder is not None  # `SocodecVariant.missing` has said so
-    loaded = load(files.checkpoint, released=asked if variant.size == "paper" else None)
+    loaded = load_socodec(files.checkpoint, released=asked if variant.size == "paper" else None)
     _check(loaded.model.config, loaded.metadata, variant, str(files.checkpoint))
     features = speech_features(variant.size, files.ssl) if asked.source == "ssl" else None
     if features is not None:
@@ -62,20 +61,17 @@ def trained_parts(variant: SocodecVariant, files: Files) -> Parts:
 
 def random_parts(variant: SocodecVariant, files: Files, config: SocodecConfig, seed: int) -> Parts:
     """Random numbers for the codec, and for every other part without a file."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = SocodecModel(config).eval().requires_grad_(False)
+    made = untrained(lambda: SocodecModel(config), seed)
     features = None
     if config.source == "ssl":
         given = files.ssl is not None
         features = speech_features(variant.size, files.ssl) if given else random_features(variant.size, config.ssl_dim, seed)
         _check_features(features, config, {}, str(files.ssl))
     vocoder = load_vocoder(files.vocoder) if files.vocoder is not None else random_vocoder(variant.size, seed)
-    own = digest(stored_tensors(model, torch.float32))
-    return Parts(model, features, vocoder, {}, _digests(own, features, vocoder))
+    return Parts(made.model, features, vocoder, {}, _digests(made.digest, features, vocoder))
 
 
-def _digests(codec: str, features: SpeechFeatures | None, vocoder: Vocoder) -> tuple[str, ...]:
+def _digests(codec: str, features: SpeechFeatures | None, vocoder: Loaded[Vocoder]) -> tuple[str, ...]:
     return (codec, *([features.digest] if features is not None else []), vocoder.digest)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from systems.checkpoints import exported
 from systems.layers.adversarial import discriminator_loss, generator_loss
 from systems.socodec.config import FEATURE_HOP, QuantizerName, SocodecConfig, Source, socodec_config
 from systems.socodec.discriminator import SMALL_MEL_DISCRIMINATOR, MelDiscriminator, MelDiscriminatorConfig
@@ -176,8 +177,6 @@ class SocodecRecipe:
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The codec alone, in float16 for the small size."""
-        from systems.socodec.checkpoint import exported
-
         tensors = exported(self.model, torch.float16 if self.size == "small" else torch.float32)
         metadata = {"family": self.family, "size": self.size, "config": json.dumps(self.config.to_dict()), "ssl": self._ssl_digest}
         return tensors, metadata

@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
-from systems.checkpoints import digest, stored_tensors
+from systems.checkpoints import digest, exported, load, untrained
 
 if TYPE_CHECKING:
     from typing import Self
@@ -62,10 +61,11 @@ def speech_features(size: str, path: str | Path | None = None) -> SpeechFeatures
         from systems.socodec.hubert import local_hubert
 
         hubert = local_hubert(Path(path))
-        return SpeechFeatures(hubert, hubert.dim, digest(stored_tensors(hubert, torch.float32)))
-    from systems.speech_encoder.checkpoint import load
+        return SpeechFeatures(hubert, hubert.dim, digest(exported(hubert)))
+    from systems.speech_encoder.config import SpeechEncoderConfig
+    from systems.speech_encoder.model import SpeechEncoder
 
-    loaded = load(path or _BUNDLED)
+    loaded = load(path or _BUNDLED, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
     return SpeechFeatures(loaded.model, loaded.model.dim, loaded.digest)
 
 
@@ -75,16 +75,12 @@ def random_features(size: str, dim: int, seed: int) -> SpeechFeatures:
     Raises:
         RuntimeError: transformers is not installed, or cannot be imported.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network: nn.Module
-        if size == "paper":
-            from systems.socodec.hubert import random_hubert
+    from systems.socodec.hubert import random_hubert
+    from systems.speech_encoder.config import SpeechEncoderConfig
+    from systems.speech_encoder.model import SpeechEncoder
 
-            network = random_hubert(dim)
-        else:
-            from systems.speech_encoder.config import SpeechEncoderConfig
-            from systems.speech_encoder.model import SpeechEncoder
+    def build() -> nn.Module:
+        return random_hubert(dim) if size == "paper" else SpeechEncoder(SpeechEncoderConfig(dim=dim))
 
-            network = SpeechEncoder(SpeechEncoderConfig(dim=dim))
-    return SpeechFeatures(network, dim, digest(stored_tensors(network, torch.float32)))
+    made = untrained(build, seed)
+    return SpeechFeatures(made.model, dim, made.digest)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
-from systems.configuration import refuse_unknown
+from systems.configuration import Configuration
 
 
 @dataclass(frozen=True)
-class SpeechEncoderConfig:
+class SpeechEncoderConfig(Configuration):
     """Everything that fixes the encoder's tensors.
 
     Args:
@@ -48,17 +47,3 @@ class SpeechEncoderConfig:
     @property
     def frame_rate_hz(self) -> float:
         return self.sample_rate / self.hop
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint's metadata."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SpeechEncoderConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a name that is none of the fields.
-        """
-        refuse_unknown(values, cls, "a speech encoder's configuration")
-        return cls(**values)

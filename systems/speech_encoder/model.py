@@ -40,6 +40,9 @@ class SpeechEncoder(nn.Module):
         config: shape.
     """
 
+    LEARNING_STATE = ("observed",)
+    """Buffer that only learning needs; a checkpoint leaves it out."""
+
     mean: Tensor
     variance: Tensor
     observed: Tensor

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from systems.checkpoints import exported
 from systems.speech_encoder.alignment import UNKNOWN, PhoneAligner
-from systems.speech_encoder.checkpoint import exported
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.model import Hidden, SpeechEncoder
 from systems.speech_encoder.objective import MaskedPrediction, Prediction, draw_mask, warped

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from systems.checkpoints import digest, stored_tensors
+from systems.checkpoints import Loaded, untrained
 from systems.lm.backbone import LanguageModel
-from systems.lm.checkpoint import load
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
-from systems.lm.models import build_lm
+from systems.lm.models import build_lm, load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.text.tokens import BPE_SIZE, TextFrontEnd, front_end
 from systems.tts.codec import SpeakingCodec
@@ -55,10 +52,7 @@ class SpokenModel:
     @property
     def training_data(self) -> str:
         """What it was trained on, in words."""
-        told = self.metadata
-        if "num_items" in told and "data_hours" in told:  # as the training loop writes them
-            return f"{told['num_items']} recordings, {float(told['data_hours']):.2f} h"
-        return told.get("training_data", "")
+        return Loaded(self.lm, self.metadata, self.digest).training_data
 
 
 def trained_model(path: Path, wanted: Wanted, codec: SpeakingCodec) -> SpokenModel:
@@ -69,7 +63,7 @@ def trained_model(path: Path, wanted: Wanted, codec: SpeakingCodec) -> SpokenMod
         ValueError: no such model, or one for another size, delay, codec or text front end.
         RuntimeError: the tokenizer's package is not installed.
     """
-    loaded = load(path, wanted.kind)
+    loaded = load_lm(path, wanted.kind)
     told, config = loaded.metadata, loaded.model.config
     if told.get("size", wanted.size) != wanted.size:
         raise ValueError(f"{path} is of size {told['size']!r}, asked was {wanted.size!r}")
@@ -110,10 +104,8 @@ def random_model(wanted: Wanted, codec: SpeakingCodec, config: LmConfig | None, 
     if (shape.kind, shape.pattern) != (wanted.kind, pattern):
         raise ValueError(f"the shape is of kind {shape.kind!r} with {shape.pattern}, asked was {wanted.kind!r} with {pattern}")
     _check(shape, inputs, "the shape")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        lm = build_lm(shape).eval().requires_grad_(False)
-    return SpokenModel(lm, text, {}, digest(stored_tensors(lm, torch.float32)))
+    made = untrained(lambda: build_lm(shape), seed)
+    return SpokenModel(made.model, text, {}, made.digest)
 
 
 def _inputs(codec: SpeakingCodec, text_size: int) -> LmInputs:

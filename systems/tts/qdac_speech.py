@@ -8,12 +8,10 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from harness.api import UNOBSERVED, CodecSpec, Observer
-from systems.checkpoints import digest
-from systems.qdac.checkpoint import exported, load
+from systems.checkpoints import load, untrained
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.tts.codec import Voice, in_frames
@@ -81,7 +79,7 @@ def trained_qdac(path: Path, num_codebooks: int, frame_rate: int, device: str) -
         FileNotFoundError: there is none.
         ValueError: no QDAC, or another than asked for.
     """
-    loaded = load(path)
+    loaded = load(path, "qdac", QdacModel, QdacConfig)
     found = loaded.model.config.frame_rate_hz
     if round(found, 3) != frame_rate:
         raise ValueError(f"{path} has {found:g} frames a second, asked were {frame_rate}")
@@ -90,7 +88,5 @@ def trained_qdac(path: Path, num_codebooks: int, frame_rate: int, device: str) -
 
 def random_qdac(config: QdacConfig, num_codebooks: int, seed: int, device: str) -> QdacSpeech:
     """Untrained, for timing."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = QdacModel(config).eval().requires_grad_(False)
-    return QdacSpeech(model, num_codebooks, digest(exported(model, torch.float32)), device)
+    made = untrained(lambda: QdacModel(config), seed)
+    return QdacSpeech(made.model, num_codebooks, made.digest, device)

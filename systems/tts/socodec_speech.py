@@ -44,7 +44,9 @@ class SocodecSpeech:
         self.digests = parts.digests
         self.digest = digest_of(parts.digests[:-1])  # the last one is the vocoder's, which codes do not depend on
         self.num_parameters = sum(parts.counts().values())
-        self.description = f"SoCodec {shape.num_streams} x {shape.stream_size} every {shape.frame_ms:g} ms and a {parts.vocoder.name}"
+        self.description = (
+            f"SoCodec {shape.num_streams} x {shape.stream_size} every {shape.frame_ms:g} ms and a {parts.vocoder.model.TITLE}"
+        )
 
     def heard(self, samples: Tensor) -> Voice:
         """See `SpeakingCodec.heard`; whole code frames are listened to, as in training, one at least."""

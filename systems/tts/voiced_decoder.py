@@ -9,18 +9,13 @@ Shape letters: B batch, T code frames, D latent, M mel frames, R mel frames per 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.checkpoints import digest, fill, read_family
-from systems.configuration import refuse_unknown
+from systems.configuration import Configuration
 from systems.layers.convnext import ConvNeXtStack
 from systems.vocoder.mel import NUM_BANDS
 
@@ -30,7 +25,7 @@ TIMBRE_DIM = 2 * NUM_BANDS
 
 
 @dataclass(frozen=True)
-class VoicedDecoderConfig:
+class VoicedDecoderConfig(Configuration):
     """Everything that fixes the decoder's tensors.
 
     Args:
@@ -54,20 +49,6 @@ class VoicedDecoderConfig:
     lookahead: int = 1
     timbre_width: int = 128
     num_codebooks: int = 8
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint's metadata."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> VoicedDecoderConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a name that is none of the fields.
-        """
-        refuse_unknown(values, cls, "a configuration of a voiced decoder")
-        return cls(**values)
 
 
 class VoicedDecoder(nn.Module):
@@ -124,31 +105,3 @@ def mel_distance(made: Tensor, wanted: Tensor, frames: Tensor) -> Tensor:
     """Mean absolute difference in nepers of ``made`` and ``wanted [B, M, 80]`` over the first ``frames [B]`` of each."""
     counted = torch.arange(made.shape[1], device=made.device) < frames[:, None]
     return functional.l1_loss(made, wanted, reduction="none").mean(dim=2)[counted].mean()
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A decoder read from a file.
-
-    Args:
-        model: in evaluation mode, float32.
-        codec: digest of the codec's weights whose codes it decodes.
-        digest: content hash of the stored tensors.
-    """
-
-    model: VoicedDecoder
-    codec: str
-    digest: str
-
-
-def load(path: str | Path) -> Loaded:
-    """Reads a file of `harness train system=qtts_decoder`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: no safetensors file, no such decoder, tensors missing, too many or of another shape, or not finite.
-    """
-    stored = read_family(path, FAMILY, "voiced decoder")
-    model = VoicedDecoder(VoicedDecoderConfig.from_dict(json.loads(stored.metadata["config"])))
-    fill(model, stored)
-    return Loaded(model.eval().requires_grad_(False), stored.metadata.get("codec", ""), digest(stored.tensors))

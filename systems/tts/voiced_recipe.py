@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.checkpoints import read, stored_tensors
+from systems.checkpoints import exported, load, read
 from systems.layers.sampling import SamplingConfig, sample
 from systems.lm.backbone import LanguageModel, LmBatch
-from systems.lm.checkpoint import load
 from systems.lm.codes import CodecChoice, QdacCodes, code_source
 from systems.lm.hierarchical import HierarchicalLm
+from systems.lm.models import load_lm
 from systems.lm.multi_stream import MultiStreamLm
 from systems.lm.patterns import lay
 from systems.lm.recipe import text_batch
@@ -29,7 +29,6 @@ from systems.text.tokens import front_end
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 from systems.tts.variant import BUNDLED
 from systems.tts.voiced_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
-from systems.tts.voiced_decoder import load as load_decoder
 from systems.vocoder.mel import DB_PER_NEPER, HOP, SAMPLE_RATE, MelFrames
 
 
@@ -116,9 +115,10 @@ class VoicedDecoderRecipe:
             torch.manual_seed(seed)
             self.model = VoicedDecoder(self.config)
         if start is not None:
-            before = load_decoder(start)
-            if (before.model.config, before.codec) != (self.config, source.digest):
-                told = f"{before.model.config} of codec {before.codec}"
+            before = load(start, FAMILY, VoicedDecoder, VoicedDecoderConfig)
+            codec = before.metadata.get("codec")
+            if (before.model.config, codec) != (self.config, source.digest):
+                told = f"{before.model.config} of codec {codec}"
                 raise ValueError(f"start={start} cannot be gone on from: it is {told}, to be trained is {self.config} of {source.digest}")
             self.model.load_state_dict(before.model.state_dict())
 
@@ -187,7 +187,7 @@ class VoicedDecoderRecipe:
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The decoder in float16; the metadata name the codec."""
         metadata = {"family": self.family, "size": "small", "config": json.dumps(self.config.to_dict()), "codec": self.source.digest}
-        return stored_tensors(self.model, torch.float16), metadata
+        return exported(self.model, torch.float16), metadata
 
     def _factor(self, generator: torch.Generator) -> float:
         """How much slower this step plays its recordings; every other time not at all."""
@@ -260,7 +260,7 @@ def _speaker(path: Path, source: QdacCodes, text: str) -> LanguageModel:
     kind = json.loads(read(path, "language model").metadata.get("config", "{}")).get("kind")
     if kind not in ("multihead", "hierarchical"):
         raise ValueError(f"{path} holds no language model of QTTS: its metadata says kind={kind!r}")
-    found = load(path, kind)
+    found = load_lm(path, kind)
     wanted = {"codec": source.digest, "front_end": text}
     if any(found.metadata.get(name) != value for name, value in wanted.items()):
         told = {name: found.metadata.get(name) for name in wanted}

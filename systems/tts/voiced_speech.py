@@ -10,16 +10,15 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from harness.api import UNOBSERVED, Observer
-from systems.checkpoints import digest, stored_tensors
+from systems.checkpoints import Loaded, load, untrained
 from systems.tts.codec import Voice, in_frames
 from systems.tts.nearest_frames import nearest_stages
 from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.qdac_speech import QdacSpeech
-from systems.tts.voiced_decoder import Loaded, VoicedDecoder, VoicedDecoderConfig, load, timbre_of
+from systems.tts.voiced_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, timbre_of
 from systems.tts.wave_pieces import vocoder_stages
 from systems.vocoder.loading import Vocoder, load_vocoder, random_vocoder
 from systems.vocoder.mel import HOP, SAMPLE_RATE, MelFrames
@@ -41,7 +40,9 @@ class VoicedQdacSpeech:
 
     voice_dim = 0
 
-    def __init__(self, codec: QdacSpeech, decoder: Loaded, vocoder: Vocoder, device: str, prompt_share: float = 0.0) -> None:
+    def __init__(
+        self, codec: QdacSpeech, decoder: Loaded[VoicedDecoder], vocoder: Loaded[Vocoder], device: str, prompt_share: float = 0.0
+    ) -> None:
         shape, wanted = decoder.model.config, _fitting(codec)
         if codec.spec.sample_rate != SAMPLE_RATE or (shape.latent_dim, shape.ratio, shape.num_codebooks) != wanted:
             raise ValueError(
@@ -55,7 +56,7 @@ class VoicedQdacSpeech:
         self.digests = (*codec.digests, decoder.digest, vocoder.digest)
         added = (self._decoder, self._vocoder)
         self.num_parameters = codec.num_parameters + sum(p.numel() for module in added for p in module.parameters())
-        self.description = f"{codec.description}, a voiced decoder and a {vocoder.name}"
+        self.description = f"{codec.description}, a voiced decoder and a {vocoder.model.TITLE}"
 
     def heard(self, samples: Tensor) -> Voice:
         """See `SpeakingCodec.heard`."""
@@ -102,10 +103,10 @@ def trained_voiced(codec: QdacSpeech, decoder: Path, vocoder: Path, device: str,
         FileNotFoundError: there is no such file.
         ValueError: no decoder, no vocoder, or one for another codec.
     """
-    loaded = load(decoder)
-    if loaded.codec != codec.digest:
+    loaded = load(decoder, FAMILY, VoicedDecoder, VoicedDecoderConfig)
+    if (known := loaded.metadata.get("codec")) != codec.digest:
         raise ValueError(
-            f"{decoder} decodes the codes of other codec weights ({loaded.codec}) than those it is to hear ({codec.digest}, "
+            f"{decoder} decodes the codes of other codec weights ({known}) than those it is to hear ({codec.digest}, "
             f"{codec.description}): train it with harness train system=qtts_decoder codec_checkpoint=, or say decoder=codec"
         )
     return VoicedQdacSpeech(codec, loaded, load_vocoder(vocoder), device, prompt_share)
@@ -115,11 +116,7 @@ def random_voiced(codec: QdacSpeech, seed: int, device: str, prompt_share: float
     """Untrained, for timing."""
     latent, ratio, books = _fitting(codec)
     shape = VoicedDecoderConfig(latent, ratio, num_codebooks=books)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = VoicedDecoder(shape).eval().requires_grad_(False)
-    loaded = Loaded(model, codec.digest, digest(stored_tensors(model, torch.float32)))
-    return VoicedQdacSpeech(codec, loaded, random_vocoder("small", seed), device, prompt_share)
+    return VoicedQdacSpeech(codec, untrained(lambda: VoicedDecoder(shape), seed), random_vocoder("small", seed), device, prompt_share)
 
 
 def _fitting(codec: QdacSpeech) -> tuple[int, int, int]:

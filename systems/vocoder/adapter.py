@@ -44,7 +44,7 @@ class MelVocoder:
         self.info = SystemInfo(
             family="mel_vocoder",
             version="1",
-            description=f"mel frames to audio, no codec: {made.name}",
+            description=f"mel frames to audio, no codec: {made.model.TITLE}",
             size=size,
             weights=Weights.RANDOM if weights == "random" else Weights.TRAINED,
             weights_digest=made.digest,

@@ -137,6 +137,8 @@ class BigVgan(nn.Module):
         config: shape.
     """
 
+    TITLE = "BigVGAN"
+
     def __init__(self, config: BigVganConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or BigVganConfig()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from systems.checkpoints import Stored, digest, fill, read, read_family, stored_tensors
+from systems.checkpoints import Loaded, Stored, digest, fill, loaded, read, untrained
 from systems.vocoder.bigvgan import BigVgan, low_pass
 from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 
@@ -17,44 +16,30 @@ _FILTERS = (".filter",)
 _NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
 
-@dataclass(frozen=True, eq=False)
-class Vocoder:
-    """A vocoder ready for use.
-
-    Args:
-        model: ``mel [B, T, 80]`` (natural logarithm) to ``audio [B, 160 T]``; in evaluation mode, float32.
-        name: for descriptions.
-        digest: content hash of its tensors.
-    """
-
-    model: nn.Module
-    name: str
-    digest: str
+Vocoder = BigVgan | WaveVocoder
+"""``mel [B, T, 80]`` (natural logarithm) to ``audio [B, 160 T]``; its ``TITLE`` is for descriptions."""
 
 
-def load_vocoder(path: str | Path) -> Vocoder:
+def load_vocoder(path: str | Path) -> Loaded[Vocoder]:
     """Reads either kind of vocoder; a file whose metadata names no family is taken for a released BigVGAN.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: no safetensors file, no vocoder, tensors missing, too many or of another shape, or not finite.
     """
-    stored = read(path, "mel vocoder")
+    stored = read(path, "mel_vocoder")
     if "family" not in stored.metadata:
-        return Vocoder(_bigvgan(stored), "BigVGAN", digest(stored.tensors))
-    stored = read_family(path, "mel_vocoder", "mel vocoder")
-    model = WaveVocoder(WaveVocoderConfig.from_dict(json.loads(stored.metadata["config"])))
-    fill(model, stored)
-    return Vocoder(model.eval().requires_grad_(False), "source-filter vocoder", digest(stored.tensors))
+        return Loaded(_bigvgan(stored), stored.metadata, digest(stored.tensors))
+    return loaded(stored, "mel_vocoder", WaveVocoder, WaveVocoderConfig)
 
 
-def random_vocoder(size: str, seed: int) -> Vocoder:
+def random_vocoder(size: str, seed: int) -> Loaded[Vocoder]:
     """An untrained vocoder of a size, for timing."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: nn.Module = BigVgan().fold() if size == "paper" else WaveVocoder(WaveVocoderConfig())
-    name = "BigVGAN" if size == "paper" else "source-filter vocoder"
-    return Vocoder(model.eval().requires_grad_(False), name, digest(stored_tensors(model, torch.float32)))
+
+    def build() -> Vocoder:
+        return BigVgan().fold() if size == "paper" else WaveVocoder(WaveVocoderConfig())
+
+    return untrained(build, seed)
 
 
 def _bigvgan(stored: Stored) -> BigVgan:

@@ -11,14 +11,13 @@ Shape letters: B batch, T frames of 10 ms, N = 160 T samples, F = window / 2 + 1
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.configuration import refuse_unknown
+from systems.configuration import Configuration
 from systems.layers.convnext import ConvNeXtStack
 from systems.vocoder.mel import HOP, NUM_BANDS, SAMPLE_RATE
 
@@ -27,7 +26,7 @@ _NOISE_PERIOD = 1 << 16  # samples after which the noise source repeats: four se
 
 
 @dataclass(frozen=True)
-class WaveVocoderConfig:
+class WaveVocoderConfig(Configuration):
     """Shape of the vocoder.
 
     Args:
@@ -55,20 +54,6 @@ class WaveVocoderConfig:
     def __post_init__(self) -> None:
         if self.window != 4 * HOP:
             raise ValueError(f"windows of the filtering transform overlap by three quarters: {4 * HOP} samples, got {self.window}")
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain values, for a checkpoint's metadata."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, float]) -> WaveVocoderConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a name that is none of the fields.
-        """
-        refuse_unknown(values, cls, "a vocoder configuration")
-        return cls(**values)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +106,8 @@ class WaveVocoder(nn.Module):
 
     taper: Tensor
     noise: Tensor
+
+    TITLE = "source-filter vocoder"
 
     def __init__(self, config: WaveVocoderConfig) -> None:
         super().__init__()

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from systems.checkpoints import exported
 from systems.layers.transformer import TransformerConfig
 from systems.lm.backbone import LmBatch, joined
-from systems.lm.checkpoint import exported, load
 from systems.lm.config import LmConfig, LmInputs, lm_config
-from systems.lm.models import build_lm
+from systems.lm.models import build_lm, load_lm
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
 from systems.training.state import save_tensors
 
@@ -238,13 +238,13 @@ def test_weights_come_back_from_a_file(tmp_path):
         family = {"multi_stream": "socodec_tts"}.get(config.kind, "qtts")
         metadata = {"family": family, "config": json.dumps(config.to_dict()), "codec": "c"}
         save_tensors(tmp_path / "lm.safetensors", exported(model, torch.float32), metadata)
-        loaded = load(tmp_path / "lm.safetensors", config.kind)
+        loaded = load_lm(tmp_path / "lm.safetensors", config.kind)
         item = _item(config, 2, 3, seed=0)
         assert loaded.model.config == config and torch.equal(loaded.model.loss(item).total, model.loss(item).total)
     with pytest.raises(ValueError, match="asked was 'multihead'"):
-        load(tmp_path / "lm.safetensors", "multihead")
+        load_lm(tmp_path / "lm.safetensors", "multihead")
     with pytest.raises(FileNotFoundError):
-        load(tmp_path / "none.safetensors", "multihead")
+        load_lm(tmp_path / "none.safetensors", "multihead")
 
 
 PAIRS, QDAC = (128, 128), (2048,)

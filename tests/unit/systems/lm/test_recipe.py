@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from harness.api import Audio, Item
 from harness.commands.recipes import build_recipe, known_parameters
 from systems.layers.transformer import TransformerConfig
-from systems.lm.checkpoint import load
 from systems.lm.codes import QdacCodes, packed, unpacked
 from systems.lm.config import LmConfig
 from systems.lm.generation import generate
+from systems.lm.models import load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.recipe import LmRecipe, LmTraining
 from systems.lm.requests import GenerationConfig, Request
@@ -185,7 +185,7 @@ def test_a_whole_training_step_by_the_loop(tmp_path, qdac):
     assert set(valid) == {"valid/entropy", "valid/first"}
     export = trainer.export()
     save_file(dict(export.tensors), tmp_path / "lm.safetensors", metadata=dict(export.metadata))
-    loaded = load(tmp_path / "lm.safetensors", "hierarchical")
+    loaded = load_lm(tmp_path / "lm.safetensors", "hierarchical")
     assert loaded.metadata["codec"] == recipe.source.digest and loaded.metadata["front_end"] == recipe.front_end.identity
     assert loaded.model.config == recipe.config
 
@@ -272,7 +272,7 @@ def test_several_delays_take_turns_and_each_is_validated(tmp_path, qdac):
     found = recipe.validate([torch.randn(16000)])
     assert found["entropy"] == pytest.approx(sum(found[f"entropy_d{d}"] for d in (0, 1, 2)) / 3)
     assert len({found[f"entropy_d{d}"] for d in (0, 1, 2)}) == 3
-    loaded = load(_write(recipe, tmp_path / "lm.safetensors"), "multihead")
+    loaded = load_lm(_write(recipe, tmp_path / "lm.safetensors"), "multihead")
     assert loaded.model.config == shape  # whatever was followed last
     words = {"kind": "multihead", "codec_checkpoint": qdac, "num_codebooks": BOOKS, "delay": 2, "delays": [0, 2]}
     assert build_recipe(LmRecipe, words, seed=0).config.delays == (0, 2)
@@ -305,7 +305,7 @@ def test_a_model_begins_with_what_another_codecs_has_learnt_of_text(tmp_path, qd
     path = _write(_recipe("multihead", qdac, GUIDED), tmp_path / "lm.safetensors")
     fewer = {"codec_checkpoint": qdac, "num_codebooks": BOOKS - 1, "training": GUIDED, "seed": 5}
     shape = replace(_config("multihead"), num_codebooks=BOOKS - 1)
-    other, plain = load(path, "multihead").model.state_dict(), LmRecipe("multihead", config=shape, **fewer).model.state_dict()
+    other, plain = load_lm(path, "multihead").model.state_dict(), LmRecipe("multihead", config=shape, **fewer).model.state_dict()
     found = LmRecipe("multihead", config=shape, transfer=path, **fewer).model.state_dict()
     for name, tensor in found.items():
         assert torch.equal(tensor, (other if name.startswith(("text.", "transformer.")) else plain)[name]), name

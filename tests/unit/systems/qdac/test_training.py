@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from systems.checkpoints import load
 from systems.layers.discriminator import Discriminator, DiscriminatorConfig
 from systems.qdac.adapter import QdacCodec
-from systems.qdac.checkpoint import load
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.qdac.model import QdacModel
 from systems.qdac.objective import ObjectiveConfig, ReconstructionObjective, snr_db
@@ -196,7 +196,7 @@ def _written(tmp_path, **changes):
 
 def test_an_exported_model_is_read_back_within_half_precision(tmp_path):
     recipe, path = _written(tmp_path, num_items="12", data_hours="0.5")
-    loaded = load(path)
+    loaded = load(path, "qdac", QdacModel, QdacConfig)
     assert loaded.model.config == TINY and not loaded.model.training
     for name, tensor in recipe.model.state_dict().items():
         if not name.endswith((".usage", ".started", ".calls")):
@@ -213,14 +213,14 @@ def test_an_exported_model_is_read_back_within_half_precision(tmp_path):
         ({"tensors": {"surplus": torch.zeros(1)}}, "unexpected: surplus"),
         ({"tensors": {"encoder.enter.bias": torch.zeros(3)}}, r"misshapen: encoder.enter.bias \(3,\) instead of \(16,\)"),
         ({"tensors": {"encoder.enter.bias": torch.full((16,), math.nan)}}, "not finite in encoder.enter.bias"),
-        ({"family": "socodec"}, "no QDAC model"),
+        ({"family": "socodec"}, "no qdac model"),
         ({"config": json.dumps({"depth": 3})}, "has no depth"),
     ],
 )
 def test_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, fault, message):
     _, path = _written(tmp_path, **fault)
     with pytest.raises(ValueError, match=message):
-        load(path)
+        load(path, "qdac", QdacModel, QdacConfig)
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
@@ -236,9 +236,9 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not safetensors at all")
     with pytest.raises(ValueError, match="no readable safetensors"):
-        load(broken)
+        load(broken, "qdac", QdacModel, QdacConfig)
     with pytest.raises(FileNotFoundError):
-        load(tmp_path / "absent.safetensors")
+        load(tmp_path / "absent.safetensors", "qdac", QdacModel, QdacConfig)
 
 
 def test_missing_says_what_to_do(tmp_path):

@@ -12,14 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from harness.api import Audio, Codes
-from systems.checkpoints import digest
+from systems.checkpoints import digest, exported
 from systems.socodec import variant
 from systems.socodec.adapter import SocodecCodec
-from systems.socodec.checkpoint import exported
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.model import SocodecModel
 from systems.socodec.variant import SocodecVariant
-from systems.speech_encoder.checkpoint import exported as exported_encoder
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.model import SpeechEncoder
 from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
@@ -38,7 +36,7 @@ TINY = replace(
 def _stored(path: Path, dim: int = 6) -> str:
     """Writes a narrow speech encoder; returns its digest."""
     shape = SpeechEncoderConfig(width=8, hidden=8, depth=1, dim=dim)
-    tensors = exported_encoder(SpeechEncoder(shape), torch.float16)
+    tensors = exported(SpeechEncoder(shape), torch.float16)
     save_file(tensors, path, {"family": "speech_encoder", "config": json.dumps(shape.to_dict())})
     return digest(tensors)
 

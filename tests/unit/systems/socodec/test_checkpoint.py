@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 
 from harness.api import Audio
 from harness.torchaudio import ensure_torchaudio
+from systems.checkpoints import exported
 from systems.socodec.adapter import SocodecCodec
-from systems.socodec.checkpoint import exported, load
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.model import SocodecModel
+from systems.socodec.released import load_socodec
 from systems.vocoder.bigvgan import BigVgan, low_pass
 from systems.vocoder.loading import load_vocoder
 from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
@@ -170,7 +171,7 @@ def test_the_list_has_the_published_counts(released, vocoder_tensors):
 
 
 def test_released_weights_land_in_their_places(released, released_file):
-    loaded = load(released_file, socodec_config("paper", 120))
+    loaded = load_socodec(released_file, socodec_config("paper", 120))
     model = loaded.model
     for name in ("encoder.layers.5.layers.6.weight", "decoder_1.layers.2.layers.0.weight", "speaker_encoder.asp.tdnn.conv.conv.weight"):
         assert torch.equal(model.state_dict()[name], released[name].float())
@@ -184,9 +185,9 @@ def test_released_weights_land_in_their_places(released, released_file):
 
 def test_a_released_file_needs_the_size_it_is_of(released_file):
     with pytest.raises(ValueError, match="family=None"):
-        load(released_file)
+        load_socodec(released_file)
     with pytest.raises(ValueError, match=r"does not fit.*missing: decoder_1\.layers\.11\.bias"):
-        load(released_file, socodec_config("paper", 240))
+        load_socodec(released_file, socodec_config("paper", 240))
 
 
 def test_released_tensors_missing_or_spoilt_are_named_as_in_the_file(released, tmp_path):
@@ -194,18 +195,18 @@ def test_released_tensors_missing_or_spoilt_are_named_as_in_the_file(released, t
     name = "quantizer.quantizers.0._codebook.codebooks.3.embed"
     save_file({key: value for key, value in released.items() if key != name}, path)
     with pytest.raises(ValueError, match=f"missing: {name}"):
-        load(path, shape)
+        load_socodec(path, shape)
     save_file({**released, "encoder.layers.9.weight": torch.ones(2)}, path)
     with pytest.raises(ValueError, match=r"unexpected: encoder\.layers\.9\.weight"):
-        load(path, shape)
+        load_socodec(path, shape)
     save_file({**released, name: torch.full((128, 128), math.nan)}, path)
     with pytest.raises(ValueError, match=f"not finite in {name}"):
-        load(path, shape)
+        load_socodec(path, shape)
 
 
 def test_vocoder_in_each_form_of_its_weight_norm(vocoder_tensors, vocoder_file, tmp_path):
     loaded = load_vocoder(vocoder_file)
-    assert loaded.name == "BigVGAN" and isinstance(loaded.model, BigVgan)
+    assert isinstance(loaded.model, BigVgan)
     mel = torch.randn(1, 12, 80, generator=torch.Generator().manual_seed(0)) - 5.0
     audio = loaded.model(mel)
     assert audio.shape == (1, 1920) and float(audio.std()) > 0
@@ -224,7 +225,7 @@ def test_vocoder_in_each_form_of_its_weight_norm(vocoder_tensors, vocoder_file, 
 
 def test_vocoders_that_do_not_fit_are_refused(vocoder_tensors, tmp_path):
     path = tmp_path / "x.safetensors"
-    with pytest.raises(FileNotFoundError, match="no mel vocoder at"):
+    with pytest.raises(FileNotFoundError, match="no mel_vocoder checkpoint at"):
         load_vocoder(path)
     save_file({"a": torch.ones(1)}, path)
     with pytest.raises(ValueError, match="no conv_pre"):
@@ -236,7 +237,7 @@ def test_vocoders_that_do_not_fit_are_refused(vocoder_tensors, tmp_path):
     with pytest.raises(ValueError, match=r"other low-pass filters: activation_post\.upsample"):
         load_vocoder(path)
     save_file({"a": torch.ones(1)}, path, {"family": "qdac", "config": "{}"})
-    with pytest.raises(ValueError, match="no mel vocoder model: its metadata says family='qdac'"):
+    with pytest.raises(ValueError, match="no mel_vocoder model: its metadata says family='qdac'"):
         load_vocoder(path)
 
 
@@ -248,7 +249,7 @@ def test_small_vocoder_comes_back_as_it_was_stored(tmp_path):
     loaded, mel = load_vocoder(tmp_path / "v.safetensors"), torch.randn(1, 5, 80) - 5.0
     with torch.no_grad():
         assert torch.equal(loaded.model(mel), model(mel))
-    assert loaded.name == "source-filter vocoder"
+    assert isinstance(loaded.model, WaveVocoder)
 
 
 def test_the_papers_size_runs_from_released_files(released_file, vocoder_file, hubert_folder):
@@ -292,7 +293,7 @@ def test_own_checkpoint_comes_back_as_it_was_exported(tmp_path):
     tensors = exported(model, torch.float32)
     assert not any(name.endswith((".usage", ".started", ".calls")) for name in tensors)
     save_file(tensors, tmp_path / "s.safetensors", _metadata())
-    loaded = load(tmp_path / "s.safetensors")
+    loaded = load_socodec(tmp_path / "s.safetensors")
     assert loaded.model.config == TINY and not loaded.model.training
     assert all(bool(book.started) for stream in loaded.model.quantizer.streams for book in stream.codebooks)
     features, mel = torch.randn(1, 12, 6), torch.randn(1, 24, 80)
@@ -306,7 +307,7 @@ def test_own_checkpoint_comes_back_as_it_was_exported(tmp_path):
         ({"encoder.layers.0.bias": torch.full((12,), math.inf)}, {}, r"not finite in encoder\.layers\.0\.bias"),
         ({"stranger": torch.zeros(3)}, {}, "unexpected: stranger"),
         ({"encoder.layers.0.bias": None}, {}, r"missing: encoder\.layers\.0\.bias"),
-        ({}, {"family": "qdac"}, "no SoCodec model: its metadata says family='qdac'"),
+        ({}, {"family": "qdac"}, "no socodec model: its metadata says family='qdac'"),
         ({}, {"config": '{"colour": 1}'}, "has no colour"),
     ],
 )
@@ -314,12 +315,12 @@ def test_own_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, tensors, 
     stored = {**exported(SocodecModel(TINY), torch.float16), **tensors}
     save_file({name: t for name, t in stored.items() if t is not None}, tmp_path / "s.safetensors", _metadata(**metadata))
     with pytest.raises(ValueError, match=message):
-        load(tmp_path / "s.safetensors")
+        load_socodec(tmp_path / "s.safetensors")
 
 
 def test_no_file_and_no_safetensors_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no SoCodec checkpoint at"):
-        load(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match="no socodec checkpoint at"):
+        load_socodec(tmp_path / "absent")
     (tmp_path / "broken").write_bytes(b"not safetensors")
     with pytest.raises(ValueError, match="no readable safetensors"):
-        load(tmp_path / "broken")
+        load_socodec(tmp_path / "broken")

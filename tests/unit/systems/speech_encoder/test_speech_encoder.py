@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from harness.commands.train_plan import planned
+from systems.checkpoints import load
 from systems.speech_encoder.alignment import PHONES, UNKNOWN, PhoneAligner
-from systems.speech_encoder.checkpoint import load
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.model import Hidden, SpeechEncoder
 from systems.speech_encoder.objective import MaskedPrediction, draw_mask, warped
@@ -293,9 +293,12 @@ def _written(tmp_path, **changes):
 
 def test_an_exported_encoder_is_read_back_within_half_precision(tmp_path):
     model, path = _written(tmp_path)
-    loaded = load(path)
+    loaded = load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
     assert loaded.model.config == TINY and not loaded.model.training and len(loaded.digest) == 32
-    assert loaded.metadata["family"] == "speech_encoder" and loaded.digest == load(path).digest
+    assert (
+        loaded.metadata["family"] == "speech_encoder"
+        and loaded.digest == load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig).digest
+    )
     assert not any(p.requires_grad for p in loaded.model.parameters())
     audio = _sound(1, 16000)
     torch.testing.assert_close(loaded.model(audio), model(audio), rtol=0, atol=0.02)
@@ -308,14 +311,14 @@ def test_an_exported_encoder_is_read_back_within_half_precision(tmp_path):
         ({"tensors": {"surplus": torch.zeros(1)}}, "unexpected: surplus"),
         ({"tensors": {"leave.bias": torch.zeros(3)}}, r"misshapen: leave.bias \(3,\) instead of \(8,\)"),
         ({"tensors": {"mean": torch.full((20,), math.nan)}}, "not finite in mean"),
-        ({"family": "qdac"}, "no speech encoder model"),
+        ({"family": "qdac"}, "no speech_encoder model"),
         ({"config": json.dumps({"strides": 3})}, "has no strides"),
     ],
 )
 def test_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, fault, message):
     _, path = _written(tmp_path, **fault)
     with pytest.raises(ValueError, match=message):
-        load(path)
+        load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
 
 
 def test_a_corrupted_file_is_refused(tmp_path):
@@ -323,9 +326,9 @@ def test_a_corrupted_file_is_refused(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="no readable safetensors"):
-        load(path)
-    with pytest.raises(FileNotFoundError, match="no speech encoder checkpoint at"):
-        load(tmp_path / "absent.safetensors")
+        load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
+    with pytest.raises(FileNotFoundError, match="no speech_encoder checkpoint at"):
+        load(tmp_path / "absent.safetensors", "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
 
 
 @pytest.mark.parametrize("wrong", [{"hop": 250}, {"kernel": 4}, {"depth": 0}])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from systems.checkpoints import Loaded
 from systems.qdac.decoder import build_decoder
 from systems.socodec.parts import Parts, random_parts
 from systems.socodec.variant import Files, SocodecVariant
@@ -81,11 +82,11 @@ def test_a_reach_too_short_would_be_heard() -> None:
 def _vocoders():
     torch.manual_seed(0)
     shapes = (WaveVocoder(VOCODER), BigVgan(BigVganConfig(channels=32)).fold())
-    return [Vocoder(model.eval().requires_grad_(False), type(model).__name__, "d") for model in shapes]
+    return [Loaded(model.eval().requires_grad_(False), {}, "d") for model in shapes]
 
 
-@pytest.mark.parametrize("vocoder", _vocoders(), ids=lambda v: v.name)
-def test_socodec_in_pieces(vocoder: Vocoder) -> None:
+@pytest.mark.parametrize("vocoder", _vocoders(), ids=lambda v: v.model.TITLE)
+def test_socodec_in_pieces(vocoder: Loaded[Vocoder]) -> None:
     parts = random_parts(SocodecVariant(), Files(), SOCODEC, 0)
     codec = SocodecSpeech(Parts(parts.model, parts.features, vocoder, {}, parts.digests), "cpu")
     codes, voice = torch.randint(20, (4, 25)), Voice(embedding=torch.randn(12))
@@ -98,7 +99,7 @@ def test_socodec_in_pieces(vocoder: Vocoder) -> None:
         found.append(pieces.push(codes[:, :0], True))
         # Roundings of a pitch add up in the phase of its pulses.
         difference = (torch.cat(found) - codec.decode(codes, voice)).abs().max()
-        assert difference < (2e-4 if vocoder.name == "WaveVocoder" else 2e-6)
+        assert difference < (2e-4 if isinstance(vocoder.model, WaveVocoder) else 2e-6)
 
 
 def test_pieces_of_the_small_vocoder_cost_the_same_however_late_they_come() -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from harness.api import Audio
+from systems.checkpoints import load
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
 from systems.lm.models import build_lm
@@ -22,7 +23,7 @@ from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.training.recipe import Batch
 from systems.tts.pieces import reach_of
 from systems.tts.qtts import Qtts
-from systems.tts.voiced_decoder import TIMBRE_DIM, VoicedDecoder, VoicedDecoderConfig, load, mel_distance, timbre_of
+from systems.tts.voiced_decoder import FAMILY, TIMBRE_DIM, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
 from systems.tts.voiced_recipe import VoicedDecoderRecipe, VoicedTraining, code_logits, played
 from systems.vocoder.wave import WaveVocoder
 from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, HOP, MULTIHEAD, PROMPTED, QDAC, SIZE, VOCODER
@@ -247,7 +248,7 @@ def _speaker(files: dict[str, str], **words: object) -> Qtts:
 
 def test_the_same_codes_in_another_voice(files: dict[str, str], decoder: str) -> None:
     plain, voiced = _speaker(files), _speaker(files, decoder="voiced", decoder_checkpoint=decoder, vocoder=files["vocoder"])
-    assert load(decoder).codec == plain._synthesizer._codec.digest
+    assert load(decoder, FAMILY, VoicedDecoder, VoicedDecoderConfig).metadata["codec"] == plain._synthesizer._codec.digest
     first, second = plain.synthesize(PROMPTED, 0), voiced.synthesize(PROMPTED, 0)
     assert first.codes.digest() == second.codes.digest() and first.audio.num_samples == second.audio.num_samples
     assert not np.allclose(first.audio.samples, second.audio.samples, atol=1e-3)
@@ -277,7 +278,7 @@ def test_decoders_that_do_not_fit_are_refused(files: dict[str, str], decoder: st
     save_file(tensors, tmp_path / "fewer.safetensors", metadata | {"config": fewer})
     with pytest.raises(ValueError, match="from 2 codebooks; the codec has 4 at 16000 Hz and latents of 8 from 3"):
         _speaker(files, **{**given, "decoder_checkpoint": tmp_path / "fewer.safetensors"})
-    with pytest.raises(ValueError, match="holds no voiced decoder"):
+    with pytest.raises(ValueError, match="holds no qtts_decoder"):
         _speaker(files, **{**given, "decoder_checkpoint": files["vocoder"]})
     with pytest.raises(FileNotFoundError, match="harness train system=qtts_decoder"):
         _speaker(files, **{**given, "decoder_checkpoint": tmp_path / "none.safetensors"})
