@@ -1,8 +1,12 @@
 """What several test folders share: the stub plug-in and small datasets."""
 
 import json
+import os
 import sys
 from pathlib import Path
+
+# Before numpy or torch is imported anywhere. Threads that wait for each other on cores that other tests use take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -13,47 +17,54 @@ CASES = (*(f"A{i}" for i in range(1, 23)), *(f"B{i}" for i in range(1, 9)), "C1"
 """Every line of what people brought: wrong numbers (A), statistics (B), MCD's band (C), hangs, losses and leaks (D)."""
 
 
-def pytest_configure(config):
-    config.stash[_TOLD], config.stash[_ENDED] = {}, {}
-
-
-_TOLD: pytest.StashKey = pytest.StashKey()
-"""Node id to the (case, before, after) it is about."""
 _ENDED: pytest.StashKey = pytest.StashKey()
-"""Node id to how it ended."""
+"""(case, before, after) to how its tests ended."""
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_configure(config):
+    config.stash[_ENDED] = {}
+    config.pluginmanager.register(Cases(config), "cases-table")
+
+
+def pytest_collection_modifyitems(items):
     for item in items:
-        if marks := list(item.iter_markers("cases")):
-            config.stash[_TOLD][item.nodeid] = [(mark.args[0], mark.kwargs["before"], mark.kwargs["after"]) for mark in marks]
-            if unknown := {mark.args[0] for mark in marks} - set(CASES):
-                raise pytest.UsageError(f"{item.nodeid}: no case {', '.join(sorted(unknown))}")
+        if unknown := {mark.args[0] for mark in item.iter_markers("cases")} - set(CASES):
+            raise pytest.UsageError(f"{item.nodeid}: no case {', '.join(sorted(unknown))}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if item.nodeid in item.config.stash[_TOLD]:
-        ended = item.config.stash[_ENDED]
-        if report.when == "call" or not report.passed:
-            ended[item.nodeid] = "passed" if report.passed else ("skipped" if report.skipped else "FAILED")
+    if report.when == "call" or not report.passed:
+        # A report travels from a worker process to the one that prints; the item does not.
+        told = [(mark.args[0], mark.kwargs["before"], mark.kwargs["after"]) for mark in item.iter_markers("cases")]
+        report.user_properties += [("case", case) for case in told]
     return report
+
+
+class Cases:
+    """How the tests of each case ended, wherever they ran."""
+
+    def __init__(self, config):
+        self.ended = config.stash[_ENDED]
+
+    def pytest_runtest_logreport(self, report):
+        for name, case in report.user_properties:
+            if name == "case" and (report.when == "call" or not report.passed):
+                outcome = "passed" if report.passed else ("skipped" if report.skipped else "FAILED")
+                self.ended.setdefault(tuple(case), []).append(outcome)
 
 
 def pytest_terminal_summary(terminalreporter, config):
     """With ``-m cases``: each case with what happened before, what happens now and whether its tests say so."""
     if config.getoption("markexpr") != "cases":
         return
-    rows = {}
-    for node, told in config.stash[_TOLD].items():
-        for case, before, after in told:
-            rows.setdefault((CASES.index(case), case, before, after), []).append(config.stash[_ENDED].get(node, "not run"))
     terminalreporter.section("cases")
-    for (_, case, before, after), ends in sorted(rows.items()):
-        worst = next((e for e in ("FAILED", "not run", "skipped") if e in ends), "passed")
+    rows = config.stash[_ENDED]
+    for case, before, after in sorted(rows, key=lambda row: CASES.index(row[0])):
+        worst = next((e for e in ("FAILED", "skipped") if e in rows[case, before, after]), "passed")
         terminalreporter.write_line(f"{case:<4} {worst:<7} before: {before}\n{'':12} now:    {after}")
-    if lacking := sorted(set(CASES) - {case for _, case, _, _ in rows}, key=CASES.index):
+    if lacking := sorted(set(CASES) - {case for case, _, _ in rows}, key=CASES.index):
         terminalreporter.write_line(f"no test of: {', '.join(lacking)}")
 
 

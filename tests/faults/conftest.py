@@ -35,12 +35,15 @@ class FaultTable:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item, call):
         report = yield
-        for mark in item.iter_markers(MARK):
-            name, injection, expected = mark.args
-            row = self.rows.setdefault((name, injection, expected, mark.kwargs.get("before", "")), [])
-            if report.when == "call" or report.outcome != "passed":
-                row.append(report.outcome)
+        if report.when == "call" or report.outcome != "passed":
+            # A report travels from a worker process to the one that prints; the item does not.
+            report.user_properties += [(MARK, (*mark.args, mark.kwargs.get("before", ""))) for mark in item.iter_markers(MARK)]
         return report
+
+    def pytest_runtest_logreport(self, report):
+        for name, row in report.user_properties:
+            if name == MARK and (report.when == "call" or report.outcome != "passed"):
+                self.rows.setdefault(tuple(row), []).append(report.outcome)
 
     def pytest_terminal_summary(self, terminalreporter):
         if not self.rows:
