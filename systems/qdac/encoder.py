@@ -46,6 +46,9 @@ class LappedEncoder(nn.Module):
         config: ``front`` must be "lapped".
     """
 
+    LEARNING_STATE = ("started",)
+    """Buffer that only learning needs; a checkpoint leaves it out."""
+
     started: Tensor
 
     def __init__(self, config: QdacConfig) -> None:
