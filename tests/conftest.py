@@ -5,9 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-# Before numpy or torch is imported anywhere. Threads that wait for each other on cores that other tests use take many times as long.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 import pytest
 import soundfile
@@ -22,6 +19,9 @@ _ENDED: pytest.StashKey = pytest.StashKey()
 
 
 def pytest_configure(config):
+    if not config.getoption("benchmark_enable", False):
+        # torch reads it when it is imported. Threads that wait for each other on cores that other tests use take many times as long.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     config.stash[_ENDED] = {}
     config.pluginmanager.register(Cases(config), "cases-table")
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
 
 from reports.compare import page as comparison_page
 from reports.compare.differences import Settings, compare, same_rows
 from reports.compare.pairing import half
 from reports.statistics.intervals import IntervalSettings
-
-
-@pytest.fixture
-def browser(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if page_tests.CHROMIUM is None:
-        pytest.skip("needs chromium")
-    opened = page_tests.Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    assert opened.complaints() == []
-    opened.close()
 
 
 def test_clips_play_one_at_a_time_and_can_be_wound(page_tests: ModuleType, browser: Any, tmp_path: Path) -> None:

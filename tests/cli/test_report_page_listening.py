@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,15 +19,6 @@ def run(page_tests: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     # A run folder of the store's own would need a real run; what follows takes any `Run`.
     monkeypatch.setattr(harness.commands.listen, "open_run", lambda _: made)
     return made
-
-
-@pytest.fixture(scope="module")
-def browser(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if page_tests.CHROMIUM is None:
-        pytest.skip("needs chromium")
-    opened = page_tests.Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 def begun(browser: Any, run: Any, *words: str) -> Session:

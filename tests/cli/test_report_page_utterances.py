@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -36,16 +35,6 @@ def report(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     return write_report(
         replace(run, frame=run.frame[kept].reset_index(drop=True), outputs=outputs), statistics=IntervalSettings(resamples=100)
     )
-
-
-@pytest.fixture(scope="module")
-def browser(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if page_tests.CHROMIUM is None:
-        pytest.skip("needs chromium")
-    opened = page_tests.Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    assert opened.complaints() == []
-    opened.close()
 
 
 IDS = "[...document.querySelectorAll('.item .id')].map((n) => n.textContent)"

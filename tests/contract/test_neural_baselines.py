@@ -34,15 +34,6 @@ _VARIANTS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Such small networks get slower by more threads, many times so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def inputs(sample_rate):
     return [speechlike(seconds, sample_rate, seed) for seed, seconds in enumerate((0.31, 0.43))]
 

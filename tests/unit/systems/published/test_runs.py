@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 
 import pytest
-import torch
 
 import harness
 from harness.api import Better, MetricInfo, Need
@@ -22,14 +21,6 @@ _QUALITY, _COUNTED, _TIME = "si_sdr_db", "emitted_bps", "rtf"
 @pytest.fixture
 def tiny(stubs):
     return importlib.import_module("tiny_codecs")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @with_transformers
