@@ -15,8 +15,9 @@ from typing import Any
 
 from harness.api import Metric, Task
 from harness.errors import MissingDependency
-from harness.foreign import Kept, attempt, loading, reason_of
+from harness.foreign import attempt, loading, reason_of
 from harness.judges.factory import build
+from harness.kept import Kept
 from harness.settings.registry import entries, metric_class
 
 

@@ -39,7 +39,8 @@ from harness.data.audio import ChangedAudio, UnreadableAudio, changed, flags, ou
 from harness.data.copies import repeated
 from harness.data.digests import file_digest
 from harness.errors import ConfigError, HarnessError, MissingDependency
-from harness.foreign import Kept, attempt, bounded, loading, message_of, reason_of
+from harness.foreign import attempt, bounded, loading, message_of, reason_of
+from harness.kept import Kept
 from harness.running.plan import Attempt, Card, Entrant
 from harness.running.provenance import timed_with
 from harness.settings.registry import resolve

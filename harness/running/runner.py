@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import foreign
 from harness.api import Item, Need, Status, Suite, SuiteInfo, Task
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
+from harness.foreign import attempt as attempt_foreign
+from harness.foreign import reason_of
+from harness.kept import Kept
 from harness.running.joining import Join, refuse_failures
 from harness.running.plan import Attempt, Digests, Entrant, attempts, reference_rows, score_key
 from harness.running.predicting import Predicted
@@ -187,12 +189,12 @@ def _suite(config: Config) -> Suite:
     name = parameters.pop("name")
     make = resolve("suites", name)
     try:
-        with foreign.Kept(settling=True):
-            suite: Suite = foreign.attempt(lambda: make(**parameters))
-            sound = foreign.attempt(lambda: isinstance(suite, Suite) and isinstance(suite.info, SuiteInfo))
-            foreign.attempt(lambda: pickle.dumps(suite))  # systems are described in other processes
+        with Kept(settling=True):
+            suite: Suite = attempt_foreign(lambda: make(**parameters))
+            sound = attempt_foreign(lambda: isinstance(suite, Suite) and isinstance(suite.info, SuiteInfo))
+            attempt_foreign(lambda: pickle.dumps(suite))  # systems are described in other processes
     except Exception as error:
-        raise ConfigError(f"suite '{name}' cannot be built from {parameters}: {foreign.reason_of(error)}") from error
+        raise ConfigError(f"suite '{name}' cannot be built from {parameters}: {reason_of(error)}") from error
     if not sound:
         raise ConfigError(f"suite '{name}' does not follow harness.api.Suite")
     if suite.info.task not in Task:

@@ -12,7 +12,8 @@ from harness.api.libraries import library
 from harness.data.audio import UnreadableAudio, read_recording, resample
 from harness.data.digests import Contents
 from harness.errors import ConfigError, HarnessError
-from harness.foreign import Kept, attempt, bounded, message_of, reason_of
+from harness.foreign import attempt, bounded, message_of, reason_of
+from harness.kept import Kept
 from harness.running.panel import Panel, PanelRecipe
 from harness.running.plan import HEARD
 from harness.running.predicting import unread

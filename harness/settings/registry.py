@@ -171,7 +171,8 @@ def resolve(group: str, name: str) -> Any:
         raise UnknownName({"systems": "system family"}.get(group, group.rstrip("s")), name, known)
     from pkgutil import resolve_name
 
-    from harness.foreign import Kept, attempt, loading, reason_of, tried
+    from harness.foreign import attempt, loading, reason_of, tried
+    from harness.kept import Kept
 
     entry = known[name]
     what = f"{group} '{name}' ({f'plug-in {entry.origin}' if entry.origin else 'built-in'}, {entry.target})"

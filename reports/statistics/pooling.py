@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.api import Evidence, PooledMetric
-from harness.foreign import Kept, attempt, raised
+from harness.foreign import attempt, raised
+from harness.kept import Kept
 from reports.statistics.intervals import Array
 from reports.statistics.jackknife import Statistic, WeightedMean
 from reports.statistics.records import Column
