@@ -19,7 +19,7 @@ from typing import Any
 from harness.api import Need
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset, spread
 from harness.running.runner import run
-from harness.running.stages import Progress
+from harness.running.workforce import Progress
 from harness.settings.config import Config
 from harness.storing.store import Store
 

@@ -12,9 +12,9 @@ from harness.api import Item, Need, Record, Side, Status
 from harness.errors import Incomplete
 from harness.running.plan import Attempt, Entrant
 from harness.running.provenance import now
-from harness.running.scoring import PanelCard, flags_key
-from harness.running.stages import metrics_of
+from harness.running.scoring import MetricCards, flags_key
 from harness.running.withheld import RANDOM_WEIGHTS, Withheld
+from harness.running.workforce import metrics_of
 from harness.storing.aliases import Aliases
 from harness.storing.files import write_json
 from harness.storing.outcomes import Outcome
@@ -47,7 +47,7 @@ class Join:
     items: Mapping[str, Item]
     entrants: Mapping[str, Entrant]
     plan: Sequence[Attempt]
-    panel: PanelCard
+    panel: MetricCards
     keys: ScoreKeys
     aliases: Aliases
     withheld: Withheld = frozenset()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.api import SuiteInfo
     from harness.data.manifests import Dataset
     from harness.running.plan import Card
-    from harness.running.scoring import PanelCard
+    from harness.running.scoring import MetricCards
     from harness.settings.config import Config
     from harness.storing.aliases import Aliases
 
@@ -146,7 +146,7 @@ def _machine_hash() -> str:
     return hashlib.blake2b(f"{ident} {platform.node()}".encode(), digest_size=8).hexdigest()
 
 
-def describe_run(asked: Asked, cards: Mapping[str, Card], panel: PanelCard, aliases: Aliases) -> dict[str, Any]:
+def describe_run(asked: Asked, cards: Mapping[str, Card], panel: MetricCards, aliases: Aliases) -> dict[str, Any]:
     """The manifest of a run that is about to start: everything its numbers depend on, without secrets and folders of this machine.
 
     Args:

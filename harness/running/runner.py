@@ -20,10 +20,10 @@ from harness.running.joining import Join, refuse_failures
 from harness.running.plan import Attempt, Digests, Entrant, attempts, reference_rows, score_key
 from harness.running.predicting import Predicted
 from harness.running.provenance import Asked, describe_run, timed_elsewhere
-from harness.running.scoring import Measure, PanelCard, Subject
+from harness.running.scoring import Measure, MetricCards, Subject
 from harness.running.shards import Shard, publish
-from harness.running.stages import Progress, describe, employed, metrics_of, recipe_of
 from harness.running.withheld import Withheld, withheld
+from harness.running.workforce import Progress, describe, employed, metrics_of, recipe_of
 from harness.settings.config import Config
 from harness.settings.registry import resolve
 from harness.settings.sources import source_digest
@@ -330,7 +330,7 @@ def _failure(event: Broken, stage: str) -> Outcome:
 def _score(
     session: _Session,
     executor: Executor,
-    panel: PanelCard,
+    panel: MetricCards,
     plan: Sequence[Attempt],
     digests: Digests,
     keys: dict[tuple[str, str], str],

@@ -14,7 +14,7 @@ from harness.data.digests import Contents
 from harness.errors import ConfigError, HarnessError
 from harness.foreign import attempt, bounded, message_of, reason_of
 from harness.kept import Kept
-from harness.running.panel import Panel, PanelRecipe
+from harness.running.metric_set import MetricBuilder, MetricSet
 from harness.running.plan import HEARD
 from harness.running.predicting import unread
 from harness.settings.sources import source_digest
@@ -54,7 +54,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class DescribePanel:
+class DescribeMetrics:
     """A step: build the metrics and say what they are."""
 
 
@@ -76,7 +76,7 @@ class CannotBeBuilt(Exception):
 
 
 @dataclass(frozen=True)
-class PanelCard:
+class MetricCards:
     """Declarations of the metrics that were built, and the reasons of those that were not."""
 
     metrics: dict[str, MetricInfo]
@@ -93,8 +93,8 @@ class ScoreWorker:
     """
 
     store_root: Path
-    recipe: PanelRecipe
-    _panel: Panel | None = field(default=None, repr=False)
+    recipe: MetricBuilder
+    _panel: MetricSet | None = field(default=None, repr=False)
     _refusal: HarnessError | None = field(default=None, repr=False)
     _infos: dict[str, MetricInfo] = field(default_factory=dict)
     _subject: Subject | None = None
@@ -117,14 +117,14 @@ class ScoreWorker:
         self._odd = {}
         self._forget()
 
-    def step(self, step: Measure | DescribePanel) -> Measured | PanelCard:
+    def step(self, step: Measure | DescribeMetrics) -> Measured | MetricCards:
         if self._panel is None:
             assert self._refusal is not None
-            if isinstance(step, DescribePanel):
+            if isinstance(step, DescribeMetrics):
                 raise self._refusal  # the run cannot begin
             raise CannotBeBuilt(str(self._refusal))
-        if isinstance(step, DescribePanel):
-            return PanelCard(dict(self._infos), self._panel.absent)
+        if isinstance(step, DescribeMetrics):
+            return MetricCards(dict(self._infos), self._panel.absent)
         self._changed = ()
         outcome = self._measure(self._panel.metrics[step.metric], step)
         self._keep(step.key, outcome)

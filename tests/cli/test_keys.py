@@ -213,14 +213,14 @@ def test_the_decoder_of_lossy_files_counts(monkeypatch):
 
 
 def test_libraries_that_make_a_number_stand_in_signatures_and_keys(tmp_path):
-    from harness.running.panel import PanelRecipe
-    from harness.running.scoring import DescribePanel, ScoreWorker
+    from harness.running.metric_set import MetricBuilder
+    from harness.running.scoring import DescribeMetrics, ScoreWorker
     from harness.workers.jobs import Job
 
     config = {"asr": {}, "speaker": {"family": "resemblyzer"}, "mos": {"family": "dnsmos"}}
-    worker = ScoreWorker(tmp_path, PanelRecipe(("pesq_wb", "stoi", "mcd_db", "sim_o", "mos"), config, ()))
+    worker = ScoreWorker(tmp_path, MetricBuilder(("pesq_wb", "stoi", "mcd_db", "sim_o", "mos"), config, ()))
     worker.begin(Job("the metrics", None, ()))
-    infos = worker.step(DescribePanel()).metrics
+    infos = worker.step(DescribeMetrics()).metrics
     wanted = {"pesq_wb": ["pesq"], "stoi": ["pystoi"], "mcd_db": ["pyworld-prebuilt"], "sim_o": ["resemblyzer", "torch", "librosa", "webrtcvad"],
               "mos": ["speechmos", "onnxruntime", "librosa"]}  # fmt: skip
     from importlib.metadata import version

@@ -10,7 +10,7 @@ import pytest
 from harness.api import CodecSpec, Codes, Need, Sample, Timing
 from harness.data.audio import read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.running.panel import PanelRecipe
+from harness.running.metric_set import MetricBuilder
 from harness.settings.config import compose
 from harness.settings.registry import METRICS, config_names, resolve
 from harness.testing import check_metric, check_suite
@@ -43,7 +43,7 @@ ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", items=("fli
 def panel():
     """Every metric that needs more than audio, with the embedded judges."""
     keys = [name for name in METRICS if name not in (*_OF_AUDIO, *_OF_TIME)]
-    return PanelRecipe(keys, compose([]), tuple(item.text for item in ITEMS)).build().metrics
+    return MetricBuilder(keys, compose([]), tuple(item.text for item in ITEMS)).build().metrics
 
 
 def full_sample(item, snr_db) -> Sample:

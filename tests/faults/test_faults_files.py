@@ -15,7 +15,7 @@ import harness.running.runner
 from harness.api import Audio, Item, Prediction, Weights
 from harness.cli import main
 from harness.data.digests import Contents
-from harness.running.panel import PanelRecipe
+from harness.running.metric_set import MetricBuilder
 from harness.running.scoring import Measure, ScoreWorker, Subject
 from harness.storing.store import Store
 from harness.workers.jobs import Job
@@ -175,7 +175,7 @@ def test_a_metric_that_is_another_one_than_was_planned(make_dataset, tmp_path, s
     item = Item("a", "set", make_dataset(["a"]) / "0.wav")
     store = Store(tmp_path / "store")
     store.save_prediction("p" * 32, Prediction(Audio.mono(np.full(100, 0.5), 16000)))
-    worker = ScoreWorker(store.root, PanelRecipe(["stub_peak"], {}, ()))
+    worker = ScoreWorker(store.root, MetricBuilder(["stub_peak"], {}, ()))
     worker.begin(Job("a", Subject(item, Contents.of(item)), ()))
     signature = worker._infos["stub_peak"].signature()
     worker.step(Measure("p" * 32, "stub_peak", "same", signature))

@@ -19,7 +19,7 @@ from harness.cli import main
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.judges.resemblyzer import Resemblyzer
-from harness.running.panel import PanelRecipe
+from harness.running.metric_set import MetricBuilder
 from harness.running.plan import belongs, calibration_entrants, calibration_metrics, reference_rows, score_key
 from harness.settings.config import compose
 from harness.settings.registry import METRICS, resolve
@@ -186,14 +186,14 @@ def test_the_recording_stands_beside_every_figure_about_words() -> None:
 
 
 def test_the_task_decides_what_similarity_is_to() -> None:
-    infos = {task: PanelRecipe(["sim_o"], compose([]), (), task=task).build().metrics["sim_o"].info for task in Task}
+    infos = {task: MetricBuilder(["sim_o"], compose([]), (), task=task).build().metrics["sim_o"].info for task in Task}
     assert infos[Task.SYNTHESIS].params["against"] == "prompt" and infos[Task.RESYNTHESIS].params["against"] == "reference"
     assert infos[Task.SYNTHESIS].signature() != infos[Task.RESYNTHESIS].signature()
     assert Need.PROMPT in infos[Task.SYNTHESIS].needs and Need.REFERENCE not in infos[Task.SYNTHESIS].needs
 
 
 def test_a_dataset_without_english_needs_no_probe() -> None:
-    panel = PanelRecipe(["intelligibility_probe", "rtf"], compose([]), ()).build()
+    panel = MetricBuilder(["intelligibility_probe", "rtf"], compose([]), ()).build()
     assert set(panel.metrics) == {"rtf"} and "no English texts" in panel.absent["intelligibility_probe"]
 
 

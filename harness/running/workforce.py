@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from harness.api import Item, Suite
 from harness.errors import ConfigError
-from harness.running.panel import PanelRecipe
+from harness.running.metric_set import MetricBuilder
 from harness.running.plan import Card, Entrant, belongs, calibration_metrics
 from harness.running.predicting import Describe, PredictWorker, default_threads
-from harness.running.scoring import DescribePanel, PanelCard, ScoreWorker
+from harness.running.scoring import DescribeMetrics, MetricCards, ScoreWorker
 from harness.settings.config import Config
 from harness.workers.executors import KINDS, build
 from harness.workers.jobs import Broken, Executor, Job, Resources, Stop
@@ -38,7 +38,7 @@ class Workforce:
 
 
 @contextmanager
-def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item], recipe: PanelRecipe, stop: Stop) -> Iterator[Workforce]:
+def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item], recipe: MetricBuilder, stop: Stop) -> Iterator[Workforce]:
     """Workers as ``executor=`` asks for them, while the context lasts.
 
     Args:
@@ -82,7 +82,9 @@ def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item],
         yield Workforce(predictors, scorers)
 
 
-def describe(workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant], progress: Progress) -> tuple[PanelCard, dict[str, Card]]:
+def describe(
+    workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant], progress: Progress
+) -> tuple[MetricCards, dict[str, Card]]:
     """Builds every system and metric once, so that whatever is missing is said before anything runs.
 
     Returns:
@@ -101,9 +103,9 @@ def describe(workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant]
             raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
         cards[event.job.payload.label] = event.result
         progress.advance()
-    panel: PanelCard | None = None
+    panel: MetricCards | None = None
     # one job per worker, so that all of them have loaded before anything is timed
-    warmers = [Job("the metrics", None, (DescribePanel(),)) for _ in range(workforce.scorers.size)]
+    warmers = [Job("the metrics", None, (DescribeMetrics(),)) for _ in range(workforce.scorers.size)]
     for event in workforce.scorers.run(warmers):
         if isinstance(event, Broken):
             raise ConfigError(f"the metrics cannot be built: {event.reason}\n{event.trace}".rstrip())
@@ -117,13 +119,13 @@ def describe(workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant]
     return panel, {label: cards[label] for label in measured}
 
 
-def metrics_of(entrant: Entrant, panel: PanelCard) -> Sequence[str]:
+def metrics_of(entrant: Entrant, panel: MetricCards) -> Sequence[str]:
     """Registry keys of the metrics that an entrant is measured with."""
     return calibration_metrics(entrant.calibration, panel.metrics) if entrant.calibration else list(panel.metrics)
 
 
-def recipe_of(config: Config, suite: Suite, keys: Sequence[str], items: Sequence[Item]) -> PanelRecipe:
+def recipe_of(config: Config, suite: Suite, keys: Sequence[str], items: Sequence[Item]) -> MetricBuilder:
     """How the metrics of a run are built. The probe's vocabulary is the whole dataset's, whichever shard of it is asked about."""
     texts = tuple(item.text for item in items if item.language == "en" and item.text)
     judges = {k: config[k] for k in ("asr", "speaker", "mos")}
-    return PanelRecipe(keys, judges, texts, bool(config["run"]["allow_missing"]), suite.info.task)
+    return MetricBuilder(keys, judges, texts, bool(config["run"]["allow_missing"]), suite.info.task)

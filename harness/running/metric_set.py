@@ -26,7 +26,7 @@ class NothingToJudge(Exception):
 
 
 @dataclass(frozen=True)
-class Panel:
+class MetricSet:
     """The judges of one run.
 
     Args:
@@ -41,7 +41,7 @@ class Panel:
 
 
 @dataclass
-class PanelRecipe:
+class MetricBuilder:
     """How to build the panel in any process.
 
     Args:
@@ -59,7 +59,7 @@ class PanelRecipe:
     task: Task = Task.RESYNTHESIS
     _built: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def build(self) -> Panel:
+    def build(self) -> MetricSet:
         """Imports and loads everything the metrics need.
 
         Raises:
@@ -81,7 +81,7 @@ class PanelRecipe:
                         f"metric '{key}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)"
                     ) from error
                 absent[key] = str(error)
-        return Panel(metrics, absent, frozenset(key for key in metrics if origins[key]))
+        return MetricSet(metrics, absent, frozenset(key for key in metrics if origins[key]))
 
     def _metric(self, key: str, origin: str) -> Metric:
         make = metric_class(key)
