@@ -9,16 +9,19 @@ resynthesised and "prompt" where a voice is followed.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.api import Metric, Task
-from harness.errors import MissingDependency
+from harness.api import Metric, MetricInfo, Task
+from harness.api.libraries import library
+from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.foreign import attempt, loading, reason_of
 from harness.judges.factory import build
 from harness.kept import Kept
 from harness.settings.registry import entries, metric_class
+from harness.settings.sources import source_digest
 
 
 class NothingToJudge(Exception):
@@ -26,38 +29,32 @@ class NothingToJudge(Exception):
 
 
 @dataclass(frozen=True)
-class MetricSet:
-    """The judges of one run.
+class MetricCards:
+    """Declarations of the metrics that were built, by registry key, and the reasons of those that were not."""
 
-    Args:
-        metrics: by registry key, in order.
-        absent: keys left out, with the reason.
-        foreign: keys that plug-ins brought.
-    """
-
-    metrics: dict[str, Metric]
+    metrics: dict[str, MetricInfo]
     absent: dict[str, str]
-    foreign: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class MetricSet:
+    """The metrics of one run, built."""
+
+    metrics: dict[str, Metric]  # by registry key, in order
+    cards: MetricCards
+    foreign: frozenset[str] = frozenset()  # keys that plug-ins brought
 
 
 @dataclass
 class MetricBuilder:
-    """How to build the panel in any process.
-
-    Args:
-        keys: of the metrics.
-        config: the sections ``asr``, ``speaker`` and ``mos``.
-        texts: of the dataset's English items, the vocabulary of the probe.
-        allow_missing: leave out what cannot be built instead of raising.
-        task: of the suite.
-    """
+    """How to build the metrics of a run in any process."""
 
     keys: Sequence[str]
-    config: Mapping[str, Any]
-    texts: tuple[str, ...]
-    allow_missing: bool = False
-    task: Task = Task.RESYNTHESIS
-    _built: dict[str, Any] = field(default_factory=dict, repr=False)
+    config: Mapping[str, Any]  # the sections ``asr``, ``speaker`` and ``mos``
+    texts: tuple[str, ...]  # of the dataset's English items, the vocabulary of the probe
+    allow_missing: bool = False  # leave out what cannot be built instead of raising
+    task: Task = Task.RESYNTHESIS  # of the suite
+    _judges: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def build(self) -> MetricSet:
         """Imports and loads everything the metrics need.
@@ -65,6 +62,7 @@ class MetricBuilder:
         Raises:
             MissingDependency: a backend or package is missing and ``allow_missing`` is off.
             UnknownName: no such metric or backend family.
+            ConfigError: a metric declares what cannot be written down.
         """
         metrics: dict[str, Metric] = {}
         absent: dict[str, str] = {}
@@ -81,59 +79,82 @@ class MetricBuilder:
                         f"metric '{key}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)"
                     ) from error
                 absent[key] = str(error)
-        return MetricSet(metrics, absent, frozenset(key for key in metrics if origins[key]))
+        cards = MetricCards({key: _declaration(key, metric) for key, metric in metrics.items()}, absent)
+        return MetricSet(metrics, cards, frozenset(key for key in metrics if origins[key]))
 
     def _metric(self, key: str, origin: str) -> Metric:
         make = metric_class(key)
-        makers: dict[str, Callable[[], Any]] = {
-            "asr": self._asr,
-            "probe": self._probe,
-            "aligner": self._aligner,
-            "encoder": self._encoder,
-            "predictor": self._predictor,
-        }
         wanted = inspect.signature(make).parameters
-        arguments = {name: self._once(name, makers[name]) for name in wanted if name in makers}
+        arguments = {name: self._judge(name) for name in wanted if name in JUDGES}
         if "against" in wanted:
             arguments["against"] = "prompt" if self.task is Task.SYNTHESIS else "reference"
-        metric: Metric = _built(key, origin, lambda: make(**arguments)) if origin else make(**arguments)
-        return metric
+        if not origin:
+            built: Metric = make(**arguments)
+            return built
+        what = f"metric '{key}' (plug-in {origin})"
+        loading(what)
+        try:
+            with Kept(settling=True):
+                built = attempt(lambda: make(**arguments))
+        except Exception as error:  # whatever its constructor raises, the metric is what is missing
+            raise MissingDependency(f"{what} cannot be built: {reason_of(error)}") from error
+        return built
 
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        if name not in self._built:
-            self._built[name] = make()
-        return self._built[name]
-
-    def _asr(self) -> Any:
-        from harness.judges.presets import build_asr
-
-        return build_asr(self.config["asr"])
-
-    def _probe(self) -> Any:
-        from harness.judges.closed_vocabulary import ClosedVocabulary
-
-        if not self.texts:
-            raise NothingToJudge("the intelligibility probe knows English only, and the dataset has no English texts")
-        return ClosedVocabulary(texts=self.texts)
-
-    def _aligner(self) -> Any:
-        from harness.judges.phone_alignment import PhoneAligner
-
-        return PhoneAligner()
-
-    def _encoder(self) -> Any:
-        return build("speaker", self.config["speaker"])
-
-    def _predictor(self) -> Any:
-        return build("mos", self.config["mos"])
+    def _judge(self, name: str) -> Any:
+        if name not in self._judges:
+            self._judges[name] = JUDGES[name](self)
+        return self._judges[name]
 
 
-def _built(key: str, origin: str, make: Callable[[], Metric]) -> Metric:
-    """A metric that a plug-in brought; whatever its constructor raises, the metric is what is missing."""
-    what = f"metric '{key}' (plug-in {origin})"
-    loading(what)
+def _asr(builder: MetricBuilder) -> Any:
+    from harness.judges.presets import build_asr
+
+    return build_asr(builder.config["asr"])
+
+
+def _probe(builder: MetricBuilder) -> Any:
+    from harness.judges.closed_vocabulary import ClosedVocabulary
+
+    if not builder.texts:
+        raise NothingToJudge("the intelligibility probe knows English only, and the dataset has no English texts")
+    return ClosedVocabulary(texts=builder.texts)
+
+
+def _aligner(builder: MetricBuilder) -> Any:
+    from harness.judges.phone_alignment import PhoneAligner
+
+    return PhoneAligner()
+
+
+JUDGES: Mapping[str, Callable[[MetricBuilder], Any]] = {
+    "asr": _asr,
+    "probe": _probe,
+    "aligner": _aligner,
+    "encoder": lambda builder: build("speaker", builder.config["speaker"]),
+    "predictor": lambda builder: build("mos", builder.config["mos"]),
+}
+"""By the name of the constructor argument with which a metric asks for one."""
+
+
+def _declaration(key: str, metric: Metric) -> MetricInfo:
+    """What a metric declares, checked: it is written to the manifest and is part of every key.
+
+    Raises:
+        ConfigError: it declares what cannot be written down.
+    """
     try:
-        with Kept(settling=True):
-            return attempt(make)
+        info = attempt(lambda: metric.info)
+        if type(info) is not MetricInfo:
+            raise TypeError(f"info is a {type(info).__name__}, wanted harness.api.MetricInfo")
+        worst, *_ = map(float, info.bounds)
+        written = [info.signature(), info.unit, str(info.better), sorted(map(str, info.needs)), info.description, info.sample_rate, worst]
+        json.dumps(written, ensure_ascii=False).encode()
+    except HarnessError:
+        raise
     except Exception as error:
-        raise MissingDependency(f"{what} cannot be built: {reason_of(error)}") from error
+        raise ConfigError(f"metric '{key}' declares what cannot be written down: {reason_of(error)}") from error
+    # What it cannot know of itself: the harness resamples for it, and a plug-in's code is another without a new version.
+    beside = {"resampler": library("soxr")} if info.sample_rate is not None else {}
+    if source := source_digest(metric):
+        beside["source"] = source
+    return replace(info, params={**beside, **info.params})

@@ -8,50 +8,34 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.api import CodecSpec, Item, MetricInfo, Need, Settings, SuiteInfo, SystemInfo, Task, TimingPlan
+from harness.api import Better, CodecSpec, Item, MetricInfo, Need, Settings, Status, SuiteInfo, SystemInfo, Task, TimingPlan, Weights
 from harness.api.libraries import library
 from harness.data.digests import Contents, file_digest, item_digest
+from harness.storing.outcomes import Outcome
 from harness.storing.store import key_of
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A row of the tables: a system under test, or a calibration row.
+    """A row of the tables: a system under test, or a calibration row."""
 
-    Args:
-        label: its name in the run.
-        config: registry family and parameters; empty for a calibration row.
-        calibration: "" for a system, else "same_speaker", "impostor" or "ground_truth".
-        recordings: of a calibration row, by item id.
-    """
-
-    label: str
-    config: Mapping[str, Any]
-    calibration: str = ""
-    recordings: Mapping[str, Path] | None = None
+    label: str  # its name in the run
+    config: Mapping[str, Any]  # registry family and parameters; empty for a calibration row
+    calibration: str = ""  # "same_speaker", "impostor" or "ground_truth"
+    recordings: Mapping[str, Path] | None = None  # of a calibration row, by item id
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a system says of itself once it is built.
-
-    Args:
-        info: family, version, weights ...
-        spec: of a codec, else None.
-        kind: "codec", "synthesizer", "recorded" or "calibration".
-        settings: the variants the suite asks of it.
-        files: digests of recorded outputs, by item id: as `harness.data.digests.file_digest` gives them.
-        source: digest of its code where it is a plug-in's (`harness.settings.sources`), else "": built-in ones have their version.
-        timed_with: what its times depend on (`harness.running.provenance.timed_with`).
-    """
+    """What a system says of itself once it is built."""
 
     info: SystemInfo
-    spec: CodecSpec | None
-    kind: str
-    settings: tuple[Settings, ...]
-    files: Mapping[str, str] = field(default_factory=dict)
-    source: str = ""
-    timed_with: Mapping[str, str] = field(default_factory=dict)
+    spec: CodecSpec | None  # of a codec
+    kind: str  # "codec", "synthesizer", "recorded" or "calibration"
+    settings: tuple[Settings, ...]  # the variants the suite asks of it
+    files: Mapping[str, str] = field(default_factory=dict)  # `file_digest` of recorded outputs, by item id
+    source: str = ""  # digest of its code where it is a plug-in's (`harness.settings.sources`): built-in ones have their version
+    timed_with: Mapping[str, str] = field(default_factory=dict)  # what its times depend on (`harness.running.provenance.timed_with`)
 
     def identity(self) -> dict[str, Any]:
         """Everything of it that shapes an output: what it says of itself, a plug-in's code, the resampler that feeds a codec, a file's decoder."""
@@ -70,44 +54,26 @@ class Card:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One prediction to make.
+    """One prediction to make."""
 
-    Args:
-        label: of the entrant.
-        settings: JSON text of the variant.
-        item: id.
-        seed: for systems that sample.
-        key: of the prediction in the store.
-        card: digest of the system's card.
-        contents: of the item's files.
-        output: content of the file that is the output itself, of recorded outputs and calibration rows; else "".
-        timing: how it is timed, by a suite that asks for that; else None.
-    """
-
-    label: str
-    settings: str
-    item: str
-    seed: int
-    key: str
-    card: str
-    contents: Contents
-    output: str = ""
-    timing: TimingPlan | None = None
+    label: str  # of the entrant
+    settings: str  # JSON text of the variant
+    item: str  # id
+    seed: int  # for systems that sample
+    key: str  # of the prediction in the store
+    card: str  # digest of the system's card
+    contents: Contents  # of the item's files
+    output: str = ""  # content of the file that is the output itself, of recorded outputs and calibration rows
+    timing: TimingPlan | None = None  # how it is timed, by a suite that asks for that
 
 
 @dataclass(frozen=True)
 class Digests:
-    """What everything that a run reads held when it was planned.
+    """What everything that a run reads held when it was planned."""
 
-    Args:
-        contents: of each item's files, by its id.
-        items: `item_digest` by id.
-        files: of the calibration rows' recordings.
-    """
-
-    contents: Mapping[str, Contents]
-    items: Mapping[str, str]
-    files: Mapping[Path, str]
+    contents: Mapping[str, Contents]  # of each item's files, by its id
+    items: Mapping[str, str]  # `item_digest` by id
+    files: Mapping[Path, str]  # of the calibration rows' recordings
 
     @classmethod
     def of(cls, items: Sequence[Item], contents: Mapping[str, Contents], entrants: Iterable[Entrant]) -> Digests:
@@ -192,9 +158,9 @@ def belongs(row: str, suite: SuiteInfo, metrics: Mapping[str, MetricInfo]) -> bo
     return bool(measured) if row in suite.calibration else any(Need.TEXT in metrics[key].needs for key in measured)
 
 
-def settings_text(settings: Settings) -> str:
-    """Canonical JSON of a variant."""
-    return json.dumps(dict(settings), sort_keys=True, separators=(",", ":"))
+def metrics_of(entrant: Entrant, metrics: Mapping[str, MetricInfo]) -> list[str]:
+    """Registry keys of the metrics that an entrant is measured with."""
+    return calibration_metrics(entrant.calibration, metrics) if entrant.calibration else list(metrics)
 
 
 def attempts(
@@ -227,7 +193,7 @@ def attempts(
             timed_as["timed_with"] = dict(card.timed_with)
         use_seeds = seeds if suite.task is Task.SYNTHESIS and card.kind == "synthesizer" else seeds[:1]
         for settings in card.settings:
-            text = settings_text(settings)
+            text = json.dumps(dict(settings), sort_keys=True, separators=(",", ":"))  # canonical
             for item in items:
                 recording = entrant.recordings.get(item.id) if entrant.recordings is not None else None
                 if entrant.recordings is not None and recording is None:
@@ -249,7 +215,7 @@ def _identity(entrant: Entrant, card: Card) -> dict[str, Any]:
     return {"config": dict(entrant.config), "calibration": entrant.calibration, **card.identity()}
 
 
-HEARD = frozenset({Need.OUTPUT, Need.REFERENCE, Need.TEXT, Need.PROMPT})
+AUDIO_ONLY = frozenset({Need.OUTPUT, Need.REFERENCE, Need.TEXT, Need.PROMPT})
 """What a metric may need of an output to be shown its audio only, beside what belongs to the item."""
 
 
@@ -261,8 +227,42 @@ def score_key(prediction: Mapping[str, Any], item_digest: str, metric: MetricInf
         item_digest: of the item's content.
         metric: its declaration; the timing of the prediction counts only for metrics made from it.
     """
-    listening = metric.needs <= HEARD and prediction.get("audio")
+    listening = metric.needs <= AUDIO_ONLY and prediction.get("audio")
     parts = {"prediction": prediction["audio"] if listening else prediction["digest"], "item": item_digest, "metric": metric.signature()}
     if "timing" in metric.needs:
         parts["timing"] = prediction["timing"]
     return key_of("score", parts)
+
+
+# -- what is not measured ---------------------------------------------------------------------------------------------------------
+
+Withheld = frozenset[tuple[str, str]]
+"""(label of an entrant, registry key of a metric)."""
+
+RANDOM_WEIGHTS = Outcome(
+    Status.SKIPPED_BY_POLICY, reason="random weights have no quality; allow_random=true measures them, to try the plumbing"
+)
+
+
+def withheld(cards: Mapping[str, Card], metrics: Mapping[str, MetricInfo], allow_random: bool) -> Withheld:
+    """What is neither measured nor shown of systems whose weights are random.
+
+    Args:
+        cards: of the entrants, by label.
+        metrics: by registry key.
+        allow_random: the run's ``allow_random``.
+    """
+    if allow_random:
+        return frozenset()
+    random = [label for label, card in cards.items() if card.info.weights == Weights.RANDOM]
+    return frozenset((label, key) for label in random for key, info in metrics.items() if speaks_of_quality(info))
+
+
+def speaks_of_quality(metric: MetricInfo) -> bool:
+    """Whether training changes what the number means.
+
+    Time does not depend on it, nor do descriptions counted from the codes alone: bit rates, say.
+    """
+    if Need.TIMING in metric.needs:
+        return False
+    return metric.better is not Better.NEITHER or not metric.needs <= {Need.ENCODED, Need.CODES}

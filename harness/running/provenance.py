@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -22,8 +22,8 @@ from harness.storing.runfolder import SCHEMA
 if TYPE_CHECKING:
     from harness.api import SuiteInfo
     from harness.data.manifests import Dataset
+    from harness.running.metric_set import MetricCards
     from harness.running.plan import Card
-    from harness.running.scoring import MetricCards
     from harness.settings.config import Config
     from harness.storing.aliases import Aliases
 
@@ -88,24 +88,6 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a run was asked.
-
-    Args:
-        config: composed.
-        command: as typed.
-        digest: of the plan, by which a later run knows it is the same.
-        suite, dataset: what is asked, on what.
-    """
-
-    config: Config
-    command: str
-    digest: str
-    suite: SuiteInfo
-    dataset: Dataset
-
-
 def timed_with(threads: int, device: str) -> dict[str, str]:
     """What a time depends on beside what is timed: ``machine`` (a hash, of no use but to tell machines apart), processor, cores ...
 
@@ -146,16 +128,19 @@ def _machine_hash() -> str:
     return hashlib.blake2b(f"{ident} {platform.node()}".encode(), digest_size=8).hexdigest()
 
 
-def describe_run(asked: Asked, cards: Mapping[str, Card], panel: MetricCards, aliases: Aliases) -> dict[str, Any]:
+def describe_run(
+    config: Config, typed: str, suite: SuiteInfo, dataset: Dataset, cards: Mapping[str, Card], metrics: MetricCards, aliases: Aliases
+) -> dict[str, Any]:
     """The manifest of a run that is about to start: everything its numbers depend on, without secrets and folders of this machine.
 
     Args:
-        asked: of the run.
+        config: composed.
+        typed: the command.
+        suite, dataset: what is asked, on what.
         cards: of every entrant, built.
-        panel: of the metrics, built.
+        metrics: built.
         aliases: of folders; and what is withheld.
     """
-    config, suite, dataset = asked.config, asked.suite, asked.dataset
     systems = {}
     for label, card in cards.items():
         if card.kind == "calibration":
@@ -166,13 +151,12 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: MetricCards, al
         if card.source:
             described["source"] = card.source
         systems[label] = {**described, "kind": card.kind, "config": dict(config["systems"][label])}
-    told = {
+    sections = {
         "schema": SCHEMA,
         "status": "partial",
-        "plan_digest": asked.digest,
         "suite": {**asdict(suite), "task": str(suite.task)},
         "created": now(),
-        "command": command(asked.command),
+        "command": command(typed),
         "git": git(),
         "packages": packages(),
         "machine": machine(),
@@ -191,9 +175,9 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: MetricCards, al
         "calibration": [label for label, card in cards.items() if card.kind == "calibration"],
         "metrics": {
             k: {**asdict(m), "needs": sorted(m.needs), "bounds": [_finite(b) for b in m.bounds], "signature": m.signature()}
-            for k, m in panel.metrics.items()
+            for k, m in metrics.metrics.items()
         },
-        "absent_metrics": panel.absent,
+        "absent_metrics": metrics.absent,
     }
     items = {
         i.id: {
@@ -208,7 +192,7 @@ def describe_run(asked: Asked, cards: Mapping[str, Card], panel: MetricCards, al
         }
         for i in dataset.items
     }
-    return {**aliases.cleaned(told), "items": items}
+    return {**aliases.cleaned(sections), "items": items}
 
 
 def _finite(value: float) -> float | None:

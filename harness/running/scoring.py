@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.api import Codes, Evidence, Item, Metric, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Signal, Status
-from harness.api.libraries import library
 from harness.data.audio import UnreadableAudio, read_recording, resample
 from harness.data.digests import Contents
-from harness.errors import ConfigError, HarnessError
-from harness.foreign import attempt, bounded, message_of, reason_of
+from harness.errors import HarnessError
+from harness.foreign import attempt, bounded, message_of
 from harness.kept import Kept
-from harness.running.metric_set import MetricBuilder, MetricSet
-from harness.running.plan import HEARD
-from harness.running.predicting import unread
-from harness.settings.sources import source_digest
-from harness.storing.outcomes import Outcome, OutcomeWriter
-from harness.storing.store import DamagedPrediction, Store, key_of
+from harness.running.metric_set import MetricBuilder, MetricCards, MetricSet
+from harness.running.plan import AUDIO_ONLY
+from harness.running.worker import StageWorker, unread
+from harness.storing.outcomes import Outcome
+from harness.storing.store import DamagedPrediction, key_of
 from harness.workers.jobs import Job
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A step: one metric on one saved prediction.
+    """A step: one metric on one saved prediction."""
 
-    Args:
-        prediction: key in the store.
-        metric: registry key.
-        key: under which the outcome is stored.
-        signature: of the metric when the run was planned.
-    """
-
-    prediction: str
-    metric: str
-    key: str
-    signature: str
+    prediction: str  # key in the store
+    metric: str  # registry key
+    key: str  # under which the outcome is stored
+    signature: str  # of the metric when the run was planned
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a job of measurements is about.
+    """What a job of measurements is about."""
 
-    Args:
-        item: whose outputs are measured.
-        contents: of its files when the run was planned.
-    """
-
-    item: Item
-    contents: Contents
+    item: Item  # whose outputs are measured
+    contents: Contents  # of its files when the run was planned
 
 
 @dataclass(frozen=True)
@@ -59,95 +43,59 @@ class DescribeMetrics:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the parent hears of a measurement, whose outcome is in the store.
-
-    Args:
-        status: how it ended.
-        changed: what a plug-in metric changed that is not its own and was put back, in words.
-    """
+class Scored:
+    """What the parent learns of a measurement, whose outcome is in the store."""
 
     status: Status
-    changed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()  # what a plug-in metric changed that is not its own and was put back, in words
 
 
-class CannotBeBuilt(Exception):
-    """Metrics that could be built when they were described, and in the place of a lost worker could not."""
-
-
-@dataclass(frozen=True)
-class MetricCards:
-    """Declarations of the metrics that were built, and the reasons of those that were not."""
-
-    metrics: dict[str, MetricInfo]
-    absent: dict[str, str]
-
-
-@dataclass
-class ScoreWorker:
+class ScoreWorker(StageWorker):
     """Measures all outputs of one item together, so that what is derived from its recording is computed once.
 
     Args:
-        store_root: of the store.
-        recipe: of the metrics.
+        store: its root.
+        builder: of the metrics.
     """
 
-    store_root: Path
-    recipe: MetricBuilder
-    _panel: MetricSet | None = field(default=None, repr=False)
-    _refusal: HarnessError | None = field(default=None, repr=False)
-    _infos: dict[str, MetricInfo] = field(default_factory=dict)
-    _subject: Subject | None = None
-    _reference: Signal | Outcome | None = field(default=None, repr=False)
-    _prompt: Signal | Outcome | None = field(default=None, repr=False)
-    _output: tuple[str, Sample] | None = field(default=None, repr=False)
-    _odd: dict[str, str] = field(default_factory=dict)
-    _private: dict[str, _Private] = field(default_factory=dict, repr=False)
-    _changed: tuple[str, ...] = ()
-    _writer: OutcomeWriter | None = field(default=None, repr=False)
+    _set: MetricSet | None = None
+    _subject: Subject
+
+    def __init__(self, store: Path, builder: MetricBuilder) -> None:
+        super().__init__(store)
+        self._builder = builder
+        self._private: dict[str, _Private] = {}
+        self.end()
 
     def begin(self, job: Job) -> None:
-        if self._panel is None:
+        if self._set is None:
             try:
-                self._panel, self._refusal = self.recipe.build(), None
-                self._infos = {key: _info(key, metric) for key, metric in self._panel.metrics.items()}
+                self._set, self._refusal = self._builder.build(), None
             except HarnessError as error:
-                self._panel, self._refusal = None, error
+                self._refusal = error
         self._subject = job.payload
-        self._odd = {}
-        self._forget()
+        self._odd: dict[str, str] = {}
+        self.end()
 
-    def step(self, step: Measure | DescribeMetrics) -> Measured | MetricCards:
-        if self._panel is None:
-            assert self._refusal is not None
-            if isinstance(step, DescribeMetrics):
-                raise self._refusal  # the run cannot begin
-            raise CannotBeBuilt(str(self._refusal))
+    def step(self, step: Measure | DescribeMetrics) -> Scored | MetricCards:
+        self._refuse(describing=isinstance(step, DescribeMetrics))
+        assert self._set is not None
         if isinstance(step, DescribeMetrics):
-            return MetricCards(dict(self._infos), self._panel.absent)
-        self._changed = ()
-        outcome = self._measure(self._panel.metrics[step.metric], step)
+            return self._set.cards
+        self._changed: tuple[str, ...] = ()
+        outcome = self._measure(self._set, step)
         self._keep(step.key, outcome)
-        return Measured(outcome.status, self._changed)
+        return Scored(outcome.status, self._changed)
 
     def end(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._reference = self._prompt = self._output = None
+        """Forgets the item."""
+        self._reference: Signal | Outcome | None = None
+        self._prompt: Signal | Outcome | None = None
+        self._output: tuple[str, Sample] | None = None
         self._private.clear()
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def _keep(self, key: str, outcome: Outcome) -> None:
-        if self._writer is None:
-            self._writer = Store(self.store_root).outcomes.writer()
-        self._writer.append(key, outcome)
-
-    def _measure(self, metric: Metric, step: Measure) -> Outcome:
-        info = self._infos[step.metric]
+    def _measure(self, metrics: MetricSet, step: Measure) -> Outcome:
+        info = metrics.cards.metrics[step.metric]
         if info.signature() != step.signature:
             reason = f"the metric is {info.signature()} here and was {step.signature} when the run was planned: the files of its "
             return Outcome(Status.FAILED, side=str(Side.REFERENCE), reason=f"{reason}model were replaced since; run the same command again")
@@ -160,11 +108,12 @@ class ScoreWorker:
                 return side
         if lacking := _lacking(info, sample):
             return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
-        if info.needs <= HEARD:
+        if info.needs <= AUDIO_ONLY:
             # Its number is stored for all outputs that sound the same (`harness.running.plan.score_key`): it sees nothing else of them.
             sample = replace(sample, encoded=None, timing=None, stop_reason="", prompt_resynthesis=None)
         try:
-            evidence = self._asked(metric, step.metric, sample)
+            metric, foreign = metrics.metrics[step.metric], step.metric in metrics.foreign
+            evidence = self._foreign_evidence(metric, step.metric, sample) if foreign else metric.measure(sample)
         except NotScorable as undefined:
             blamed = Side.REFERENCE if undefined.side == Side.REFERENCE else Side.OUTPUT
             return Outcome(
@@ -175,11 +124,8 @@ class ScoreWorker:
         counts = {**evidence.counts, **_narrow(info, evidence, sample)}
         return Outcome(Status.OK, float(evidence.value), float(evidence.weight), counts=counts, detail={**evidence.detail, **self._odd})
 
-    def _asked(self, metric: Metric, key: str, sample: Sample) -> Evidence:
-        """What the metric says. A plug-in gets a sample of its own, and what it changes beside that is put back."""
-        assert self._panel is not None
-        if key not in self._panel.foreign:
-            return metric.measure(sample)
+    def _foreign_evidence(self, metric: Metric, key: str, sample: Sample) -> Evidence:
+        """What a plug-in says. It gets a sample of its own, and what it changes beside that is put back."""
         mine = self._private.setdefault(key, _Private())
         view = mine.of(sample)
         kept = Kept()
@@ -201,7 +147,6 @@ class ScoreWorker:
 
     def _sample(self, prediction_key: str) -> Sample | Outcome:
         """The output beside its recording and prompt, as far as these can be read; or why the output cannot."""
-        assert self._subject is not None
         item, contents = self._subject.item, self._subject.contents
         if self._reference is None and item.path is not None:
             self._reference = self._read("reference", item.path, item.channel, contents.recording)
@@ -209,11 +154,10 @@ class ScoreWorker:
             self._prompt = self._read("prompt", item.prompt_path, item.channel, contents.prompt)
         if self._output is None or self._output[0] != prediction_key:
             self._odd.pop("output_flags", None)
-            store = Store(self.store_root)
             try:
-                prediction = store.load_prediction(prediction_key)
+                prediction = self._store.load_prediction(prediction_key)
             except DamagedPrediction as error:
-                store.set_aside(prediction_key)
+                self._store.set_aside(prediction_key)
                 return Outcome(Status.FAILED, side=str(Side.OUTPUT), reason=f"{error}; set aside, the same command makes it again")
             if prediction.audio.num_channels > 1:
                 self._odd["output_flags"] = "channels_averaged"
@@ -290,30 +234,6 @@ class _Private:
         return all(signal is None or signal.intact() for signal in (self.reference, self.prompt, view.output, view.prompt_resynthesis))
 
 
-def _info(key: str, metric: Metric) -> MetricInfo:
-    """The declaration of a metric, checked: it is written to the manifest and is part of every key.
-
-    Raises:
-        ConfigError: it declares what cannot be written down.
-    """
-    try:
-        info = attempt(lambda: metric.info)
-        if type(info) is not MetricInfo:
-            raise TypeError(f"info is a {type(info).__name__}, wanted harness.api.MetricInfo")
-        worst, *_ = map(float, info.bounds)
-        told = [info.signature(), info.unit, str(info.better), sorted(map(str, info.needs)), info.description, info.sample_rate, worst]
-        json.dumps(told, ensure_ascii=False).encode()
-    except HarnessError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"metric '{key}' declares what cannot be written down: {reason_of(error)}") from error
-    # What it cannot know of itself: the harness resamples for it, and a plug-in's code is another without a new version.
-    beside = {"resampler": library("soxr")} if info.sample_rate is not None else {}
-    if source := source_digest(metric):
-        beside["source"] = source
-    return replace(info, params={**beside, **info.params})
-
-
 def _narrow(info: MetricInfo, evidence: Evidence, sample: Sample) -> dict[str, float]:
     """The rate of a recording that a metric could only compare at a higher one, as the count ``reference_hz``.
 
@@ -327,25 +247,14 @@ def _narrow(info: MetricInfo, evidence: Evidence, sample: Sample) -> dict[str, f
 
 def _lacking(info: MetricInfo, sample: Sample) -> str:
     """What the metric needs and this sample has not, or ""."""
-    have: Mapping[Need, bool] = {
-        Need.OUTPUT: True,
-        Need.REFERENCE: sample.reference is not None,
-        Need.TEXT: bool(sample.item.text),
-        Need.PROMPT: sample.prompt is not None,
-        Need.ENCODED: sample.encoded is not None,
-        Need.CODES: isinstance(sample.encoded, Codes),
-        Need.TIMING: sample.timing is not None,
-        Need.STOP_REASON: bool(sample.stop_reason),
-        Need.PROMPT_RESYNTHESIS: sample.prompt_resynthesis is not None,
+    known = {
+        Need.REFERENCE: (sample.reference, "the item has no reference recording"),
+        Need.TEXT: (sample.item.text, "the item has no text"),
+        Need.PROMPT: (sample.prompt, "the item has no prompt"),
+        Need.ENCODED: (sample.encoded, "the system gives no codes or packets"),
+        Need.CODES: (isinstance(sample.encoded, Codes), "the system emits no token codes"),
+        Need.TIMING: (sample.timing, "no timing was taken"),
+        Need.STOP_REASON: (sample.stop_reason, "the system gives no stop reason"),
+        Need.PROMPT_RESYNTHESIS: (sample.prompt_resynthesis, "the system has no codec to resynthesise the prompt with"),
     }
-    words = {
-        Need.REFERENCE: "the item has no reference recording",
-        Need.TEXT: "the item has no text",
-        Need.PROMPT: "the item has no prompt",
-        Need.ENCODED: "the system gives no codes or packets",
-        Need.CODES: "the system emits no token codes",
-        Need.TIMING: "no timing was taken",
-        Need.STOP_REASON: "the system gives no stop reason",
-        Need.PROMPT_RESYNTHESIS: "the system has no codec to resynthesise the prompt with",
-    }
-    return "; ".join(words[need] for need in sorted(info.needs) if not have[need])
+    return "; ".join(known[need][1] for need in sorted(info.needs - {Need.OUTPUT}) if not known[need][0])

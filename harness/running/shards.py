@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api import Item, Status
 from harness.data.digests import Contents, contents_digest
 from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
-from harness.running.joining import refuse_failures
+from harness.running.joining import RunResult
 from harness.storing.aliases import without_secrets
 from harness.storing.files import write_json
 from harness.storing.runfolder import MANIFEST, RECORDS, parsed_manifest, record_batches, records_file
@@ -98,31 +98,6 @@ class Shard:
         return dataset if self.count == 1 else replace(dataset, items=tuple(self.of(dataset.items)))
 
 
-@dataclass(frozen=True)
-class Joined:
-    """A run made of shards.
-
-    Args:
-        folder: of the run.
-        shards: how many.
-        records: how many.
-        counts: of them by status.
-        failures: of all shards.
-        max_failures: how many each shard was allowed.
-    """
-
-    folder: Path
-    shards: int
-    records: int
-    counts: Mapping[str, int]
-    failures: int
-    max_failures: int
-
-    def check(self) -> None:
-        """Raises Incomplete when more failed than allowed."""
-        refuse_failures(self.folder, self.failures, self.records, self.max_failures)
-
-
 def publish(folder: Path, url: str) -> str:
     """Copies records and manifest of a run or shard to ``url/<its name>/``, the manifest last: where it lies, the records are whole.
 
@@ -149,7 +124,7 @@ def publish(folder: Path, url: str) -> str:
     return place
 
 
-def join(run: Path, source: str | None = None) -> Joined:
+def join(run: Path, source: str | None = None) -> RunResult:
     """Puts the shards of a run together: ``runs/big.1of16`` ... become ``runs/big``, as if it had been one run.
 
     Args:
@@ -178,7 +153,7 @@ def join(run: Path, source: str | None = None) -> Joined:
     items: dict[str, Any] = {}
     outputs: list[Any] = []
     warnings: Counter[tuple[str, str, str]] = Counter()
-    total = failures = 0
+    failures = 0
     run.mkdir(parents=True, exist_ok=True)
     with records_file(run) as out:
         for place, manifest in manifests.items():
@@ -192,7 +167,6 @@ def join(run: Path, source: str | None = None) -> Joined:
                 counts.update({c["values"]: c["counts"] for c in kept["status"].value_counts().to_pylist()})
             if rows != sum(manifest["counts"].values()):
                 raise StoreError(f"{place}/{RECORDS} holds {rows} records, its manifest says {sum(manifest['counts'].values())}")
-            total += rows
             failures += manifest["failures"]
             items.update(manifest["items"])
             outputs += manifest["outputs"]
@@ -216,7 +190,7 @@ def join(run: Path, source: str | None = None) -> Joined:
     }
     write_json(run / MANIFEST, whole)
     allowed = (first["config"].get("run") or {}).get("max_failures", 0)
-    return Joined(run, len(manifests), total, counts, failures, int(allowed))
+    return RunResult(run, counts, failures, int(allowed), shards=len(manifests))
 
 
 def _shared(*manifests: Mapping[str, Any]) -> list[dict[str, Any]]:

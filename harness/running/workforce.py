@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +11,10 @@ from typing import Any, Protocol
 
 from harness.api import Item, Suite
 from harness.errors import ConfigError
-from harness.running.metric_set import MetricBuilder
-from harness.running.plan import Card, Entrant, belongs, calibration_metrics
+from harness.running.metric_set import MetricBuilder, MetricCards
+from harness.running.plan import Card, Entrant, belongs
 from harness.running.predicting import Describe, PredictWorker, default_threads
-from harness.running.scoring import DescribeMetrics, MetricCards, ScoreWorker
-from harness.settings.config import Config
+from harness.running.scoring import DescribeMetrics, ScoreWorker
 from harness.workers.executors import KINDS, build
 from harness.workers.jobs import Broken, Executor, Job, Resources, Stop
 
@@ -38,14 +37,14 @@ class Workforce:
 
 
 @contextmanager
-def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item], recipe: MetricBuilder, stop: Stop) -> Iterator[Workforce]:
+def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop) -> Iterator[Workforce]:
     """Workers as ``executor=`` asks for them, while the context lasts.
 
     Args:
         section: the configuration's ``executor``.
         store: root of the store.
         items: what may be asked about, by id.
-        recipe: of the metrics.
+        builder: of the metrics.
         stop: where a wish to stop is seen.
 
     Raises:
@@ -74,7 +73,7 @@ def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item],
             # All of them are counted for half of the cluster: what is lost with a machine finds a place on the others.
             share = min(1.0, int(500 * here.get("CPU", 1.0) / (workers + predict_workers)) / 1000)
         make = partial(build, kind, stop=stop)
-        scorers = make(partial(ScoreWorker, store, recipe), resources=limits(workers, 1, cores=share))
+        scorers = make(partial(ScoreWorker, store, builder), resources=limits(workers, 1, cores=share))
         stack.callback(scorers.close)
         system = partial(PredictWorker, store, items, threads)
         predictors = make(system, resources=limits(predict_workers, threads, cores=share, gpus=gpus))
@@ -103,29 +102,17 @@ def describe(
             raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
         cards[event.job.payload.label] = event.result
         progress.advance()
-    panel: MetricCards | None = None
+    metrics: MetricCards | None = None
     # one job per worker, so that all of them have loaded before anything is timed
     warmers = [Job("the metrics", None, (DescribeMetrics(),)) for _ in range(workforce.scorers.size)]
     for event in workforce.scorers.run(warmers):
         if isinstance(event, Broken):
             raise ConfigError(f"the metrics cannot be built: {event.reason}\n{event.trace}".rstrip())
-        panel = event.result
-    assert panel is not None
+        metrics = event.result
+    assert metrics is not None
     progress.advance()
     progress.done()
-    for key, reason in panel.absent.items():
+    for key, reason in metrics.absent.items():
         progress.note(f"metric '{key}' is left out: {reason}")
-    measured = [label for label, e in entrants.items() if not e.calibration or belongs(e.calibration, suite.info, panel.metrics)]
-    return panel, {label: cards[label] for label in measured}
-
-
-def metrics_of(entrant: Entrant, panel: MetricCards) -> Sequence[str]:
-    """Registry keys of the metrics that an entrant is measured with."""
-    return calibration_metrics(entrant.calibration, panel.metrics) if entrant.calibration else list(panel.metrics)
-
-
-def recipe_of(config: Config, suite: Suite, keys: Sequence[str], items: Sequence[Item]) -> MetricBuilder:
-    """How the metrics of a run are built. The probe's vocabulary is the whole dataset's, whichever shard of it is asked about."""
-    texts = tuple(item.text for item in items if item.language == "en" and item.text)
-    judges = {k: config[k] for k in ("asr", "speaker", "mos")}
-    return MetricBuilder(keys, judges, texts, bool(config["run"]["allow_missing"]), suite.info.task)
+    measured = [label for label, e in entrants.items() if not e.calibration or belongs(e.calibration, suite.info, metrics.metrics)]
+    return metrics, {label: cards[label] for label in measured}

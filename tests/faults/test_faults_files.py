@@ -37,7 +37,7 @@ def values(folder, metric="stub_peak"):
 
 @pytest.fixture
 def before(monkeypatch):
-    """Lets something happen once, when a run has been planned and before a stage ("_predict", "_score") begins."""
+    """Lets something happen once, when a run has been planned and before a stage ("predict", "score") begins."""
 
     def do(stage, action):
         real, done = getattr(harness.running.runner, stage), []
@@ -63,7 +63,7 @@ def before(monkeypatch):
     before="a recording replaced during a run: its number stored under the old digest, for ever",
     after="failed, naming the file; measured by the next run",
 )
-@pytest.mark.parametrize("stage", ["_predict", "_score"])
+@pytest.mark.parametrize("stage", ["predict", "score"])
 def test_a_recording_that_is_replaced_while_the_run_goes_on(make_dataset, harness_run, before, stage):
     root = make_dataset(["a", "a"])
     constant(root / "1.wav", 0.25)
@@ -95,7 +95,7 @@ def test_a_file_that_appears_while_the_run_goes_on(make_dataset, harness_run, be
     root = make_dataset(["same text"] * 3)
     for i in (1, 2):
         (root / f"{i}.wav").unlink()
-    before("_predict", lambda: constant(root / "1.wav", 0.25))
+    before("predict", lambda: constant(root / "1.wav", 0.25))
     code, folder = harness_run(root, *WORDS)
     found = by_item(folder)
     assert code == 1 and found["item0"][0] == "ok"
@@ -108,7 +108,7 @@ def test_a_file_that_appears_while_the_run_goes_on(make_dataset, harness_run, be
 
 
 @fault("F02", "recording or output that vanishes while the run goes on", "failed with its path; measured when it is back")
-@pytest.mark.parametrize("stage", ["_predict", "_score"])
+@pytest.mark.parametrize("stage", ["predict", "score"])
 def test_a_recording_that_vanishes_while_the_run_goes_on(make_dataset, harness_run, before, stage):
     root = make_dataset(["a", "a"])
     before(stage, lambda: (root / "1.wav").rename(root / "aside"))
@@ -127,7 +127,7 @@ def test_a_prompt_that_is_replaced_while_the_run_goes_on(tmp_path, harness_run, 
     constant(root / "p.wav", 0.1)
     (root / "manifest.jsonl").write_text(json.dumps({"id": "a", "text": "words", "prompt_audio": "p.wav", "prompt_text": "x"}))
     words = ("executor=serial", "suite=stub_speech", "systems=[stub_voice]")
-    before("_predict", lambda: constant(root / "p.wav", 0.2))
+    before("predict", lambda: constant(root / "p.wav", 0.2))
     code, folder = harness_run(root, *words)
     assert code == 1
     assert by_item(folder)["a"][:2] == ("failed", "reference") and "p.wav: changed since" in by_item(folder)["a"][2]
@@ -156,7 +156,7 @@ def test_weights_that_are_replaced_while_the_run_goes_on(make_dataset, harness_r
 
     monkeypatch.setattr(harness.running.predicting, "build_system", built)
     weights.write_text("first")
-    before("_predict", lambda: weights.write_text("second"))
+    before("predict", lambda: weights.write_text("second"))
     words = ("executor=serial", "systems=[stub_echo,passthrough]")
     code, folder = harness_run(root, *words)
     assert code == 1
@@ -177,7 +177,7 @@ def test_a_metric_that_is_another_one_than_was_planned(make_dataset, tmp_path, s
     store.save_prediction("p" * 32, Prediction(Audio.mono(np.full(100, 0.5), 16000)))
     worker = ScoreWorker(store.root, MetricBuilder(["stub_peak"], {}, ()))
     worker.begin(Job("a", Subject(item, Contents.of(item)), ()))
-    signature = worker._infos["stub_peak"].signature()
+    signature = worker._set.cards.metrics["stub_peak"].signature()
     worker.step(Measure("p" * 32, "stub_peak", "same", signature))
     worker.step(Measure("p" * 32, "stub_peak", "other", signature + "digest"))
     worker.close()
@@ -273,7 +273,7 @@ def test_an_output_that_is_replaced_while_the_run_goes_on(recorded, before):
         constant(outputs / "item1.wav", 0.25)
         (outputs / "item2.wav").unlink()
 
-    before("_predict", changed)
+    before("predict", changed)
     code, folder = run(metrics="[stub_peak]")
     found = by_item(folder)
     assert code == 1 and found["item0"][0] == "ok"

@@ -193,8 +193,8 @@ def test_the_task_decides_what_similarity_is_to() -> None:
 
 
 def test_a_dataset_without_english_needs_no_probe() -> None:
-    panel = MetricBuilder(["intelligibility_probe", "rtf"], compose([]), ()).build()
-    assert set(panel.metrics) == {"rtf"} and "no English texts" in panel.absent["intelligibility_probe"]
+    metrics = MetricBuilder(["intelligibility_probe", "rtf"], compose([]), ()).build()
+    assert set(metrics.metrics) == {"rtf"} and "no English texts" in metrics.cards.absent["intelligibility_probe"]
 
 
 def cosine(encoder: Resemblyzer, first: Path | None, second: Path | None) -> float:

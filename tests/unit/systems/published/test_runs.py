@@ -11,7 +11,7 @@ import harness
 from harness.api import Better, MetricInfo, Need
 from harness.cli import main
 from harness.commands.doctor import state_of
-from harness.running.withheld import speaks_of_quality
+from harness.running.plan import speaks_of_quality
 
 with_transformers = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="the package transformers is not installed")
 _FAMILIES = {"encodec6": "encodec", "dac16k": "dac", "mimi8": "mimi", "xcodec": "xcodec", "speechtokenizer": "speechtokenizer"}

@@ -1,0 +1,195 @@
+"""The two stages of a run: outputs are predicted and stored, then scored. What the store knows already is not made again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.api import Item, Need, Status, SuiteInfo
+from harness.running.metric_set import MetricCards
+from harness.running.plan import Attempt, Card, Digests, Entrant, Withheld, metrics_of, score_key
+from harness.running.predicting import Predicted
+from harness.running.provenance import timed_elsewhere
+from harness.running.scoring import Measure, Subject
+from harness.running.workforce import Progress
+from harness.settings.config import Config
+from harness.storing.aliases import Aliases
+from harness.storing.outcomes import Outcome, OutcomeWriter
+from harness.storing.store import Store
+from harness.workers.jobs import Broken, Executor, Finished, Job, jobs_in_chunks, run_with_retries
+
+
+@dataclass(kw_only=True)
+class Session:
+    """What the steps of one run share, and what they find out."""
+
+    config: Config
+    suite: SuiteInfo
+    items: Mapping[str, Item]  # by id
+    entrants: Mapping[str, Entrant]  # by label, as the cards
+    cards: Mapping[str, Card]
+    metrics: MetricCards
+    digests: Digests
+    plan: Sequence[Attempt]
+    withheld: Withheld
+    store: Store
+    writer: OutcomeWriter
+    aliases: Aliases  # of folders that reasons name
+    progress: Progress
+    score_keys: dict[tuple[str, str], str] = field(default_factory=dict)  # of every (prediction key, metric) whose prediction is there
+    warmups_s: dict[str, float] = field(default_factory=dict)  # by label
+    put_back: dict[str, list[str]] = field(default_factory=dict)  # what somebody's code changed for the whole process
+    timed_with: list[Mapping[str, str]] = field(default_factory=list)  # what times of this run depend on: others do not count
+    elsewhere: dict[str, str] = field(default_factory=dict)  # how predictions were timed that were not as this run does, by their key
+
+    def __post_init__(self) -> None:
+        for card in self.cards.values():
+            self.timed_here(card.timed_with)
+
+    def timed_here(self, taken_with: Mapping[str, str]) -> None:
+        """Notes what times of this run depend on; those found in the store count only if they are of the same."""
+        if taken_with and taken_with not in self.timed_with:
+            self.timed_with.append(taken_with)
+
+    def note_changes(self, who: str, changed: Sequence[str]) -> None:
+        """Says once what somebody's code changed for the whole process, or of what it was lent."""
+        known = self.put_back.setdefault(who, []) if changed else []
+        if new := [what for what in changed if what not in known]:
+            known.extend(new)
+            self.progress.note(f"{who} changed {', '.join(new)}: put back")
+
+    def metrics_of(self, attempt: Attempt) -> Sequence[str]:
+        """Registry keys of the metrics that an output is measured with."""
+        return metrics_of(self.entrants[attempt.label], self.metrics.metrics)
+
+    def times(self, metric: str) -> bool:
+        """Whether a metric is made from times."""
+        return Need.TIMING in self.metrics.metrics[metric].needs
+
+
+def predict(session: Session, executor: Executor) -> int:
+    """Makes the predictions that are not there, and says how many. What recorded systems *recall* is asked for by every run: nothing tells
+    before whether it is still the same, and an output that is the same keeps its scores.
+    """
+    store, plan = session.store, session.plan
+    recalled = {label for label, card in session.cards.items() if card.kind == "recorded" and not card.files}
+    known = _Known(session, store.outcomes.find([a.key for a in plan]).found)
+    todo: dict[str, list[Attempt]] = {}
+    wrong: Counter[str] = Counter()
+    for attempt in plan:
+        if attempt.label in recalled:
+            store.discard(attempt.key)
+        elif store.has_prediction(attempt.key):
+            if not (why := store.check_prediction(attempt.key)):
+                continue
+            wrong[why] += 1
+        if known.lacks(attempt.key):
+            todo.setdefault(attempt.label, []).append(attempt)
+    for why, number in wrong.items():
+        session.progress.note(f"{counted(number, 'stored prediction')} {why}: set aside, and made again")
+    total = sum(map(len, todo.values()))
+    known.note("predictions", len(plan), total)
+    session.progress.stage("predicting", total)
+    jobs = [
+        job for label, steps in todo.items() for job in jobs_in_chunks(f"system '{label}'", session.entrants[label], steps, executor.size)
+    ]
+    for event in _finished(session, executor, jobs):
+        result: Predicted = event.result
+        if result.warmup_s is not None:
+            session.warmups_s.setdefault(event.job.payload.label, result.warmup_s)
+        session.note_changes(event.job.name, result.changed)
+        session.timed_here(result.timed_with)
+    return total
+
+
+def score(session: Session, executor: Executor) -> int:
+    """Measures what is not yet known, and says how much; enters into the session's ``score_keys`` and ``elsewhere``."""
+    store, plan, keys, infos = session.store, session.plan, session.score_keys, session.metrics.metrics
+    for attempt in plan:
+        if store.has_prediction(attempt.key):
+            prediction = store.describe_prediction(attempt.key)
+            taken_with = (prediction["timing"] or {}).get("taken_with", {})
+            if prediction["timing"] and taken_with not in session.timed_with:
+                session.elsewhere[attempt.key] = timed_elsewhere(taken_with, session.timed_with)
+            for name in session.metrics_of(attempt):
+                if (attempt.label, name) not in session.withheld and not (attempt.key in session.elsewhere and session.times(name)):
+                    keys[attempt.key, name] = score_key(prediction, session.digests.items[attempt.item], infos[name])
+    if session.elsewhere and any(map(session.times, infos)):
+        session.progress.note(
+            f"times of {counted(len(session.elsewhere), 'stored prediction')} are not shown: they were taken elsewhere, or with other threads "
+            "or versions; suite=speed, metrics=[rtf] or a fresh run.root= times here"
+        )
+    lookup = store.outcomes.find(keys.values())
+    if lookup.damaged:
+        session.progress.note(f"{counted(lookup.damaged, 'damaged record')} dropped; what was lost with them is measured again")
+    if lookup.others:
+        session.progress.note(f"{counted(lookup.others, 'record')} of another version of the harness kept in {store.root}, not read")
+    known = _Known(session, lookup.found)
+    steps: dict[str, dict[str, Measure]] = {}
+    signatures = {name: info.signature() for name, info in infos.items()}
+    for attempt in plan:
+        for name in infos:
+            key = keys.get((attempt.key, name))
+            if key is not None and key not in steps.get(attempt.item, ()) and known.lacks(key):
+                steps.setdefault(attempt.item, {})[key] = Measure(attempt.key, name, key, signatures[name])
+    total = sum(map(len, steps.values()))
+    known.note("scores", len(set(keys.values())), total)
+    session.progress.stage("scoring", total)
+    jobs = [Job(f"item '{i}'", Subject(session.items[i], session.digests.contents[i]), tuple(s.values())) for i, s in steps.items()]
+    jobs.sort(key=lambda job: -_size(job.payload.item))  # the longest first, so that no worker is left with a long one at the end
+    for event in _finished(session, executor, jobs):
+        session.note_changes(f"metric '{event.step.metric}'", event.result.changed)
+    return total
+
+
+class _Known:
+    """What the store knows, and how much of it failed and is tried again."""
+
+    def __init__(self, session: Session, found: Mapping[str, Outcome]) -> None:
+        self._session, self._found, self._failed_before = session, found, 0
+        self._keep_failed = bool(session.config["run"]["keep_failed"])
+
+    def lacks(self, key: str) -> bool:
+        """Whether it is to be made now."""
+        before = self._found.get(key)
+        if before is not None and (not before.retry or self._keep_failed):
+            return False
+        self._failed_before += before is not None
+        return True
+
+    def note(self, what: str, wanted: int, todo: int) -> None:
+        """Says how much is there already, if anything."""
+        if todo < wanted:
+            again = f", {self._failed_before} failed before and are tried again" if self._failed_before else ""
+            self._session.progress.note(f"{what}: {wanted - todo} of {wanted} are already there{again}")
+
+
+def _finished(session: Session, executor: Executor, jobs: Iterable[Job]) -> Iterator[Finished]:
+    """The steps that ended by themselves; of the others an outcome is stored."""
+    for event in run_with_retries(executor, jobs):
+        if isinstance(event, Finished):
+            yield event
+            session.progress.advance()
+            continue
+        for step in [event.step] if event.step is not None else event.job.steps:
+            session.writer.append(step.key, _failure(event, step))
+            session.progress.advance()
+    session.progress.done()
+
+
+def _failure(event: Broken, step: Any) -> Outcome:
+    stage = f"score {step.metric}" if isinstance(step, Measure) else "predict"
+    status = Status.TIMEOUT if event.kind == "timeout" else Status.FAILED
+    kind = {"crash": "native_crash: ", "killed": "killed: ", "oom": "oom: "}.get(event.kind, "")
+    return Outcome(status, side="output", reason=f"{stage}: {kind}{event.reason}")
+
+
+def _size(item: Item) -> int:
+    return item.path.stat().st_size if item.path is not None and item.path.exists() else 0
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of a thing, as "1 item" and "2 items"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
