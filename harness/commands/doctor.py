@@ -11,7 +11,8 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.foreign import attempt, bounded, reason_of
 from harness.settings.config import CONF_DIR
-from harness.settings.registry import broken_plugins, entries, resolve
+from harness.settings.registry import broken_plugins, config_names, entries, resolve
+from harness.settings.systems import system_section
 from harness.settings.trees import expanded
 
 PROGRAMS = {
@@ -107,12 +108,11 @@ def _machine() -> Iterator[Finding]:
 
 
 def _systems() -> Iterator[Finding]:
-    import yaml
-
-    for path in sorted((CONF_DIR / "systems").glob("*.yaml")):
-        section = expanded({path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))})[path.stem]
+    for name in sorted(config_names("systems")):
+        section = expanded({name: system_section(name)})[name]
+        section.pop("training", None)
         state, reason = state_of(section.pop("family"), section)
-        yield Finding("system", path.stem, state == "ready", True, reason, state)
+        yield Finding("system", name, state == "ready", True, reason, state)
 
 
 def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:

@@ -12,7 +12,6 @@ import importlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from harness.commands.recipes import known_parameters
@@ -170,15 +169,14 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _variant(system: str) -> dict[str, Any]:
-    """Parameters of the system's YAML; empty where the name is itself a family."""
-    import yaml
+    """Family and what the system's YAML says of its training; empty where the name is itself a family."""
+    from harness.settings.registry import config_names, variants
+    from harness.settings.systems import system_section
 
-    from harness.settings.registry import CONF_DIR, variants
-
-    path = Path(CONF_DIR) / "systems" / f"{system}.yaml"
-    if system in variants() and path.exists():
-        loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return loaded
+    if system in config_names("systems"):
+        section = system_section(system)
+        told = {**(section.pop("shape", None) or {}), **(section.pop("training", None) or {})}
+        return {"family": section["family"], **told} if told else section
     if system in trainers():
         return {}
     raise UnknownName("system", system, {*variants(), *trainers()}, "`harness list systems` describes them.")

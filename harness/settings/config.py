@@ -19,12 +19,16 @@ from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.settings.registry import CONF_DIR, config_names, entries, resolve, variants
 from harness.settings.schema import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, text_of
+from harness.settings.systems import system_section
 from harness.settings.trees import expanded
 
 SINGLE_GROUPS = ("suite", "dataset", "asr", "speaker", "mos", "executor")
 
 MAX_LENGTH, MAX_DEPTH = 10_000, 20
 """Characters of a value that Hydra parses, and how deep its brackets may lie in one another."""
+
+_SECTION = ".section"
+"""Behind a system's name among Hydra's options, so that Hydra does not read its YAML as well: its `defaults` are not Hydra's."""
 
 Config = dict[str, Any]
 
@@ -52,9 +56,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     config["systems"] = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
     for name in _named(overrides):
         if not isinstance(config["systems"], Mapping) or name not in config["systems"]:
-            raise ConfigError(
-                f"systems/{name}.yaml says nothing of system '{name}': its first line is '# @package systems.{name}', then family: NAME"
-            )
+            raise ConfigError(f"'{name}' cannot name a system: a dot in a name stands for a level of the configuration")
     complete(config)
     check(config)
     config["systems"] = expanded({name: config["systems"][name] for name in _order(overrides, config["systems"])})
@@ -112,7 +114,7 @@ class _Typed:
         if not eq or key.startswith("~") or bare in SINGLE_GROUPS:
             return word
         if bare == "systems":
-            return f"{key}=[{','.join(system_names(value))}]"
+            return f"{key}=[{','.join(name + _SECTION for name in system_names(value))}]"
         # A system's parameters need not stand in its YAML: whether it takes them, its constructor knows.
         key = f"++{key}" if key.startswith("systems.") else key
         if bare in NAMES:
@@ -225,7 +227,7 @@ def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Conf
     from yaml import YAMLError
 
     GlobalHydra.instance().clear()
-    _offer_what_has_no_yaml(words, config_dir)
+    _offer(words, config_dir)
     search = [f"hydra.searchpath=[{config_dir.resolve().as_uri()}]"] if config_dir else []
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
@@ -244,15 +246,15 @@ def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Conf
     return {str(k): v for k, v in plain.items()}
 
 
-def _offer_what_has_no_yaml(words: Sequence[str], config_dir: Path | None) -> None:
-    """Plug-in families without a YAML of their own, and the suite asked for, become options of their group."""
+def _offer(words: Sequence[str], config_dir: Path | None) -> None:
+    """The systems and the suite asked for become options of their group."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    with_yaml = config_names("systems", config_dir)
-    for name, entry in entries("systems").items():
-        if entry.origin and name not in with_yaml:
-            store.store(group="systems", name=name, package=f"systems.{name}", node={"family": name})
+    for name in (option.removesuffix(_SECTION) for option in _named(words)):
+        section = system_section(name, config_dir)
+        section.pop("training", None)
+        store.store(group="systems", name=name + _SECTION, package=f"systems.{name}", node=section)
     name = _suite(words)
     store.store(group="suite", name=name, node={"name": name, **_defaults(name)})
 

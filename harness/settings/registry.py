@@ -1,8 +1,8 @@
 """Every name a user can type, as lazy ``"module:attr"`` strings; nothing is imported until it is used.
 
 Built-in families and metrics stand below; a suite is a file of the package ``suites`` (`suites`). A third party joins by entry points in
-the groups ``harness.systems``, ``harness.suites`` and ``harness.metrics``. *Variants* of systems are YAML files in ``conf/systems``; a
-plug-in family without one is its own variant.
+the groups ``harness.systems``, ``harness.suites`` and ``harness.metrics``. *Variants* of systems are YAML files in
+``systems/conf``; a plug-in family without one is its own variant.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def entries(group: str) -> dict[str, Entry]:
     elif group == "metrics":
         found = {name: Entry(group, name, *about) for name, about in METRICS.items()}
     else:
-        found = {name: Entry(group, name, f"suites.{name}:{name.title().replace('_', '')}Suite") for name in _suite_files()}
+        found = {name: Entry(group, name, f"suites.{name}:{name.title().replace('_', '')}Suite") for name in config_files("suite")}
     for plugin in _plugins(tuple(sys.path)):
         if plugin.group == group:
             found.setdefault(plugin.name, plugin)
@@ -228,27 +228,34 @@ def variants(extra_dir: Path | None = None) -> dict[str, str]:
 
 def config_choices(group: str, extra_dir: Path | None = None) -> dict[str, str]:
     """Options of a config group (``dataset``, ``asr``, ...) with the first line of each file that describes it."""
-    return {name: _description(path) for name, path in _files(group, extra_dir).items()}
+    return {name: _description(path) for name, path in config_files(group, extra_dir).items()}
 
 
 def config_names(group: str, extra_dir: Path | None = None) -> list[str]:
     """Options of a config group, without opening their files."""
-    return list(_files(group, extra_dir))
+    return list(config_files(group, extra_dir))
 
 
-def _files(group: str, extra_dir: Path | None) -> dict[str, Path]:
-    found = _suite_files() if group == "suite" else {}
-    for root in (CONF_DIR, extra_dir):
-        if root is not None:
-            found |= {path.stem: path for path in sorted((root / group).glob("*.yaml"))}
-    return found
+def config_files(group: str, extra_dir: Path | None = None) -> dict[str, Path]:
+    """The file of every option of a config group: suites are Python, systems describe themselves in folders of their own package."""
+    if group == "suite":
+        found = _installed("suites", "[!_]*.py")
+    elif group == "systems":
+        found = _installed("systems", "conf/**/*.yaml")
+    else:
+        found = _named(CONF_DIR / group, "*.yaml")
+    return found if extra_dir is None else found | _named(extra_dir / group, "*.yaml")
 
 
-def _suite_files() -> dict[str, Path]:
-    """The built-in suites, found without importing one."""
-    spec = find_spec("suites")
-    folders = [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("[!_]*.py"))}
+def _installed(package: str, pattern: str) -> dict[str, Path]:
+    """Files of a package by the name of each, found without importing it."""
+    spec = find_spec(package)
+    folders = spec.submodule_search_locations or () if spec else ()
+    return {name: path for folder in folders for name, path in _named(Path(folder), pattern).items()}
+
+
+def _named(folder: Path, pattern: str) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob(pattern), key=lambda path: path.name)}
 
 
 def _description(path: Path) -> str:

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from harness.settings.registry import SYSTEMS, resolve
+from harness.settings.registry import SYSTEMS, config_names, resolve
+from harness.settings.systems import system_section
 from harness.testing import check_codec, check_recorded, speechlike
 
-CONF = Path(__file__).resolve().parents[2] / "harness/conf/systems"
 FAMILIES = {name for name, target in SYSTEMS.items() if target.startswith("systems.classical.")}
 
 
 def _configs() -> dict[str, dict[str, Any]]:
-    found = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONF.glob("*.yaml"))}
+    found = {name: system_section(name) for name in config_names("systems")}
     return {name: config for name, config in found.items() if config["family"] in FAMILIES - {"recorded", "espeak", "flite"}}
 
 

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from harness.api import MissingOutput, Utterance
 from harness.settings.registry import SYSTEMS, resolve
+from harness.settings.systems import system_section
 from harness.testing import check_synthesizer, speechlike
-
-CONF = Path(__file__).resolve().parents[2] / "harness/conf/systems"
 
 
 def built(name: str, **parameters: Any) -> Any:
     """The system of a YAML, or a skip that says what to install."""
-    config = {**yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")), **parameters}
+    config = {**system_section(name), **parameters}
     kind = resolve("systems", config.pop("family"))
     if reason := kind.missing(**config):
         pytest.skip(reason)

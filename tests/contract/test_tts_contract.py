@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import yaml
 
 from harness.api import CodecSynthesizer
-from harness.settings.registry import CONF_DIR, resolve
+from harness.settings.registry import resolve
+from harness.settings.systems import system_section
 from harness.testing import check_synthesizer
 from systems.layers.transformer import TransformerConfig
 from systems.lm.config import LmConfig
@@ -27,8 +26,7 @@ NAMES = ("qtts_hierarchical", "qtts_multihead", "socodec40_tts", "socodec120_tts
 
 def parameters(name: str) -> dict[str, object]:
     """Of the system's YAML, family included."""
-    loaded: dict[str, object] = yaml.safe_load((Path(CONF_DIR) / "systems" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return loaded
+    return system_section(name)
 
 
 def narrow(name: str, **changes: object):

@@ -171,7 +171,7 @@ def test_values_that_cannot_be_carried_out(command, words, text):
 
 
 def test_a_file_of_the_recipe_that_is_not_there_is_told(command):
-    with pytest.raises(ConfigError, match=r"the recipe of 'qtts' refuses .*no multihead language checkpoint at nowhere"):
+    with pytest.raises(ConfigError, match=r"the recipe of 'qtts' refuses .*no qtts checkpoint at nowhere"):
         main(["system=qtts_multihead", "data=data", "held_out=2", "start=nowhere"])
 
 
@@ -198,14 +198,17 @@ def test_the_environment_is_not_read_by_interpolation(stubs):
     assert planned(["system=stub_frames", "data=x", "size=${oc.env:HOME}"]).parameters == {"size": "${oc.env:HOME}"}
 
 
-def test_a_variant_gives_the_recipe_the_parameters_it_has(stubs, tmp_path, monkeypatch):
-    import harness.settings.registry
+def _described(folder, monkeypatch, name, text):
+    """A system of this name, as if its YAML came with the package."""
+    from harness.settings import registry
 
-    (tmp_path / "systems").mkdir()
-    (tmp_path / "systems" / "frames4.yaml").write_text(
-        "# @package systems.frames4\nfamily: stub_frames\nwidth: 4\ncheckpoint: x.safetensors\n"
-    )
-    monkeypatch.setattr(harness.settings.registry, "CONF_DIR", str(tmp_path))
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    monkeypatch.setattr(registry, "_installed", lambda package, pattern: {name: path} if package == "systems" else {})
+
+
+def test_a_variant_gives_the_recipe_the_parameters_it_has(stubs, tmp_path, monkeypatch):
+    _described(tmp_path, monkeypatch, "frames4", "family: stub_frames\ntraining: {width: 4}\ncheckpoint: x.safetensors\n")
     plan = planned(["system=frames4", "data=x", "batch_size=3"])
     assert plan.parameters == {"width": 4, "batch_size": 3}
     assert plan.family == "stub_frames"
@@ -246,11 +249,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, num
 
 
 def test_a_variant_that_cannot_be_trained_as_it_says_is_refused(stubs, tmp_path, monkeypatch):
-    import harness.settings.registry
-
-    (tmp_path / "systems").mkdir()
-    (tmp_path / "systems" / "frames5.yaml").write_text("family: stub_frames\nsemantic: false\n")
-    monkeypatch.setattr(harness.settings.registry, "CONF_DIR", str(tmp_path))
+    _described(tmp_path, monkeypatch, "frames5", "family: stub_frames\ntraining: {semantic: false}\n")
     with pytest.raises(ConfigError, match=r"system=frames5 says semantic: False, which the recipe .* \(it has: size, width"):
         planned(["system=frames5", "data=x"])
 

@@ -273,14 +273,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path, verb):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "says nothing of system 'mine'"),
-        ("hello", "says nothing of system 'mine'"),
-        ("- a\n- b\n", "systems/mine"),
-        ("family: noise\n", "says nothing of system 'mine'"),
-        ("# @package systems.mine\nfamily: noise\nfamily: opus\n", "duplicate key"),
-        ("# @package systems.mine\nx: 1\n", "has no 'family'"),
-        ("# @package systems.mine\nfamily: [\n", "is not YAML"),
-        ("# @package systems.mine\nfamily: noise\nx: !!set {a, b}\n", "not a supported"),
+        ("", "mine.yaml says nothing of a system"),
+        ("hello", "mine.yaml"),
+        ("- a\n- b\n", "mine.yaml says nothing of a system"),
+        ("family: noise\nfamily: opus\n", "duplicate key"),
+        ("x: 1\n", "mine.yaml says nothing of a system: family: NAME"),
+        ("family: [\n", "is not YAML"),
+        ("family: noise\nx: !!set {a, b}\n", "not a supported"),
+        ("defaults: [noise, mine]\n", "defaults of system 'mine' come back to 'mine': mine -> mine"),
+        ("defaults: [none_such]\n", "mine.yaml: its defaults name 'none_such'"),
     ],
 )
 def test_a_users_yaml_that_is_none_is_refused_in_words(tmp_path, text, message):

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from harness.api import CodecSpec, Task
 from harness.cli import main
-from harness.settings.registry import CONF_DIR, METRICS, config_choices, resolve, variants
+from harness.settings.registry import METRICS, config_choices, resolve, variants
+from harness.settings.systems import system_section
 from harness.testing import check_suite
 from reports.claims.claims import Contrast, load_claims
 from suites.delay_sweep import DelaySweepSuite
@@ -27,8 +27,7 @@ def test_laws() -> None:
 
 def test_its_systems_differ_in_nothing_but_the_delay() -> None:
     def parameters(name: str) -> dict[str, object]:
-        found: dict[str, object] = yaml.safe_load((Path(CONF_DIR) / "systems" / f"{name}.yaml").read_text(encoding="utf-8"))
-        return found
+        return system_section(name)
 
     names = DelaySweepSuite().info.systems
     assert set(names) <= set(variants())

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from harness.api import CodecSpec
 from harness.cli import main
 from harness.settings.config import compose
-from harness.settings.registry import CONF_DIR, METRICS, resolve, variants
+from harness.settings.registry import METRICS, resolve, variants
+from harness.settings.systems import system_section
 from harness.testing import check_suite
 from suites.codebook_sweep import CodebookSweepSuite, checked_counts, doubling, every
 from suites.quantizer_ablation import QuantizerAblationSuite
@@ -71,8 +71,7 @@ def test_ablations_run_each_codec_once_and_whole(kind: Any) -> None:
 
 
 def parameters(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((Path(CONF_DIR) / "systems" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return found
+    return system_section(name)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from safetensors.torch import save_file
 
 from harness.commands.recipes import build_recipe
 from harness.commands.train_plan import planned, trainers
 from harness.errors import ConfigError
 from harness.settings.registry import CONF_DIR, resolve
+from harness.settings.systems import system_section
 from systems.lm.config import LmConfig
 from systems.lm.patterns import delayed
 from systems.lm.recipe import LmRecipe
@@ -137,8 +137,7 @@ def test_a_delay_is_looked_for_in_its_own_file_and_then_in_the_systems(bundled: 
 
 
 def _parameters(name: str) -> dict[str, object]:
-    loaded: dict[str, object] = yaml.safe_load((Path(CONF_DIR) / "systems" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return loaded
+    return system_section(name)
 
 
 SMALL = (

@@ -1,0 +1,60 @@
+"""Systems by name: every YAML is found, is one, and composes; defaults put in what another says."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from harness.errors import UnknownName
+from harness.settings.config import compose
+from harness.settings.registry import SYSTEMS, config_files, entries, resolve
+from harness.settings.systems import system_section
+from harness.settings.trees import expanded
+
+NAMES = list(config_files("systems"))
+
+
+def test_every_name_is_one_file():
+    folder = next(iter(config_files("systems").values())).parents[1]
+    assert folder.name == "conf" and sorted(NAMES) == sorted(path.stem for path in folder.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_system_says_only_what_its_family_takes(name):
+    section = system_section(name)
+    section.pop("training", None)
+    kind = resolve("systems", section.pop("family"))
+    inspect.signature(kind).bind(**{key: value for key, value in section.items() if key != "tree"})
+
+
+def test_all_systems_compose_together_as_their_files_say():
+    told = {name: system_section(name) for name in NAMES}
+    for section in told.values():
+        section.pop("training", None)
+    assert compose([f"systems=[{','.join(NAMES)}]"])["systems"] == expanded(told)
+    assert {section["family"] for section in told.values()} <= set(SYSTEMS) <= set(entries("systems"))
+
+
+def test_defaults_begin_with_what_others_say(tmp_path):
+    folder = tmp_path / "systems"
+    folder.mkdir()
+    (folder / "base.yaml").write_text("family: noise\nseed: 1\nmore: {a: 1, b: [1, 2]}\ntraining: {steps: 3}\n")
+    (folder / "second.yaml").write_text("defaults: [base]\nmore: {a: 2}\n")
+    (folder / "mine.yaml").write_text("defaults: [second]\nseed: null\nmore: {b: [3]}\n")
+    assert system_section("mine", tmp_path) == {
+        "family": "noise", "seed": None, "more": {"a": 2, "b": [3]}, "training": {"steps": 3},
+    }  # fmt: skip
+    found = compose(["systems=[mine,opus16]", "systems.mine.more.a=5"], tmp_path)["systems"]
+    assert found["mine"] == {"family": "noise", "seed": None, "more": {"a": 5, "b": [3]}} and list(found) == ["mine", "opus16"]
+
+
+def test_a_users_file_wins_over_one_of_the_package_and_may_begin_with_it(tmp_path):
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "systems" / "louder.yaml").write_text("# @package systems.louder\ndefaults: [noise]\nseed: 5\n")
+    assert compose(["systems=[louder]"], tmp_path)["systems"]["louder"] == {**system_section("noise"), "seed": 5}
+
+
+def test_no_such_system():
+    with pytest.raises(UnknownName, match="qdac16"):
+        system_section("qdac17")
