@@ -390,9 +390,9 @@ def _report(options: argparse.Namespace) -> int:
 def _print_report(folder: Path, out: Path | None, section: object) -> None:
     from rich.console import Console
 
+    from reports.run.document import print_summary
     from reports.run.large import read_summary
     from reports.run.output import AUDIO_LIMIT_MB, write_report
-    from reports.run.terminal import print_summary
 
     run, summary = read_summary(folder)
     files = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,15 +63,14 @@ def compare(words: Sequence[str]) -> int:
     )
     found = comparing.compare(left, right, rows, chosen)
     found = comparing.replace(found, notes=(*notes, *found.notes))
-    texts = importlib.import_module("reports.compare.text")
-    page = importlib.import_module("reports.compare.page")
+    document = importlib.import_module("reports.compare.document")
     # Nothing is written among what is committed.
     fit = [folder for folder in folders if not importlib.import_module("reports.gate.baseline").is_baseline(folder)]
     out = Path(settings.get("out") or [Path(), *fit][-1])
-    texts.print_comparison(found, Console())
-    written = importlib.import_module("reports.run.output").written
-    html = written(out / "compare.html", page.render(found, float(settings.get("audio_limit_mb", 24.0))))
-    written(out / "compare.md", [texts.markdown(found)])
+    document.print_comparison(found, Console())
+    written = importlib.import_module("reports.writing.files").written
+    html = written(out / "compare.html", document.page(found, float(settings.get("audio_limit_mb", 24.0))))
+    written(out / "compare.md", [document.markdown(found)])
     print(f"page: {html}\nalso: compare.md")
     return 0
 
@@ -89,18 +87,19 @@ def gate(words: Sequence[str]) -> int:
     Raises:
         UsageError: the request cannot be carried out.
     """
+    from rich.console import Console
+
     folders, settings = _split(words, GATE_KEYS, "harness gate RUN against=BASELINE")
     if len(folders) != 1 or "against" not in settings:
         raise UsageError("gate wants one run folder and against=BASELINE: harness gate runs/codec-1a2b3c4d against=baselines/codec")
     verdict = judged(folders[0], Path(settings["against"]), settings.get("rules", "default"), settings.get("force", False))
-    texts = importlib.import_module("reports.gate.text")
+    document = importlib.import_module("reports.gate.document")
     out = Path(settings.get("out") or folders[0])
-    written = importlib.import_module("reports.run.output").written
-    written(out / "gate.md", [texts.markdown(verdict)])
+    written = importlib.import_module("reports.writing.files").written
+    written(out / "gate.md", [document.markdown(verdict)])
     written(out / "gate.xml", [importlib.import_module("reports.gate.junit").junit(verdict)])
-    path = written(out / "gate.json", [texts.as_json(verdict)])
-    for line in texts.lines(verdict):
-        print(line.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"))
+    path = written(out / "gate.json", [document.as_json(verdict)])
+    document.print_result(verdict, Console())
     print(f"verdict: {path}\nalso:    gate.md gate.xml")
     code: int = verdict.exit_code
     return code

@@ -26,7 +26,7 @@ def make(folder: Path, out: Path | None, design: str, systems: Sequence[str], nu
         UsageError: there is nothing to ask about, or a key of other answers would be lost.
     """
     from reports.listening.page import Design, arrange, read_key, render
-    from reports.run.output import written
+    from reports.writing.files import written
 
     run = open_run(folder)
     session = arrange(run, Design(design), systems, num_trials, seed)
@@ -51,16 +51,19 @@ def read(folder: Path, out: Path | None, paths: Sequence[Path]) -> int:
     Raises:
         UsageError: no key here, or answers that do not fit it.
     """
+    from rich.console import Console
+
     from reports.listening.page import read_key
-    from reports.listening.ratings import markdown, read_answers, results
-    from reports.run.output import written
+    from reports.listening.ratings import blocks, read_answers, results
+    from reports.writing import markdown, terminal
+    from reports.writing.files import written
 
     out = out or folder
     if not (out / KEY).exists():
         raise UsageError(f"there is no {KEY} in {out}; name the folder that the page was written to: --out DIR")
     session = read_key(out / KEY)
     answers = read_answers(paths, session)
-    text = markdown(session, results(session, answers), len({a.listener for a in answers}))
-    print(text, end="")
-    print(f"written: {written(out / 'listening.md', [text])}")
+    told = blocks(session, results(session, answers), len({a.listener for a in answers}))
+    terminal.write(told, Console())
+    print(f"written: {written(out / 'listening.md', [markdown.render(told)])}")
     return 0

@@ -187,8 +187,8 @@ def _carried_out(need: NeededRun, request: Request) -> bool:
 def _show(study: Study, out: Path) -> None:
     from rich.console import Console
 
+    from reports.papers.document import print_study
     from reports.papers.output import write_study
-    from reports.papers.terminal import print_study
 
     files = write_study(study, out)
     print_study(study, Console())

@@ -46,7 +46,7 @@ def check_gate(run: str | PathLike[str], against: str | PathLike[str], rules: st
 
     verdict = judged(Path(run), Path(against), str(rules), force)
     if verdict.exit_code:
-        from reports.gate.text import lines
+        from reports.gate.document import text
 
-        raise GateFailed("\n".join(lines(verdict)), verdict)
+        raise GateFailed(text(verdict), verdict)
     return verdict

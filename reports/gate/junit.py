@@ -5,8 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from reports.gate.checks import Check, CheckStatus, GateResult
-from reports.gate.text import bounded
-from reports.writing.wording import printable
+from reports.writing.wording import printable, signed
 
 
 def junit(verdict: GateResult) -> str:
@@ -28,16 +27,14 @@ def junit(verdict: GateResult) -> str:
 
 def _case(suite: ElementTree.Element, check: Check) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=printable(check.system), name=printable(str(check.rule)), time="0")
-    tags = {
-        CheckStatus.REGRESSION: "failure",
-        CheckStatus.INCOMPARABLE: "error",
-        CheckStatus.TOO_FEW: "skipped",
-        CheckStatus.UNJUDGED: "skipped",
-    }
-    if check.outcome in tags:
-        element = ElementTree.SubElement(case, tags[check.outcome], message=printable(check.reason))
-        if check.outcome not in (CheckStatus.TOO_FEW, CheckStatus.UNJUDGED):
+    if check.outcome is not CheckStatus.PASS:
+        tag = {CheckStatus.REGRESSION: "failure", CheckStatus.INCOMPARABLE: "error"}.get(check.outcome, "skipped")
+        element = ElementTree.SubElement(case, tag, message=printable(check.reason))
+        if tag != "skipped":
             element.set("type", check.outcome.value)
         if check.worsening is not None:
             group = f" ({check.group})" if check.group else ""
-            element.text = f"worse by {check.worsening:.6g}, lower bound {bounded(check.bound)}, tolerance {check.tolerance:.6g}, n {check.n}{printable(group)}"
+            bound = "none" if check.bound is None else signed(check.bound)
+            element.text = (
+                f"worse by {check.worsening:.6g}, lower bound {bound}, tolerance {check.tolerance:.6g}, n {check.n}{printable(group)}"
+            )

@@ -19,8 +19,9 @@ from harness.errors import DamagedFile, UnknownName, UsageError
 from harness.storing.files import read_json, sealed
 from harness.storing.frame import Run
 from reports.statistics.records import parsed_settings
+from reports.writing.blocks import Heading, Markup, Text
 from reports.writing.clips import Clip, encoded
-from reports.writing.markup import END, clip_blocks, document, json_block, shown
+from reports.writing.html import page
 
 SCRIPTS = ("tables.js", "clips.js", "spectrogram.js", "players.js", "listening.js")
 REFERENCE = "reference"
@@ -194,18 +195,15 @@ def render(run: Run, session: Session) -> Iterator[str]:
     ]
     open_reference = any(trial.reference for trial in session.trials)
     question = QUESTIONS[session.design] if open_reference or session.design is not Design.RATING else ALONE
-    header = (
-        f'<h1>Listening test</h1><p>{shown(question)}</p><p class="soft small">Use headphones in a quiet room and set the level once, before '
-        "you begin. Samples play from the start as often as you like; the digits play them too. Nothing is sent anywhere: at the end, "
-        "download your answers and return the file.</p>"
+    how = (
+        "Use headphones in a quiet room and set the level once, before you begin. Samples play from the start as often as you like; the digits "
+        "play them too. Nothing is sent anywhere: at the end, download your answers and return the file."
     )
-    data = {"session": session.name, "design": session.design, "trials": trials}
-    yield document(
+    return page(
         title=f"Listening test {session.name}",
-        header=header,
-        main='<div id="test"></div><noscript>The test needs JavaScript.</noscript>',
-        data=json_block(data),
+        header=[Heading("Listening test", 1), Text(question, ""), Text(how)],
+        main=[Markup('<div id="test"></div><noscript>The test needs JavaScript.</noscript>')],
         scripts=SCRIPTS,
+        data={"session": session.name, "design": session.design, "trials": trials},
+        clips=clips,
     )
-    yield from clip_blocks(clips)
-    yield END

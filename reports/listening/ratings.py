@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from reports.listening.page import Design, Session
 from reports.statistics.intervals import IntervalSettings, Range
 from reports.statistics.jackknife import interval
-from reports.writing.markdown import escaped, table
+from reports.writing.blocks import Block, Entry, Head, Line, Table, Text, words
 
 COLUMNS = ("session", "listener", "design", "trial", "sample", "answer", "plays", "seconds")
 """Of the file that the page gives out."""
@@ -159,19 +159,16 @@ def _share(label: str, words: str, counts: tuple[int, int], confidence: float, d
     return Result(label, words, successes / n, float(bounds.low), float(bounds.high), n, p, detail)
 
 
-def markdown(session: Session, found: Sequence[Result], num_listeners: int, confidence: float = 0.95) -> str:
-    """The findings as a Markdown table."""
-    rows = []
+def blocks(session: Session, found: Sequence[Result], num_listeners: int, confidence: float = 0.95) -> list[Block]:
+    """The findings as a table."""
+    lines = []
     for f in found:
-        share = f.p is not None
-        shown = [
-            f"{100 * v:.0f} %" if share else f"{v:.1f}"
-            for v in (f.value, *((f.low, f.high) if f.low is not None and f.high is not None else ()))
-        ]
-        span = f"[{shown[1]}, {shown[2]}]" if len(shown) == 3 else "–"
+        value, low, high = ("" if v is None else f"{100 * v:.0f} %" if f.p is not None else f"{v:.1f}" for v in (f.value, f.low, f.high))
+        figure = Entry(f"{value} {f.words}", span=f"[{low}, {high}]" if low and high else "")
         p = "" if f.p is None else f"{f.p:.2g}"
-        rows.append((escaped(f.label), f"{shown[0]} {f.words}", span, str(f.n), p, escaped(f.detail)))
+        lines.append(Line((Entry(f.label), figure, Entry(str(f.n)), Entry(p), Entry(f.detail))))
     who = f"{num_listeners} listener{'' if num_listeners == 1 else 's'}"
-    title = f"Listening test {session.name} ({session.design}) of {escaped(session.run)}: {len(session.trials)} trials, {who}"
+    title = f"Listening test {session.name} ({session.design}) of {session.run}: {len(session.trials)} trials, {who}"
     level = f"{confidence:.0%}".replace("%", " %")
-    return f"{title}\n\n{table(('heard', 'figure', f'{level} interval', 'n', 'p', 'counts'), rows)}\n"
+    heads = (*words("heard"), Head("figure", f"{level} interval"), Head("n"), Head("p"), *words("counts"))
+    return [Text(title, ""), Table("Answers", heads, tuple(lines))]

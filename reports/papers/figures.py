@@ -2,89 +2,42 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reports.papers.published import PublishedTable
 from reports.papers.study import MeasuredFigure, Study
-from reports.run.figures import INK, MARKERS, PALETTE, Drawing, undrawn
 from reports.statistics.records import Column, Row, parsed_settings
+from reports.writing.drawing import INK, Drawing, attempted, canvas, dress, finish, png_of, points, svg_of
 from reports.writing.wording import printable
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Panel
     from matplotlib.figure import Figure
 
-DPI = 160
 LABEL_LIMIT = 42
 """Characters of a row's name in a figure; the tables have the whole."""
 
 
-@dataclass(frozen=True)
-class Plate:
-    """A figure in both forms.
-
-    Args:
-        drawing: SVG.
-        png: the same on white; nothing where it cannot be drawn.
-    """
-
-    drawing: Drawing
-    png: bytes
-
-
-def plates(study: Study) -> Iterator[Plate]:
+def drawings(study: Study) -> Iterator[Drawing]:
     """One for each table, and one for each figure that a run answers."""
-    for published in study.paper.tables:
-        if any(c.metric for c in published.columns):
-            yield _plate(published.id, f"{published.source}: {published.title}", partial(_draw_table, published=published, study=study))
-    for figure in study.figures:
-        if figure.rows and _columns(figure):
-            title = f"{figure.figure.source}: {figure.figure.title}"
-            yield _plate(figure.figure.id, title, partial(_draw_curves, measured=figure, study=study))
+    for table in study.paper.tables:
+        if any(c.metric for c in table.columns):
+            yield _attempt(table.id, f"{table.source}: {table.title}", partial(_draw_table, published=table, study=study))
+    for measured in study.figures:
+        if measured.rows and _columns(measured):
+            title = f"{measured.figure.source}: {measured.figure.title}"
+            yield _attempt(measured.figure.id, title, partial(_draw_curves, measured=measured, study=study))
 
 
-def _plate(name: str, title: str, draw: Callable[[Figure], None]) -> Plate:
-    try:
-        return _drawn(name, title, draw)
-    except Exception as problem:  # whatever it is, the page and the other figures are not lost with it
-        return Plate(undrawn(name, title, problem), b"")
+def _attempt(name: str, title: str, draw: Callable[[Figure], None]) -> Drawing:
+    return attempted(name, title, partial(_drawn, name, title, draw))
 
 
-def _drawn(name: str, title: str, draw: Callable[[Figure], None]) -> Plate:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    # parse_math off: a dollar in a name is a dollar. A fixed salt gives the same file for the same numbers.
-    settings: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "text.parse_math": False,
-        "font.size": 10,
-        "font.family": "sans-serif",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
-    }
-    with rc_context(settings):
-        figure = Figure(facecolor="none", layout="constrained")
+def _drawn(name: str, title: str, draw: Callable[[Figure], None]) -> Drawing:
+    with canvas(name) as figure:
         draw(figure)
-        stream = io.StringIO()
-        FigureCanvasSVG(figure)
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-        pixels = io.BytesIO()
-        FigureCanvasAgg(figure)
-        figure.savefig(pixels, format="png", dpi=DPI, facecolor="#ffffff", metadata={"Software": None})
-    svg = stream.getvalue()
-    # Only the element itself: the prologue and the metadata would bring outside addresses into the page.
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL).rstrip()
-    return Plate(Drawing(name, printable(title), svg), pixels.getvalue())
+        return Drawing(name, printable(title), svg_of(figure), png=png_of(figure))
 
 
 def _draw_table(figure: Figure, published: PublishedTable, study: Study) -> None:
@@ -102,19 +55,16 @@ def _draw_table(figure: Figure, published: PublishedTable, study: Study) -> None
                 [cell.published], [y - 0.13], marker="D", color=INK, markerfacecolor="none", markersize=6, linestyle="none", label="printed"
             )
             if cell.value is not None:
-                low, high = (cell.value if bound is None else bound for bound in (cell.low, cell.high))
-                panel.errorbar(
-                    [cell.value], [y + 0.13], xerr=[[max(0.0, cell.value - low)], [max(0.0, high - cell.value)]], marker="o",
-                    color=PALETTE[0], markersize=6, elinewidth=1.4, capsize=2.5, linestyle="none", label="measured here",
-                )  # fmt: skip
+                place = _bounds(cell.low, cell.value, cell.high)
+                points(panel, [(place, (y + 0.13,) * 3)], 0, "measured here")
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
         panel.set_xlabel(printable(f"{column.id}{f' ({column.unit})' if column.unit else ''}"))
         panel.margins(x=0.15)
-        _dress(panel)
+        dress(panel)
     shown = any(c.table is published and c.value is not None for c in study.cells)
     warned = "figures of other data, judges or sizes are not to be held against the printed ones; see the table"
-    _finish(figure, warned if shown else "nothing of it was measured here yet")
+    finish(figure, warned if shown else "nothing of it was measured here yet")
 
 
 def _draw_curves(figure: Figure, measured: MeasuredFigure, study: Study) -> None:
@@ -125,31 +75,31 @@ def _draw_curves(figure: Figure, measured: MeasuredFigure, study: Study) -> None
     for i, column in enumerate(columns):
         panel = figure.add_subplot(1, len(columns), i + 1, facecolor="none")
         for n, label in enumerate(labels):
-            points = sorted(p for row in measured.rows if row.facts.label == label and (p := _point(row, about.x, n, column)))
-            if points:
-                x, y, below, above = (list(axis) for axis in zip(*points, strict=True))
-                panel.errorbar(
-                    x, y, yerr=[below, above], color=PALETTE[n % len(PALETTE)], marker=MARKERS[n % len(MARKERS)], markersize=6, linewidth=1.2,
-                    elinewidth=1.2, capsize=2.5, linestyle="-" if len(points) > 1 else "none", label=printable(label),
-                )  # fmt: skip
+            found = sorted(p for row in measured.rows if row.facts.label == label and (p := _point(row, about.x, n, column)))
+            if found:
+                points(panel, found, n, label, linewidth=1.2, linestyle="-" if len(found) > 1 else "none")
         panel.set_ylabel(printable(column.heading))
         panel.set_xlabel(about.x.partition(".")[2].replace("_", " "))
-        places = sorted({p[0] for n, row in enumerate(measured.rows) if (p := _point(row, about.x, n, column))})
+        places = sorted({p[0][1] for n, row in enumerate(measured.rows) if (p := _point(row, about.x, n, column))})
         # Numbers of codebooks and delays are whole: a tick for each that was run, none between.
         panel.set_xticks(places if about.x else [], [f"{x:g}" for x in places] if about.x else [])
         panel.margins(0.08)
-        _dress(panel)
+        dress(panel)
     told = next((f"{run.data}; {' '.join(w.split(':')[0] for w in run.warnings)}" for run in study.runs if run.name == measured.run), "")
-    _finish(figure, told.rstrip("; "))
+    finish(figure, told.rstrip("; "))
 
 
-def _point(row: Row, x: str, place: int, column: Column) -> tuple[float, float, float, float] | None:
-    """Abscissa, figure and the lengths of its interval below and above, in the printed unit."""
+def _point(row: Row, x: str, place: int, column: Column) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+    """Abscissa and figure, each with its bounds, in the printed unit."""
     cell, where = row.cells[column.key], _abscissa(row, x, place)
     if cell.value is None or where is None:
         return None
-    low, high = (cell.value if bound is None else bound for bound in (cell.low, cell.high))
-    return where, cell.value * column.factor, max(0.0, cell.value - low) * column.factor, max(0.0, high - cell.value) * column.factor
+    low, value, high = _bounds(cell.low, cell.value, cell.high)
+    return (where,) * 3, (low * column.factor, value * column.factor, high * column.factor)
+
+
+def _bounds(low: float | None, value: float, high: float | None) -> tuple[float, float, float]:
+    return value if low is None else low, value, value if high is None else high
 
 
 def _abscissa(row: Row, x: str, place: int) -> float | None:
@@ -164,18 +114,6 @@ def _columns(measured: MeasuredFigure) -> list[Column]:
     """Metrics of a figure with at least one measured point."""
     found = [measured.summary.column(y) for y in measured.figure.y] if measured.summary else []
     return [c for c in found if c and any(row.cells[c.key].value is not None for row in measured.rows)]
-
-
-def _dress(panel: Panel) -> None:
-    panel.grid(True, color=INK, alpha=0.12, linewidth=0.8)
-    panel.set_axisbelow(True)
-
-
-def _finish(figure: Figure, told: str) -> None:
-    """The legend, each word once, and what the figure was measured on: it travels without its page."""
-    handles = {label: handle for panel in figure.axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
-    figure.supxlabel(printable(told), x=0.01, ha="left", fontsize=8)
 
 
 def _short(name: str) -> str:

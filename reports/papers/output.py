@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.papers import latex, markdown, page, tidy
-from reports.papers.figures import plates
+from reports.papers import document, tidy
+from reports.papers.figures import drawings
 from reports.papers.study import Study
-from reports.run.output import written
+from reports.writing.files import written
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,13 @@ def write_study(study: Study, out: Path) -> StudyFiles:
     Raises:
         StoreError: a file cannot be written.
     """
-    drawn = list(plates(study))
-    figures = []
-    for plate in drawn:
-        figures.append(written(out / "figures" / f"{plate.drawing.name}.svg", [plate.drawing.standalone()]))
-        if plate.png:
-            figures.append(written(out / "figures" / f"{plate.drawing.name}.png", [plate.png]))
+    drawn = list(drawings(study))
+    forms = [(f"{d.name}.svg", d.standalone()) for d in drawn] + [(f"{d.name}.png", d.png) for d in drawn if d.png]
     texts = {"cells": tidy.cells(study), "claims": tidy.claims(study), "runs": tidy.runs(study)}
     return StudyFiles(
-        html=written(out / "tables.html", [page.render(study, drawn)]),
-        markdown=written(out / "tables.md", [markdown.render(study)]),
-        latex=written(out / "tables.tex", [latex.render(study)]),
+        html=written(out / "tables.html", document.page(study, drawn)),
+        markdown=written(out / "tables.md", [document.markdown(study)]),
+        latex=written(out / "tables.tex", [document.latex(study)]),
         data=tuple(written(out / f"{name}.csv", [text]) for name, text in texts.items()),
-        figures=tuple(figures),
+        figures=tuple(written(out / "figures" / name, [content]) for name, content in forms),
     )

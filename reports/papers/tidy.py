@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from reports.papers.study import Study
-from reports.run.tidy import CLAIM_FIELDS, claim_lines, guarded
+from reports.run.tidy import CLAIM_FIELDS, claim_lines
+from reports.writing.files import tidy
 
 CELL_FIELDS = (
     "paper", "table", "source", "standing", "row", "column", "unit", "published", "protocol", "outcome", "reason", "measured", "low", "high",
@@ -17,31 +16,25 @@ RUN_FIELDS = ("suite", "run", "state", "dataset", "warnings", "command", "system
 
 
 def cells(study: Study) -> str:
-    """Every published figure beside the measured one; figures in full precision, empty where there is none."""
-    return _written(CELL_FIELDS, _cells(study))
+    """Every published figure beside the measured one."""
+    return tidy(CELL_FIELDS, _cells(study))
 
 
 def claims(study: Study) -> str:
     """Every comparison of every claim, with the claim's own outcome."""
-    data = {run.name: run for run in study.runs}
-    lines = (
-        {
-            "suite": judged.verdict.claim.suite,
-            "run": judged.run,
-            "dataset": data[judged.run].data if judged.run else "",
-            "warnings": " ".join(data[judged.run].warnings) if judged.run else "",
-            **line,
-        }
-        for judged in study.claims
-        for line in claim_lines(judged.verdict, study.confidence)
-    )
-    kept = [f for f in CLAIM_FIELDS if f not in ("suite", "dataset", "synthetic", "partial")]
-    return _written(("suite", "run", "dataset", "warnings", *kept), lines)
+    runs = {run.name: run for run in study.runs}
+    lines = []
+    for judged in study.claims:
+        run = runs.get(judged.run)
+        about = {"suite": judged.verdict.claim.suite, "run": judged.run}
+        about |= {"dataset": run.data, "warnings": " ".join(run.warnings)} if run else {}
+        lines += [{**about, **line} for line in claim_lines(judged.verdict, study.confidence)]
+    return tidy(("suite", "run", "dataset", "warnings", *CLAIM_FIELDS), lines)
 
 
 def runs(study: Study) -> str:
     """The runs used, and the runs needed with their commands."""
-    return _written(RUN_FIELDS, _runs(study))
+    return tidy(RUN_FIELDS, _runs(study))
 
 
 def _cells(study: Study) -> Iterator[Mapping[str, object]]:
@@ -50,29 +43,22 @@ def _cells(study: Study) -> Iterator[Mapping[str, object]]:
         yield {
             "paper": study.paper.title,
             "table": cell.table.id,
-            "source": cell.source,
             "standing": cell.table.standing,
             "row": cell.row.name,
             "column": cell.column.id,
             "unit": cell.column.unit,
             "published": cell.column.printed(cell.published),
-            "protocol": cell.protocol,
-            "outcome": cell.outcome,
-            "reason": cell.reason,
             "measured": cell.value,
-            "low": cell.low,
-            "high": cell.high,
             "confidence": study.confidence,
             "within": cell.column.within or "",
-            "n_ok": cell.n_ok,
-            "n_total": cell.n_total,
             "suite": cell.table.suite,
             "metric": cell.column.metric,
-            "system": cell.system,
             "settings": ", ".join(f"{k}={v}" for k, v in cell.row.settings),
-            "run": cell.run,
             "dataset": data.get(cell.run, ""),
-            "signature": cell.signature,
+            **{
+                f: getattr(cell, f)
+                for f in ("source", "protocol", "outcome", "reason", "low", "high", "n_ok", "n_total", "system", "run", "signature")
+            },
         }
 
 
@@ -88,14 +74,5 @@ def _runs(study: Study) -> Iterator[Mapping[str, object]]:
             "dataset": need.dataset,
             "command": need.shown,
             "systems": " ".join(need.systems),
-            "lacking": "; ".join(f"{s}: {reason}" for s, reason in need.lacking.items()),
-            "closer": "; ".join(f"{s}: {reason}" for s, reason in need.closer.items()),
+            **{f: "; ".join(f"{s}: {reason}" for s, reason in getattr(need, f).items()) for f in ("lacking", "closer")},
         }
-
-
-def _written(fields: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(guarded, lines))
-    return stream.getvalue()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import StoreError
-from harness.storing.files import replacing
 from harness.storing.frame import Run
-from reports.run import page, tidy
+from reports.run import document, page, tidy
 from reports.run.figures import draw_all
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
 from reports.statistics.intervals import IntervalSettings
-from reports.writing import latex, markdown
+from reports.writing.files import written
 
 AUDIO_LIMIT_MB = 48.0
 
@@ -68,29 +65,10 @@ def write_report(
     drawn = tuple(written(out / "figures" / f"{d.name}.svg", [d.standalone()]) for d in figures)
     return ReportFiles(
         html=written(out / "report.html", page.render(run, summary, figures, audio_limit_mb, item_limit)),
-        markdown=written(out / "report.md", [markdown.render(summary)]),
-        latex=written(out / "report.tex", [latex.render(summary)]),
+        markdown=written(out / "report.md", [document.markdown(summary)]),
+        latex=written(out / "report.tex", [document.latex(summary)]),
         csv=written(out / "report.csv", [tidy.render(summary)]),
         claims=written(out / "report_claims.csv", [tidy.render_claims(summary)]) if summary.verdicts else None,
         figures=drawn,
         summary=summary,
     )
-
-
-def written(path: Path, parts: Iterable[str | bytes]) -> Path:
-    """``path``, replaced in one step by a file of ``parts``; a failure on the way leaves what was there.
-
-    Args:
-        path: of the file; its folder is made if need be.
-        parts: text, written as UTF-8, or bytes.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise StoreError(f"cannot write {path}: {problem}") from problem
-    with replacing(path) as stream:
-        stream.writelines(part if isinstance(part, bytes) else part.encode("utf-8", "backslashreplace") for part in parts)
-    return path

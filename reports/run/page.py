@@ -8,28 +8,24 @@ from html import escape
 from typing import Any
 
 from harness.storing.frame import Run
-from reports.run import page_tables
-from reports.run.figures import Drawing
+from reports.run import document
 from reports.run.listing import Listing, listed, ranked
 from reports.run.summary import Summary
 from reports.statistics.records import Cell, Column, Row
-from reports.writing.markup import END, clip_blocks, document, head, json_block, shown, table
+from reports.writing.blocks import Block, Code, Folded, Heading, Markup, Text
+from reports.writing.drawing import Drawing
+from reports.writing.html import page, shown
 from reports.writing.wording import ARROWS, WORDS
 
 SCRIPTS = ("tables.js", "clips.js", "spectrogram.js", "players.js", "items.js", "worst.js")
 MACHINE = (("processor", "", ""), ("cores", "", " cores"), ("memory_gib", "", " GiB"), ("system", "", ""), ("python", "Python ", ""))
 """What of the manifest's machine is shown, with the words around it."""
-SECTIONS = {
-    "results": "Results", "figures": "Figures", "claims": "Claims", "systems": "Systems", "failures": "Failures", "worst": "Worst",
-    "items": "Utterances", "provenance": "Provenance",
-}  # fmt: skip
-"""What the bar at the top leads to, by the id of the heading."""
 
 
 def render(
     run: Run, summary: Summary, figures: Sequence[Drawing] = (), audio_limit_mb: float = 48.0, item_limit: int = 1000
 ) -> Iterator[str]:
-    """The page in parts, the audio last, so that a browser shows the tables before it has read the players' data.
+    """The page in parts.
 
     Args:
         run: as read.
@@ -40,25 +36,26 @@ def render(
     """
     listing = listed(run, summary, audio_limit_mb, item_limit)
     numbers = {str(item["id"]): i for i, item in enumerate(listing.items)}
-    main = [
-        page_tables.results(summary),
-        page_tables.drawings(figures),
-        page_tables.claims(summary),
-        page_tables.systems(summary),
-        page_tables.failures(summary, numbers),
-        _items(summary, listing, audio_limit_mb),
-        _provenance(run, summary),
-    ]
-    body = "\n".join(filter(None, main))
-    yield document(
-        title=f"{summary.title} · {summary.dataset.get('name', '')}".rstrip(" ·") + " · PARTIAL RUN" * bool(summary.partial),
-        header=_header(run, summary),
-        main=_bar(body) + body,
-        data=json_block(_data(run, summary, listing, numbers)),
+    machine, name = run.manifest.get("machine") or {}, summary.dataset.get("name", "")
+    about = {
+        **made(run, summary),
+        "machine": ", ".join(f"{before}{machine[key]}{after}" for key, before, after in MACHINE if machine.get(key)),
+    }
+    return page(
+        title=f"{summary.title} · {name}".rstrip(" ·") + " · PARTIAL RUN" * bool(summary.partial),
+        header=document.header(summary, about),
+        main=[*document.body(summary, figures, numbers), *_items(summary, listing, audio_limit_mb), *_provenance(run, summary)],
         scripts=SCRIPTS,
+        data=_data(run, summary, listing, numbers),
+        clips=listing.clips,
     )
-    yield from clip_blocks(listing.clips)
-    yield END
+
+
+def made(run: Run, summary: Summary) -> Mapping[str, str]:
+    """When a run was made, and by which code."""
+    git = run.manifest.get("git") or {}
+    code = str(git.get("commit", ""))[:12] + (" with changes" if git.get("changed") else "")
+    return {"on": summary.created.replace("T", " ").replace("+00:00", " UTC"), "code": code}
 
 
 def _data(run: Run, summary: Summary, listing: Listing, numbers: Mapping[str, int]) -> Mapping[str, Any]:
@@ -81,14 +78,9 @@ def _data(run: Run, summary: Summary, listing: Listing, numbers: Mapping[str, in
 def _column(column: Column, summary: Summary, run: Run, numbers: Mapping[str, int]) -> Mapping[str, Any]:
     weights = run.frame.loc[(run.frame["metric"] == column.key) & (run.frame["status"] == "ok"), "weight"]
     return {
-        "key": column.key,
-        "name": column.name,
+        **{name: getattr(column, name) for name in ("key", "name", "decimals", "significant", "factor", "better")},
         "heading": f"{column.name}\u00a0{ARROWS[column.better]}".rstrip(),
         "unit": column.shown_unit,
-        "decimals": column.decimals,
-        "significant": column.significant,
-        "factor": column.factor,
-        "better": column.better,
         # Only what is a plain mean of outputs can be taken over some of them without the metric itself.
         "plain": column.is_mean and weights.nunique() <= 1,
         "excluded": [numbers[i] for i in column.excluded if i in numbers],
@@ -124,34 +116,8 @@ def _facts(row: Row, described: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return [(name.replace("_", " "), text) for name, text in told]
 
 
-def _header(run: Run, summary: Summary) -> str:
-    machine = run.manifest.get("machine") or {}
-    git = run.manifest.get("git") or {}
-    facts = {
-        "suite": summary.suite,
-        "measured": summary.counted,
-        "left out": summary.lacking.removeprefix("left out: "),
-        "on": summary.created.replace("T", " ").replace("+00:00", " UTC"),
-        "code": str(git.get("commit", ""))[:12] + (" with changes" if git.get("changed") else ""),
-        "machine": ", ".join(f"{before}{machine[key]}{after}" for key, before, after in MACHINE if machine.get(key)),
-        "licence of the data": summary.dataset.get("licence", ""),
-    }
-    cells = "".join(f"<div><dt>{k}</dt><dd>{shown(v)}</dd></div>" for k, v in facts.items() if v.strip())
-    parts = [f"<h1>{shown(summary.title)}</h1>"]
-    if description := summary.dataset.get("description", ""):
-        parts.append(f'<p class="soft">{shown(description)}</p>')
-    for warning in summary.warnings:
-        kind = "warn" if warning == summary.synthetic else "bad"
-        parts.append(f'<strong class="banner {kind}" role="note">{shown(warning)}</strong>')
-    return "\n".join([*parts, f'<dl class="facts">{cells}</dl>'])
-
-
-def _bar(body: str) -> str:
-    links = "".join(f'<a href="#{name}">{words}</a>' for name, words in SECTIONS.items() if f'id="{name}"' in body)
-    return f'<nav class="bar" aria-label="Sections">{links}</nav>'
-
-
-def _items(summary: Summary, listing: Listing, audio_limit_mb: float) -> str:
+def _items(summary: Summary, listing: Listing, audio_limit_mb: float) -> Iterator[Block]:
+    """What the scripts fill: the worst utterances, and all of them with their players."""
     size = f"{listing.audio_bytes / 1e6:.1f} MB of 16-bit FLAC at each system’s own rate"
     lines = [f"Players for {listing.with_players} of {listing.num_items} items ({size})."]
     if listing.withheld:
@@ -175,23 +141,26 @@ def _items(summary: Summary, listing: Listing, audio_limit_mb: float) -> str:
             f'<label>Length from <input id="shortest" {limits} aria-label="shortest, in seconds"></label>'
             f'<label>to <input id="longest" {limits} aria-label="longest, in seconds"> s</label>'
         )
-    return (
-        f'<section><h2 id="items">Utterances</h2><p class="soft small" id="players">{" ".join(map(escape, lines))}</p>'
+    yield Heading("Utterances", id="items", short="Utterances")
+    yield Text(" ".join(lines))
+    yield Markup(
         f'<div class="controls" role="search" aria-label="Choose utterances">{"".join(filters)}'
         '<button type="button" class="act" id="clear" hidden>Clear</button><span id="chosen" class="soft small" role="status"></span></div>'
         '<div id="means"></div>'
-        '<h3 id="worst">Worst utterances</h3><div class="controls">'
-        + _select("By", "worst-by", metrics)
-        + _select("of", "worst-of", [("", "all systems"), *systems])
-        + '</div><div id="worst-list"></div><h3>All utterances</h3><div class="controls">'
-        + _select("Order", "order", orders)
-        + _select("of", "whose", [("", "all systems (mean)"), *systems])
-        + '</div><div id="list"></div><noscript>The utterances need JavaScript.</noscript></section>'
     )
+    yield Heading("Worst utterances", 3, "worst", "Worst")
+    yield Markup(_controls(_select("By", "worst-by", metrics), _select("of", "worst-of", [("", "all systems"), *systems]), "worst-list"))
+    yield Heading("All utterances", 3)
+    yield Markup(_controls(_select("Order", "order", orders), _select("of", "whose", [("", "all systems (mean)"), *systems]), "list"))
+    yield Markup("<noscript>The utterances need JavaScript.</noscript>")
 
 
 def _choices(listing: Listing, name: str) -> list[str]:
     return sorted({str(item[name]) for item in listing.items} - {""})
+
+
+def _controls(first: str, second: str, filled: str) -> str:
+    return f'<div class="controls">{first}{second}</div><div id="{filled}"></div>'
 
 
 def _select(label: str, name: str, options: Sequence[tuple[str, str]]) -> str:
@@ -199,20 +168,13 @@ def _select(label: str, name: str, options: Sequence[tuple[str, str]]) -> str:
     return f'<label>{label} <select id="{name}">{choices}</select></label>'
 
 
-def _provenance(run: Run, summary: Summary) -> str:
-    signatures = "".join(
-        f'<tr><th scope="row">{shown(c.name)}</th><td class="left">{shown(c.description)}</td>'
-        f'<td class="left"><code>{shown(c.signature)}</code></td></tr>'
-        for c in summary.columns
-    )
-    heads = [head(h, "text", "ascending") for h in ("metric", "description", "signature")]
+def _provenance(run: Run, summary: Summary) -> Iterator[Block]:
     packages = ", ".join(f"{name} {version}" for name, version in sorted((run.manifest.get("packages") or {}).items()))
     kept = {k: v for k, v in run.manifest.items() if k not in ("items", "outputs")}
+    yield Heading("Provenance", id="provenance", short="Provenance")
+    if summary.command:
+        yield Code(summary.command)
+    yield Folded("Signatures of the metrics", [document.signatures(summary)])
+    yield Folded("Packages", [Text(packages or "not recorded")])
     manifest = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True, default=str)
-    command = f"<p><code>{shown(summary.command)}</code></p>" if summary.command else ""
-    return (
-        f'<h2 id="provenance">Provenance</h2>{command}<details><summary>Signatures of the metrics</summary>'
-        + table("Signatures", heads, f"<tbody>{signatures}</tbody>")
-        + f"</details><details><summary>Packages</summary><p class=small>{shown(packages) or 'not recorded'}</p></details>"
-        f"<details><summary>Manifest (without its items and outputs)</summary><pre>{escape(manifest)}</pre></details>"
-    )
+    yield Folded("Manifest (without its items and outputs)", [Code(manifest)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def test_bless_then_gate(folder: Callable[..., str], capsys: pytest.CaptureFixtu
     assert "gate mine: PASS" in capsys.readouterr().out
     assert main(["gate", new, "against=baselines/codec", "rules=mine.yaml", "out=verdict"]) == 1
     out = capsys.readouterr().out
-    assert "REGRESSION" in out and "a: pesq_wb worse by at most 0.05" in out
+    assert "REGRESSION" in out and re.search(r"regression +a +pesq_wb .* \+0\.200 .* 0\.0500 ", out)
     data = json.loads(Path("verdict/gate.json").read_text(encoding="utf-8"))
     assert data["verdict"] == "regression" and [c["outcome"] for c in data["checks"]].count("regression") == 2
     assert "❌" in Path("verdict/gate.md").read_text(encoding="utf-8")
@@ -125,8 +126,8 @@ def test_compare_two_runs(folder: Callable[..., str], capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "runs/new against runs/old" in out and "worse" in out and "identical" in out
     page = Path("cmp/compare.html").read_text(encoding="utf-8")
-    assert "<td>-0.200</td>" in page and "harness run run.name=new" in page
-    assert "| a | pesq\\_wb | worse |" in Path("cmp/compare.md").read_text(encoding="utf-8")
+    assert ">-0.200</td>" in page and "harness run run.name=new" in page
+    assert "| a | pesq\\_wb | **worse** |" in Path("cmp/compare.md").read_text(encoding="utf-8")
 
 
 def test_compare_two_systems_of_one_run(folder: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.compare import page as comparison_page
+from reports.compare import document
 from reports.compare.differences import Settings, compare, same_rows
 from reports.compare.pairing import half
 from reports.statistics.intervals import IntervalSettings
@@ -27,7 +27,7 @@ def test_clips_play_one_at_a_time_and_can_be_wound(page_tests: ModuleType, brows
     )
     found = compare(before, after, same_rows(before, after)[0], Settings(statistics=IntervalSettings(resamples=200)))
     page = tmp_path / "compare.html"
-    page.write_text("".join(comparison_page.render(found)), encoding="utf-8")
+    page.write_text("".join(document.page(found)), encoding="utf-8")
     browser.open(page)
     shown = "[...document.querySelectorAll('button[data-clip].playing')].length"
     browser.js("document.querySelectorAll('button[data-clip]')[1].click()")

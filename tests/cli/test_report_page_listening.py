@@ -53,7 +53,7 @@ def test_rating(browser: Any, run: Any) -> None:
         browser.js("next.click()")
     text = answered(browser, run)
     for name, value in levels.items():
-        assert f"| {name} | {value}.0 mean rating | [{value}.0, {value}.0] | 2 |" in text
+        assert f"| {name} | {value}.0 mean rating<br>[{value}.0, {value}.0] | 2 |" in text
     assert "2 trials, 1 listener" in text
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reports.claims.verdicts import MeasuredContrast, Replication
-from reports.run import page, tidy
+from reports.run import document, page, tidy
 from reports.run import summarise as tables
 from reports.run.output import write_report
-from reports.writing import latex, markdown
 from tests.stubs.claim_stories import QUICK, less, pair, pilot
 
 # ---- how it is printed ---------------------------------------------------------------------------------------------------------
@@ -20,10 +19,8 @@ from tests.stubs.claim_stories import QUICK, less, pair, pilot
 def printed(summary: Any, encoding: str, width: int = 100) -> str:
     from rich.console import Console
 
-    from reports.run import terminal
-
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    terminal.print_summary(summary, Console(file=stream, width=width, color_system=None))
+    document.print_summary(summary, Console(file=stream, width=width, color_system=None))
     stream.flush()
     return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
@@ -34,8 +31,8 @@ def test_every_format_shows_the_claims(tmp_path: Path) -> None:
     summary = files.summary
     verdict = next(v for v in summary.verdicts if v.claim.id == "socodec_opq_below_rq_mcd")
     shown = " ".join(printed(summary, "utf-8").split())
-    tex = latex.render(summary).replace(r"\_", "_").replace(r"\textless{}", "<").translate(str.maketrans("", "", "{}"))
-    texts = (shown, tex, markdown.render(summary).replace("\\", ""), "".join(page.render(run, summary)).replace("&lt;", "<"))
+    tex = document.latex(summary).replace(r"\_", "_").replace(r"\textless{}", "<").translate(str.maketrans("", "", "{}"))
+    texts = (shown, tex, document.markdown(summary).replace("\\", ""), "".join(page.render(run, summary)).replace("&lt;", "<"))
     for text in texts:
         assert "Claims of the papers" in text and verdict.claim.text in text and "Figure 4, published" in text
         assert "not reproduced" in text and "reproduced" in text and "not run" in text and "small models, own data" in text
@@ -59,7 +56,7 @@ def test_hostile_names_stay_text(judge: Any, tmp_path: Path) -> None:
     verdict = judge(less(nasty, "b"), story)
     assert verdict.outcome is Replication.REPRODUCED
     summary = tables.summarise(story.run(tmp_path), QUICK)
-    assert "<b>`" not in "".join(page.render(story.run(tmp_path), summary)) and "<b>" not in markdown.render(summary).replace("\\<", "")
+    assert "<b>`" not in "".join(page.render(story.run(tmp_path), summary)) and "<b>" not in document.markdown(summary).replace("\\<", "")
 
 
 def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
@@ -67,7 +64,7 @@ def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
     run = story.run(tmp_path, suite="codec")
     files = write_report(run, tmp_path, statistics=QUICK)
     assert files.summary.verdicts == () and files.claims is None and not (tmp_path / "report_claims.csv").exists()
-    for text in (markdown.render(files.summary), files.html.read_text(encoding="utf-8"), printed(files.summary, "utf-8")):
+    for text in (document.markdown(files.summary), files.html.read_text(encoding="utf-8"), printed(files.summary, "utf-8")):
         assert "Claims of the papers" not in text
     assert tidy.render_claims(files.summary).count("\n") == 1
 

@@ -13,8 +13,7 @@ import soundfile
 
 from harness.errors import Incomparable, UnknownName
 from harness.storing.frame import Run
-from reports.compare import page as comparison_page
-from reports.compare import text as comparison_text
+from reports.compare import document
 from reports.compare.differences import Change, Comparison, Conclusion, Settings, compare, same_rows
 from reports.compare.pairing import half
 from reports.gate.checks import Gate
@@ -73,7 +72,7 @@ def test_no_difference_only_within_the_margin(written_run: Written) -> None:
     narrow = only(compared(*runs, margins={"pesq_wb": 0.01}))
     assert narrow.outcome is Conclusion.UNDECIDED
     assert narrow.advice is not None and narrow.advice.items is not None and narrow.advice.items > N
-    assert re.search(r"to see 0\.0100 MOS takes [\d,]+ items \(80 % power\); these 60 show 0\.0\d+ MOS", comparison_text.remark(narrow))
+    assert re.search(r"to see 0\.0100 MOS takes [\d,]+ items \(80 % power\); these 60 show 0\.0\d+ MOS", document.remark(narrow))
 
 
 def test_nothing_is_ranked_where_coverage_differs(written_run: Written) -> None:
@@ -234,14 +233,14 @@ def test_page_and_markdown_hold_hostile_names_and_players(written_run: Written, 
         run.manifest["items"]["i059"]["text"] = hostile
         runs.append(Run(run.path, run.manifest, run.frame, {"i059": sound, "i058": tmp_path / "gone.wav"}, outputs))
     found = compared(*runs)
-    page = "".join(comparison_page.render(found))
+    page = "".join(document.page(found))
     assert "<img" not in page and page.count("&lt;/script&gt;&lt;img") >= 2
     assert 'id="clip-0"' in page and 'id="clip-1"' not in page  # one file, embedded once
     assert page.count('data-clip="0"') == 2 * 5 + 1  # both outputs of each item, and the one recording that is there
     assert "http://" not in page and "https://" not in page
-    silent = "".join(comparison_page.render(found, audio_limit_mb=0.0))
+    silent = "".join(document.page(found, audio_limit_mb=0.0))
     assert 'data-clip="0"' not in silent and "limit of 0 MB" in silent
-    assert not re.search(r"(?<!\\)<img", comparison_text.markdown(found))
+    assert not re.search(r"(?<!\\)<img", document.markdown(found))
 
 
 @pytest.mark.cases(

@@ -18,9 +18,9 @@ from harness.storing.frame import Run
 from reports.compare.pairing import half
 from reports.gate.baseline import bless, open_reference
 from reports.gate.checks import Check, CheckStatus, Gate, GateResult
+from reports.gate.document import as_json, markdown, text
 from reports.gate.junit import junit
 from reports.gate.rules import Rule, Rules, load_rules, parse_rules
-from reports.gate.text import as_json, lines, markdown
 
 N = 60
 SPEAKERS = [f"s{i % 12}" for i in range(N)]
@@ -242,13 +242,13 @@ def test_the_verdict_in_every_format(written_run: Written) -> None:
     data = json.loads(as_json(verdict))
     assert (data["verdict"], data["exit_code"], len(data["checks"])) == ("regression", 1, 2)
     assert data["checks"][0]["worsening"] == pytest.approx(0.3) and data["checks"][0]["signature"].startswith("pesq_wb|v1")
-    text = markdown(verdict)
-    assert "❌" in text and "<b>" not in text.replace("\\<b\\>", "") and "1 checks passed" in text and "numpy 2 and 1" in text
+    comment = markdown(verdict)
+    assert "❌" in comment and "<b>" not in comment.replace("\\<b\\>", "") and "1 checks passed" in comment and "numpy 2 and 1" in comment
     suite = ElementTree.fromstring(junit(verdict)).find("testsuite")
     assert suite is not None and (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     failure = suite.find("testcase/failure")
     assert failure is not None and failure.text is not None and "tolerance 0.05" in failure.text
-    assert "REGRESSION" in next(iter(lines(verdict)))
+    assert "REGRESSION" in text(verdict).splitlines()[0]
     refused = judged(written_run({hostile: {"pesq_wb": base()}}, status="partial"), old)
     assert json.loads(as_json(refused))["verdict"] == "incomparable"
     assert ElementTree.fromstring(junit(refused)).find("testsuite/testcase/error") is not None

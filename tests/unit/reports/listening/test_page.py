@@ -14,8 +14,9 @@ from scipy.stats import binom
 
 from harness.errors import UnknownName, UsageError
 from reports.listening.page import REFERENCE, Design, Session, Trial, arrange, read_key, render
-from reports.listening.ratings import Answer, markdown, read_answers, results
+from reports.listening.ratings import Answer, blocks, read_answers, results
 from reports.statistics.intervals import IntervalSettings
+from reports.writing.markdown import render as render_markdown
 from tests.stubs.fake_runs import FakeRun
 
 HOSTILE = "a</script><b>|x"
@@ -123,8 +124,8 @@ def test_ratings_find_their_systems(tmp_path: Path) -> None:
     found = results(session, read_answers(files, session), IntervalSettings(resamples=200))
     assert [(f.label, f.value, f.n, f.detail) for f in found] == [("a", 80.0, 3, "2 listeners"), ("b", 20.0, 3, "2 listeners")]
     assert all(f.low is not None and f.high is not None and f.low <= f.value <= f.high for f in found)
-    text = markdown(session, found, 2)
-    assert "| a | 80.0 mean rating |" in text and "2 trials, 2 listeners" in text
+    text = render_markdown(blocks(session, found, 2))
+    assert "| a | 80.0 mean rating<br>[" in text and "2 trials, 2 listeners" in text
 
 
 def test_preferences_are_counted_by_system_not_by_letter() -> None:

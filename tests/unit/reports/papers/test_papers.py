@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import ConfigError
 from reports.claims.verdicts import Replication
-from reports.papers.grouping import grouped_reasons
+from reports.papers.document import reasons_of
 from reports.papers.study import Study
 from tests.stubs.fake_papers import EMBEDDED, PAPER, SAME, found, paper, study, table
 
@@ -173,7 +173,7 @@ def test_a_system_that_cannot_be_built_is_not_run_with_its_reason() -> None:
 
 def test_reasons_that_cells_share_are_told_once() -> None:
     known = study(found({("ours_paper", "cer"): 0.1, ("ours_paper", "pesq_wb"): 3.0, ("theirs", "pesq_wb"): 2.0}, dataset=EMBEDDED))
-    assert dict((reason.partition(":")[0], which) for reason, which in grouped_reasons(known.cells)) == {
+    assert dict((reason.partition(":")[0], which) for reason, which in reasons_of(known.cells)) == {
         "not comparable, other data": "PESQ, CER",
         "not comparable, ten people listened; nothing here measures it": "SMOS",
     }

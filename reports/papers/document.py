@@ -1,0 +1,190 @@
+"""A paper shown again as blocks: every table and figure with its claims, what was cited, and the runs; each format writes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reports.claims.table import TONES, claims_table
+from reports.papers.cells import JudgedCell
+from reports.papers.needs import NeededRun
+from reports.papers.published import Citation, PublishedFigure, PublishedTable
+from reports.papers.study import JudgedClaim, MeasuredFigure, Study
+from reports.writing import html, terminal
+from reports.writing import latex as tex
+from reports.writing import markdown as md
+from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Figure, Head, Heading, Line, Table, Text, words
+from reports.writing.drawing import Drawing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HOW = (
+    "What the paper printed, below it what was measured here with its {level} interval and its count of scored outputs. A figure from other "
+    "data, another judge or a smaller model stands there as well, but is not held against the printed one."
+)
+
+
+def print_study(study: Study, console: Console) -> None:
+    """Print it, the commands of the missing runs last."""
+    terminal.write([*_header(study), *_body(study, {})], console)
+
+
+def markdown(study: Study) -> str:
+    """The paper as GitHub-flavoured Markdown."""
+    return md.render([*_header(study), *_body(study, {})])
+
+
+def page(study: Study, drawings: Sequence[Drawing]) -> Iterator[str]:
+    """The paper as one HTML page without scripts, its figures inline."""
+    return html.page(study.paper.title, _header(study), list(_body(study, {d.name: d for d in drawings})))
+
+
+def latex(study: Study) -> str:
+    """Table environments: the paper's tables, its figures in numbers, the claims, the citations."""
+    tables = []
+    for published in study.paper.tables:
+        # Why nothing was measured is told by the other formats, which have the commands too.
+        table = _table(published, study, [c for c in study.cells if c.table is published and c.value is not None])
+        level = f"{study.confidence:.0%}".replace("%", " %")
+        how = f"{_protocol(published)} Printed, and measured here with {level} intervals and scored / wanted outputs."
+        tables.append(replace(table, name=f"{study.paper.title}, {published.source}: {published.title}", caption=how))
+    for measured in study.figures:
+        title = f"{measured.figure.source}: {measured.figure.title}"
+        tables.append(
+            replace(_curves(measured), name=title, caption=f"Measured; the paper prints no numbers ({measured.figure.standing}).")
+        )
+    cited = [replace(_cited(c), name=c.title, caption=f"Cited, not measured here: {c.source}.") for c in study.paper.citations]
+    return tex.render([*tables, _claims(study.claims, study), *cited], study.warnings)
+
+
+def _header(study: Study) -> list[Block]:
+    level = f"{study.confidence:.0%}".replace("%", " %")
+    counts = [f"{kind}: {', '.join(f'{n} {outcome}' for outcome, n in found.items())}" for kind, found in study.counts.items()]
+    warnings = [Banner(warning, below=", ".join(names)) for warning, names in study.warnings.items()]
+    return [Heading(study.paper.title, 1), Text(HOW.format(level=level)), Bullets(counts), *warnings]
+
+
+def _body(study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
+    for published in study.paper.tables:
+        yield from _part(published)
+        yield Text(_protocol(published))
+        yield _table(published, study, [c for c in study.cells if c.table is published])
+        yield from _below(published, study, drawn)
+    for measured in study.figures:
+        yield from _part(measured.figure)
+        told = f"measured in {measured.run}" if measured.run else "not run"
+        yield Text(f"{measured.figure.standing}; the paper prints no numbers, its orderings are the claims below; {told}.")
+        yield _curves(measured)
+        yield from _below(measured.figure, study, drawn)
+    if study.other_claims:
+        yield from (Heading("Other claims", id="claims", short="Other claims"), _claims(study.other_claims, study))
+    for cited in study.paper.citations:
+        yield from (Heading(cited.title), Text(f"Cited, not measured here. Source: {cited.source}."), _cited(cited))
+    yield Heading("Runs", id="runs", short="Runs")
+    lines = tuple(Line(tuple(map(Entry, (run.name, run.suite, run.data, run.created)))) for run in study.runs)
+    yield Table("Runs used", words("run", "suite", "data", "made"), lines) if lines else Text("No finished run was found.")
+    for need in study.needs:
+        yield from _need(need)
+
+
+def _part(part: PublishedTable | PublishedFigure) -> Iterator[Block]:
+    yield Heading(f"{part.source}: {part.title}", id=part.id, short=part.source)
+
+
+def _below(part: PublishedTable | PublishedFigure, study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
+    if part.id in drawn:
+        yield Figure(drawn[part.id])
+    yield _claims(study.claims_of(part), study)
+
+
+def _protocol(published: PublishedTable) -> str:
+    return f"In the paper ({published.standing}): {published.protocol or 'its data and judges are not known'}."
+
+
+def _table(published: PublishedTable, study: Study, explained: Sequence[JudgedCell]) -> Table:
+    """Printed figures, measured ones below them, and why cells are not what they should be."""
+    heads = (*words("system"), *(Head(c.id, c.unit) for c in published.columns))
+    lines = tuple(
+        Line((Entry(row.name, below=(row.source,)), *(_entry(study.cell(published, row.name, c.id)) for c in published.columns)))
+        for row in published.rows
+    )
+    return Table(published.title, heads, lines, notes=tuple(_told(reasons_of(explained))), style="cells")
+
+
+def _entry(cell: JudgedCell | None) -> Entry:
+    if cell is None:
+        return Entry()
+    entry = Entry(above=cell.column.printed(cell.published), tag=cell.outcome, tone=TONES[cell.outcome])
+    if cell.value is None:
+        return entry
+    value, _, span = cell.measured.partition(" ")
+    about = "; ".join(filter(None, (f"{cell.system}, {cell.run}", cell.reason, cell.signature)))
+    return replace(entry, text=value, span=span, count=f"{cell.n_ok}/{cell.n_total}" if cell.n_total else "", about=about)
+
+
+def _curves(measured: MeasuredFigure) -> Table:
+    """The points of a figure whose numbers the paper does not print."""
+    columns = [c for y in measured.figure.y if measured.summary and (c := measured.summary.column(y))]
+    lines = []
+    for row in measured.rows:
+        cells = [(c, row.cells[c.key]) for c in columns]
+        lines.append(Line((Entry(row.label), *(Entry(c.shown(cell.value), span=c.span(cell), count=cell.counted) for c, cell in cells))))
+    return Table(measured.figure.title, (*words("system"), *(Head(c.heading) for c in columns)), tuple(lines))
+
+
+def _claims(claims: Sequence[JudgedClaim], study: Study) -> Table:
+    return claims_table([(c.verdict, c.run) for c in claims], study.confidence, "Orderings and claims in words")
+
+
+def _cited(cited: Citation) -> Table:
+    lines = tuple(Line(tuple(map(Entry, (name, *figures)))) for name, figures in cited.rows.items())
+    return Table(cited.title, (*words("system"), *map(Head, cited.columns)), lines)
+
+
+def _need(need: NeededRun) -> Iterator[Block]:
+    """A run that is there, or its command."""
+    state = f"there, {need.found}" if need.found else "missing" if need.command else "cannot be run here"
+    yield Heading(f"{need.suite}{f' on {need.dataset}' if need.dataset else ''}: {state}", 3)
+    if need.command and not need.found:
+        yield Code(need.shown, local=need.command)
+    yield Bullets([*_told(_shared(need.lacking.items()), "lacks "), *_told(_shared(need.closer.items()), "closer to the paper would be ")])
+
+
+def _told(reasons: Iterable[tuple[str, str]], before: str = "") -> list[str]:
+    return [f"{before}{which}: {reason}" for reason, which in reasons]
+
+
+def _shared(told: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Each reason once, with the names it holds for."""
+    found: dict[str, list[str]] = {}
+    for name, reason in told:
+        found.setdefault(reason, []).append(name)
+    return [(reason, ", ".join(names)) for reason, names in found.items()]
+
+
+def reasons_of(cells: Sequence[JudgedCell]) -> list[tuple[str, str]]:
+    """Each reason once, with the cells it holds for in words, in the order of their first cell."""
+    found: dict[str, list[JudgedCell]] = {}
+    for cell in cells:
+        for reason in cell.reasons:
+            found.setdefault(f"{cell.outcome}, {reason}", []).append(cell)
+    return [(reason, _which(members, cells)) for reason, members in found.items()]
+
+
+def _which(members: Sequence[JudgedCell], cells: Sequence[JudgedCell]) -> str:
+    """``all cells``, ``CER``, ``CER and SIM of SoCodec-40``: whole columns and rows by their names."""
+    if len(members) == len(cells):
+        return "all of these cells" if len(cells) > 1 else f"{members[0].column.id} of {members[0].row.name}"
+    columns = {c: [m for m in members if m.column.id == c] for c in dict.fromkeys(m.column.id for m in members)}
+    if all(len(found) == sum(c.column.id == name for c in cells) for name, found in columns.items()):
+        return ", ".join(columns)
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for name in dict.fromkeys(m.row.name for m in members):
+        rows.setdefault(tuple(m.column.id for m in members if m.row.name == name), []).append(name)
+    told = []
+    for headings, names in rows.items():
+        whole = all(sum(c.row.name == name for c in cells) == len(headings) for name in names)
+        told.append(f"{'' if whole else ', '.join(headings) + ' of '}{', '.join(names)}")
+    return "; ".join(told)
