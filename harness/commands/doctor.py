@@ -148,7 +148,7 @@ def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
 def _backends() -> Iterator[Finding]:
     import yaml
 
-    from harness.judges.factory import missing
+    from harness.judges import missing
     from harness.judges.presets import missing_asr
 
     for kind, default in (("asr", "embedded"), ("speaker", "resemblyzer"), ("mos", "dnsmos")):

@@ -1,8 +1,16 @@
-"""The models that judge. Families by kind as lazy "module:class" strings: naming them imports nothing heavy."""
+"""The models that judge: from a configuration ``{"family": ..., **parameters}`` to one, or to one sentence saying what it lacks.
+
+Families by kind are lazy "module:class" strings: naming them imports nothing heavy.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import ConfigError, MissingDependency, UnknownName
 
 FAMILIES: Mapping[str, Mapping[str, str]] = {
     "asr": {
@@ -22,3 +30,56 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
         "dnsmos": "harness.judges.dnsmos:DnsMos",
     },
 }
+
+Config = Mapping[str, Any]
+
+
+class NoSpeechError(ValueError):
+    """A judge found nothing in the audio that it could judge (its own voice activity detection left nothing, say)."""
+
+
+def build(kind: str, config: Config) -> Any:
+    """The backend a configuration describes, loaded and ready.
+
+    Args:
+        kind: "asr", "speaker" or "mos".
+        config: ``family`` and the keyword arguments of its class.
+
+    Raises:
+        UnknownName: no such kind or family.
+        ConfigError: an argument the family does not take.
+        MissingDependency: a package or checkpoint is not here.
+        CheckpointError: the weights do not fit.
+    """
+    cls, params = _resolve(kind, config)
+    if reason := cls.missing(**params):
+        raise MissingDependency(reason)
+    return cls(**params)
+
+
+def missing(kind: str, config: Config) -> str | None:
+    """None if `build` can be expected to succeed, else one sentence: what is missing and how to get it. Imports nothing heavy.
+
+    Raises:
+        UnknownName, ConfigError: as in `build`.
+    """
+    cls, params = _resolve(kind, config)
+    reason: str | None = cls.missing(**params)
+    return reason
+
+
+def _resolve(kind: str, config: Config) -> tuple[Any, dict[str, Any]]:
+    if kind not in FAMILIES:
+        raise UnknownName("kind of backend", kind, FAMILIES)
+    if "family" not in config:
+        raise ConfigError(f"a backend of kind '{kind}' needs a 'family', got the keys {sorted(config)}; families: {sorted(FAMILIES[kind])}")
+    family = str(config["family"])
+    if family not in FAMILIES[kind]:
+        raise UnknownName(f"{kind} backend", family, FAMILIES[kind])
+    module, attribute = FAMILIES[kind][family].split(":")
+    cls = getattr(importlib.import_module(module), attribute)
+    params = {str(key): value for key, value in config.items() if key != "family"}
+    accepted = [name for name in inspect.signature(cls).parameters if name != "self"]
+    if unknown := sorted(set(params) - set(accepted)):
+        raise ConfigError(f"{kind} backend '{family}' takes {accepted}, got {unknown}")
+    return cls, params

@@ -4,15 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from harness.api import NotApplicable, Recogniser, language_code
-from harness.errors import ConfigError, UnknownName
-from harness.judges import normalisers
+from harness.errors import ConfigError, MissingDependency, UnknownName
+from harness.judges import build, missing, normalisers
 from harness.judges.normalisers import Normaliser
-from harness.metrics.edits import Unit, unspaced
 
 BackendConfig = Mapping[str, Any]
+
+
+class Unit(StrEnum):
+    """What an error is counted in. CHARACTER counts the single spaces between words too, except where text is `unspaced`."""
+
+    WORD = "word"
+    CHARACTER = "char"
+
+
+UNSPACED = frozenset({"zh", "yue", "wuu", "nan", "hak", "gan", "hsn", "lzh", "ja", "th", "lo", "km", "my", "shn", "bo", "dz", "ii"})
+"""Languages written without spaces between words: scored per character, spaces removed. (Tibetan and Dzongkha divide syllables, not words.)"""
+
+_UNSPACED_SCRIPTS = (
+    (0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3040, 0x30FF), (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF), (0xA000, 0xA4CF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xF900, 0xFAFF), (0xFF66, 0xFF9D), (0x20000, 0x323AF),
+)  # fmt: skip
+"""Thai and Lao, Tibetan, Burmese, Khmer, kana, Han, Yi: first and last code point of each block."""
+
+
+def unspaced(language: str, text: str = "") -> bool:
+    """Whether words have no spaces between them: the language says so, or most letters of ``text`` are of a script without.
+
+    The script catches what a tag does not say: Japanese tagged "en", or a language of Burma that is not in the list.
+    """
+    if language in UNSPACED:
+        return True
+    letters = [ord(c) for c in text if c.isalpha()]
+    inside = sum(any(first <= c <= last for first, last in _UNSPACED_SCRIPTS) for c in letters if c > 0xDFF)
+    return 2 * inside > len(letters)
 
 
 @dataclass(frozen=True)
@@ -150,13 +179,9 @@ def build_asr(config: Mapping[str, Any]) -> AsrProtocol:
         ConfigError: the recogniser is of another family than the preset prescribes.
         MissingDependency, CheckpointError: see the backends.
     """
-    from harness.judges.factory import build
-
     preset, chosen = _chosen(config)
     # What is cheap to find missing is found for every language before the first model is loaded.
     if reason := missing_asr(config):
-        from harness.errors import MissingDependency
-
         raise MissingDependency(reason)
     return AsrProtocol(preset, {language: build("asr", backend) for language, backend in chosen.items()})
 
@@ -167,8 +192,6 @@ def missing_asr(config: Mapping[str, Any]) -> str | None:
     Raises:
         UnknownName, ConfigError: as in `build_asr`.
     """
-    from harness.judges.factory import missing
-
     preset, chosen = _chosen(config)
     for language, backend in chosen.items():
         reason = missing("asr", backend) or normalisers.missing(preset.normaliser(language))

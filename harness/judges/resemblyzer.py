@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from harness.api import BackendInfo, FloatArray
 from harness.errors import MissingDependency
+from harness.judges import NoSpeechError
 from harness.judges.checkpoints import Loading, check_weights, installed, package
-from harness.judges.input import NoSpeechError
 
 
 class Resemblyzer:

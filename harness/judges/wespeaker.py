@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from harness.api import BackendInfo, FloatArray
 from harness.errors import CheckpointError, MissingDependency
+from harness.judges import NoSpeechError
 from harness.judges.checkpoints import Loading, installed, package
-from harness.judges.input import NoSpeechError
 
 _HOW = "download an ONNX model from WeSpeaker's list of pretrained models (docs/pretrained.md of wenet-e2e/wespeaker) and give its path"
 

@@ -1,4 +1,4 @@
-"""Which pairs can be compared at all, and over which samples: the one length policy of every intrusive metric.
+"""Which signals can be measured at all, and over which samples: the one length policy of every metric that compares two.
 
 *Length policy.* A codec's output is as long as its input. Outputs made elsewhere may be padded to a whole frame, or lack the last
 partial one. So a difference of up to 120 ms (one frame of the slowest codec here, 8.3 Hz) or 1 % of the reference (long recordings),
@@ -29,7 +29,11 @@ USUAL_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 RATE_TOLERANCE = 0.005
 
 LENGTH_POLICY = "common length within min(max(120 ms, 1 %), 10 %)"
+POLICY: Mapping[str, Scalar] = {"length": LENGTH_POLICY}
 """The policy as it stands in the signatures."""
+
+SILENCE_DBFS = -80.0
+"""RMS below which a model has nothing to judge, in dB re full scale: under the least step of 16-bit PCM almost everywhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +151,34 @@ def require_audible(samples: FloatArray, side: Side) -> None:
         raise NotScorable(side, f"silent: half the peak-to-peak range is {peak:.2g} of full scale, less than one 16-bit step")
 
 
-def policy_params() -> Mapping[str, Scalar]:
-    """The policy as parameters of a metric's signature."""
-    return {"length": LENGTH_POLICY}
+def judged(signal: Signal, sample_rate: int, side: Side) -> FloatArray:
+    """What a model is given of one side: mono ``[N]`` at ``sample_rate`` Hz, N >= 1, finite.
+
+    Raises:
+        NotScorable: no samples, or NaN or Inf among them; blamed on ``side``.
+    """
+    if signal.audio.num_samples == 0:
+        raise NotScorable(side, "0 samples")
+    if not np.isfinite(signal.audio.samples).all():
+        raise NotScorable(side, f"{int((~np.isfinite(signal.audio.samples)).sum())} samples are NaN or Inf")
+    samples = signal.at(sample_rate)
+    if samples.size == 0:
+        raise NotScorable(side, f"0 samples at {sample_rate} Hz")
+    return samples
+
+
+def audible(signal: Signal, sample_rate: int, side: Side, at_least_s: float = 0.0) -> FloatArray:
+    """As `judged`, and neither silent nor shorter than ``at_least_s`` seconds.
+
+    Raises:
+        NotScorable: blamed on ``side``.
+    """
+    samples = judged(signal, sample_rate, side)
+    duration_s = samples.size / sample_rate
+    if duration_s < at_least_s:
+        raise NotScorable(side, f"{duration_s:.3g} s, needs {at_least_s:g} s")
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    level_dbfs = 10 * float(np.log10(power)) if power > 0 else -float("inf")
+    if level_dbfs < SILENCE_DBFS:
+        raise NotScorable(side, f"silent ({level_dbfs:.0f} dBFS)")
+    return samples

@@ -11,13 +11,12 @@ lets it be fitted anew for every group and every resample: counts are taken away
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from harness.metrics.compiling import compiled
 
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
@@ -64,7 +63,7 @@ def hits(examples: Examples, weights: Float64Array) -> Float64Array:
     order = np.argsort(examples.groups[examples.items], kind="stable")
     groups = examples.groups[examples.items][order]
     starts = np.flatnonzero(np.diff(groups, prepend=-1, append=-1))
-    found = _compiled()(
+    counted: Float64Array = compiled(leave_one_out)(
         np.ascontiguousarray(categories.reshape(examples.categories.shape)[order]),
         np.ascontiguousarray(examples.classes[order]),
         np.ascontiguousarray(examples.items[order]),
@@ -72,21 +71,7 @@ def hits(examples: Examples, weights: Float64Array) -> Float64Array:
         np.ascontiguousarray(weights, dtype=np.float64),
         (entries.size, examples.num_categories, examples.num_classes),
     )
-    counted: Float64Array = found
     return counted
-
-
-@lru_cache(maxsize=1)
-def _compiled() -> Callable[..., Any]:
-    """`leave_one_out` in machine code, compiled at its first use and kept on disk where a place can be written."""
-    from numba import njit
-
-    function: Callable[..., Any]
-    try:
-        function = njit(cache=True)(leave_one_out)
-    except RuntimeError:  # numba found no writable place for its cache: every process then compiles for itself, a few seconds
-        function = njit(cache=False)(leave_one_out)
-    return function
 
 
 def leave_one_out(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.api import Better, Evidence, FloatArray, MetricInfo, Need, NotScorable, Sample, Side, Signal
 from harness.metrics.alignment import require_finite, unaligned_pair
+from harness.metrics.declaration import ON_ARRAYS, Measured, declared, on_arrays, signal_of
 
 RMS_RATE_HZ = 16000
 LUFS_RATE_HZ = 48000
@@ -60,52 +62,43 @@ def _energy(lufs: float) -> float:
     return float(10 ** ((lufs + 0.691) / 10))
 
 
-@dataclass(frozen=True)
-class LevelRms:
-    """Level of the output minus that of the reference."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="level_rms_db",
-            version="1",
-            unit="dB",
-            better=Better.NEITHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=RMS_RATE_HZ,
-            bounds=(-math.inf, math.inf),
-            description="root-mean-square level of the output minus the reference, each over its whole length, means removed",
-        )
-
-    def measure(self, sample: Sample) -> Evidence:
-        pair = unaligned_pair(sample, RMS_RATE_HZ)
-        reference, output = rms_db(pair.reference), rms_db(pair.output)
-        return Evidence(output - reference, counts=pair.counts(reference_db=reference, output_db=output))
+def _info(sample_rate: int | None, unit: str, low: float = -math.inf) -> dict[str, Any]:
+    return {"sample_rate": sample_rate, "unit": unit, "bounds": (low, math.inf)}
 
 
-@dataclass(frozen=True)
-class LevelLufs:
-    """Loudness of the output minus that of the reference."""
+@on_arrays(**_info(RMS_RATE_HZ, "dB"))
+def level_rms_db(sample: Sample) -> Evidence:
+    """Level of the output minus that of the reference, in dB: root mean squares without means, over each whole length, at 16 kHz.
 
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="level_lufs_db",
-            version="1",
-            unit="dB",
-            better=Better.NEITHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=LUFS_RATE_HZ,
-            bounds=(-math.inf, math.inf),
-            description="integrated loudness (ITU-R BS.1770-4, mono) of the output minus the reference",
-            params={"block_s": BLOCK_S, "gates": "-70 LUFS, -10 LU"},
-        )
+    Raises:
+        NotScorable: a side is empty, silent or not finite.
 
-    def measure(self, sample: Sample) -> Evidence:
-        pair = unaligned_pair(sample, LUFS_RATE_HZ, BLOCK_S)
-        reference = _loudness(sample.require_reference(), Side.REFERENCE)
-        output = _loudness(sample.output, Side.OUTPUT)
-        return Evidence(output - reference, counts=pair.counts(reference_lufs=reference, output_lufs=output))
+    >>> from harness.testing.signals import speechlike
+    >>> speech = speechlike(1.0).samples
+    >>> round(level_rms_db(speech, speech / 2, 16000), 2)
+    -6.02
+    """
+    pair = unaligned_pair(sample, RMS_RATE_HZ)
+    reference, output = rms_db(pair.reference), rms_db(pair.output)
+    return Evidence(output - reference, counts=pair.counts(reference_db=reference, output_db=output))
+
+
+@on_arrays(lambda: {"block_s": BLOCK_S, "gates": "-70 LUFS, -10 LU"}, **_info(LUFS_RATE_HZ, "dB"))
+def level_lufs_db(sample: Sample) -> Evidence:
+    """Loudness of the output minus that of the reference, in LU (`loudness_lufs`), at 48 kHz.
+
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than .4 s, or has no 400 ms above the gate of -70 LUFS.
+
+    >>> from harness.testing.signals import speechlike
+    >>> speech = speechlike(1.0).samples
+    >>> round(level_lufs_db(speech, speech / 2, 16000), 2)
+    -6.02
+    """
+    pair = unaligned_pair(sample, LUFS_RATE_HZ, BLOCK_S)
+    reference = _loudness(sample.require_reference(), Side.REFERENCE)
+    output = _loudness(sample.output, Side.OUTPUT)
+    return Evidence(output - reference, counts=pair.counts(reference_lufs=reference, output_lufs=output))
 
 
 def _loudness(signal: Signal, side: Side) -> float:
@@ -115,58 +108,54 @@ def _loudness(signal: Signal, side: Side) -> float:
     return value
 
 
-@dataclass(frozen=True)
-class ClippedSamples:
-    """Samples of the output at full scale, at the output's own rate and in all its channels."""
+@on_arrays(**_info(None, "", 0.0))
+def length_ratio(sample: Sample) -> Evidence:
+    """Duration of the output over that of the reference, each at its own rate.
 
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="clipped_samples",
-            version="1",
-            unit="samples",
-            better=Better.LOWER,
-            needs=frozenset({Need.OUTPUT}),
-            sample_rate=None,
-            bounds=(0.0, math.inf),
-            description="samples of the output at or beyond 32767/32768 of full scale, before any resampling",
-            params={"level": CLIP_LEVEL},
-        )
+    Raises:
+        NotScorable: a side is empty or not finite.
 
-    def measure(self, sample: Sample) -> Evidence:
-        samples = sample.output.audio.samples
-        if samples.size == 0:
-            raise NotScorable(Side.OUTPUT, "no samples")
-        require_finite(sample.output, Side.OUTPUT)
-        magnitude = np.abs(samples)
-        clipped = int(np.count_nonzero(magnitude >= CLIP_LEVEL))
-        counts = {"samples": float(samples.size), "beyond_full_scale": float(np.count_nonzero(magnitude > 1))}
-        if sample.reference is not None:
-            counts["clipped_in_reference"] = float(np.count_nonzero(np.abs(sample.reference.audio.samples) >= CLIP_LEVEL))
-        return Evidence(float(clipped), counts=counts)
+    >>> length_ratio([0.1] * 16000, [0.1] * 12000, 16000)
+    0.75
+    """
+    reference_s, output_s = sample.require_reference().audio.duration_s, sample.output.audio.duration_s
+    for side, signal in ((Side.REFERENCE, sample.require_reference()), (Side.OUTPUT, sample.output)):
+        require_finite(signal, side)
+        if signal.audio.num_samples == 0:
+            raise NotScorable(side, "no samples")
+    return Evidence(output_s / reference_s, counts={"reference_s": reference_s, "output_s": output_s})
 
 
-@dataclass(frozen=True)
-class LengthRatio:
-    """Duration of the output over that of the reference, each at its own rate."""
+def _clipped_info() -> MetricInfo:
+    about = {**_info(None, "samples", 0.0), "better": Better.LOWER, "params": {"level": CLIP_LEVEL}}
+    return declared("clipped_samples", Need.OUTPUT, **about)
 
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="length_ratio",
-            version="1",
-            unit="",
-            better=Better.NEITHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=None,
-            bounds=(0.0, math.inf),
-            description="seconds of output over seconds of reference",
-        )
 
-    def measure(self, sample: Sample) -> Evidence:
-        reference_s, output_s = sample.require_reference().audio.duration_s, sample.output.audio.duration_s
-        for side, signal in ((Side.REFERENCE, sample.require_reference()), (Side.OUTPUT, sample.output)):
-            require_finite(signal, side)
-            if signal.audio.num_samples == 0:
-                raise NotScorable(side, "no samples")
-        return Evidence(output_s / reference_s, counts={"reference_s": reference_s, "output_s": output_s})
+def _clipped(sample: Sample) -> Evidence:
+    samples = sample.output.audio.samples
+    if samples.size == 0:
+        raise NotScorable(Side.OUTPUT, "no samples")
+    require_finite(sample.output, Side.OUTPUT)
+    magnitude = np.abs(samples)
+    counts = {"samples": float(samples.size), "beyond_full_scale": float(np.count_nonzero(magnitude > 1))}
+    if sample.reference is not None:
+        counts["clipped_in_reference"] = float(np.count_nonzero(np.abs(sample.reference.audio.samples) >= CLIP_LEVEL))
+    return Evidence(float(np.count_nonzero(magnitude >= CLIP_LEVEL)), counts=counts)
+
+
+def clipped_samples(output: npt.ArrayLike) -> float:
+    """Samples of the output at or beyond 32767/32768 of full scale, of either sign, in all its channels.
+
+    Args:
+        output: float ``[N]`` or ``[C, N]``, full scale at +-1.
+
+    Raises:
+        NotScorable: empty or not finite.
+
+    >>> clipped_samples([0.5, 1.0, -1.2, 0.99])
+    2.0
+    """
+    return _clipped(Sample(ON_ARRAYS, signal_of(output, LUFS_RATE_HZ))).value
+
+
+clipped_samples.metric = partial(Measured, _clipped_info, _clipped)  # type: ignore[attr-defined]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import Better, Evidence, FloatArray, MetricInfo, Need, NotScorable, Sample, Scalar, Side, Signal
+from harness.api import Better, Evidence, FloatArray, NotScorable, Sample, Scalar, Side, Signal
 from harness.api.libraries import library
-from harness.metrics.alignment import LENGTH_POLICY, SILENT_PEAK, aligned_pair, policy_params, unaligned_pair
+from harness.metrics.alignment import LENGTH_POLICY, POLICY, SILENT_PEAK, aligned_pair, unaligned_pair
+from harness.metrics.declaration import on_arrays
 
 SAMPLE_RATE_HZ = 16000
 
@@ -59,34 +60,31 @@ def pesq_cuts(reference: FloatArray, sample_rate: int = SAMPLE_RATE_HZ) -> list[
     return [*cuts, n]
 
 
-@dataclass(frozen=True)
-class _Pesq:
-    """What wide-band and narrow-band PESQ share.
+def _pesq(sample: Sample, mode: str, sample_rate: int) -> Evidence:
+    """PESQ of either band.
 
     P.862 finds the delay of every utterance by itself, so up to 20 s the two sides are handed over whole, whatever their lengths: in the
     ITU's own conformance pairs they differ. What is missing of an output costs nearly everything (half a sentence: 1.1). Longer recordings
     are measured in pieces, for which the sides have to run in step: there the length policy of the other measures holds.
     """
-
-    def _measure(self, sample: Sample, mode: str, sample_rate: int) -> Evidence:
-        pair = unaligned_pair(sample, sample_rate, PESQ_SHORTEST_S)
-        whole = max(pair.reference.size, pair.output.size) <= PESQ_LONGEST_S * sample_rate
-        if not whole:
-            pair = aligned_pair(sample, sample_rate, PESQ_SHORTEST_S)
-        cuts = pesq_cuts(pair.reference, sample_rate)
-        seconds: list[float] = []
-        scores: list[float] = []
-        for start, stop in pairwise(cuts):
-            output = pair.output if whole else pair.output[start:stop]
-            score = _pesq_piece(pair.reference[start:stop], output, sample_rate, mode)
-            if score is not None:
-                scores.append(score)
-                seconds.append((stop - start) / sample_rate)
-        if not scores:
-            raise NotScorable(Side.REFERENCE, "PESQ detects no utterance")
-        value = scores[0] if len(scores) == 1 else float(np.dot(scores, seconds) / np.sum(seconds))
-        counts = pair.counts(pieces=len(scores), pieces_without_speech=len(cuts) - 1 - len(scores), rate_hz=sample_rate)
-        return Evidence(value, counts=counts)
+    pair = unaligned_pair(sample, sample_rate, PESQ_SHORTEST_S)
+    whole = max(pair.reference.size, pair.output.size) <= PESQ_LONGEST_S * sample_rate
+    if not whole:
+        pair = aligned_pair(sample, sample_rate, PESQ_SHORTEST_S)
+    cuts = pesq_cuts(pair.reference, sample_rate)
+    seconds: list[float] = []
+    scores: list[float] = []
+    for start, stop in pairwise(cuts):
+        output = pair.output if whole else pair.output[start:stop]
+        score = _pesq_piece(pair.reference[start:stop], output, sample_rate, mode)
+        if score is not None:
+            scores.append(score)
+            seconds.append((stop - start) / sample_rate)
+    if not scores:
+        raise NotScorable(Side.REFERENCE, "PESQ detects no utterance")
+    value = scores[0] if len(scores) == 1 else float(np.dot(scores, seconds) / np.sum(seconds))
+    counts = pair.counts(pieces=len(scores), pieces_without_speech=len(cuts) - 1 - len(scores), rate_hz=sample_rate)
+    return Evidence(value, counts=counts)
 
 
 def _pesq_piece(reference: FloatArray, output: FloatArray, sample_rate: int, mode: str) -> float | None:
@@ -136,60 +134,49 @@ def _pesq_params() -> dict[str, Scalar]:
     }
 
 
-@dataclass(frozen=True)
-class PesqWb(_Pesq):
-    """Wide-band PESQ (ITU-T P.862.2), MOS-LQO."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="pesq_wb",
-            version="2",
-            unit="MOS",
-            better=Better.HIGHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=SAMPLE_RATE_HZ,
-            bounds=(0.999, 4.644),
-            description="wide-band PESQ, MOS-LQO after ITU-T P.862.2",
-            params=_pesq_params(),
-            worst=1.0,
-        )
-
-    def measure(self, sample: Sample) -> Evidence:
-        found = self._measure(sample, "wb", SAMPLE_RATE_HZ)
-        narrow = {"reference_hz": float(PESQ_NARROW_HZ)} if is_narrow(sample.require_reference()) else {}
-        return replace(found, counts={**found.counts, **narrow})
+_PESQ: dict[str, Any] = {"version": "2", "unit": "MOS", "better": Better.HIGHER, "sample_rate": SAMPLE_RATE_HZ, "worst": 1.0}
 
 
-@dataclass(frozen=True)
-class PesqNb(_Pesq):
-    """Narrow-band PESQ (ITU-T P.862.1 mapping), MOS-LQO.
+@on_arrays(_pesq_params, bounds=(0.999, 4.644), **_PESQ)
+def pesq_wb(sample: Sample) -> Evidence:
+    """Wide-band PESQ (ITU-T P.862.2) as MOS-LQO, 1.0 to 4.64, higher is better; at 16 kHz.
+
+    PESQ finds delays by itself, so up to 20 s lengths may differ; longer recordings are measured in pieces (`pesq_cuts`).
+
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than .25 s, or without an utterance.
+
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0)
+    >>> pesq_wb(clean.samples, clean.samples, 16000) > 4.6 > pesq_wb(clean.samples, noisy(clean, 20).samples, 16000)
+    True
+    """
+    found = _pesq(sample, "wb", SAMPLE_RATE_HZ)
+    narrow = {"reference_hz": float(PESQ_NARROW_HZ)} if is_narrow(sample.require_reference()) else {}
+    return replace(found, counts={**found.counts, **narrow})
+
+
+@on_arrays(
+    lambda: {"narrow": "at 8 kHz where the reference holds no more than that: by its rate, or 5 to 7 kHz 60 dB down", **_pesq_params()},
+    bounds=(0.999, 4.549),
+    **_PESQ,
+)
+def pesq_nb(sample: Sample) -> Evidence:
+    """Narrow-band PESQ (ITU-T P.862.1 mapping) as MOS-LQO, 1.0 to 4.55, higher is better.
 
     Of a recording whose own rate is 8 kHz or less, or whose material is (`is_narrow`), at 8 kHz, the rate that P.862.1 was made for, of
     others at 16 kHz. The two are not one scale: 8-kHz material brought to 16 kHz scores up to .44 away from its own. Which it was stands
     in the counts as ``rate_hz``, and the tables say so where a figure pools both.
+
+    Raises:
+        NotScorable: as `pesq_wb`.
+
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0, sample_rate=8000)
+    >>> pesq_nb(clean.samples, clean.samples, 8000) > 4.5 > pesq_nb(clean.samples, noisy(clean, 20).samples, 8000)
+    True
     """
-
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="pesq_nb",
-            version="2",
-            unit="MOS",
-            better=Better.HIGHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=SAMPLE_RATE_HZ,
-            bounds=(0.999, 4.549),
-            description="narrow-band PESQ, MOS-LQO after ITU-T P.862.1, 8-kHz recordings at 8 kHz",
-            params={
-                "narrow": "at 8 kHz where the reference holds no more than that: by its rate, or 5 to 7 kHz 60 dB down",
-                **_pesq_params(),
-            },
-            worst=1.0,
-        )
-
-    def measure(self, sample: Sample) -> Evidence:
-        return self._measure(sample, "nb", PESQ_NARROW_HZ if is_narrow(sample.require_reference()) else SAMPLE_RATE_HZ)
+    return _pesq(sample, "nb", PESQ_NARROW_HZ if is_narrow(sample.require_reference()) else SAMPLE_RATE_HZ)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,54 +231,49 @@ def active_frames(reference: npt.NDArray[np.float64]) -> int:
     return int(np.count_nonzero(energy > energy.max() * 10 ** (-STOI_RANGE_DB / 10)))
 
 
-def _stoi_info(name: str, description: str) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        version="1",
-        unit="",
-        better=Better.HIGHER,
-        needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-        sample_rate=SAMPLE_RATE_HZ,
-        bounds=(-1.0, 1.0),
-        description=description,
-        params={"backend": library("pystoi"), **policy_params()},
-        worst=0.0,  # what noise gets; less takes an output that runs against the speech
-    )
+_STOI: dict[str, Any] = {
+    "better": Better.HIGHER, "sample_rate": SAMPLE_RATE_HZ, "bounds": (-1.0, 1.0), "params": lambda: {"backend": library("pystoi"), **POLICY},
+    "worst": 0.0,  # what noise gets; less takes an output that runs against the speech
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Stoi:
-    """Short-time objective intelligibility."""
+@on_arrays(**_STOI)
+def stoi(sample: Sample) -> Evidence:
+    """Short-time objective intelligibility (Taal et al. 2011), -1 to 1, higher is better; noise gets about 0. A delay of 10 ms costs .10.
 
-    @property
-    def info(self) -> MetricInfo:
-        return _stoi_info("stoi", "short-time objective intelligibility (Taal et al. 2011)")
+    Raises:
+        NotScorable: a side is empty, silent or not finite, lengths differ beyond the policy, or less than .4 s is active.
 
-    def measure(self, sample: Sample) -> Evidence:
-        from pystoi import stoi
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0)
+    >>> round(stoi(clean.samples, clean.samples, 16000), 3), stoi(clean.samples, noisy(clean, 0).samples, 16000) < 0.9
+    (1.0, True)
+    """
+    from pystoi import stoi as library_stoi
 
-        found = _stoi_input(sample)
-        value = float(stoi(found.reference, found.output, STOI_RATE_HZ, extended=False))
-        return Evidence(min(1.0, max(-1.0, value)), counts=found.counts)
+    found = _stoi_input(sample)
+    value = float(library_stoi(found.reference, found.output, STOI_RATE_HZ, extended=False))
+    return Evidence(min(1.0, max(-1.0, value)), counts=found.counts)
 
 
-@dataclass(frozen=True)
-class Estoi:
-    """Extended STOI.
+@on_arrays(**_STOI)
+def estoi(sample: Sample) -> Evidence:
+    """Extended STOI (Jensen and Taal 2016), -1 to 1, higher is better.
 
     The library adds noise from numpy's global generator before it normalises, which decides the result wherever a band of the output is
     empty: the same pair then scores differently twice. Here the same frames are normalised without noise and an empty row or column
     contributes nothing; elsewhere both agree to 1e-6.
+
+    Raises:
+        NotScorable: as `stoi`.
+
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0)
+    >>> round(estoi(clean.samples, clean.samples, 16000), 3), estoi(clean.samples, noisy(clean, 0).samples, 16000) < 0.9
+    (1.0, True)
     """
-
-    @property
-    def info(self) -> MetricInfo:
-        return _stoi_info("estoi", "extended short-time objective intelligibility (Jensen and Taal 2016), without the library's dither")
-
-    def measure(self, sample: Sample) -> Evidence:
-        found = _stoi_input(sample)
-        value = extended_stoi(found.reference, found.output)
-        return Evidence(min(1.0, max(-1.0, value)), counts=found.counts)
+    found = _stoi_input(sample)
+    return Evidence(min(1.0, max(-1.0, extended_stoi(found.reference, found.output))), counts=found.counts)
 
 
 def extended_stoi(reference: npt.NDArray[np.float64], output: npt.NDArray[np.float64]) -> float:

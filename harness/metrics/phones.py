@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from harness.api import (
     BackendInfo,
-    Better,
     Codes,
     Evidence,
     FloatArray,
@@ -31,9 +30,10 @@ from harness.api import (
     Side,
     language_code,
 )
-from harness.judges.input import judged
 from harness.judges.normalisers import spoken_words
 from harness.judges.phone_alignment import PhoneSegment
+from harness.metrics.alignment import judged
+from harness.metrics.declaration import declared
 from harness.metrics.held_out import Examples, hits
 from harness.metrics.tokens import codes_of, last_codebook, packed, token_dtype, unpacked
 
@@ -97,13 +97,27 @@ class _Utterance:
 
 
 class _PhoneProbe:
-    """What both figures share: evidence of an item, and the probe over a corpus."""
+    """What both figures share: evidence of an item, and the probe over a corpus.
 
+    Args:
+        aligner: needed to measure, not to pool.
+    """
+
+    name: str
     half_window_s: float | None
     """To either side of a frame; None shows the probe no tokens at all."""
 
     def __init__(self, aligner: Aligner | None = None) -> None:
         self._aligner = aligner
+
+    @property
+    def info(self) -> MetricInfo:
+        window = {} if self.half_window_s is None else {"probe": "naive Bayes, Laplace smoothing", "window_s": self.half_window_s}
+        # Better.NEITHER: text in codebook 1 is what a semantic codebook is for, text in the others is not.
+        return declared(
+            self.name, Need.REFERENCE, Need.TEXT, Need.CODES, unit="%", bounds=(0.0, 100.0), params={**window, **self._params()},
+            aggregation="leave one speaker out",
+        )  # fmt: skip
 
     def _params(self) -> dict[str, Scalar]:
         if self._aligner is None:
@@ -199,50 +213,15 @@ class _PhoneProbe:
 
 
 class PhoneAccuracy(_PhoneProbe):
-    """How many speech frames' phones a linear probe tells from the tokens of the last codebook around them.
+    """How many speech frames' phones a linear probe tells from the tokens of the last codebook around them."""
 
-    Args:
-        aligner: needed to measure, not to pool.
-    """
-
-    half_window_s = WINDOW_S
-
-    @property
-    def info(self) -> MetricInfo:
-        description = "frames whose phone a linear probe tells from the last codebook's tokens, fitted on the other speakers"
-        params = {"probe": "naive Bayes, Laplace smoothing", "window_s": WINDOW_S, **self._params()}
-        return _info("phone_accuracy", description, params)
+    name, half_window_s = "phone_accuracy", WINDOW_S
 
 
 class PhoneChance(_PhoneProbe):
-    """What `PhoneAccuracy` would be without tokens: every frame is told to be the other speakers' commonest phone.
+    """What `PhoneAccuracy` would be without tokens: every frame is told to be the other speakers' commonest phone."""
 
-    Args:
-        aligner: needed to measure, not to pool.
-    """
-
-    half_window_s = None
-
-    @property
-    def info(self) -> MetricInfo:
-        description = "phone_accuracy of a probe that sees no tokens and names the other speakers' commonest phone"
-        return _info("phone_chance", description, self._params())
-
-
-def _info(name: str, description: str, params: dict[str, Scalar]) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        version="1",
-        unit="%",
-        # Text in codebook 1 is what a semantic codebook is for, text in the others is not.
-        better=Better.NEITHER,
-        needs=frozenset({Need.REFERENCE, Need.TEXT, Need.CODES}),
-        sample_rate=None,
-        bounds=(0.0, 100.0),
-        description=description,
-        params=params,
-        aggregation="leave one speaker out",
-    )
+    name, half_window_s = "phone_chance", None
 
 
 def _windows(utterance: _Utterance, half_window_s: float | None) -> npt.NDArray[np.int64]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.api import Better, Evidence, MetricInfo, Need, NotScorable, Sample, Scalar, Side
+from harness.api import Better, Evidence, NotScorable, Sample, Scalar, Side
 from harness.metrics import world
-from harness.metrics.alignment import aligned_pair, policy_params
+from harness.metrics.alignment import POLICY, aligned_pair
+from harness.metrics.declaration import on_arrays
 
 SAMPLE_RATE_HZ = 16000
 FEWEST_FRAMES = 10
@@ -58,62 +59,62 @@ def _contours(sample: Sample) -> _Contours:
     return _Contours(reference, output, counts)
 
 
-def _info(name: str, unit: str, better: Better, bounds: tuple[float, float], description: str, **params: Scalar) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        version="1",
-        unit=unit,
-        better=better,
-        needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-        sample_rate=SAMPLE_RATE_HZ,
-        bounds=bounds,
-        description=description,
-        params={**world.analysis_params(), **params, **policy_params()},
-    )
+def _params(**more: Scalar) -> dict[str, Scalar]:
+    return {**world.analysis_params(), **more, **POLICY}
 
 
-@dataclass(frozen=True)
-class F0Rmse:
-    """Root-mean-square pitch error in cents (100 cents = one semitone); Hz would weigh high voices more."""
+@on_arrays(
+    lambda: _params(fewest_frames=FEWEST_FRAMES), unit="cents", better=Better.LOWER, sample_rate=SAMPLE_RATE_HZ, bounds=(0.0, math.inf)
+)
+def f0_rmse_cents(sample: Sample) -> Evidence:
+    """Root-mean-square error of F0 in cents (100 are a semitone) over the frames voiced on both sides; Hz would weigh high voices more.
 
-    @property
-    def info(self) -> MetricInfo:
-        description = "root mean square of the F0 ratio in cents over frames voiced on both sides"
-        return _info("f0_rmse_cents", "cents", Better.LOWER, (0.0, math.inf), description, fewest_frames=FEWEST_FRAMES)
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than .1 s, lengths differ beyond the policy, or fewer than ten frames
+            of 5 ms are voiced on both sides.
 
-    def measure(self, sample: Sample) -> Evidence:
-        contours = _contours(sample)
-        reference, output = contours.common_cents()
-        return Evidence(float(np.sqrt(np.square(output - reference).mean())), counts=contours.counts)
-
-
-@dataclass(frozen=True)
-class VoicingError:
-    """Share of all frames that are voiced on one side only."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _info("voicing_error", "", Better.LOWER, (0.0, 1.0), "share of frames voiced on one side only")
-
-    def measure(self, sample: Sample) -> Evidence:
-        contours = _contours(sample)
-        return Evidence(float(np.mean((contours.reference > 0) != (contours.output > 0))), counts=contours.counts)
+    >>> from harness.testing.signals import speechlike
+    >>> speech = speechlike(1.0).samples
+    >>> f0_rmse_cents(speech, speech, 16000)
+    0.0
+    """
+    contours = _contours(sample)
+    reference, output = contours.common_cents()
+    return Evidence(float(np.sqrt(np.square(output - reference).mean())), counts=contours.counts)
 
 
-@dataclass(frozen=True)
-class F0Correlation:
-    """Pearson correlation of log F0: whether the melody is kept, whatever the register."""
+@on_arrays(_params, better=Better.LOWER, sample_rate=SAMPLE_RATE_HZ, bounds=(0.0, 1.0))
+def voicing_error(sample: Sample) -> Evidence:
+    """Share of all frames of 5 ms that are voiced on one side only, 0 to 1, lower is better.
 
-    @property
-    def info(self) -> MetricInfo:
-        description = "Pearson correlation of log F0 over frames voiced on both sides"
-        return _info("f0_correlation", "", Better.HIGHER, (-1.0, 1.0), description, scale="log", fewest_frames=FEWEST_FRAMES)
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than .1 s, or lengths differ beyond the policy.
 
-    def measure(self, sample: Sample) -> Evidence:
-        contours = _contours(sample)
-        reference, output = (c - c.mean() for c in contours.common_cents())
-        spread = [float(np.sqrt(np.square(c).sum())) for c in (reference, output)]
-        for side, s in zip((Side.REFERENCE, Side.OUTPUT), spread, strict=True):
-            if s < 1e-6:
-                raise NotScorable(side, "F0 is constant over the frames voiced on both sides")
-        return Evidence(float(np.clip((reference @ output) / (spread[0] * spread[1]), -1, 1)), counts=contours.counts)
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0)
+    >>> 0 < voicing_error(clean.samples, noisy(clean, 0).samples, 16000) < 1
+    True
+    """
+    contours = _contours(sample)
+    return Evidence(float(np.mean((contours.reference > 0) != (contours.output > 0))), counts=contours.counts)
+
+
+@on_arrays(lambda: _params(scale="log", fewest_frames=FEWEST_FRAMES), better=Better.HIGHER, sample_rate=SAMPLE_RATE_HZ, bounds=(-1.0, 1.0))
+def f0_correlation(sample: Sample) -> Evidence:
+    """Pearson correlation of log F0 over the frames voiced on both sides, -1 to 1: whether the melody is kept, whatever the register.
+
+    Raises:
+        NotScorable: as `f0_rmse_cents`, or F0 is constant.
+
+    >>> from harness.testing.signals import speechlike
+    >>> speech = speechlike(1.0).samples
+    >>> round(f0_correlation(speech, speech, 16000), 6)
+    1.0
+    """
+    contours = _contours(sample)
+    reference, output = (c - c.mean() for c in contours.common_cents())
+    spread = [float(np.sqrt(np.square(c).sum())) for c in (reference, output)]
+    for side, s in zip((Side.REFERENCE, Side.OUTPUT), spread, strict=True):
+        if s < 1e-6:
+            raise NotScorable(side, "F0 is constant over the frames voiced on both sides")
+    return Evidence(float(np.clip((reference @ output) / (spread[0] * spread[1]), -1, 1)), counts=contours.counts)

@@ -1,19 +1,22 @@
-"""Distances between spectra: mel-cepstral distortion in its codec and its TTS variant, and log-mel distance."""
+"""Distances between spectra: mel-cepstral distortion in its codec and its TTS variant (time warping within a band), and log-mel distance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import Better, Evidence, FloatArray, MetricInfo, Need, NotScorable, Sample, Scalar, Side, Signal
+from harness.api import Better, Evidence, FloatArray, NotScorable, Sample, Scalar, Side, Signal
 from harness.metrics import world
-from harness.metrics.alignment import aligned_pair, policy_params, unaligned_pair
-from harness.metrics.warping import warp
+from harness.metrics.alignment import POLICY, aligned_pair, unaligned_pair
+from harness.metrics.compiling import compiled
+from harness.metrics.declaration import on_arrays
+
+Float64Array = npt.NDArray[np.float64]
 
 SAMPLE_RATE_HZ = 16000
 
@@ -38,34 +41,23 @@ def _active(cepstra: world.MelCepstra) -> npt.NDArray[np.bool_]:
     return active
 
 
-def _mcd_info(name: str, description: str, params: Mapping[str, Scalar]) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        version="2",
-        unit="dB",
-        better=Better.LOWER,
-        needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-        sample_rate=SAMPLE_RATE_HZ,
-        bounds=(0.0, math.inf),
-        description=description,
-        params={
-            **world.analysis_params(),
-            "envelope": "cheaptrick",
-            "top_hz": world.TOP_HZ,
-            "floor_db": world.FLOOR_DB,
-            "floor": "below each frame's maximum",
-            "warping": world.WARPING,
-            "points": world.POINTS,
-            "order": world.ORDER,
-            "c0": False,
-            **params,
-        },
-    )
+def _mcd_params(**more: Scalar) -> dict[str, Scalar]:
+    return {
+        **world.analysis_params(), "envelope": "cheaptrick", "top_hz": world.TOP_HZ, "floor_db": world.FLOOR_DB,
+        "floor": "below each frame's maximum", "warping": world.WARPING, "points": world.POINTS, "order": world.ORDER, "c0": False, **more,
+    }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Mcd:
-    """Mel-cepstral distortion, frame against frame (for codecs, whose output runs in step with the input).
+_DISTANCE: dict[str, Any] = {"unit": "dB", "better": Better.LOWER, "sample_rate": SAMPLE_RATE_HZ, "bounds": (0.0, math.inf)}
+
+
+@on_arrays(
+    lambda: _mcd_params(frames="within 40 dB of the reference's loudest", dtw=False, **POLICY),
+    version="2",
+    **_DISTANCE,
+)
+def mcd_db(sample: Sample) -> Evidence:
+    """Mel-cepstral distortion in dB, frame against frame (for codecs, whose output runs in step with the input); lower is better.
 
     Version 2 hears the band that an envelope at 16 kHz is sure of, 0 to 7 kHz, and nothing more than 60 dB below a frame's maximum.
     Version 1 had neither edge, and charged 3.0 dB for an identity through 24 kHz, 7 for a low-pass at 7.3 kHz and 18 to 21 for one at
@@ -75,80 +67,77 @@ class Mcd:
 
     What it cannot tell: level, what lies above 7 kHz, pauses, and good codecs from one another. 5 ms of delay cost as much as Opus at
     12 kbit/s.
+
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than .1 s, lengths differ beyond the policy, or nothing of the output
+            lies where the reference is active.
+
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0)
+    >>> mcd_db(clean.samples, clean.samples / 2, 16000) < 0.5 < mcd_db(clean.samples, noisy(clean, 20).samples, 16000)
+    True
     """
-
-    @property
-    def info(self) -> MetricInfo:
-        return _mcd_info(
-            "mcd_db",
-            "mel-cepstral distortion (Kubichek 1993) of WORLD envelopes up to 7 kHz, 60 dB deep, c1-c24, no time warping",
-            {"frames": "within 40 dB of the reference's loudest", "dtw": False, **policy_params()},
-        )
-
-    def measure(self, sample: Sample) -> Evidence:
-        pair = aligned_pair(sample, SAMPLE_RATE_HZ, world.SHORTEST_S)
-        reference, output = world.mel_cepstra(sample.require_reference()), world.mel_cepstra(sample.output)
-        frames = min(reference.level_db.size, output.level_db.size)
-        active = _active(reference)[:frames]
-        if not active.any():
-            raise NotScorable(Side.OUTPUT, "ends before the reference's first active frame")
-        difference = reference.coefficients[:frames][active] - output.coefficients[:frames][active]
-        value = DB_PER_NEPER_SQRT2 * float(np.sqrt(np.square(difference).sum(axis=1)).mean())
-        return Evidence(value, counts=pair.counts(frames=frames, active_frames=int(np.count_nonzero(active))))
+    pair = aligned_pair(sample, SAMPLE_RATE_HZ, world.SHORTEST_S)
+    reference, output = world.mel_cepstra(sample.require_reference()), world.mel_cepstra(sample.output)
+    frames = min(reference.level_db.size, output.level_db.size)
+    active = _active(reference)[:frames]
+    if not active.any():
+        raise NotScorable(Side.OUTPUT, "ends before the reference's first active frame")
+    difference = reference.coefficients[:frames][active] - output.coefficients[:frames][active]
+    value = DB_PER_NEPER_SQRT2 * float(np.sqrt(np.square(difference).sum(axis=1)).mean())
+    return Evidence(value, counts=pair.counts(frames=frames, active_frames=int(np.count_nonzero(active))))
 
 
-@dataclass(frozen=True)
-class McdDtw:
-    """Mel-cepstral distortion after time warping (for TTS, whose timing is its own). No length policy; pauses of both sides left out.
+@on_arrays(
+    lambda: _mcd_params(frames="within 40 dB of each side's loudest", dtw=True, band_s=BAND_S),
+    version="2",
+    **_DISTANCE,
+)
+def mcd_dtw_db(sample: Sample) -> Evidence:
+    """Mel-cepstral distortion in dB after time warping (for TTS, whose timing is its own). No length policy; pauses of both sides left out.
 
-    The envelopes are those of `Mcd`, band and floor, by evidence of its own: of speech resynthesised at a wandering tempo (.75 to 1.35; 8
+    The envelopes are those of `mcd_db`, band and floor, by evidence of its own: of speech resynthesised at a wandering tempo (.75 to 1.35; 8
     embedded voices and 8 human ones) version 1 made 3.3 and 3.7 dB, with a passage through 24 kHz 4.1 and 5.0, low-passed at 6 kHz 20.5
     and 18.2, where another sentence in another voice is 13.0 and 10.5 away. Version 2: 2.5 and 3.5, 2.5 and 3.5, 4.4 and 5.6, and 12.2 and
     10.0. Both rise with noise from 40 to 10 dB. A floor of 50 dB would bring the other sentence nearer (10.8 and 9.3).
+
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than .1 s.
+
+    >>> from harness.testing.signals import speechlike
+    >>> speech = speechlike(1.0).samples
+    >>> mcd_dtw_db(speech, speech[:, 800:], 16000) < mcd_db(speech, speech[:, 800:], 16000)
+    True
     """
-
-    @property
-    def info(self) -> MetricInfo:
-        return _mcd_info(
-            "mcd_dtw_db",
-            "mel-cepstral distortion of WORLD envelopes up to 7 kHz, 60 dB deep, c1-c24, after dynamic time warping, mean over the path",
-            {"frames": "within 40 dB of each side's loudest", "dtw": True, "band_s": BAND_S},
-        )
-
-    def measure(self, sample: Sample) -> Evidence:
-        pair = unaligned_pair(sample, SAMPLE_RATE_HZ, world.SHORTEST_S)
-        reference, output = world.mel_cepstra(sample.require_reference()), world.mel_cepstra(sample.output)
-        a, b = reference.coefficients[_active(reference)], output.coefficients[_active(output)]
-        path = warp(a, b, round(BAND_S / world.FRAME_S))
-        counts = pair.counts(reference_frames=a.shape[0], output_frames=b.shape[0], path_steps=path.steps)
-        return Evidence(DB_PER_NEPER_SQRT2 * path.cost / path.steps, counts=counts)
+    pair = unaligned_pair(sample, SAMPLE_RATE_HZ, world.SHORTEST_S)
+    reference, output = world.mel_cepstra(sample.require_reference()), world.mel_cepstra(sample.output)
+    a, b = reference.coefficients[_active(reference)], output.coefficients[_active(output)]
+    path = warp(a, b, round(BAND_S / world.FRAME_S))
+    counts = pair.counts(reference_frames=a.shape[0], output_frames=b.shape[0], path_steps=path.steps)
+    return Evidence(DB_PER_NEPER_SQRT2 * path.cost / path.steps, counts=counts)
 
 
-@dataclass(frozen=True)
-class LogMelDistance:
-    """Distance of log-mel spectra; unlike MCD it hears the level and the pauses."""
+@on_arrays(
+    lambda: {"bands": MEL_BANDS, "fft": MEL_FFT, "hop": MEL_HOP, "window": "hann", "floor_db": MEL_FLOOR_DB, **POLICY},
+    **_DISTANCE,
+)
+def log_mel_distance_db(sample: Sample) -> Evidence:
+    """Distance of log-mel spectra (80 bands) in dB, lower is better; unlike MCD it hears the level and the pauses.
 
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="log_mel_distance_db",
-            version="1",
-            unit="dB",
-            better=Better.LOWER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=SAMPLE_RATE_HZ,
-            bounds=(0.0, math.inf),
-            description="root mean square over 80 mel bands of the level difference, mean over frames",
-            params={"bands": MEL_BANDS, "fft": MEL_FFT, "hop": MEL_HOP, "window": "hann", "floor_db": MEL_FLOOR_DB, **policy_params()},
-        )
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than 64 ms, or lengths differ beyond the policy.
 
-    def measure(self, sample: Sample) -> Evidence:
-        pair = aligned_pair(sample, SAMPLE_RATE_HZ, MEL_FFT / SAMPLE_RATE_HZ)
-        reference, output = log_mel_db(sample.require_reference()), log_mel_db(sample.output)
-        frames = min(reference.shape[0], output.shape[0])
-        difference = reference[:frames].astype(np.float64) - output[:frames]
-        value = float(np.sqrt(np.square(difference).mean(axis=1)).mean())
-        return Evidence(value, counts=pair.counts(frames=frames))
+    >>> from harness.testing.signals import speechlike
+    >>> speech = speechlike(1.0).samples
+    >>> 5 < log_mel_distance_db(speech, speech / 2, 16000) < 6.03
+    True
+    """
+    pair = aligned_pair(sample, SAMPLE_RATE_HZ, MEL_FFT / SAMPLE_RATE_HZ)
+    reference, output = log_mel_db(sample.require_reference()), log_mel_db(sample.output)
+    frames = min(reference.shape[0], output.shape[0])
+    difference = reference[:frames].astype(np.float64) - output[:frames]
+    value = float(np.sqrt(np.square(difference).mean(axis=1)).mean())
+    return Evidence(value, counts=pair.counts(frames=frames))
 
 
 def log_mel_db(signal: Signal) -> FloatArray:
@@ -184,3 +173,69 @@ def mel_triangles(sample_rate: int, fft_size: int, bands: int) -> npt.NDArray[np
     falling = (edges_hz[2:, None] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])[:, None]
     triangles: npt.NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
     return triangles
+
+
+@dataclass(frozen=True)
+class Path:
+    """The cheapest alignment.
+
+    Args:
+        cost: sum of the Euclidean distances along the path.
+        steps: pairs of frames on it.
+    """
+
+    cost: float
+    steps: int
+
+
+def warp(a: Float64Array, b: Float64Array, half_width: int) -> Path:
+    """Aligns ``a [T1, D]`` with ``b [T2, D]``, both ends fixed, steps (1, 0), (0, 1) and (1, 1) of weight one (Sakoe and Chiba 1978).
+
+    Args:
+        a: frames along which the band runs.
+        b: the other frames.
+        half_width: frames of ``b`` to either side of the diagonal from corner to corner that may be visited; widened where the slope of the
+            diagonal would tear the band.
+
+    Raises:
+        ValueError: a side has no frame.
+    """
+    if a.shape[0] == 0 or b.shape[0] == 0:
+        raise ValueError("time warping needs at least one frame on either side")
+    slope = (b.shape[0] - 1) / max(a.shape[0] - 1, 1)
+    cost, steps = compiled(banded_path)(np.ascontiguousarray(a), np.ascontiguousarray(b), slope, max(half_width, int(np.ceil(slope)) + 1))
+    return Path(float(cost), int(steps))
+
+
+def banded_path(a: Float64Array, b: Float64Array, slope: float, half_width: int) -> tuple[float, int]:
+    """Cost and steps of the cheapest path, in two rows of memory. Plain loops, meant to be compiled. Of equal costs the diagonal wins."""
+    n, m, d = a.shape[0], b.shape[0], a.shape[1]
+    above = np.full(m, np.inf)
+    above_steps = np.zeros(m, np.int64)
+    for i in range(n):
+        row = np.full(m, np.inf)
+        row_steps = np.zeros(m, np.int64)
+        centre = i * slope if n > 1 else 0.0
+        first = max(0, int(np.ceil(centre - half_width)))
+        last = min(m - 1, int(np.floor(centre + half_width)))
+        if n == 1:
+            last = m - 1
+        for j in range(first, last + 1):
+            square = 0.0
+            for k in range(d):
+                difference = a[i, k] - b[j, k]
+                square += difference * difference
+            distance = np.sqrt(square)
+            if i == 0 and j == 0:
+                row[j], row_steps[j] = distance, 1
+                continue
+            best, steps = np.inf, 0
+            if i > 0 and j > 0 and above[j - 1] < best:
+                best, steps = above[j - 1], above_steps[j - 1]
+            if i > 0 and above[j] < best:
+                best, steps = above[j], above_steps[j]
+            if j > 0 and row[j - 1] < best:
+                best, steps = row[j - 1], row_steps[j - 1]
+            row[j], row_steps[j] = best + distance, steps + 1
+        above, above_steps = row, row_steps
+    return above[m - 1], above_steps[m - 1]

@@ -7,33 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Sample, Side, Timing
-
-
-def _info(name: str, description: str) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        version="1",
-        unit="",
-        better=Better.LOWER,
-        needs=frozenset({Need.TIMING}),
-        sample_rate=None,
-        bounds=(0.0, math.inf),
-        description=description,
-        params={"ratio": "wall seconds / audio seconds", "batch": 1},
-        aggregation="weighted mean",
-    )
-
-
-def _evidence(sample: Sample, stage: str) -> Evidence:
-    """Real-time factor of one stage ("total", "encode" or "decode"), weighted by seconds of audio."""
-    timing = _timing(sample)
-    if timing.batch > 1:
-        raise NotApplicable(f"a batch of {timing.batch}: see rtf_batched")
-    return Evidence(_seconds(timing, stage) / timing.audio_s, weight=timing.audio_s, counts=_counts(timing), detail=_detail(timing))
+from harness.metrics.declaration import declared
 
 
 def _timing(sample: Sample) -> Timing:
@@ -68,56 +46,32 @@ def _detail(timing: Timing) -> dict[str, str | int | float | bool | None]:
 
 
 @dataclass(frozen=True)
-class Rtf:
-    """Real-time factor of the whole call."""
+class RealTimeFactor:
+    """Real-time factor of one stage, weighted by seconds of audio.
+
+    Args:
+        name: of the metric.
+        stage: "total", "encode" or "decode".
+        batched: of several utterances at once, seconds of the batch over the audio of all of them; else of one at a time.
+    """
+
+    name: str
+    stage: str
+    batched: bool = False
 
     @property
     def info(self) -> MetricInfo:
-        return _info("rtf", "real-time factor: sum of wall time over sum of audio")
-
-    def measure(self, sample: Sample) -> Evidence:
-        return _evidence(sample, "total")
-
-
-@dataclass(frozen=True)
-class RtfEncode:
-    """Real-time factor of encoding."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _info("rtf_encode", "real-time factor of the encoder")
-
-    def measure(self, sample: Sample) -> Evidence:
-        return _evidence(sample, "encode")
-
-
-@dataclass(frozen=True)
-class RtfDecode:
-    """Real-time factor of decoding."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _info("rtf_decode", "real-time factor of the decoder")
-
-    def measure(self, sample: Sample) -> Evidence:
-        return _evidence(sample, "decode")
-
-
-@dataclass(frozen=True)
-class RtfBatched:
-    """Real-time factor of several utterances at once: seconds of the batch over the audio of all of them."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return replace(
-            _info("rtf_batched", "real-time factor of a batch"), params={"ratio": "wall seconds / audio seconds", "batch": "setting"}
-        )
+        params = {"ratio": "wall seconds / audio seconds", "batch": "setting" if self.batched else 1}
+        about = {"better": Better.LOWER, "bounds": (0.0, math.inf), "aggregation": "weighted mean"}
+        return declared(self.name, Need.TIMING, params=params, **about)
 
     def measure(self, sample: Sample) -> Evidence:
         timing = _timing(sample)
-        if timing.batch == 1:
+        if self.batched and timing.batch == 1:
             raise NotApplicable("one utterance at a time: see rtf")
-        return Evidence(timing.total_s / timing.audio_s, weight=timing.audio_s, counts=_counts(timing), detail=_detail(timing))
+        if not self.batched and timing.batch > 1:
+            raise NotApplicable(f"a batch of {timing.batch}: see rtf_batched")
+        return Evidence(_seconds(timing, self.stage) / timing.audio_s, timing.audio_s, _counts(timing), _detail(timing))
 
 
 @dataclass(frozen=True)
@@ -130,32 +84,21 @@ class TimingFigure:
         unit: of the metric.
         factor: from the figure's unit to the metric's.
         better: direction.
-        description: one line.
         per_audio: the figure is related to the seconds of audio, as a ratio of sums.
     """
 
     name: str
     figure: str
-    unit: str
-    factor: float
-    better: Better
-    description: str
+    unit: str = ""
+    factor: float = 1.0
+    better: Better = Better.LOWER
     per_audio: bool = False
 
     @property
     def info(self) -> MetricInfo:
-        return MetricInfo(
-            name=self.name,
-            version="1",
-            unit=self.unit,
-            better=self.better,
-            needs=frozenset({Need.TIMING}),
-            sample_rate=None,
-            bounds=(0.0, math.inf),
-            description=self.description,
-            params={"figure": self.figure, "lap": "median"},
-            aggregation="weighted mean" if self.per_audio else "mean",
-        )
+        mean = "weighted mean" if self.per_audio else "mean"
+        about = {"unit": self.unit, "better": self.better, "bounds": (0.0, math.inf), "aggregation": mean}
+        return declared(self.name, Need.TIMING, params={"figure": self.figure, "lap": "median"}, **about)
 
     def measure(self, sample: Sample) -> Evidence:
         """The figure; what has not been taken of this system (a stage it does not have, energy that nobody counts) is skipped.
@@ -176,61 +119,41 @@ class TimingFigure:
         return Evidence(value, weight, _counts(timing), _detail(timing))
 
 
-def _stage(name: str, words: str) -> Callable[[], TimingFigure]:
-    return partial(TimingFigure, f"rtf_{name}", f"stage.{name}_s", "", 1.0, Better.LOWER, f"real-time factor of {words}", per_audio=True)
+def _of_audio(name: str, figure: str, unit: str = "", better: Better = Better.LOWER) -> Callable[[], TimingFigure]:
+    return partial(TimingFigure, name, figure, unit, better=better, per_audio=True)
 
 
-def _ms(name: str, figure: str, words: str) -> Callable[[], TimingFigure]:
-    return partial(TimingFigure, name, figure, "ms", 1000.0, Better.LOWER, words)
+def _ms(name: str, figure: str) -> Callable[[], TimingFigure]:
+    return partial(TimingFigure, name, figure, "ms", 1000.0)
 
 
 def _share(stage: str) -> Callable[[], TimingFigure]:
-    words = f"floor of the stage '{stage}' (bytes over measured bandwidth, operations over measured rate) over its time"
-    return partial(TimingFigure, f"floor_share_{stage}", f"share.{stage}", "", 1.0, Better.HIGHER, words)
+    return partial(TimingFigure, f"floor_share_{stage}", f"share.{stage}", better=Better.HIGHER)
 
 
-def _mib(name: str, figure: str, words: str) -> Callable[[], TimingFigure]:
-    return partial(TimingFigure, name, figure, "MiB", 2.0**-20, Better.LOWER, words)
+def _mib(name: str, figure: str) -> Callable[[], TimingFigure]:
+    return partial(TimingFigure, name, figure, "MiB", 2.0**-20)
 
 
-RtfPrefill = _stage("prefill", "reading text and prompt")
-RtfLm = _stage("lm", "the language model's steps")
-RtfCodec = _stage("codec", "the codec's decoder")
-RtfVocoder = _stage("vocoder", "the vocoder")
-FirstToken = _ms("ttft_token_ms", "ttft_token_s", "time from the request to the first token")
-FirstFrame = _ms("ttf_frame_ms", "ttf_frame_s", "time from the request to every codebook of frame 0")
-FirstChunk = _ms("ttfc_ms", "ttfc_s", "time from the request to the first chunk of audio")
-FirstAudible = _ms("ttfa_ms", "ttfa_s", "time from the request to the first sample above -40 dBFS")
-Underrun0 = _ms("underrun_0_ms", "underrun_0_s", "time a player without a buffer stands still")
-Underrun100 = _ms("underrun_100_ms", "underrun_100_s", "time a player with 100 ms of buffer stands still")
-Underrun200 = _ms("underrun_200_ms", "underrun_200_s", "time a player with 200 ms of buffer stands still")
-CodebookTokens = partial(
-    TimingFigure, "codebook_tokens_per_s", "codebook_tokens_per_s", "token/s", 1.0, Better.HIGHER, "codebook tokens a second, with prefill"
-)
-FloorShareEncode, FloorShareDecode = _share("encode"), _share("decode")
-FloorSharePrefill, FloorShareLm = _share("prefill"), _share("lm")
-FloorRtf = partial(
-    TimingFigure,
-    "floor_rtf",
-    "floor_s",
-    "",
-    1.0,
-    Better.NEITHER,
-    "real-time factor of the floors of all stages that have one",
-    per_audio=True,
-)
-HostPeak = _mib("host_peak_mib", "memory.host_peak_bytes", "peak of resident memory while it was timed")
-DevicePeak = _mib("device_peak_mib", "memory.device_peak_bytes", "peak of memory allocated on the device while it was timed")
-KvCache = _mib("kv_cache_mib", "memory.kv_cache_bytes", "memory of the key-value cache")
-Joules = partial(TimingFigure, "joules_per_s", "joules", "J/s", 1.0, Better.LOWER, "joules per second of speech", per_audio=True)
-
-LoadAudio = partial(
-    TimingFigure, "load_audio_per_s", "load.audio_per_s", "s/s", 1.0, Better.HIGHER, "seconds of speech a second under load, all requests"
-)
-_AUDIBLE, _ENDED = "from a request, its wait included, to the first sample above -40 dBFS", "from a request to the end of its speech"
-LoadAudibleP50 = _ms("load_ttfa_p50_ms", "load.ttfa_s.p50", f"median time {_AUDIBLE}")
-LoadAudibleP90 = _ms("load_ttfa_p90_ms", "load.ttfa_s.p90", f"p90 of the time {_AUDIBLE}")
-LoadAudibleP95 = _ms("load_ttfa_p95_ms", "load.ttfa_s.p95", f"p95 of the time {_AUDIBLE}")
-LoadAudibleP99 = _ms("load_ttfa_p99_ms", "load.ttfa_s.p99", f"p99 of the time {_AUDIBLE}, from 459 requests")
-LoadLatencyP50 = _ms("load_latency_p50_ms", "load.latency_s.p50", f"median time {_ENDED}")
-LoadLatencyP95 = _ms("load_latency_p95_ms", "load.latency_s.p95", f"p95 of the time {_ENDED}")
+rtf, rtf_batched = partial(RealTimeFactor, "rtf", "total"), partial(RealTimeFactor, "rtf_batched", "total", batched=True)
+rtf_encode, rtf_decode = partial(RealTimeFactor, "rtf_encode", "encode"), partial(RealTimeFactor, "rtf_decode", "decode")
+rtf_prefill, rtf_lm = _of_audio("rtf_prefill", "stage.prefill_s"), _of_audio("rtf_lm", "stage.lm_s")
+rtf_codec, rtf_vocoder = _of_audio("rtf_codec", "stage.codec_s"), _of_audio("rtf_vocoder", "stage.vocoder_s")
+ttft_token_ms, ttf_frame_ms = _ms("ttft_token_ms", "ttft_token_s"), _ms("ttf_frame_ms", "ttf_frame_s")
+ttfc_ms, ttfa_ms = _ms("ttfc_ms", "ttfc_s"), _ms("ttfa_ms", "ttfa_s")
+underrun_0_ms = _ms("underrun_0_ms", "underrun_0_s")
+underrun_100_ms = _ms("underrun_100_ms", "underrun_100_s")
+underrun_200_ms = _ms("underrun_200_ms", "underrun_200_s")
+codebook_tokens_per_s = partial(TimingFigure, "codebook_tokens_per_s", "codebook_tokens_per_s", "token/s", better=Better.HIGHER)
+floor_share_encode, floor_share_decode = _share("encode"), _share("decode")
+floor_share_prefill, floor_share_lm = _share("prefill"), _share("lm")
+floor_rtf = _of_audio("floor_rtf", "floor_s", better=Better.NEITHER)
+host_peak_mib = _mib("host_peak_mib", "memory.host_peak_bytes")
+device_peak_mib = _mib("device_peak_mib", "memory.device_peak_bytes")
+kv_cache_mib = _mib("kv_cache_mib", "memory.kv_cache_bytes")
+joules_per_s = _of_audio("joules_per_s", "joules", "J/s")
+load_audio_per_s = partial(TimingFigure, "load_audio_per_s", "load.audio_per_s", "s/s", better=Better.HIGHER)
+load_ttfa_p50_ms, load_ttfa_p90_ms = _ms("load_ttfa_p50_ms", "load.ttfa_s.p50"), _ms("load_ttfa_p90_ms", "load.ttfa_s.p90")
+load_ttfa_p95_ms, load_ttfa_p99_ms = _ms("load_ttfa_p95_ms", "load.ttfa_s.p95"), _ms("load_ttfa_p99_ms", "load.ttfa_s.p99")
+load_latency_p50_ms = _ms("load_latency_p50_ms", "load.latency_s.p50")
+load_latency_p95_ms = _ms("load_latency_p95_ms", "load.latency_s.p95")

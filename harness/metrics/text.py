@@ -1,24 +1,66 @@
 """Intelligibility: word and character error rates of a recogniser's transcripts, and a probe with a closed vocabulary.
 
 Values are shares of the reference's units (0.12 is 12 %) and may exceed 1: a looping output inserts without end. The pooled figure is
-the macro mean; corpus rate, median and share above one half come from the same stored counts (`harness.metrics.edits.error_rates`).
+the macro mean; corpus rate, median and share above one half come from the same stored counts, in the reports.
 An output in which nothing is heard scores 1 (everything deleted); an empty reference text cannot be scored at all.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal, language_code
 from harness.api.libraries import library
-from harness.judges.input import judged
 from harness.judges.normalisers import Normaliser, normaliser
-from harness.judges.presets import AsrProtocol
-from harness.metrics.edits import Unit, align
+from harness.judges.presets import AsrProtocol, Unit, unspaced
+from harness.metrics.alignment import judged
+from harness.metrics.declaration import declared
 
 _FRAME_S = 0.025
 """Recognisers analyse 25-ms frames; in less nothing can be heard, and several fail on it."""
+
+
+@dataclass(frozen=True)
+class Edits:
+    """A minimal alignment of a hypothesis with its reference, as counts of units."""
+
+    hits: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def reference_length(self) -> int:
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors by units of the reference; may exceed 1.
+
+        Raises:
+            ZeroDivisionError: the reference is empty.
+        """
+        return self.errors / self.reference_length
+
+    def as_counts(self) -> dict[str, float]:
+        return {name: float(count) for name, count in asdict(self).items()}
+
+
+def align(reference: str, hypothesis: str, unit: Unit, language: str) -> Edits:
+    """Levenshtein alignment (jiwer) of normalised texts; the reference must not be empty, the hypothesis may be."""
+    import jiwer
+
+    joint = "" if unit is Unit.CHARACTER and unspaced(language, reference) else " "
+    reference, hypothesis = joint.join(reference.split()), joint.join(hypothesis.split())
+    process = jiwer.process_words if unit is Unit.WORD else jiwer.process_characters
+    result = process(reference, hypothesis)
+    return Edits(result.hits, result.substitutions, result.deletions, result.insertions)
 
 
 @runtime_checkable
@@ -45,18 +87,38 @@ def transcript(signal: Signal, recogniser: Recogniser, language: str, side: Side
     return signal.derive(("transcript", info.family, info.model, info.digest, language), decode)
 
 
-class Wer:
+class _OfProtocol:
+    """What the error rates of a protocol share.
+
+    Args:
+        asr: recognisers, normalisers and units.
+    """
+
+    name: str
+    needs: tuple[Need, ...] = (Need.OUTPUT, Need.TEXT)
+    units: frozenset[Unit] = frozenset(Unit)
+
+    def __init__(self, asr: AsrProtocol) -> None:
+        self._asr = asr
+        self.info = _info(self.name, asr.params(self.units), *self.needs)
+
+    def _recogniser(self, sample: Sample) -> tuple[str, Recogniser]:
+        """The item's language and its recogniser.
+
+        Raises:
+            NotApplicable: there is none.
+        """
+        language = language_code(sample.item.language)
+        return language, self._asr.recogniser(language)
+
+
+class Wer(_OfProtocol):
     """Word error rate against the item's text, for languages whose protocol counts words.
 
     Mandarin is counted in characters by every protocol here (some call it WER nevertheless): there this metric does not apply, see `Cer`.
     """
 
-    def __init__(self, asr: AsrProtocol) -> None:
-        self._asr = asr
-        self.info = _info(
-            "wer", "word error rate of the recogniser's transcript against the text", frozenset({Need.OUTPUT, Need.TEXT}),
-            asr.params(frozenset({Unit.WORD})),
-        )  # fmt: skip
+    name, units = "wer", frozenset({Unit.WORD})
 
     def measure(self, sample: Sample) -> Evidence:
         """The utterance's rate, with its edit counts and transcripts.
@@ -65,25 +127,19 @@ class Wer:
             NotApplicable: no recogniser for the language, or one counted in characters.
             NotScorable: empty text, or an output without samples or with NaN.
         """
-        language = language_code(sample.item.language)
-        recogniser = self._asr.recogniser(language)
+        language, recogniser = self._recogniser(sample)
         if self._asr.preset.unit(language, sample.item.text) is not Unit.WORD:
             raise NotApplicable(f"'{language}' is scored per character: see cer")
         return _against_text(sample, recogniser, self._asr.normalisers[language], Unit.WORD, language)
 
 
-class Cer:
+class Cer(_OfProtocol):
     """Character error rate against the item's text, for every language with a recogniser.
 
     In languages written with spaces a single space between words is a character; in Mandarin and its like spaces are removed first.
     """
 
-    def __init__(self, asr: AsrProtocol) -> None:
-        self._asr = asr
-        self.info = _info(
-            "cer", "character error rate of the recogniser's transcript against the text", frozenset({Need.OUTPUT, Need.TEXT}),
-            asr.params(frozenset(Unit)),
-        )  # fmt: skip
+    name = "cer"
 
     def measure(self, sample: Sample) -> Evidence:
         """The utterance's rate, with its edit counts and transcripts.
@@ -92,23 +148,17 @@ class Cer:
             NotApplicable: no recogniser for the language.
             NotScorable: empty text, or an output without samples or with NaN.
         """
-        language = language_code(sample.item.language)
-        recogniser = self._asr.recogniser(language)
+        language, recogniser = self._recogniser(sample)
         return _against_text(sample, recogniser, self._asr.normalisers[language], Unit.CHARACTER, language)
 
 
-class DWer:
+class DWer(_OfProtocol):
     """Differential error rate: against the recogniser's transcript of the reference recording, in the protocol's unit.
 
     Needs no text, and leaves out the errors the recogniser makes on the original as well.
     """
 
-    def __init__(self, asr: AsrProtocol) -> None:
-        self._asr = asr
-        self.info = _info(
-            "dwer", "error rate against the recogniser's own transcript of the reference audio", frozenset({Need.OUTPUT, Need.REFERENCE}),
-            asr.params(frozenset(Unit)),
-        )  # fmt: skip
+    name, needs = "dwer", (Need.OUTPUT, Need.REFERENCE)
 
     def measure(self, sample: Sample) -> Evidence:
         """The utterance's rate, with its edit counts and both transcripts.
@@ -117,8 +167,7 @@ class DWer:
             NotApplicable: no recogniser for the language, or no reference.
             NotScorable: nothing is heard in the reference, or a side without samples or with NaN.
         """
-        language = language_code(sample.item.language)
-        recogniser = self._asr.recogniser(language)
+        language, recogniser = self._recogniser(sample)
         heard = transcript(sample.require_reference(), recogniser, language, Side.REFERENCE)
         hypothesis = transcript(sample.output, recogniser, language, Side.OUTPUT)
         unit = self._asr.preset.unit(language, heard)
@@ -136,12 +185,8 @@ class IntelligibilityProbe:
         self._probe = probe
         self._normaliser = normaliser("spoken-words")
         info = probe.info
-        self.info = _info(
-            "intelligibility_probe",
-            "share of wrong words from a recogniser restricted to the corpus's own sentences (a probe, not a WER)",
-            frozenset({Need.OUTPUT, Need.TEXT}),
-            {"asr": f"{info.family} {info.model} {info.digest} {info.package}", "normaliser": self._normaliser.id},
-        )
+        told = {"asr": f"{info.family} {info.model} {info.digest} {info.package}", "normaliser": self._normaliser.id}
+        self.info = _info("intelligibility_probe", told, Need.OUTPUT, Need.TEXT)
 
     def measure(self, sample: Sample) -> Evidence:
         """The utterance's share, with its edit counts and transcripts.
@@ -158,11 +203,44 @@ class IntelligibilityProbe:
         return _against_text(sample, self._probe, self._normaliser, Unit.WORD, language)
 
 
-def _info(name: str, description: str, needs: frozenset[Need], params: dict[str, str]) -> MetricInfo:
-    return MetricInfo(
-        name=name, version="2", unit="", better=Better.LOWER, needs=needs, sample_rate=16000, bounds=(0.0, math.inf),
-        description=description, params={"edits": library("jiwer"), **params}, worst=1.0, counted=True,
-    )  # fmt: skip
+def wer(reference: str, transcript: str, normaliser_id: str = "basic", language: str = "en") -> float:
+    """Word error rate of a transcript: wrong, missing and added words by the words of the reference; may exceed 1.
+
+    Args:
+        reference: what was said.
+        transcript: what was heard; "" for nothing, which makes 1.
+        normaliser_id: applied to both first (`harness.judges.normalisers`).
+        language: ISO 639-1 code; languages written without spaces have no words to count, see `cer`.
+
+    Raises:
+        NotApplicable: the language is counted in characters.
+        NotScorable: no word is left of the reference.
+        UnknownName: no such normaliser.
+        MissingDependency: a package of the normaliser is not installed.
+
+    >>> wer("The boats came home late.", "the boat came home")
+    0.4
+    """
+    if unspaced(language, reference):
+        raise NotApplicable(f"'{language}' is scored per character: see cer")
+    return _compare(reference, transcript, normaliser(normaliser_id), Unit.WORD, language, "the reference text is empty").value
+
+
+def cer(reference: str, transcript: str, normaliser_id: str = "basic", language: str = "en") -> float:
+    """Character error rate of a transcript, as `wer`; the single spaces between words count, but in languages written without.
+
+    Raises:
+        NotScorable, UnknownName, MissingDependency: as `wer`.
+
+    >>> cer("今天下雨。", "今天下雪", language="zh")
+    0.25
+    """
+    return _compare(reference, transcript, normaliser(normaliser_id), Unit.CHARACTER, language, "the reference text is empty").value
+
+
+def _info(name: str, params: dict[str, str], *needs: Need) -> MetricInfo:
+    about = {"version": "2", "better": Better.LOWER, "sample_rate": 16000, "bounds": (0.0, math.inf), "worst": 1.0, "counted": True}
+    return declared(name, *needs, params={"edits": library("jiwer"), **params}, **about)
 
 
 def _against_text(sample: Sample, recogniser: Recogniser, normalise: Normaliser, unit: Unit, language: str) -> Evidence:

@@ -4,7 +4,7 @@ The corpus figures (entropy, use, perplexity) come from histograms over all item
 cannot use a large codebook. Each item's evidence therefore carries its own tokens, sorted within each codebook and packed.
 
 The entropy of few tokens is not that of their histogram: 1,000 tokens of a uniform codebook of 4,096 cannot show more than 10 bits of its
-12. `first_order_entropy` estimates what was not seen from what was seen once and twice, and where more than half of what a codebook
+12. `harness.metrics.entropy.first_order_entropy` estimates what was not seen from what was seen once and twice, and where more than half of what a codebook
 emits was never seen (`LEAST_COVERAGE`) there is no figure but "too few tokens". The share of entries used cannot be corrected so: it stands
 beside the number of tokens counted.
 """
@@ -14,19 +14,17 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.api import Better, Codes, Encoded, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Sample, Scalar, Side
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-Float64Array = npt.NDArray[np.float64]
+from harness.metrics.declaration import declared
+from harness.metrics.entropy import Float64Array, figures_of
 
 LEAST_COVERAGE = 0.5
 """Share of a codebook's emissions that has to fall on entries seen (Good and Turing: one minus the share of tokens seen once)."""
@@ -93,28 +91,22 @@ def _seconds(sample: Sample) -> float:
     return encoded.num_samples / sample_rate
 
 
-def _rate_info(name: str, need: Need, description: str) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        version="1",
-        unit="bit/s",
-        better=Better.NEITHER,
-        needs=frozenset({need}),
-        sample_rate=None,
-        bounds=(0.0, math.inf),
-        description=description,
-        params={"ratio": "bits / audio seconds"},
-        aggregation="weighted mean",
-    )
+def _rate_info(name: str, need: Need) -> MetricInfo:
+    ratio = {"params": {"ratio": "bits / audio seconds"}, "aggregation": "weighted mean"}
+    return declared(name, need, unit="bit/s", bounds=(0.0, math.inf), **ratio)
 
 
-@dataclass(frozen=True)
+def _sent(sample: Sample, bits: float) -> Evidence:
+    seconds = _seconds(sample)
+    return Evidence(bits / seconds, weight=seconds, counts={"bits": bits, "audio_s": seconds})
+
+
 class NominalBps:
     """The bit rate by construction."""
 
     @property
     def info(self) -> MetricInfo:
-        return _rate_info("nominal_bps", Need.CODES, "frame rate times the sum of log2 of the codebook sizes, side information apart")
+        return _rate_info("nominal_bps", Need.CODES)
 
     def measure(self, sample: Sample) -> Evidence:
         spec = codes_of(sample).spec
@@ -122,64 +114,30 @@ class NominalBps:
         return Evidence(spec.nominal_bps, weight=_seconds(sample), counts=counts)
 
 
-@dataclass(frozen=True)
 class EmittedBps:
     """The bit rate of what was really sent: padded frames, packet headers and all."""
 
     @property
     def info(self) -> MetricInfo:
-        return _rate_info("emitted_bps", Need.ENCODED, "bits of the tokens or packets really emitted, side information apart")
+        return _rate_info("emitted_bps", Need.ENCODED)
 
     def measure(self, sample: Sample) -> Evidence:
-        bits, seconds = _encoded(sample).emitted_bits, _seconds(sample)
-        return Evidence(bits / seconds, weight=seconds, counts={"bits": bits, "audio_s": seconds})
+        return _sent(sample, _encoded(sample).emitted_bits)
 
 
-@dataclass(frozen=True)
 class SideBps:
     """Side information that travels beside the tokens, such as an utterance embedding."""
 
     @property
     def info(self) -> MetricInfo:
-        return _rate_info("side_bps", Need.ENCODED, "bits of side information as stored")
+        return _rate_info("side_bps", Need.ENCODED)
 
     def measure(self, sample: Sample) -> Evidence:
-        bits, seconds = _encoded(sample).side_bits, _seconds(sample)
-        return Evidence(bits / seconds, weight=seconds, counts={"bits": bits, "audio_s": seconds})
+        return _sent(sample, _encoded(sample).side_bits)
 
 
 @dataclass(frozen=True, eq=False)
-class CodebookTable:
-    """How a corpus uses each of K codebooks.
-
-    Args:
-        sizes: int ``[K]``, entries V_k.
-        tokens: ``[K]``, tokens counted.
-        use: ``[K]``, share of entries that occur at all.
-        perplexity: ``[K]``, 2 to the entropy, 1..V_k.
-        entropy_bits: ``[K]``, first-order entropy per token, corrected (`first_order_entropy`).
-        coverage: ``[K]``, estimated share of what the codebook emits that falls on entries seen.
-        frame_rate_hz: tokens per second of each codebook.
-    """
-
-    sizes: npt.NDArray[np.int64]
-    tokens: Float64Array
-    use: Float64Array
-    perplexity: Float64Array
-    entropy_bits: Float64Array
-    coverage: Float64Array
-    frame_rate_hz: float
-
-    @property
-    def efficiency(self) -> Float64Array:
-        """Entropy over log2 V_k (not over the entries used), ``[K]``; NaN for a codebook of one entry."""
-        capacity = np.log2(self.sizes.astype(np.float64))
-        share: Float64Array = np.divide(self.entropy_bits, capacity, out=np.full(capacity.shape, np.nan), where=capacity > 0)
-        return share
-
-
-@dataclass(frozen=True, eq=False)
-class _Usage:
+class Usage:
     """Figures of R resamples, each ``[R, K]``; NaN where a resample holds no token. Of all items once: ``whole_...``, each ``[K]``."""
 
     tokens: Float64Array
@@ -221,7 +179,7 @@ def _unpack(evidence: Evidence) -> _Packed:
     return _Packed(np.cumsum(steps.reshape(len(sizes), -1).astype(np.int64), axis=1), sizes, float(detail["frame_rate_hz"]))
 
 
-def _usage(evidence: Sequence[Evidence], resamples: Float64Array) -> tuple[_Usage, _Packed]:
+def usage(evidence: Sequence[Evidence], resamples: Float64Array) -> tuple[Usage, _Packed]:
     """Use and entropy of every codebook under each resample ``[R, n]``; with it one item, for sizes and frame rate.
 
     Items with the very same tokens (the seeds of a codec that draws nothing, a recording that is in the corpus twice) are one item that
@@ -257,267 +215,88 @@ def _usage(evidence: Sequence[Evidence], resamples: Float64Array) -> tuple[_Usag
             whole[:, k] = once_each.sum(), 1 - np.count_nonzero(once_each == 1) / once_each.sum()
         step = max(1, POOL_CELLS // max(1, entries.size))
         for at in range(0, weights.shape[0], step):
-            figures[:, at : at + step, k] = _figures(counts, weights[at : at + step].T, size)
-    return _Usage(*figures, *whole), first
+            figures[:, at : at + step, k] = figures_of(counts, weights[at : at + step].T, size)
+    return Usage(*figures, *whole), first
 
 
-def _figures(counts: csr_array, weights: Float64Array, size: int) -> Float64Array:
-    """Tokens, use, entropy in bits and coverage under each of r resamples: ``[4, r]``.
-
-    An item that counts twice brings no token twice into the estimate of what was not seen: its tokens would no longer be singletons, and
-    the entropy of every resample would come out too low. So the correction is that of the items present, each once, and the repetitions
-    move the histogram only.
-
-    Args:
-        counts: ``[entries, n]``.
-        weights: ``[n, r]``, how often each item counts.
-        size: V of the codebook.
-    """
-    histogram = counts @ weights
-    present = (weights > 0).astype(np.float64)
-    seen = histogram if np.array_equal(present, weights) else counts @ present
-    entropy = first_order_entropy(seen)
-    if seen is not histogram:
-        entropy += _plug_in(histogram) - _plug_in(seen)
-    tokens, distinct = histogram.sum(axis=0), seen.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        coverage = 1 - np.count_nonzero(seen == 1, axis=0) / distinct
-    use = np.where(tokens > 0, np.count_nonzero(histogram > 0, axis=0) / size, np.nan)
-    return np.stack([tokens, use, np.clip(entropy, 0.0, math.log2(size)), coverage])
-
-
-def _plug_in(histogram: Float64Array) -> Float64Array:
-    """Entropy in bits of the histogram itself, of each column of ``[entries, r]``; NaN of an empty one."""
-    n = histogram.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if most := _whole_up_to(histogram):
-            x = np.arange(most + 1, dtype=np.float64)
-            terms: Float64Array = (x * np.log2(np.maximum(x, 1.0)))[histogram.astype(np.int32)]
-        else:
-            terms = histogram * np.log2(np.where(histogram > 0, histogram, 1.0))
-        entropy: Float64Array = np.log2(n) - terms.sum(axis=0) / n
-    return entropy
-
-
-def _whole_up_to(histogram: Float64Array) -> int:
-    """The largest count where all are whole numbers and few enough to be looked up (a logarithm each costs five times that), else 0."""
-    most = float(histogram.max(initial=1.0))
-    return int(most) if most <= 1 << 20 and np.array_equal(histogram, np.rint(histogram)) else 0
-
-
-def first_order_entropy(histogram: npt.NDArray[Any]) -> Float64Array:
-    """Entropy in bits per token of what each column of ``histogram [entries, r]`` is a sample of: ``[r]``, NaN of an empty one.
-
-    After Chao, Wang and Jost 2013 ("Entropy and the species accumulation curve for sampled communities"): what the sample can know is taken
-    without bias, and the rest is carried on from the numbers of entries seen once and twice. Simulated for 200 to 5,000 tokens of 256 to
-    16,384 entries (uniform, Zipf, log-normal) the bias where coverage is at least one half is -.7 to 0 bits, against -1.2 to +.2 of Chao
-    and Shen 2003, -1.6 to 0 of Miller and Madow and -2.0 to 0 of the plain histogram; from .7 on -.25 to 0. Of QDAC-16 over 60 recordings
-    (10,400 tokens a codebook, 10.5 bits) 8 recordings gave 10.4 and 16 gave 10.5; the plain histogram 9.5, 9.9 and 10.4 of all.
-
-    Args:
-        histogram: whole numbers >= 0, independent tokens.
-    """
-    from scipy.special import digamma
-
-    x = np.asarray(histogram, dtype=np.int64)
-    n = x.sum(axis=0).astype(np.float64)
-    most = int(x.max(initial=1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if most <= 1 << 20:
-            times = np.arange(most + 1) * digamma(np.maximum(np.arange(most + 1), 1))
-            nats = digamma(n) - times[x].sum(axis=0) / n
-        else:
-            nats = digamma(n) - (x * digamma(np.maximum(x, 1))).sum(axis=0) / n
-    once, twice = np.count_nonzero(x == 1, axis=0), np.count_nonzero(x == 2, axis=0)
-    # Mean share of one unseen entry among those seen once; without an entry seen twice the numbers are those of one more.
-    rarity = np.where(twice > 0, 2 * twice / np.maximum((n - 1) * once + 2 * twice, 1), 2 / np.maximum((n - 1) * (once - 1) + 2, 2))
-    some = (once > 0) & (n > 1) & (rarity < 1)
-    f1, m, a = once[some], n[some], rarity[some]
-    nats[some] += f1 / m * (1 - a) * _lerch(1 - a, m)
-    bits: Float64Array = nats / math.log(2)
-    return bits
-
-
-def _lerch(q: Float64Array, m: Float64Array) -> Float64Array:
-    """Sum over j >= 0 of ``q^j / (m + j)``, 0 < q < 1 <= m; to about 1e-8 of it: 40 terms, then Euler and Maclaurin."""
-    from scipy.special import exp1
-
-    terms = 40
-    j = np.arange(terms)[:, None]
-    rate, start = -np.log(q), m + terms
-    x = rate * start
-    with np.errstate(over="ignore", invalid="ignore"):
-        # exp(x) E1(x), whose factors over- and underflow where the expansion takes over.
-        integral = np.where(x < 100, np.exp(np.minimum(x, 100)) * exp1(np.minimum(x, 100)), (1 - 1 / x + 2 / x**2 - 6 / x**3) / x)
-    beyond = integral + 0.5 / start + (rate / start + start**-2) / 12
-    total: Float64Array = (q**j / (m + j)).sum(axis=0) + q**terms * beyond
-    return total
-
-
-def per_codebook(evidence: Sequence[Evidence]) -> CodebookTable:
-    """The corpus figures codebook by codebook.
-
-    Args:
-        evidence: of any one of the codebook metrics, one per item.
-
-    Raises:
-        ValueError: no item, no packed codes, or items of different codebooks.
-    """
-    usage, first = _usage(evidence, np.ones((1, len(evidence))))
-    entropy = usage.entropy_bits[0]
-    return CodebookTable(
-        np.array(first.sizes), usage.tokens[0], usage.use[0], np.exp2(entropy), entropy, usage.coverage[0], first.frame_rate_hz
-    )
+Figure = Callable[[Usage, float], Float64Array]
+"""``(usage, frame_rate_hz) -> [R]``, one value a resample."""
 
 
 @dataclass(frozen=True)
-class _CodebookMetric:
-    """What they share: evidence of an item, and pooling over a corpus."""
+class CodebookMetric:
+    """A figure of the codebooks of a corpus, from histograms over all its items.
 
-    def _counted(self, codes: Codes) -> Codes:
-        """The codebooks that the figure is about: all of them."""
-        return codes
+    Args:
+        name: of the metric.
+        figure: from the usage of each codebook to one value.
+        bounds, unit, better: see `harness.api.MetricInfo`.
+        last: about the last codebook alone, which of the first b codebooks is what codebook b adds.
+        estimated: an estimate of what the codec emits, corrected for few tokens, and not a count of what it emitted here.
+    """
+
+    name: str
+    figure: Figure
+    bounds: tuple[float, float]
+    unit: str = ""
+    better: Better = Better.NEITHER
+    last: bool = False
+    estimated: bool = True
 
     @property
-    def _corrected(self) -> bool:
-        """Whether the figure is an estimate of what the codec emits, and not a count of what it emitted here."""
-        return True
-
-    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
-        """From figures ``[R, K]`` to one value per resample ``[R]``."""
-        raise NotImplementedError
+    def info(self) -> MetricInfo:
+        told: dict[str, Any] = {"aggregation": "pooled histogram", "unit": self.unit, "better": self.better, "bounds": self.bounds}
+        if self.estimated:
+            told |= {"version": "2", "params": {"entropy": "Chao, Wang and Jost 2013", "least_coverage": LEAST_COVERAGE}}
+        return declared(self.name, Need.CODES, **told)
 
     def measure(self, sample: Sample) -> Evidence:
         """The item's own figure; the corpus's is `pool`."""
-        codes = self._counted(codes_of(sample))
+        codes = last_codebook(codes_of(sample)) if self.last else codes_of(sample)
         if codes.num_frames == 0:
             _seconds(sample)  # no audio: whose fault it is
             raise NotScorable(Side.OUTPUT, "no tokens")
         detail = sample.output.derive(("packed codes", codes.digest()), lambda: pack(codes))
         alone = Evidence(0.0, detail=detail)
-        usage, _ = _usage([alone], np.ones((1, 1)))
-        value = float(self._figure(usage, codes.spec.frame_rate_hz)[0])
-        counts = {"frames": float(codes.num_frames), "codebooks": float(codes.num_codebooks), "coverage": float(usage.coverage.min())}
+        found, _ = usage([alone], np.ones((1, 1)))
+        value = float(self.figure(found, codes.spec.frame_rate_hz)[0])
+        counts = {"frames": float(codes.num_frames), "codebooks": float(codes.num_codebooks), "coverage": float(found.coverage.min())}
         return Evidence(value, counts=counts, detail=detail)
 
     def pool(self, evidence: Sequence[Evidence], resamples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The figure of the whole corpus under each resample ``[R, n]``: ``[R]``, NaN for a resample without tokens.
 
-        Weights of 0 and 1 (leaving a cluster out) are the cheapest and the truest: see `_figures` for others.
+        Weights of 0 and 1 (leaving a cluster out) are the cheapest and the truest: see `harness.metrics.entropy.figures_of` for others.
 
         Raises:
             ValueError: too few tokens for an estimate, or evidence that cannot be pooled.
         """
-        usage, first = _usage(evidence, resamples)
-        if self._corrected:
-            k = int(usage.whole_coverage.argmin())
-            if usage.whole_coverage[k] < LEAST_COVERAGE:
+        found, first = usage(evidence, resamples)
+        if self.estimated:
+            k = int(found.whole_coverage.argmin())
+            if found.whole_coverage[k] < LEAST_COVERAGE:
                 raise ValueError(
-                    f"too few tokens: {usage.whole_tokens[k]:,.0f} of a codebook of {first.sizes[k]:,} entries (codebook {k + 1}) "
-                    f"cover an estimated {usage.whole_coverage[k]:.0%} of what it emits, {LEAST_COVERAGE:.0%} are needed"
+                    f"too few tokens: {found.whole_tokens[k]:,.0f} of a codebook of {first.sizes[k]:,} entries (codebook {k + 1}) "
+                    f"cover an estimated {found.whole_coverage[k]:.0%} of what it emits, {LEAST_COVERAGE:.0%} are needed"
                 )
-        return self._figure(usage, first.frame_rate_hz)
+        return self.figure(found, first.frame_rate_hz)
 
 
-def _entropy_info(name: str, unit: str, bounds: tuple[float, float], description: str) -> MetricInfo:
-    told: dict[str, Scalar] = {"entropy": "Chao, Wang and Jost 2013", "least_coverage": LEAST_COVERAGE}
-    return _codebook_info(
-        name, unit, Better.NEITHER, bounds, f"{description}; corrected for few tokens, histograms over all items", "2", told
-    )
+def _mean_use(usage: Usage, frame_rate_hz: float) -> Float64Array:
+    value: Float64Array = usage.use.mean(axis=1)
+    return value
 
 
-def _codebook_info(
-    name: str,
-    unit: str,
-    better: Better,
-    bounds: tuple[float, float],
-    description: str,
-    version: str = "1",
-    params: Mapping[str, Scalar] | None = None,
-) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        version=version,
-        unit=unit,
-        better=better,
-        needs=frozenset({Need.CODES}),
-        sample_rate=None,
-        bounds=bounds,
-        description=description,
-        params=params or {},
-        aggregation="pooled histogram",
-    )
-
-
-@dataclass(frozen=True)
-class EntropyBps(_CodebookMetric):
-    """The rate that an ideal memoryless coder would need: first-order entropy of each codebook, summed, times the frame rate."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _entropy_info("entropy_bps", "bit/s", (0.0, math.inf), "sum over codebooks of the first-order entropy, times the frame rate")
-
-    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
-        value: Float64Array = usage.entropy_bits.sum(axis=1) * frame_rate_hz
-        return value
-
-
-@dataclass(frozen=True)
-class CodebookUse(_CodebookMetric):
-    """Share of the codebook entries that occur at all. A small corpus cannot fill a large codebook: read it beside the token count."""
-
-    @property
-    def info(self) -> MetricInfo:
-        description = "share of codebook entries used by the tokens counted, mean over codebooks; grows with their number"
-        return _codebook_info("codebook_use", "", Better.HIGHER, (0.0, 1.0), description)
-
-    @property
-    def _corrected(self) -> bool:
-        return False
-
-    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
-        value: Float64Array = usage.use.mean(axis=1)
-        return value
-
-
-@dataclass(frozen=True)
-class CodebookPerplexity(_CodebookMetric):
-    """How many entries a codebook uses in effect: 2 to its entropy."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _entropy_info("codebook_perplexity", "", (1.0, math.inf), "perplexity of the codes, mean over codebooks")
-
-    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
-        value: Float64Array = np.exp2(usage.entropy_bits).mean(axis=1)
-        return value
-
-
-@dataclass(frozen=True)
-class LastCodebookUse(CodebookUse):
-    """`CodebookUse` of the last codebook alone: of the first b codebooks it is what codebook b adds."""
-
-    @property
-    def info(self) -> MetricInfo:
-        description = "share of entries of the last codebook decoded used by the tokens counted; grows with their number"
-        return _codebook_info("last_codebook_use", "", Better.HIGHER, (0.0, 1.0), description)
-
-    def _counted(self, codes: Codes) -> Codes:
-        return last_codebook(codes)
-
-
-@dataclass(frozen=True)
-class LastCodebookEntropy(_CodebookMetric):
-    """First-order entropy per token of the last codebook alone, in bits: at most log2 of its size."""
-
-    @property
-    def info(self) -> MetricInfo:
-        description = "first-order entropy per token of the last codebook decoded"
-        return _entropy_info("last_codebook_entropy_bits", "bits", (0.0, math.inf), description)
-
-    def _counted(self, codes: Codes) -> Codes:
-        return last_codebook(codes)
-
-    def _figure(self, usage: _Usage, frame_rate_hz: float) -> Float64Array:
-        value: Float64Array = usage.entropy_bits[:, -1]
-        return value
+EntropyBps = partial(
+    CodebookMetric, "entropy_bps", lambda u, frame_rate_hz: u.entropy_bits.sum(axis=1) * frame_rate_hz, (0.0, math.inf), "bit/s"
+)
+"""The rate that an ideal memoryless coder would need."""
+CodebookUse = partial(CodebookMetric, "codebook_use", _mean_use, (0.0, 1.0), better=Better.HIGHER, estimated=False)
+"""A small corpus cannot fill a large codebook: read it beside the token count."""
+CodebookPerplexity = partial(CodebookMetric, "codebook_perplexity", lambda u, _: np.exp2(u.entropy_bits).mean(axis=1), (1.0, math.inf))
+"""How many entries a codebook uses in effect: 2 to its entropy."""
+LastCodebookUse = partial(CodebookMetric, "last_codebook_use", _mean_use, (0.0, 1.0), better=Better.HIGHER, last=True, estimated=False)
+LastCodebookEntropy = partial(
+    CodebookMetric, "last_codebook_entropy_bits", lambda u, _: u.entropy_bits[:, -1], (0.0, math.inf), "bits", last=True
+)
+"""In bits: at most log2 of the codebook's size."""

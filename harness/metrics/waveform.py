@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import Better, Evidence, FloatArray, MetricInfo, Need, NotScorable, Sample, Scalar, Side
-from harness.metrics.alignment import Pair, aligned_pair, policy_params
+from harness.api import Better, Evidence, FloatArray, NotScorable, Sample, Scalar, Side
+from harness.metrics.alignment import POLICY, Pair, aligned_pair
+from harness.metrics.declaration import on_arrays
 
 SAMPLE_RATE_HZ = 16000
 SATURATION_DB = 100.0
@@ -43,7 +45,7 @@ class LagEstimate:
         return abs(self.correlation) >= MEANINGFUL_PEAK
 
 
-def si_sdr_db(reference: npt.NDArray[np.floating], output: npt.NDArray[np.floating]) -> float:
+def scale_invariant_db(reference: npt.NDArray[np.floating], output: npt.NDArray[np.floating]) -> float:
     """Scale-invariant signal-to-distortion ratio after Le Roux et al. 2019 ("SDR - half-baked or well done?", eq. 3-5).
 
     Means are removed first, as the definition's zero-mean signals demand: a DC offset of 0.02 otherwise costs 12 dB.
@@ -103,93 +105,82 @@ def estimate_lag(reference: npt.NDArray[np.floating], output: npt.NDArray[np.flo
     return LagEstimate(int(lags[at]), float(np.clip(correlation[at] / energy, -1, 1)) if energy > 0 else 0.0)
 
 
-@dataclass(frozen=True)
-class SiSdr:
-    """SI-SDR of the output as it is: one sample of delay costs several dB.
+_PAIR: dict[str, Any] = {"version": "2", "sample_rate": SAMPLE_RATE_HZ}
+_RATIO: dict[str, Any] = {**_PAIR, "unit": "dB", "better": Better.HIGHER, "bounds": (-SATURATION_DB, SATURATION_DB)}
 
-    So that a delay is not taken for distortion, each item's counts say how late the output is: ``lag_samples`` (at 16 kHz, positive when
-    late, within +-1 s) and ``correlation`` (at that lag, -1..1). The same lag on every item with a peak of `MEANINGFUL_PEAK` or more
-    is a constant delay; peaks below it are of outputs that keep no waveform, or of delays beyond the search, and their lags mean nothing.
-    ``aligned_db`` is the figure without the delay, given where the lag is not 0 and means something.
+
+@on_arrays(lambda: {"zero_mean": True, **POLICY}, **_RATIO)
+def si_sdr_db(sample: Sample) -> Evidence:
+    """Scale-invariant SDR of the output as it is, in dB within +-100, higher is better; at 16 kHz, means removed (Le Roux et al. 2019).
+
+    One sample of delay costs several dB. So that a delay is not taken for distortion, each item's counts in a run say how late the output
+    is: ``lag_samples`` (at 16 kHz, positive when late, within +-1 s) and ``correlation`` (at that lag, -1..1). The same lag on every item
+    with a peak of `MEANINGFUL_PEAK` or more is a constant delay; peaks below it are of outputs that keep no waveform, or of delays beyond
+    the search, and their lags mean nothing. ``aligned_db`` is the figure without the delay, where the lag is not 0 and means something.
+
+    Raises:
+        NotScorable: a side is empty, silent, not finite or shorter than 20 ms, or lengths differ beyond the policy.
+
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0)
+    >>> round(si_sdr_db(clean.samples, noisy(clean, 20).samples, 16000))
+    20
     """
-
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="si_sdr_db",
-            version="2",
-            unit="dB",
-            better=Better.HIGHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=SAMPLE_RATE_HZ,
-            bounds=(-SATURATION_DB, SATURATION_DB),
-            description="scale-invariant signal-to-distortion ratio, means removed (Le Roux et al. 2019)",
-            params={"zero_mean": True, **policy_params()},
-        )
-
-    def measure(self, sample: Sample) -> Evidence:
-        pair = aligned_pair(sample, SAMPLE_RATE_HZ, SHORTEST_S)
-        found = _lag(sample, pair)
-        told: dict[str, float] = {"lag_samples": found.lag_samples, "correlation": found.correlation}
-        if found.lag_samples and found.meaningful:
-            reference, output = _overlap(pair, found.lag_samples)
-            if np.ptp(reference) > 0 and np.ptp(output) > 0:
-                told["aligned_db"] = si_sdr_db(reference, output)
-        return _evidence(si_sdr_db(pair.reference, pair.output), pair, {}, **told)
+    pair = aligned_pair(sample, SAMPLE_RATE_HZ, SHORTEST_S)
+    found = _lag(sample, pair)
+    told: dict[str, float] = {"lag_samples": found.lag_samples, "correlation": found.correlation}
+    if found.lag_samples and found.meaningful:
+        reference, output = _overlap(pair, found.lag_samples)
+        if np.ptp(reference) > 0 and np.ptp(output) > 0:
+            told["aligned_db"] = scale_invariant_db(reference, output)
+    return _evidence(scale_invariant_db(pair.reference, pair.output), pair, {}, **told)
 
 
-@dataclass(frozen=True)
-class SiSdrAligned:
-    """SI-SDR after the whole-sample delay of the output has been taken out; the difference to `SiSdr` is the delay's doing."""
+@on_arrays(lambda: {"zero_mean": True, "max_lag_s": MAX_LAG_S, **POLICY}, **_RATIO)
+def si_sdr_aligned_db(sample: Sample) -> Evidence:
+    """SI-SDR after the whole-sample delay of the output has been taken out; the difference to `si_sdr_db` is the delay's doing.
 
-    @property
-    def info(self) -> MetricInfo:
-        return MetricInfo(
-            name="si_sdr_aligned_db",
-            version="2",
-            unit="dB",
-            better=Better.HIGHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=SAMPLE_RATE_HZ,
-            bounds=(-SATURATION_DB, SATURATION_DB),
-            description="SI-SDR over the overlap left after removing the estimated lag (cross-correlation, whole samples)",
-            params={"zero_mean": True, "max_lag_s": MAX_LAG_S, **policy_params()},
-        )
+    Raises:
+        NotScorable: as `si_sdr_db`, or a side is silent where both still are once the delay is out.
 
-    def measure(self, sample: Sample) -> Evidence:
-        pair = aligned_pair(sample, SAMPLE_RATE_HZ, SHORTEST_S)
-        found = _lag(sample, pair)
-        lag = found.lag_samples
-        reference, output = _overlap(pair, lag)
-        for samples, side in ((reference, Side.REFERENCE), (output, Side.OUTPUT)):
-            if not np.ptp(samples) > 0:
-                raise NotScorable(side, f"silent over the overlap left after removing a lag of {lag} samples")
-        return _evidence(si_sdr_db(reference, output), pair, _meaningless(found), lag_samples=lag, correlation=found.correlation)
+    >>> import numpy as np
+    >>> from harness.testing.signals import noisy, speechlike
+    >>> clean = speechlike(1.0)
+    >>> late = np.roll(noisy(clean, 20).samples, 5)
+    >>> round(si_sdr_db(clean.samples, late, 16000)) < round(si_sdr_aligned_db(clean.samples, late, 16000))
+    True
+    """
+    pair = aligned_pair(sample, SAMPLE_RATE_HZ, SHORTEST_S)
+    found = _lag(sample, pair)
+    lag = found.lag_samples
+    reference, output = _overlap(pair, lag)
+    for samples, side in ((reference, Side.REFERENCE), (output, Side.OUTPUT)):
+        if not np.ptp(samples) > 0:
+            raise NotScorable(side, f"silent over the overlap left after removing a lag of {lag} samples")
+    return _evidence(scale_invariant_db(reference, output), pair, _meaningless(found), lag_samples=lag, correlation=found.correlation)
 
 
-@dataclass(frozen=True)
-class Lag:
-    """The delay of the output."""
+@on_arrays(
+    lambda: {"max_lag_s": MAX_LAG_S, **POLICY},
+    unit="samples",
+    bounds=(-MAX_LAG_S * SAMPLE_RATE_HZ, MAX_LAG_S * SAMPLE_RATE_HZ),
+    **_PAIR,
+)
+def lag_samples(sample: Sample) -> Evidence:
+    """Delay of the output in samples at 16 kHz, positive when late, within +-1 s: the peak of the cross-correlation (`estimate_lag`).
 
-    @property
-    def info(self) -> MetricInfo:
-        limit = MAX_LAG_S * SAMPLE_RATE_HZ
-        return MetricInfo(
-            name="lag_samples",
-            version="2",
-            unit="samples",
-            better=Better.NEITHER,
-            needs=frozenset({Need.OUTPUT, Need.REFERENCE}),
-            sample_rate=SAMPLE_RATE_HZ,
-            bounds=(-limit, limit),
-            description="delay of the output in 16 kHz samples, positive when late: peak of the cross-correlation",
-            params={"max_lag_s": MAX_LAG_S, **policy_params()},
-        )
+    Raises:
+        NotScorable: as `si_sdr_db`.
 
-    def measure(self, sample: Sample) -> Evidence:
-        pair = aligned_pair(sample, SAMPLE_RATE_HZ, SHORTEST_S)
-        found = _lag(sample, pair)
-        return Evidence(float(found.lag_samples), counts=pair.counts(correlation=found.correlation), detail=_meaningless(found))
+    >>> import numpy as np
+    >>> from harness.testing.signals import speechlike
+    >>> clean = speechlike(1.0, sample_rate=48000).samples
+    >>> lag_samples(clean, np.roll(clean, 30), 48000)
+    10.0
+    """
+    pair = aligned_pair(sample, SAMPLE_RATE_HZ, SHORTEST_S)
+    found = _lag(sample, pair)
+    return Evidence(float(found.lag_samples), counts=pair.counts(correlation=found.correlation), detail=_meaningless(found))
 
 
 def _lag(sample: Sample, pair: Pair) -> LagEstimate:

@@ -18,7 +18,7 @@ from harness.api import Metric, MetricInfo, Task
 from harness.api.libraries import library
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.foreign import attempt, loading, reason_of
-from harness.judges.factory import build
+from harness.judges import build
 from harness.kept import Kept
 from harness.settings.registry import entries, metric_class
 from harness.settings.sources import source_digest

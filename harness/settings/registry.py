@@ -1,7 +1,7 @@
 """Every name a user can type, as lazy ``"module:attr"`` strings; nothing is imported until it is used.
 
-Built-in families and metrics stand below; a suite is a file of the package ``suites`` (`suites`). A third party joins by entry points in
-the groups ``harness.systems``, ``harness.suites`` and ``harness.metrics``. *Variants* of systems are YAML files in
+Built-in families stand below, metrics in `harness.metrics`; a suite is a file of the package ``suites`` (`suites`). A third party joins
+by entry points in the groups ``harness.systems``, ``harness.suites`` and ``harness.metrics``. *Variants* of systems are YAML files in
 ``systems/conf``; a plug-in family without one is its own variant.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.data.documents import MIB, YAML_BYTES, read_text
 from harness.errors import MissingDependency, UnknownName
+from harness.metrics import METRICS
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = ("systems", "suites", "metrics")
@@ -47,82 +48,6 @@ SYSTEMS = {
     "socodec_tts": "systems.tts.socodec_tts:SocodecTts",
     "worker_codec": "systems.worker.codec:WorkerCodec",
     "worker_synthesizer": "systems.worker.synthesizer:WorkerSynthesizer",
-}
-
-METRICS = {
-    "pesq_wb": ("harness.metrics.perceptual:PesqWb", "wide-band PESQ, ITU-T P.862.2 MOS-LQO at 16 kHz"),
-    "pesq_nb": ("harness.metrics.perceptual:PesqNb", "narrow-band PESQ, ITU-T P.862.1 MOS-LQO at 16 kHz, of 8-kHz recordings at 8 kHz"),
-    "stoi": ("harness.metrics.perceptual:Stoi", "short-time objective intelligibility"),
-    "estoi": ("harness.metrics.perceptual:Estoi", "extended STOI"),
-    "si_sdr_db": ("harness.metrics.waveform:SiSdr", "scale-invariant signal-to-distortion ratio, means removed"),
-    "si_sdr_aligned_db": ("harness.metrics.waveform:SiSdrAligned", "SI-SDR after removing the estimated lag"),
-    "lag_samples": ("harness.metrics.waveform:Lag", "delay of the output, cross-correlation peak at 16 kHz"),
-    "mcd_db": ("harness.metrics.spectral:Mcd", "mel-cepstral distortion, WORLD envelope up to 7 kHz, c0 excluded, no DTW"),
-    "mcd_dtw_db": ("harness.metrics.spectral:McdDtw", "mel-cepstral distortion after dynamic time warping (for TTS)"),
-    "log_mel_distance_db": ("harness.metrics.spectral:LogMelDistance", "root-mean-square distance of 80-band log-mel spectra"),
-    "f0_rmse_cents": ("harness.metrics.pitch:F0Rmse", "pitch error over frames voiced on both sides"),
-    "voicing_error": ("harness.metrics.pitch:VoicingError", "share of frames whose voicing differs"),
-    "f0_correlation": ("harness.metrics.pitch:F0Correlation", "correlation of log F0 over frames voiced on both sides"),
-    "level_rms_db": ("harness.metrics.level:LevelRms", "level of the output minus the reference, dB RMS"),
-    "level_lufs_db": ("harness.metrics.level:LevelLufs", "loudness of the output minus the reference, BS.1770"),
-    "clipped_samples": ("harness.metrics.level:ClippedSamples", "samples of the output at full scale"),
-    "length_ratio": ("harness.metrics.level:LengthRatio", "duration of the output over the reference"),
-    "nominal_bps": ("harness.metrics.tokens:NominalBps", "frame rate times the sum of log2 codebook sizes"),
-    "emitted_bps": ("harness.metrics.tokens:EmittedBps", "bits of the codes really emitted, per second"),
-    "entropy_bps": ("harness.metrics.tokens:EntropyBps", "first-order entropy of the codes, per second, corrected for few tokens"),
-    "side_bps": ("harness.metrics.tokens:SideBps", "side information (utterance embedding), per second"),
-    "codebook_use": ("harness.metrics.tokens:CodebookUse", "share of codebook entries used"),
-    "codebook_perplexity": (
-        "harness.metrics.tokens:CodebookPerplexity",
-        "perplexity of the codes, mean over codebooks, corrected for few tokens",
-    ),
-    "last_codebook_use": ("harness.metrics.tokens:LastCodebookUse", "share of entries used of the last codebook decoded"),
-    "last_codebook_entropy_bits": ("harness.metrics.tokens:LastCodebookEntropy", "entropy per token of the last codebook decoded"),
-    "phone_accuracy": ("harness.metrics.phones:PhoneAccuracy", "phones that a linear probe tells from the last codebook's tokens"),
-    "phone_chance": ("harness.metrics.phones:PhoneChance", "phone_accuracy without tokens: the commonest phone"),
-    "rtf": ("harness.metrics.speed:Rtf", "real-time factor, sum of wall time over sum of audio"),
-    "rtf_encode": ("harness.metrics.speed:RtfEncode", "real-time factor of encoding"),
-    "rtf_decode": ("harness.metrics.speed:RtfDecode", "real-time factor of decoding"),
-    "rtf_batched": ("harness.metrics.speed:RtfBatched", "real-time factor of several utterances at once"),
-    "rtf_prefill": ("harness.metrics.speed:RtfPrefill", "real-time factor of reading text and prompt, of a synthesizer"),
-    "rtf_lm": ("harness.metrics.speed:RtfLm", "real-time factor of the language model's steps"),
-    "rtf_codec": ("harness.metrics.speed:RtfCodec", "real-time factor of a synthesizer's codec decoder"),
-    "rtf_vocoder": ("harness.metrics.speed:RtfVocoder", "real-time factor of a synthesizer's vocoder"),
-    "ttft_token_ms": ("harness.metrics.speed:FirstToken", "time to the first token"),
-    "ttf_frame_ms": ("harness.metrics.speed:FirstFrame", "time to every codebook of the first frame"),
-    "ttfc_ms": ("harness.metrics.speed:FirstChunk", "time to the first chunk of audio; a silent one is refused"),
-    "ttfa_ms": ("harness.metrics.speed:FirstAudible", "time to the first sample above -40 dBFS"),
-    "underrun_0_ms": ("harness.metrics.speed:Underrun0", "standstill of a player without a buffer"),
-    "underrun_100_ms": ("harness.metrics.speed:Underrun100", "standstill of a player with 100 ms of buffer"),
-    "underrun_200_ms": ("harness.metrics.speed:Underrun200", "standstill of a player with 200 ms of buffer"),
-    "codebook_tokens_per_s": ("harness.metrics.speed:CodebookTokens", "codebook tokens a second, prefill included"),
-    "floor_share_encode": ("harness.metrics.speed:FloorShareEncode", "floor of encoding over its time"),
-    "floor_share_decode": ("harness.metrics.speed:FloorShareDecode", "floor of decoding over its time"),
-    "floor_share_prefill": ("harness.metrics.speed:FloorSharePrefill", "floor of the prefill over its time"),
-    "floor_share_lm": ("harness.metrics.speed:FloorShareLm", "floor of the language model's steps over their time"),
-    "floor_rtf": ("harness.metrics.speed:FloorRtf", "real-time factor of the floors: weights and cache read, operations done"),
-    "host_peak_mib": ("harness.metrics.speed:HostPeak", "peak of resident memory while it was timed"),
-    "device_peak_mib": ("harness.metrics.speed:DevicePeak", "peak of memory on the device while it was timed"),
-    "kv_cache_mib": ("harness.metrics.speed:KvCache", "memory of the key-value cache"),
-    "load_audio_per_s": ("harness.metrics.speed:LoadAudio", "seconds of speech a second under load, all requests together"),
-    "load_ttfa_p50_ms": ("harness.metrics.speed:LoadAudibleP50", "median time to the first audible sample under load"),
-    "load_ttfa_p90_ms": ("harness.metrics.speed:LoadAudibleP90", "p90 of the time to the first audible sample under load"),
-    "load_ttfa_p95_ms": ("harness.metrics.speed:LoadAudibleP95", "p95 of the time to the first audible sample under load"),
-    "load_ttfa_p99_ms": (
-        "harness.metrics.speed:LoadAudibleP99",
-        "p99 of the time to the first audible sample under load, from 459 requests",
-    ),
-    "load_latency_p50_ms": ("harness.metrics.speed:LoadLatencyP50", "median time from a request to the end of its speech under load"),
-    "load_latency_p95_ms": ("harness.metrics.speed:LoadLatencyP95", "p95 of the time from a request to the end of its speech under load"),
-    "joules_per_s": ("harness.metrics.speed:Joules", "energy per second of speech, where the machine counts it"),
-    "wer": ("harness.metrics.text:Wer", "word error rate under the asr= preset"),
-    "cer": ("harness.metrics.text:Cer", "character error rate under the asr= preset"),
-    "dwer": ("harness.metrics.text:DWer", "word error rate against the transcript of the reference audio"),
-    "intelligibility_probe": ("harness.metrics.text:IntelligibilityProbe", "closed-vocabulary recogniser's word errors; not a WER"),
-    "sim_o": ("harness.metrics.speaker:SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= backend)"),
-    "sim_r": ("harness.metrics.speaker:ResynthesisSimilarity", "speaker similarity to the codec's resynthesis of the prompt"),
-    "stopped_by_itself": ("harness.metrics.stopping:StoppedByItself", "share of syntheses that ended by themselves, no runaways"),
-    "mos": ("harness.metrics.mos:PredictedMos", "predicted MOS (mos= backend)"),
 }
 
 

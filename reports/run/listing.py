@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Better, Status
-from harness.metrics.edits import Unit
+from harness.judges.presets import Unit
 from harness.storing.frame import Run
 from reports.run.summary import Summary
 from reports.run.transcripts import NEEDED, Difference, difference

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.api import language_code
-from harness.metrics.edits import Unit, unspaced
+from harness.judges.presets import Unit, unspaced
 from reports.writing.wording import shortened
 
 NEEDED = ("reference", "transcript", "reference_normalised", "transcript_normalised", "unit")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.metrics.edits import Unit, align, error_rates
+from harness.judges.presets import Unit
+from harness.metrics.text import align
 
 VECTORS = Path(__file__).resolve().parents[2] / "../shared/data/metric_vectors/wer"
 
@@ -28,11 +29,9 @@ def test_reproduces_published_wer(name: str, pairs: int) -> None:
     assert len(references) == pairs
     edits = [align(text, hypotheses[key], Unit.WORD, "en") for key, text in references.items()]
     assert sum(e.reference_length for e in edits) == words
-    rates = error_rates([e.as_counts() for e in edits])
-    assert 100 * rates.corpus == pytest.approx(rate, abs=1e-9)
+    assert 100 * sum(e.errors for e in edits) / words == pytest.approx(rate, abs=1e-9)
     # Among alignments of equal cost the split into kinds is a choice; their sum is not.
     ours = [sum(e.substitutions for e in edits), sum(e.insertions for e in edits), sum(e.deletions for e in edits)]
     assert sum(ours) == sum(published)
     assert ours == pytest.approx(published, abs=0.01 * sum(published))
-    assert rates.num_utterances == pairs
-    assert rates.macro != pytest.approx(rates.corpus, abs=1e-4)  # they are different figures
+    assert 100 * sum(e.rate for e in edits) / pairs != pytest.approx(rate, abs=1e-2)  # the macro mean is another figure

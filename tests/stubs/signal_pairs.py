@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 
@@ -12,34 +11,21 @@ import pytest
 import soxr
 from scipy.signal import lfilter
 
+import harness.metrics
 from harness.api import Audio, Item, Metric, NotScorable, Sample, Signal
 
 RATE = 16000
 Wave = npt.NDArray[np.float32]
 
-INTRUSIVE = {
-    "pesq_wb": "perceptual:PesqWb",
-    "pesq_nb": "perceptual:PesqNb",
-    "stoi": "perceptual:Stoi",
-    "estoi": "perceptual:Estoi",
-    "si_sdr_db": "waveform:SiSdr",
-    "si_sdr_aligned_db": "waveform:SiSdrAligned",
-    "lag_samples": "waveform:Lag",
-    "mcd_db": "spectral:Mcd",
-    "mcd_dtw_db": "spectral:McdDtw",
-    "log_mel_distance_db": "spectral:LogMelDistance",
-    "f0_rmse_cents": "pitch:F0Rmse",
-    "voicing_error": "pitch:VoicingError",
-    "f0_correlation": "pitch:F0Correlation",
-    "level_rms_db": "level:LevelRms",
-    "level_lufs_db": "level:LevelLufs",
-}
+INTRUSIVE = (
+    "pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr_db", "si_sdr_aligned_db", "lag_samples", "mcd_db", "mcd_dtw_db", "log_mel_distance_db",
+    "f0_rmse_cents", "voicing_error", "f0_correlation", "level_rms_db", "level_lufs_db",
+)  # fmt: skip
 FREE_LENGTH = {"pesq_wb", "pesq_nb", "mcd_dtw_db", "level_rms_db", "level_lufs_db"}
 
 
 def build(key: str) -> Metric:
-    module, name = {**INTRUSIVE, "clipped_samples": "level:ClippedSamples", "length_ratio": "level:LengthRatio"}[key].split(":")
-    metric: Metric = getattr(importlib.import_module(f"harness.metrics.{module}"), name)()
+    metric: Metric = getattr(harness.metrics, key).metric()
     return metric
 
 

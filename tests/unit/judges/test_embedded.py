@@ -14,15 +14,13 @@ import soundfile
 
 from harness.api import FloatArray, MosPredictor, Recogniser, SpeakerEncoder
 from harness.errors import ConfigError, MissingDependency, UnknownName
-from harness.judges import FAMILIES
+from harness.judges import FAMILIES, NoSpeechError, build, missing
 from harness.judges.closed_vocabulary import ClosedVocabulary
 from harness.judges.dnsmos import DnsMos
-from harness.judges.factory import build, missing
-from harness.judges.input import NoSpeechError
 from harness.judges.pocketsphinx import PocketSphinx
+from harness.judges.presets import Unit
 from harness.judges.resemblyzer import Resemblyzer
-from harness.metrics.edits import Unit, align
-from harness.metrics.text import ClosedRecogniser
+from harness.metrics.text import ClosedRecogniser, align
 
 VERSA = Path(__file__).resolve().parents[3] / "../shared/data/metric_vectors/versa/test2_gen.wav"
 SENTENCES = (

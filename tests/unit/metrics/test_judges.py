@@ -11,10 +11,8 @@ import pytest
 
 from harness.api import Audio, BackendInfo, FloatArray, Item, Metric, NotApplicable, NotScorable, Sample, Side, Signal
 from harness.errors import UnknownName
-from harness.judges.input import NoSpeechError
-from harness.metrics.mos import PredictedMos
-from harness.metrics.speaker import ResynthesisSimilarity, SpeakerSimilarity
-from harness.metrics.stopping import StoppedByItself
+from harness.judges import NoSpeechError
+from harness.metrics.judged import PredictedMos, ResynthesisSimilarity, SpeakerSimilarity, StoppedByItself
 
 
 class Tilt:

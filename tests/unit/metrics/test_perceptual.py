@@ -17,7 +17,9 @@ from harness.testing import signals
 
 RATE = 16000
 Wave = npt.NDArray[np.float32]
-METRICS: dict[str, Metric] = {m.info.name: m for m in (perceptual.PesqWb(), perceptual.PesqNb(), perceptual.Stoi(), perceptual.Estoi())}
+METRICS: dict[str, Metric] = {
+    m.info.name: m for m in (perceptual.pesq_wb.metric(), perceptual.pesq_nb.metric(), perceptual.stoi.metric(), perceptual.estoi.metric())
+}
 
 
 def speech(duration_s: float = 2.4, seed: int = 7) -> Wave:

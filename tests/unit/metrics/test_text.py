@@ -29,9 +29,8 @@ from harness.api import (
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.judges import normalisers
 from harness.judges.normalisers import normaliser
-from harness.judges.presets import PRESETS, AsrProtocol, build_asr, missing_asr
-from harness.metrics.edits import ErrorRates, Unit, align, error_rates
-from harness.metrics.text import Cer, ClosedRecogniser, DWer, IntelligibilityProbe, Wer
+from harness.judges.presets import PRESETS, AsrProtocol, Unit, build_asr, missing_asr
+from harness.metrics.text import Cer, ClosedRecogniser, DWer, IntelligibilityProbe, Wer, align
 
 CONF = Path(__file__).resolve().parents[3] / "harness" / "conf" / "asr"
 
@@ -96,21 +95,6 @@ def test_characters_count_spaces_only_where_words_have_them() -> None:
     assert align("a b", "ab", Unit.CHARACTER, "en").deletions == 1
     assert align("你 好", "你好", Unit.CHARACTER, "zh").rate == 0
     assert align("你好", "你号", Unit.CHARACTER, "zh").rate == 0.5
-
-
-def test_error_rates() -> None:
-    counts = [
-        {"hits": 9, "substitutions": 1, "deletions": 0, "insertions": 0},  # .1 of 10
-        {"hits": 0, "substitutions": 1, "deletions": 0, "insertions": 6},  # one looping word: 7 of 1
-        {"hits": 3, "substitutions": 0, "deletions": 1, "insertions": 0},  # .25 of 4
-    ]
-    rates = error_rates(counts)
-    assert rates == ErrorRates(pytest.approx(7.35 / 3), pytest.approx(9 / 15), 0.25, pytest.approx(1 / 3), 3)
-    assert error_rates(counts[::-1]).corpus == rates.corpus
-    with pytest.raises(ValueError, match="no utterances"):
-        error_rates([])
-    with pytest.raises(ValueError, match="utterance 1 has an empty reference"):
-        error_rates([counts[0], {"hits": 0, "substitutions": 0, "deletions": 0, "insertions": 3}])
 
 
 # --- normalisers

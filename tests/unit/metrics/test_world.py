@@ -13,8 +13,9 @@ from scipy.signal import fftconvolve, firwin
 
 from harness.api import Audio, Side, Signal
 from harness.data import embedded_set
-from harness.metrics import warping, world
-from harness.metrics.warping import banded_path, warp
+from harness.metrics import world
+from harness.metrics.compiling import compiled
+from harness.metrics.spectral import banded_path, warp
 from systems.classical.ffmpeg import FFmpegCodec
 from tests.stubs.signal_pairs import RATE, Wave, blame, build, noisy, resample, sample, signal, value
 
@@ -165,12 +166,12 @@ def test_warping_works_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyP
         return compile_for(cache=False)
 
     expected = warp(np.zeros((3, 2)), np.ones((4, 2)), 4)
-    warping._compiled.cache_clear()
+    compiled.cache_clear()
     monkeypatch.setattr(numba, "njit", unwritable)
     try:
         assert warp(np.zeros((3, 2)), np.ones((4, 2)), 4) == expected
     finally:
-        warping._compiled.cache_clear()
+        compiled.cache_clear()
 
 
 def test_level_of_frames_survives_digital_silence() -> None:

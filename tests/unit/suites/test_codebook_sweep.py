@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from harness.api import Audio, CodecSpec, Codes, Item, Sample, Signal
-from harness.metrics.tokens import CodebookUse, EntropyBps, LastCodebookEntropy, LastCodebookUse, first_order_entropy
+from harness.metrics.entropy import first_order_entropy
+from harness.metrics.tokens import CodebookUse, EntropyBps, LastCodebookEntropy, LastCodebookUse
 from harness.settings.config import compose
 from harness.settings.registry import METRICS, resolve
 from harness.testing import check_metric, check_suite

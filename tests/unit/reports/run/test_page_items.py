@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.edits import Unit, align
+from harness.judges.presets import Unit
+from harness.metrics.text import align
 from reports.run import page
 from reports.run.listing import listed
 from reports.run.summarise import summarise

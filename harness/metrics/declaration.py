@@ -1,0 +1,110 @@
+"""How a metric of this package is declared, and how one of two signals becomes a function on arrays as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.api import Audio, Better, Evidence, Item, MetricInfo, Need, Sample, Signal
+from harness.data.audio import out_of_scale, resample
+from harness.metrics import METRICS
+
+ON_ARRAYS = Item(id="arrays", dataset="")
+"""The item of what is measured on arrays."""
+
+_ARGUMENTS = """
+    Args:
+        reference: float ``[N]`` or ``[C, N]``, full scale at +-1; channels are averaged.
+        output: likewise; what is judged.
+        sample_rate: of both, in Hz.
+        output_rate: of the output, where it is another.
+"""
+
+
+def declared(name: str, *needs: Need, **more: Any) -> MetricInfo:
+    """The declaration of a metric of `harness.metrics.METRICS`, which describes it.
+
+    Args:
+        name: as there.
+        needs: what is measured from.
+        more: other fields of `MetricInfo`; by default version 1, no unit, no rate and no direction.
+    """
+    usual: dict[str, Any] = {"version": "1", "unit": "", "better": Better.NEITHER, "sample_rate": None, "description": METRICS[name][1]}
+    return MetricInfo(**{**usual, **more}, name=name, needs=frozenset(needs))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric that is a function of a sample.
+
+    Args:
+        declare: makes its declaration, when it is asked for: versions of packages are in it.
+        measure: see `harness.api.Metric`.
+    """
+
+    declare: Callable[[], MetricInfo]
+    measure: Callable[[Sample], Evidence]
+
+    @property
+    def info(self) -> MetricInfo:
+        return self.declare()
+
+
+class OnArrays(Protocol):
+    """A metric of two signals as a function."""
+
+    metric: Callable[[], Measured]
+    """Makes what a run measures with."""
+
+    def __call__(self, reference: npt.ArrayLike, output: npt.ArrayLike, sample_rate: int, output_rate: int | None = None) -> float: ...
+
+
+def on_arrays(params: Callable[[], dict[str, Any]] = dict, **more: Any) -> Callable[[Callable[[Sample], Evidence]], OnArrays]:
+    """Makes of a measurement of a sample a function on arrays, whose ``metric()`` is what a run measures with.
+
+    Args:
+        params: makes the parameters of the signature.
+        more: other fields of the declaration, see `declared`.
+    """
+
+    def decorate(measure: Callable[[Sample], Evidence]) -> OnArrays:
+        def function(reference: npt.ArrayLike, output: npt.ArrayLike, sample_rate: int, output_rate: int | None = None) -> float:
+            return measure(Sample(ON_ARRAYS, signal_of(output, output_rate or sample_rate), signal_of(reference, sample_rate))).value
+
+        def declare() -> MetricInfo:
+            return declared(measure.__name__, Need.OUTPUT, Need.REFERENCE, params=params(), **more)
+
+        about, lead, rest = str(measure.__doc__).partition("\n    Raises:")
+        function.__doc__ = about.rstrip() + "\n" + _ARGUMENTS + lead + rest
+        for attribute in ("__name__", "__qualname__", "__module__"):
+            setattr(function, attribute, getattr(measure, attribute))
+        made: Any = function
+        made.metric = partial(Measured, declare, measure)
+        found: OnArrays = made
+        return found
+
+    return decorate
+
+
+def signal_of(samples: npt.ArrayLike, sample_rate: int) -> Signal:
+    """An array as metrics see it.
+
+    Args:
+        samples: float ``[N]`` or ``[C, N]``.
+        sample_rate: in Hz.
+
+    Raises:
+        ValueError: of another shape, or not of a full scale of +-1.
+    """
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[0] > max(array.shape[1], 1)):
+        raise ValueError(f"samples should be [N] or [C, N], got the shape {array.shape}{'; give its .T' if array.ndim == 2 else ''}")
+    audio = Audio(array if array.ndim == 2 else array[None], sample_rate)
+    if np.isfinite(audio.samples).all() and (reason := out_of_scale(audio)):
+        raise ValueError(reason)
+    return Signal(audio, resample)
