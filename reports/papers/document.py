@@ -100,7 +100,7 @@ def _below(part: PublishedTable | PublishedFigure, study: Study, drawn: Mapping[
 
 
 def _protocol(published: PublishedTable) -> str:
-    return f"In the paper ({published.standing}): {published.protocol or 'its data and judges are not known'}."
+    return f"In the paper ({published.standing}): {str(published.protocol) or 'its data and judges are not known'}."
 
 
 def _table(published: PublishedTable, study: Study, explained: Sequence[JudgedCell]) -> Table:
