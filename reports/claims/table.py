@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from reports.claims.verdicts import MeasuredContrast, Replication, Verdict
 from reports.writing.blocks import Entry, Head, Line, Table, Tone
+from reports.writing.wording import percent
 
 TONES: dict[Replication, Tone] = {
     Replication.REPRODUCED: "good", Replication.NOT_REPRODUCED: "bad", Replication.TOO_FEW: "", Replication.NOT_COMPARABLE: "warn",
@@ -27,8 +28,7 @@ def claims_table(judged: Iterable[tuple[Verdict, str]], confidence: float, name:
         confidence: of the intervals.
         name: of the table.
     """
-    level = f"{confidence:.0%}".replace("%", " %")
-    caption = f"Differences are left minus right, with {level} intervals over the items that all figures compared have."
+    caption = f"Differences are left minus right, with {percent(confidence)} intervals over the items that all figures compared have."
     return Table(name, HEADS, tuple(_line(verdict, run) for verdict, run in judged), caption, style="claims", wordy=True)
 
 

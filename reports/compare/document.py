@@ -17,7 +17,7 @@ from reports.writing import html, terminal
 from reports.writing import markdown as md
 from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Facts, Folded, Head, Heading, Line, Player, Table, Text, Tone, words
 from reports.writing.clips import Clip, encoded
-from reports.writing.wording import ABSENT, shortened, signed, significant, unit_beside
+from reports.writing.wording import ABSENT, percent, shortened, signed, significant, unit_beside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,8 +105,10 @@ def _header(comparison: Comparison) -> list[Block]:
 
 def table(comparison: Comparison) -> Table:
     """All differences; the confidence as it was asked for."""
-    level = f"{comparison.settings.statistics.confidence:.0%}".replace("%", " %")
-    figures = (Head(name) for name in ("left", "right", "right − left", f"{level} interval", "p (Holm)", "n"))
+    figures = (
+        Head(name)
+        for name in ("left", "right", "right − left", f"{percent(comparison.settings.statistics.confidence)} interval", "p (Holm)", "n")
+    )
     heads = (*words("system", "metric", "outcome"), *figures, Head("remark", words=True, wide=True, place="below"))
     return Table("Differences", heads, tuple(_line(change) for change in comparison.changes))
 
@@ -145,11 +147,10 @@ def advice_words(change: Change) -> str:
     if advice is None:
         return ""
     factor, unit = change.column.factor, f" {change.column.shown_unit}".rstrip()
-    power = f"{advice.power:.0%}".replace("%", " %")
     units = "" if change.clusters == change.n else f" of {advice.clusters:,} speakers" if advice.clusters else ""
     needed = "more recordings than there are" if advice.items is None else f"{advice.items:,} items{units}"
     now = "" if advice.visible is None else f"; these {change.n} show {significant(advice.visible * factor)}{unit}"
-    return f"to see {significant(advice.effect * factor)}{unit} takes {needed} ({power} power){now}"
+    return f"to see {significant(advice.effect * factor)}{unit} takes {needed} ({percent(advice.power)} power){now}"
 
 
 def notes(comparison: Comparison) -> list[str]:

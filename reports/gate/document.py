@@ -11,7 +11,7 @@ from reports.gate.checks import Check, CheckStatus, GateResult
 from reports.writing import markdown as md
 from reports.writing import terminal
 from reports.writing.blocks import Block, Bullets, Entry, Folded, Head, Heading, Line, Table, Text, Tone, words
-from reports.writing.wording import ABSENT, shortened, signed, significant
+from reports.writing.wording import ABSENT, percent, plural, shortened, signed, significant
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,7 @@ def headline(result: GateResult) -> str:
 
 def blocks(result: GateResult) -> Iterator[Block]:
     """The result, checks that need attention first; the headline is left to the format."""
-    yield Text(f"Run {result.run}, baseline {result.baseline} ({result.repeats} run{'' if result.repeats == 1 else 's'}).", "")
+    yield Text(f"Run {result.run}, baseline {result.baseline} ({plural(result.repeats, 'run')}).", "")
     yield Bullets([f"incomparable: {shortened(problem, TEXT_LIMIT)}" for problem in result.problems])
     checks = sorted(result.checks, key=lambda c: ORDER.index(c.outcome))
     passed = [c for c in checks if c.outcome is CheckStatus.PASS]
@@ -56,7 +56,7 @@ def blocks(result: GateResult) -> Iterator[Block]:
     yield Bullets([f"note: {shortened(note, TEXT_LIMIT)}" for note in result.notes])
     yield Text(
         f"Worse by: paired difference over common items in the bad direction. Bound: one-sided lower confidence bound; a check fails where it "
-        f"exceeds the tolerance. All checks together fail without cause in at most {result.rules.level:.0%} of cases (Holm). harness compare "
+        f"exceeds the tolerance. All checks together fail without cause in at most {percent(result.rules.level)} of cases (Holm). harness compare "
         f"asks by the same rule, two-sided, for any difference."
     )
 

@@ -15,6 +15,7 @@ from reports.listening.page import Design, Session
 from reports.statistics.intervals import IntervalSettings, Range
 from reports.statistics.jackknife import interval
 from reports.writing.blocks import Block, Entry, Head, Line, Table, Text, words
+from reports.writing.wording import percent, plural
 
 COLUMNS = ("session", "listener", "design", "trial", "sample", "answer", "plays", "seconds")
 """Of the file that the page gives out."""
@@ -167,8 +168,6 @@ def blocks(session: Session, found: Sequence[Result], num_listeners: int, confid
         figure = Entry(f"{value} {f.words}", span=f"[{low}, {high}]" if low and high else "")
         p = "" if f.p is None else f"{f.p:.2g}"
         lines.append(Line((Entry(f.label), figure, Entry(str(f.n)), Entry(p), Entry(f.detail))))
-    who = f"{num_listeners} listener{'' if num_listeners == 1 else 's'}"
-    title = f"Listening test {session.name} ({session.design}) of {session.run}: {len(session.trials)} trials, {who}"
-    level = f"{confidence:.0%}".replace("%", " %")
-    heads = (*words("heard"), Head("figure", f"{level} interval"), Head("n"), Head("p"), *words("counts"))
+    title = f"Listening test {session.name} ({session.design}) of {session.run}: {len(session.trials)} trials, {plural(num_listeners, 'listener')}"
+    heads = (*words("heard"), Head("figure", f"{percent(confidence)} interval"), Head("n"), Head("p"), *words("counts"))
     return [Text(title, ""), Table("Answers", heads, tuple(lines))]

@@ -16,6 +16,7 @@ from reports.writing import latex as tex
 from reports.writing import markdown as md
 from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Figure, Head, Heading, Line, Table, Text, words
 from reports.writing.drawing import Drawing
+from reports.writing.wording import percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,8 +48,7 @@ def latex(study: Study) -> str:
     for published in study.paper.tables:
         # Why nothing was measured is told by the other formats, which have the commands too.
         table = _table(published, study, [c for c in study.cells if c.table is published and c.value is not None])
-        level = f"{study.confidence:.0%}".replace("%", " %")
-        how = f"{_protocol(published)} Printed, and measured here with {level} intervals and scored / wanted outputs."
+        how = f"{_protocol(published)} Printed, and measured here with {percent(study.confidence)} intervals and scored / wanted outputs."
         tables.append(replace(table, name=f"{study.paper.title}, {published.source}: {published.title}", caption=how))
     for measured in study.figures:
         title = f"{measured.figure.source}: {measured.figure.title}"
@@ -60,10 +60,9 @@ def latex(study: Study) -> str:
 
 
 def _header(study: Study) -> list[Block]:
-    level = f"{study.confidence:.0%}".replace("%", " %")
     counts = [f"{kind}: {', '.join(f'{n} {outcome}' for outcome, n in found.items())}" for kind, found in study.counts.items()]
     warnings = [Banner(warning, below=", ".join(names)) for warning, names in study.warnings.items()]
-    return [Heading(study.paper.title, 1), Text(HOW.format(level=level)), Bullets(counts), *warnings]
+    return [Heading(study.paper.title, 1), Text(HOW.format(level=percent(study.confidence))), Bullets(counts), *warnings]
 
 
 def _body(study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:

@@ -16,7 +16,7 @@ from reports.writing import markdown as md
 from reports.writing import terminal
 from reports.writing.blocks import Banner, Block, Bullets, Entry, Facts, Figure, Folded, Head, Heading, Line, Markup, Table, Text, words
 from reports.writing.drawing import Drawing
-from reports.writing.wording import ARROWS, count, shortened, unit_beside
+from reports.writing.wording import ARROWS, count, percent, shortened, unit_beside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,7 @@ def markdown(summary: Summary) -> str:
 
 def latex(summary: Summary) -> str:
     """Headline figures, systems, and the papers' claims where there are any."""
-    caption = f"Mean, {summary.confidence:.0%} interval, scored / wanted outputs."
+    caption = f"Mean, {percent(summary.confidence)} interval, scored / wanted outputs."
     results = figures(summary, summary.headline, f"{summary.title}: {summary.counted}")
     tables = [replace(results, caption=caption), replace(systems(summary), name="The systems of the table above"), _claims(summary)]
     return tex.render(tables, summary.warnings, ["Signatures of the figures:", *(f"{c.name}: {c.signature}" for c in summary.headline)])
@@ -111,9 +111,10 @@ def body(summary: Summary, drawings: Sequence[Drawing] = (), numbers: Mapping[st
         drawings: its curves.
         numbers: of the items that the page lists, by id; these are linked.
     """
-    level = f"{summary.confidence:.0%}".replace("%", " %")
     yield Heading("Results", id="results", short="Results")
-    yield Text(f"Each cell: mean, {level} interval, scored / wanted outputs. ✓ marks the best mean where coverage is alike.")
+    yield Text(
+        f"Each cell: mean, {percent(summary.confidence)} interval, scored / wanted outputs. ✓ marks the best mean where coverage is alike."
+    )
     yield Markup(HOW)
     yield figures(summary, summary.headline, "Headline metrics")
     if len(summary.headline) < len(summary.columns):

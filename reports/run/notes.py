@@ -11,6 +11,7 @@ from harness.api import Better
 from reports.run.summary import Note
 from reports.statistics.jackknife import METHOD, RESAMPLED_FROM
 from reports.statistics.records import Column, Row, unit_words
+from reports.writing.wording import plural
 
 RECORDING = "ground_truth"
 """The calibration row of the recordings themselves."""
@@ -166,8 +167,10 @@ def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
         if column.unranked.startswith(("coverage", "the systems")):
             yield Note(f"{column.name}: not ranked, {column.unranked}.", key)
         elif column.common:
-            items = f"{column.common} item{'' if column.common == 1 else 's'}"
-            yield Note(f"{column.name}: ranked on the {items} that all systems scored; the figures shown are over each system's own.", key)
+            yield Note(
+                f"{column.name}: ranked on the {plural(column.common, 'item')} that all systems scored; the figures shown are over each system's own.",
+                key,
+            )
         for row in rows:
             cell = row.cells[column.key]
             where = f"{column.name}, {row.label}:"

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from reports.claims.verdicts import Verdict
 from reports.statistics.records import Column, Row, SystemFacts
-from reports.writing.wording import shortened
+from reports.writing.wording import plural, shortened
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,11 @@ class Summary:
         """How much was measured: ``60 items of embedded, 5 systems``."""
         name = self.dataset.get("name", "")
         systems, rows, calibration = len(self.facts), len(self.systems), len(self.calibrations)
-        parts = [f"{_plural(self.num_items, 'item')}{f' of {name}' if name else ''}", _plural(systems, "system")]
+        parts = [f"{plural(self.num_items, 'item')}{f' of {name}' if name else ''}", plural(systems, "system")]
         if rows > systems:
-            parts[-1] += f" in {_plural(rows, 'variant')}"
+            parts[-1] += f" in {plural(rows, 'variant')}"
         if calibration:
-            parts.append(_plural(calibration, "calibration row"))
+            parts.append(plural(calibration, "calibration row"))
         return ", ".join(parts)
 
     @cached_property
@@ -196,7 +196,3 @@ class Summary:
     def column(self, key: str) -> Column | None:
         """The column of a registry key or shown name."""
         return next((c for c in self.columns if c.key == key), None) or next((c for c in self.columns if c.name == key), None)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

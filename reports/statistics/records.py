@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.api import Better, Status, Weights
 from reports.statistics.intervals import Range
-from reports.writing.wording import ABSENT, SHOWN_UNITS, heading, number, significant
+from reports.writing.wording import ABSENT, SHOWN_UNITS, heading, number, plural, significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,8 +238,8 @@ def unit_words(units: Mapping[str, str]) -> str:
     names = set(units.values())
     speakers = sum(name.startswith("speaker ") for name in names)
     noun, count = ("speaker", speakers) if speakers else ("item", len(names))
-    words = f"{count:,} {noun}{'' if count == 1 else 's'}"
+    words = plural(count, noun)
     if UNNAMED in names:
         unnamed = sum(name == UNNAMED for name in units.values())
-        words += f" and {unnamed:,} item{'' if unnamed == 1 else 's'} without a speaker (together as one more)"
+        words += f" and {plural(unnamed, 'item')} without a speaker (together as one more)"
     return words

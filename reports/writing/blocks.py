@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.writing.drawing import Drawing
+from reports.writing.wording import plural
 
 Tone = Literal["", "good", "bad", "warn", "soft"]
 
@@ -75,7 +76,7 @@ class Entry:
     @property
     def others(self) -> str:
         """``3 more comparisons``, "" for none."""
-        return f"{len(self.more)} more comparison{'' if len(self.more) == 1 else 's'}" if self.more else ""
+        return plural(len(self.more), "more comparison") if self.more else ""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,16 @@ def count(parameters: int) -> str:
     return str(parameters) if parameters else ""
 
 
+def percent(share: float) -> str:
+    """``95 %``, as an interval's level is printed."""
+    return f"{100 * share:.0f} %"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 item``, ``1,200 items``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def heading(name: str, unit: str, better: Better) -> str:
     """``pesq_wb (MOS) ↑``; a unit that the name already ends in is not repeated."""
     shown = f" ({beside})" if (beside := unit_beside(name, unit)) else ""

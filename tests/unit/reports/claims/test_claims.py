@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.api import Better, Evidence, MetricInfo, Need, Sample
-from harness.settings.registry import METRICS, SUITES, resolve, variants
+from harness.settings.registry import entries, resolve, variants
 from reports.claims.claims import load_claims
 from reports.claims.verdicts import Replication
 from reports.run import summarise as tables
@@ -322,12 +322,12 @@ def test_a_pooled_metric_is_pooled_under_the_same_resamples(judge: Any) -> None:
 
 
 def test_the_papers_claims_are_measured_by_their_suites() -> None:
-    found = {suite: load_claims(suite) for suite in SUITES}
+    found = {suite: load_claims(suite) for suite in entries("suites")}
     assert {s for s, claims in found.items() if claims} >= {"stream_prefix", "quantizer_ablation", "semantic_ablation", "codebook_sweep"}
     for suite, claims in found.items():
         info = resolve("suites", suite)().info
         for claim in claims:
-            assert set(claim.metrics) <= set(info.metrics) <= set(METRICS), claim.id
+            assert set(claim.metrics) <= set(info.metrics) <= set(entries("metrics")), claim.id
             assert set(claim.systems) <= {*info.systems, *info.calibration, *variants()}, claim.id
 
 
