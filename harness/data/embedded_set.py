@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.errors import ManifestError
 
@@ -20,6 +21,11 @@ LICENCE = (
 )
 
 
+def rows(root: Path = ROOT) -> list[dict[str, Any]]:
+    """The lines of the manifest."""
+    return [json.loads(line) for line in (root / MANIFEST).read_text(encoding="utf-8").splitlines()]
+
+
 @functools.cache
 def verify(root: Path = ROOT) -> None:
     """Compare size and SHA-256 of every file with the manifest; once per process and folder.
@@ -28,8 +34,7 @@ def verify(root: Path = ROOT) -> None:
         ManifestError: files missing or changed, all named.
     """
     wrong = {}
-    for line in (root / MANIFEST).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in rows(root):
         for prefix in ("", "prompt_"):
             name, size, sha = row[f"{prefix}audio"], row[f"{prefix}bytes"], row[f"{prefix}sha256"]
             file = root / name

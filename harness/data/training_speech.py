@@ -16,9 +16,7 @@ import csv
 import math
 import random
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.audio import read_audio, resample
-from harness.data.embedded_recipe import SAMPLE_RATE, VOICES, tool_versions
+from harness.data import embedded_set
+from harness.data.audio import resample
+from harness.data.embedded_recipe import SAMPLE_RATE, spoken_by, tool_versions, write_flac
 from harness.errors import HarnessError, UsageError
 
 FLITE_F0_HZ = {"slt": 170.0, "awb": 130.0, "kal16": 105.0}
@@ -64,24 +63,16 @@ class Speaker:
         voice = re.sub(r"[^a-z0-9]+", "-", self.voice)
         return f"{self.tool.partition('-')[0]}-{voice}-{self.f0:.2f}-{self.envelope:.2f}-{self.tempo:.2f}"
 
-    def command(self, text: str, file: Path) -> list[str]:
-        """What speaks ``text`` into ``file``, before the envelope is moved."""
+    @property
+    def settings(self) -> list[str]:
+        """Words of the program's command line for F0 and tempo, before the envelope is moved."""
         stretch, f0 = self.envelope / self.tempo, self.f0 / self.envelope
         if self.tool == "flite":
-            settings = [f"int_f0_target_mean={FLITE_F0_HZ[self.voice] * f0:.1f}", f"duration_stretch={stretch:.3f}"]
-            return [
-                "flite",
-                "-voice",
-                self.voice,
-                *(word for setting in settings for word in ("--setf", setting)),
-                "-t",
-                text,
-                "-o",
-                str(file),
-            ]
+            asked = f"int_f0_target_mean={FLITE_F0_HZ[self.voice] * f0:.1f}", f"duration_stretch={stretch:.3f}"
+            return [word for setting in asked for word in ("--setf", setting)]
         # espeak-ng's pitch 0..99 is 50 by default and moves the F0 by about a factor of 2 to either side; its rate is in words a minute.
         pitch = min(max(round(50 + 50 * math.log2(f0)), 0), 99)
-        return ["espeak-ng", "-v", self.voice, "-a", "80", "-p", str(pitch), "-s", str(round(175 / stretch)), "-w", str(file), text]
+        return ["-p", str(pitch), "-s", str(round(175 / stretch))]
 
 
 def speakers(count: int, language: str, tool: str, seed: int) -> tuple[Speaker, ...]:
@@ -90,7 +81,7 @@ def speakers(count: int, language: str, tool: str, seed: int) -> tuple[Speaker, 
     if tool == "flite":
         voices = list(FLITE_F0_HZ)
     else:
-        taken = {voice.name for voice in VOICES}
+        taken = {row["voice"] for row in embedded_set.rows()}
         bases = ESPEAK_ENGLISH if language == "en" else (MANDARIN,)
         voices = [name for base in bases for variant in ESPEAK_VARIANTS if (name := f"{base}+{variant}") not in taken]
     return tuple(
@@ -173,48 +164,36 @@ def speak(speaker: Speaker, text: str, file: Path) -> float | None:
     Raises:
         HarnessError: the program failed.
     """
-    import soundfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "speech.wav"
-        done = subprocess.run(speaker.command(text, raw), capture_output=True, text=True, encoding="utf-8", check=False)
-        if done.returncode or not raw.is_file():
-            raise HarnessError(f"{speaker.tool} failed with {done.returncode} on {text!r}: {done.stderr.strip()}")
-        audio = read_audio(raw)
+    audio = spoken_by(speaker.tool, speaker.voice, text, speaker.settings)
     samples = resample(audio.samples[0], round(audio.sample_rate * speaker.envelope), SAMPLE_RATE)
     duration_s, peak = samples.size / SAMPLE_RATE, float(np.abs(samples).max(initial=0.0))
     if not UTTERANCE_S[0] <= duration_s <= UTTERANCE_S[1] or peak == 0.0:
         return None
-    samples = samples * min(1.0, 0.95 / peak)
-    soundfile.write(file, np.round(samples * 32767).astype(np.int16), SAMPLE_RATE, format="FLAC", subtype="PCM_16", compression_level=0.2)
+    write_flac(file, samples * min(1.0, 0.95 / peak), 32767, 0.2)
     return duration_s
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """What `make` speaks: speakers with their texts."""
-
-    jobs: tuple[tuple[Speaker, str], ...]
-
-    @classmethod
-    def of(cls, groups: Sequence[tuple[Sequence[Speaker], Sequence[str]]]) -> Corpus:
-        """Texts dealt out to the speakers of each group in turn; sentences of the embedded set are left out."""
-        held_out = {sentence for voice in VOICES for sentence in (*voice.sentences, *voice.prompts)}
-        jobs = [
-            (group[i % len(group)], text)
-            for group, texts in groups
-            for i, text in enumerate(texts)
-            if not any(sentence in text for sentence in held_out)
-        ]
-        return cls(tuple(jobs))
+Job = tuple[Speaker, str]
+"""Who speaks what."""
 
 
-def make(out: Path, corpus: Corpus, workers: int = 2) -> int:
+def dealt(groups: Sequence[tuple[Sequence[Speaker], Sequence[str]]]) -> list[Job]:
+    """Texts dealt out to the speakers of each group in turn; sentences of the embedded set are left out."""
+    held_out = {row[key] for row in embedded_set.rows() for key in ("text", "prompt_text")}
+    return [
+        (group[i % len(group)], text)
+        for group, texts in groups
+        for i, text in enumerate(texts)
+        if not any(sentence in text for sentence in held_out)
+    ]
+
+
+def make(out: Path, jobs: Sequence[Job], workers: int = 2) -> int:
     """Writes ``out/manifest.csv`` and its FLAC files.
 
     Args:
         out: folder.
-        corpus: what to speak.
+        jobs: what to speak.
         workers: programs at a time.
 
     Returns:
@@ -227,10 +206,9 @@ def make(out: Path, corpus: Corpus, workers: int = 2) -> int:
     tools = tool_versions()
     out.mkdir(parents=True, exist_ok=True)
 
-    def one(job: tuple[int, tuple[Speaker, str]]) -> dict[str, str] | None:
+    def one(job: tuple[int, Job]) -> dict[str, str] | None:
         number, (speaker, text) = job
         name = f"{speaker.name}/{number:06d}.flac"
-        (out / speaker.name).mkdir(exist_ok=True)
         duration_s = speak(speaker, text, out / name)
         if duration_s is None:
             return None
@@ -245,7 +223,7 @@ def make(out: Path, corpus: Corpus, workers: int = 2) -> int:
         }
 
     with ThreadPoolExecutor(workers) as pool:
-        rows = [row for row in pool.map(one, enumerate(corpus.jobs)) if row]
+        rows = [row for row in pool.map(one, enumerate(jobs)) if row]
     with (out / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["path", "speaker", "language", "text", "duration", "source_repo", "synthetic"])
         writer.writeheader()
@@ -281,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sentences and count:
                 people = speakers(max(1, count // words.per_speaker), language, tool, words.seed)
                 groups.append((people, list(utterances(sentences, count, words.joint, words.seed))))
-        print(f"{make(words.out, Corpus.of(groups))} recordings in {words.out}")
+        print(f"{make(words.out, dealt(groups))} recordings in {words.out}")
     except HarnessError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 
@@ -14,7 +13,7 @@ from harness.data.audio import flags, read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.errors import ManifestError, UsageError
 
-ROWS = [json.loads(line) for line in (embedded_set.ROOT / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+ROWS = embedded_set.rows()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def _same_programs():
 def test_the_recipe_makes_the_same_samples_again(tmp_path):
     """Samples, not bytes: another libsndfile may pack the same samples otherwise."""
     assert embedded_recipe.make(tmp_path / "again") == 60
-    again = [json.loads(line) for line in (tmp_path / "again/manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    again = embedded_set.rows(tmp_path / "again")
     packed = ("bytes", "sha256", "prompt_bytes", "prompt_sha256")
     assert [{k: v for k, v in r.items() if k not in packed} for r in again] == [
         {k: v for k, v in r.items() if k not in packed} for r in ROWS

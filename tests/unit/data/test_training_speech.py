@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.data import embedded_set
 from harness.data.audio import read_audio
-from harness.data.embedded_recipe import VOICES
 from harness.data.training_speech import (
     FLITE_F0_HZ,
-    Corpus,
     Speaker,
+    dealt,
     main,
     make,
     mandarin_phrases,
@@ -38,7 +38,7 @@ def mean_f0_hz(file: Path) -> float:
 
 
 def test_held_out_voices_never_speak() -> None:
-    taken = {voice.name for voice in VOICES if voice.tool == "espeak-ng"}
+    taken = {row["voice"] for row in embedded_set.rows() if row["tool"].startswith("espeak-ng")}
     drawn = [*speakers(60, "en", "flite", 0), *speakers(60, "en", "espeak-ng", 0), *speakers(60, "zh", "espeak-ng", 0)]
     assert {speaker.voice for speaker in drawn if speaker.tool == "flite"} == {"slt", "awb", "kal16"}
     assert not taken & {speaker.voice for speaker in drawn}
@@ -47,9 +47,9 @@ def test_held_out_voices_never_speak() -> None:
 
 
 def test_sentences_of_the_embedded_set_are_left_out() -> None:
-    held_out = VOICES[0].sentences[0]
-    found = Corpus.of([(speakers(2, "en", "flite", 0), [held_out, "Something else entirely.", f"And then. {held_out}"])])
-    assert [text for _, text in found.jobs] == ["Something else entirely."]
+    held_out = embedded_set.rows()[0]["text"]
+    found = dealt([(speakers(2, "en", "flite", 0), [held_out, "Something else entirely.", f"And then. {held_out}"])])
+    assert [text for _, text in found] == ["Something else entirely."]
 
 
 def test_every_sentence_once_before_one_comes_again() -> None:
@@ -85,7 +85,7 @@ def test_f0_envelope_and_tempo_move_apart(tool: str, tmp_path: Path) -> None:
     voice = "slt" if tool == "flite" else "en-us+m2"
     files = {}
     for name, f0, envelope in (("plain", 1.0, 1.0), ("f0", 1.3, 1.0), ("envelope", 1.0, 1.12)):
-        made = make(tmp_path / name, Corpus(((Speaker(tool, voice, "en", f0, envelope, 1.0), TEXT),)))
+        made = make(tmp_path / name, [(Speaker(tool, voice, "en", f0, envelope, 1.0), TEXT)])
         assert made == 1
         files[name] = next((tmp_path / name).rglob("*.flac"))
     plain = read_audio(files["plain"])
