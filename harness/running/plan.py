@@ -111,17 +111,14 @@ def calibration_entrants(names: Sequence[str], items: Sequence[Item], task: Task
     """
     found = []
     for name in names:
-        chosen = _impostors(items) if name == "impostor" else [_own_recording(name, item, task) for item in items]
+        if name not in ("ground_truth", "same_speaker", "impostor"):
+            continue
+        prompts = name == "same_speaker" and task is Task.RESYNTHESIS
+        chosen = _impostors(items) if name == "impostor" else [item.prompt_path if prompts else item.path for item in items]
         recordings = {item.id: path for item, path in zip(items, chosen, strict=True) if path is not None}
         if recordings:
             found.append(Entrant(name, {}, name, recordings))
     return found
-
-
-def _own_recording(name: str, item: Item, task: Task) -> Path | None:
-    if name == "same_speaker" and task is Task.RESYNTHESIS:
-        return item.prompt_path
-    return item.path if name in ("ground_truth", "same_speaker") else None
 
 
 def _impostors(items: Sequence[Item]) -> list[Path | None]:
@@ -185,7 +182,8 @@ def attempts(
     found = []
     for label, card in cards.items():
         entrant = entrants[label]
-        identity, digest = key_of("system", _identity(entrant, card)), card.digest()
+        identity = key_of("system", {"config": dict(entrant.config), "calibration": entrant.calibration, **card.identity()})
+        digest = card.digest()
         timed_as: dict[str, Any] = {}
         if suite.timing is not None:  # another seed asks for the same once more
             timed_as["timing"] = asdict(suite.timing)
@@ -209,10 +207,6 @@ def attempts(
                     key, contents = key_of("prediction", parts), digests.contents[item.id]
                     found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing))
     return found
-
-
-def _identity(entrant: Entrant, card: Card) -> dict[str, Any]:
-    return {"config": dict(entrant.config), "calibration": entrant.calibration, **card.identity()}
 
 
 AUDIO_ONLY = frozenset({Need.OUTPUT, Need.REFERENCE, Need.TEXT, Need.PROMPT})
@@ -245,13 +239,7 @@ RANDOM_WEIGHTS = Outcome(
 
 
 def withheld(cards: Mapping[str, Card], metrics: Mapping[str, MetricInfo], allow_random: bool) -> Withheld:
-    """What is neither measured nor shown of systems whose weights are random.
-
-    Args:
-        cards: of the entrants, by label.
-        metrics: by registry key.
-        allow_random: the run's ``allow_random``.
-    """
+    """What is neither measured nor shown of systems whose weights are random, unless the run allows it."""
     if allow_random:
         return frozenset()
     random = [label for label, card in cards.items() if card.info.weights == Weights.RANDOM]

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,35 +42,25 @@ def git() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"version": version_of("speech-systems-harness")}
+    ask = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=root)
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "changed": bool(_git(root, "status", "--porcelain"))}
+        commit, changes = (ask(["git", *words]).stdout.strip() for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
+        return {"commit": commit, "changed": bool(changes)}
     except (OSError, subprocess.CalledProcessError) as error:
         return {"unknown": str(error)}
 
 
-def _git(root: Path, *words: str) -> str:
-    return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
-
-
 def packages() -> dict[str, str]:
     """Versions of the packages that can move a number."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    return {name: version_of(name) for name in PACKAGES}
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, operating system, Python and accelerators."""
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "memory_gib": round(memory_gib, 1),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
         "load_1min": round(os.getloadavg()[0], 2),
@@ -115,8 +104,8 @@ def timed_elsewhere(taken_with: Mapping[str, str], here: Sequence[Mapping[str, s
         return "by a version that did not say where"
     apart = [{k: (v, other.get(k, "?")) for k, v in taken_with.items() if other.get(k) != v} for other in here]
     nearest = min(apart, key=len, default={})
-    told = ", ".join(f"{name} {there}, here {now}" for name, (there, now) in sorted(nearest.items()) if name != "machine")
-    return told or "another machine of the same kind"
+    words = ", ".join(f"{name} {there}, here {now}" for name, (there, now) in sorted(nearest.items()) if name != "machine")
+    return words or "another machine of the same kind"
 
 
 @cache

@@ -52,11 +52,7 @@ class Shard:
 
     @classmethod
     def parsed(cls, text: str | None) -> Shard:
-        """From ``run.shard``: "3/16", or None for everything.
-
-        Raises:
-            ConfigError: not I/N with 1 <= I <= N.
-        """
+        """From ``run.shard``: "3/16", or None for everything. Raises ConfigError: not I/N with 1 <= I <= N."""
         if text is None:
             return cls()
         found = re.fullmatch(r"(\d+)/(\d+)", str(text))
@@ -82,11 +78,7 @@ class Shard:
         return number % self.count == self.index - 1
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """The items of this shard, in their order.
-
-        Raises:
-            ConfigError: there are none.
-        """
+        """The items of this shard, in their order. Raises ConfigError: there are none."""
         if self.count == 1:
             return items
         if not (mine := tuple(i for i in items if self.holds(i.id))):

@@ -35,12 +35,7 @@ _SEAL_LENGTH = len(_SEAL % ("0" * 32))
 def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file, to be written and read, that takes the place of ``path`` when the context ends well; until then, and otherwise, what was there stays.
 
-    Args:
-        path: of the file.
-        mode: its permissions, less the user's mask.
-
-    Raises:
-        StoreError: it cannot be written.
+    Its permissions are ``mode``, less the user's mask. Raises StoreError where it cannot be written.
     """
     temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
@@ -116,11 +111,7 @@ def digest_of(file: IO[bytes]) -> str:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Strict JSON with a checksum, an entry of each section a line.
-
-    Raises:
-        StoreError: not writable.
-    """
+    """Strict JSON with a checksum, an entry of each section a line. Raises StoreError: not writable."""
     checksum = hashlib.blake2b(digest_size=16)
     with replacing(path) as file:
         for text in _lines(data):
@@ -170,21 +161,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parsed_json(data: bytes, name: str) -> dict[str, Any]:
-    """A JSON object from its bytes, without its checksum.
-
-    Args:
-        data: of the file.
-        name: of the file, for messages.
-
-    Raises:
-        DamagedFile: as `read_json`.
-    """
+    """A JSON object from the bytes of a file of that name, without its checksum. Raises DamagedFile: as `read_json`."""
     try:
         found = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{name} is damaged: no valid JSON ({error or type(error).__name__})") from error
     if not isinstance(found, dict):
-        raise DamagedFile(f"{name} is damaged: it holds {_kind(found)} where an object of named sections was written")
+        kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(found), "a number")
+        raise DamagedFile(f"{name} is damaged: it holds {kind} where an object of named sections was written")
     if _CHECKSUM in found:
         seal = _SEALED.search(data[-_SEAL_LENGTH:])
         if seal is None or seal[1] != hashlib.blake2b(data[:-_SEAL_LENGTH], digest_size=16).hexdigest().encode():
@@ -198,7 +182,3 @@ def parsed_json(data: bytes, name: str) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number in JSON")
-
-
-def _kind(value: object) -> str:
-    return {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")

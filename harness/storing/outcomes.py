@@ -96,11 +96,7 @@ class Outcomes:
         return OutcomeWriter(SegmentWriter(self._folder))
 
     def find(self, keys: Collection[str]) -> Lookup:
-        """What is known under ``keys``.
-
-        Raises:
-            StoreError: a file of the store cannot be opened.
-        """
+        """What is known under ``keys``. Raises StoreError: a file of the store cannot be opened."""
         wanted = set(keys)
         recent: dict[str, Outcome] = {}
         found: dict[str, Outcome] = {}

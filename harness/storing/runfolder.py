@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from harness.api import Better, Record
 from harness.errors import DamagedFile, NewerVersion, UsageError
@@ -25,49 +25,6 @@ MANIFEST = "manifest.json"
 RECORDS = "records.parquet"
 SCHEMA = 2
 """Of manifests. From 2 on each tells the digest of its records."""
-_SECTIONS: Mapping[str, type] = {"suite": dict, "systems": dict, "metrics": dict, "items": dict}
-_OPTIONAL: Mapping[str, type] = {
-    "dataset": dict, "config": dict, "counts": dict, "packages": dict, "machine": dict, "git": dict, "absent_metrics": dict, "records": dict,
-    "baseline": dict, "outputs": list, "warnings": list, "calibration": list,
-}  # fmt: skip
-_OF_MAPPINGS = ("systems", "metrics", "items", "outputs", "warnings")
-_NUMBER, _TEXT = (int, float), (str, type(None))
-_FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
-    "suite": {"name": str, "title": _TEXT, "task": _TEXT, "metrics": (list, tuple), "headline": (list, tuple), "curves": (list, tuple)},
-    "dataset": {"name": _TEXT, "digest": _TEXT, "num_items": _NUMBER, "left_out": list},
-    "config": {"report": dict, "run": dict},
-    "baseline": {"repeats": list},
-    "metrics": {
-        "name": str,
-        "unit": str,
-        "better": str,
-        "bounds": list,
-        "worst": (int, float, type(None)),
-        "description": _TEXT,
-        "needs": list,
-        "params": dict,
-        "aggregation": str,
-        "signature": str,
-    },
-    "systems": {"config": dict, "tools": list, "num_parameters": _NUMBER, "sample_rate": _NUMBER},
-    "items": {"text": _TEXT, "language": _TEXT, "speaker": _TEXT, "path": _TEXT, "digest": _TEXT},
-    "outputs": {"label": str, "settings": str, "item": str, "seed": int, "key": str, "stored": bool, "stop_reason": str, "flags": list},
-    "warnings": {"system": str, "flag": str, "items": int, "side": str},
-}
-"""What the fields of a section, or of each of its entries, hold where they are there."""
-_ELEMENTS: Mapping[str, Mapping[str, type]] = {
-    "suite": {"metrics": str, "headline": str, "curves": dict},
-    "dataset": {"left_out": str},
-    "metrics": {"needs": str},
-    "systems": {"tools": list},
-    "outputs": {"flags": str},
-}
-"""What the lists among them hold."""
-_NEEDED = {
-    "metrics": ("name", "unit", "better"),
-    "outputs": ("label", "settings", "item", "seed", "key", "stored"),
-    "warnings": ("system", "flag", "items"),
-}
 _KEY = re.compile(r"[0-9a-f]{32}")
 ROWS_AT_ONCE = 1 << 15
 """Records held in memory while a file of them is written; also the rows of its row groups."""
@@ -75,17 +32,11 @@ ROWS_AT_ONCE = 1 << 15
 
 @dataclass
 class RecordsFile:
-    """A file of records being written.
+    """A file of records being written."""
 
-    Args:
-        writer: takes tables and batches.
-        schema: of the columns.
-        digest: of the whole file, once it is written.
-    """
-
-    writer: Any
+    writer: Any  # takes tables and batches
     schema: pa.Schema
-    digest: str = ""
+    digest: str = ""  # of the whole file, once it is written
 
     @property
     def section(self) -> dict[str, str]:
@@ -117,9 +68,9 @@ def records_file(folder: Path, schema: pa.Schema | None = None) -> Iterator[Reco
     schema = schema or records_schema()
     with replacing(folder / RECORDS) as file:
         with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as out:
-            told = RecordsFile(out, schema)
-            yield told
-        told.digest = digest_of(file)
+            records = RecordsFile(out, schema)
+            yield records
+        records.digest = digest_of(file)
 
 
 def write_records(folder: Path, records: Iterable[Record]) -> dict[str, str]:
@@ -168,11 +119,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def parsed_manifest(data: bytes, name: str) -> dict[str, Any]:
-    """A manifest from the bytes of its file, wherever that lies.
-
-    Raises:
-        DamagedFile, NewerVersion: as `read_manifest`.
-    """
+    """A manifest from the bytes of its file, wherever that lies. Raises DamagedFile, NewerVersion: as `read_manifest`."""
     try:
         manifest = parsed_json(data, name)
     except DamagedFile as error:
@@ -180,7 +127,7 @@ def parsed_manifest(data: bytes, name: str) -> dict[str, Any]:
     schema = manifest.get("schema", 1)
     if isinstance(schema, int) and schema > SCHEMA:
         raise NewerVersion(f"{name} was written by a newer version of the harness (schema {schema}, this one reads {SCHEMA}): upgrade it")
-    if wrong := _wrong(manifest):
+    if wrong := _wrong(manifest, _SHAPE):
         raise DamagedFile(f"{name} is no manifest of a run: {wrong}; {AGAIN}")
     return manifest
 
@@ -188,57 +135,66 @@ def parsed_manifest(data: bytes, name: str) -> dict[str, Any]:
 AGAIN = "the command that made the run writes it again, from what the store holds"
 
 
-def _wrong(manifest: Mapping[str, Any]) -> str:
-    """Which section is not there or not of its kind, or ""."""
-    words: Mapping[type, str] = {dict: "sections by name", list: "a list"}
-    for name, kind in {**_SECTIONS, **_OPTIONAL}.items():
-        if name not in manifest:
-            if name in _SECTIONS:
-                return f"it lacks '{name}'"
-        elif not isinstance(manifest[name], kind):
-            return f"'{name}' should hold {words[kind]}"
-        elif name == "counts" and not all(isinstance(count, int) for count in manifest[name].values()):
-            return "a count in 'counts' is no number"
-        elif name == "calibration" and not all(isinstance(entry, str) for entry in manifest[name]):
-            return "'calibration' should hold names"
-        elif name in _OF_MAPPINGS:
-            entries = manifest[name].values() if kind is dict else manifest[name]
-            if not all(isinstance(entry, dict) for entry in entries):
-                return f"an entry of '{name}' should hold {words[dict]}"
-            if wrong := next(filter(None, (_wrong_fields(name, entry) for entry in entries)), ""):
-                return wrong
-        elif name in _FIELDS and (wrong := _wrong_fields(name, manifest[name])):
-            return wrong
-    return ""
+class _Each(NamedTuple):
+    """The shape of every entry of a section."""
+
+    entry: Any
 
 
-def _wrong_fields(section: str, entry: Mapping[str, Any]) -> str:
-    """Which field of a section (or of one of its entries) is missing or not of its kind, or ""."""
-    for field in _NEEDED.get(section, ()):
-        if field not in entry:
-            return f"an entry of '{section}' lacks '{field}'"
-    for field, kinds in _FIELDS[section].items():
-        if field in entry and not isinstance(entry[field], kinds):
-            return f"'{field}' in '{section}' is a {type(entry[field]).__name__}"
-    for field, kind in _ELEMENTS.get(section, {}).items():
-        if not all(isinstance(element, kind) for element in entry.get(field, ())):
-            return f"'{field}' in '{section}' should hold entries of the kind {kind.__name__} only"
-    if section == "metrics":
-        bounds = entry.get("bounds", (None, None))
-        if len(bounds) != 2 or not all(bound is None or isinstance(bound, int | float) for bound in bounds):
-            return "'bounds' in 'metrics' are not two numbers"
-        if entry["better"] not in {better.value for better in Better}:
-            return f"'better' in 'metrics' is {entry['better']!r:.40}"
-    if section == "systems" and not all(len(tool) == 2 for tool in entry.get("tools", ())):
-        return "a tool in 'systems' is no name with its version"
-    if section == "suite" and not all(
-        {"title", "x", "y"} <= set(curve) and isinstance(curve["y"], list) for curve in entry.get("curves", ())
-    ):
-        return "a curve in 'suite' lacks its title or axes"
+class _Rule(NamedTuple):
+    """What a value must keep beside its kind, and the words where it does not."""
+
+    keeps: Callable[[Any], bool]
+    words: str
+
+
+_NUMBER, _TEXT = (int, float), (str, type(None))
+_BOUNDS = _Rule(
+    lambda v: isinstance(v, list) and len(v) == 2 and all(bound is None or isinstance(bound, int | float) for bound in v),
+    "holds not two numbers",
+)
+_SHAPE: Mapping[str, Any] = {
+    "suite!": {"name": str, "title": _TEXT, "task": _TEXT, "metrics": [str], "headline": [str], "curves": [{"title!": object, "x!": object, "y!": list}]},
+    "systems!": _Each({"config": dict, "tools": [_Rule(lambda v: isinstance(v, list) and len(v) == 2, "holds a tool that is no name with its version")],
+                       "num_parameters": _NUMBER, "sample_rate": _NUMBER}),
+    "metrics!": _Each({"name!": str, "unit!": str, "better!": _Rule(lambda v: v in list(Better), "is no direction"), "bounds": _BOUNDS,
+                       "worst": (int, float, type(None)), "description": _TEXT, "needs": [str], "params": dict, "aggregation": str, "signature": str}),
+    "items!": _Each({"text": _TEXT, "language": _TEXT, "speaker": _TEXT, "path": _TEXT, "digest": _TEXT}),
+    "dataset": {"name": _TEXT, "digest": _TEXT, "num_items": _NUMBER, "left_out": [str]},
+    "config": {"report": dict, "run": dict},
+    "counts": _Each(int), "packages": dict, "machine": dict, "git": dict, "absent_metrics": dict, "records": dict,
+    "baseline": {"repeats": list},
     # A key names a folder of the store: anything else may lead out of it.
-    if section == "outputs" and not _KEY.fullmatch(entry["key"]):
-        return "a 'key' in 'outputs' is no key of the store"
-    return ""
+    "outputs": [{"label!": str, "settings!": str, "item!": str, "seed!": int, "stored!": bool, "stop_reason": str, "flags": [str],
+                 "key!": _Rule(lambda v: isinstance(v, str) and bool(_KEY.fullmatch(v)), "is no key of the store")}],
+    "warnings": [{"system!": str, "flag!": str, "items!": int, "side": str}],
+    "calibration": [str],
+}  # fmt: skip
+"""What a manifest holds, section by section: a mapping has fields ("!": one it cannot lack), a list entries of one shape."""
+
+
+def _wrong(value: Any, shape: Any, where: str = "") -> str:
+    """Which part of a manifest is missing or not of its kind, or ""."""
+    if isinstance(shape, _Rule):
+        return "" if shape.keeps(value) else f"'{where}' {shape.words}: {value!r:.40}"
+    if isinstance(shape, list):
+        if not isinstance(value, list | tuple):
+            return f"'{where}' should hold a list"
+        return next(filter(None, (_wrong(entry, shape[0], where) for entry in value)), "")
+    if isinstance(shape, _Each | Mapping) and not isinstance(value, dict):
+        return f"'{where}' should hold sections by name"
+    if isinstance(shape, _Each):
+        return next(filter(None, (_wrong(entry, shape.entry, where) for entry in value.values())), "")
+    if isinstance(shape, Mapping):
+        for field, inner in shape.items():
+            name = field.rstrip("!")
+            if name in value:
+                if wrong := _wrong(value[name], inner, f"{where}.{name}".strip(".")):
+                    return wrong
+            elif field != name:
+                return f"{f'an entry of {where!r}' if where else 'it'} lacks '{name}'"
+        return ""
+    return "" if isinstance(value, shape) else f"'{where}' is a {type(value).__name__}"
 
 
 def read_records(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Collection[str]] | None = None) -> pa.Table:

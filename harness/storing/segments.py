@@ -83,11 +83,7 @@ class SegmentWriter:
         self.append_line(b"%08x %s\n" % (zlib.crc32(body), body))
 
     def append_line(self, line: bytes) -> None:
-        """A whole line as it was read elsewhere.
-
-        Raises:
-            StoreError: as `append`.
-        """
+        """A whole line as it was read elsewhere. Raises StoreError: as `append`."""
         if self._seen() != self._identity:  # a plug-in closed what is not its own, and may have opened another file under the number
             self._open()
         try:
@@ -95,48 +91,34 @@ class SegmentWriter:
             if written != len(line):
                 raise OSError(28, "only part of the record was written")
             if time.monotonic() - self._synced >= FSYNC_EVERY_S:
-                self.sync()
+                os.fsync(self._fd)
+                self._synced = time.monotonic()
         except OSError as error:
             raise StoreError(
                 f"cannot append to {self.path}: {error.strerror}; earlier records are intact, free space and run the same command again"
             ) from error
 
-    def sync(self) -> None:
-        """Everything appended so far onto the disk."""
-        os.fsync(self._fd)
-        self._synced = time.monotonic()
-
     def close(self) -> None:
         """Sync and release. Idempotent."""
         if self._fd >= 0 and self._seen() == self._identity:
-            self.sync()
+            os.fsync(self._fd)
             os.close(self._fd)
         self._fd = -1
 
 
 @dataclass
 class SegmentReader:
-    """Reads the entries of segments and counts what it passes over.
+    """Reads the entries of segments and counts what it passes over."""
 
-    Args:
-        dropped: lines whose checksum failed, so far.
-        others: intact lines that another version of the harness wrote, so far.
-        keep: given each of these as it stands there.
-    """
-
-    dropped: int = 0
-    others: int = 0
-    keep: Callable[[bytes], object] | None = None
+    dropped: int = 0  # lines whose checksum failed, so far
+    others: int = 0  # intact lines that another version of the harness wrote, so far
+    keep: Callable[[bytes], object] | None = None  # given each of these as it stands there
 
     def read(self, path: Path, parse: Callable[[dict[str, Any]], Any] = dict) -> Iterator[Any]:
-        """Intact entries in order of writing.
+        """Intact entries in order of writing, as ``parse`` makes of them what is wanted; None is passed over.
 
-        Args:
-            path: of the segment.
-            parse: makes of an entry what is wanted of it; None is passed over. A KeyError, TypeError or ValueError says that another version wrote it.
-
-        Raises:
-            OSError: it cannot be read.
+        A KeyError, TypeError or ValueError that it raises says that another version wrote the entry. Raises OSError where the segment
+        cannot be read.
         """
         with reading(path) as lines:
             for line in lines:

@@ -182,11 +182,7 @@ class Store:
         return description
 
     def load_prediction(self, key: str) -> Prediction:
-        """A stored prediction.
-
-        Raises:
-            DamagedPrediction: it is not there or was damaged from outside.
-        """
+        """A stored prediction. Raises DamagedPrediction: it is not there or was damaged from outside."""
         folder = self.prediction_path(key)
         description = self.describe_prediction(key)
         try:

@@ -122,39 +122,13 @@ class Measured(Generic[T]):
 
     @property
     def median_s(self) -> float:
-        """Of the clean laps.
-
-        Raises:
-            ValueError: there is no number; see `refusal`.
-        """
-        return self.percentile(0.5)
-
-    @property
-    def iqr_s(self) -> float:
-        """Width of the middle half."""
-        return self.percentile(0.75) - self.percentile(0.25)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the median, by order statistics; None from fewer than six clean laps."""
-        return median_interval([lap.wall_s for lap in self.clean])
-
-    def percentile(self, share: float) -> float:
-        """Of the clean laps' wall seconds.
-
-        Raises:
-            ValueError: there is no number, or too few laps for this percentile.
-        """
+        """Of the clean laps. Raises ValueError: there is no number; see `refusal`."""
         if self.refusal:
             raise ValueError(self.refusal)
-        return percentile([lap.wall_s for lap in self.clean], share)
+        return statistics.median(lap.wall_s for lap in self.clean)
 
     def figure(self, name: str) -> float:
-        """Median of a figure of the clean laps.
-
-        Raises:
-            ValueError: there is no number, or no clean lap has this figure.
-        """
+        """Median of a figure of the clean laps. Raises ValueError: there is no number, or no clean lap has this figure."""
         if self.refusal:
             raise ValueError(self.refusal)
         found = [lap.figures[name] for lap in self.clean if name in lap.figures]
@@ -175,9 +149,10 @@ class Measured(Generic[T]):
         }
         if not self.refusal:
             walls = [lap.wall_s for lap in self.clean]
-            found |= {"median_s": self.median_s, "iqr_s": self.iqr_s, "cpu_s": statistics.median(lap.cpu_s for lap in self.clean)}
+            found |= {"median_s": self.median_s, "iqr_s": percentile(walls, 0.75) - percentile(walls, 0.25)}
+            found |= {"cpu_s": statistics.median(lap.cpu_s for lap in self.clean)}
             found |= {f"p{100 * share:.0f}_s": percentile(walls, share) for share in (0.9, 0.95, 0.99) if len(walls) >= wanted(share)}
-            if (interval := self.interval) is not None:
+            if (interval := median_interval(walls)) is not None:  # None from fewer than six clean laps
                 found |= {"low_s": interval[0], "high_s": interval[1]}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
@@ -296,11 +271,7 @@ def wanted(share: float) -> int:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Linear between neighbours, as numpy's.
-
-    Raises:
-        ValueError: too few values for it, see `wanted`.
-    """
+    """Linear between neighbours, as numpy's. Raises ValueError: too few values for it, see `wanted`."""
     if len(values) < wanted(share):
         raise ValueError(f"p{100 * share:g} wants {wanted(share)} values, there are {len(values)}")
     ordered = sorted(values)

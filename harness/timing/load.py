@@ -49,7 +49,6 @@ class LoadResult:
 
     served: tuple[Request, ...]  # by number
     wall_s: float  # from the first arrival to the last end
-    workers: int  # requests that could be served at once
 
     @property
     def failed(self) -> int:
@@ -84,29 +83,20 @@ def poisson_arrivals(rate_hz: float, count: int, seed: int) -> tuple[float, ...]
 
 
 def closed_loop(serve: Serve, concurrent: int, count: int, synchronise: Callable[[], None]) -> LoadResult:
-    """``concurrent`` users who ask again as soon as they are answered, ``count`` requests together.
-
-    Raises:
-        ValueError: nobody asks, or for nothing.
-    """
-    if concurrent < 1 or count < 1:
-        raise ValueError(f"a closed loop has at least one user and one request, got {concurrent} and {count}")
-    return _carry(serve, [None] * count, concurrent, synchronise)
+    """``concurrent`` users who ask again as soon as they are answered, ``count`` requests together."""
+    return open_loop(serve, [None] * count, concurrent, synchronise)
 
 
-def open_loop(serve: Serve, arrivals: Sequence[float], workers: int, synchronise: Callable[[], None]) -> LoadResult:
+def open_loop(serve: Serve, arrivals: Sequence[float | None], workers: int, synchronise: Callable[[], None]) -> LoadResult:
     """Requests at given times, whether or not those before are answered; at most ``workers`` are served at once, the others wait.
 
+    One thread per request in service; a request without a time arrives when somebody is free to ask it.
+
     Raises:
-        ValueError: nobody serves, or nothing arrives.
+        ValueError: nobody serves (or asks), or nothing arrives.
     """
     if workers < 1 or not arrivals:
-        raise ValueError(f"a load has at least one worker and one arrival, got {workers} and {len(arrivals)}")
-    return _carry(serve, list(arrivals), workers, synchronise)
-
-
-def _carry(serve: Serve, arrivals: Sequence[float | None], workers: int, synchronise: Callable[[], None]) -> LoadResult:
-    """One thread per request in service. ``None`` arrives when somebody is free to ask it."""
+        raise ValueError(f"a load has at least one worker or user and one request, got {workers} and {len(arrivals)}")
     waiting: queue.SimpleQueue[tuple[int, float | None] | None] = queue.SimpleQueue()
     served: dict[int, Request] = {}
     start = time.perf_counter()
@@ -134,10 +124,7 @@ def _carry(serve: Serve, arrivals: Sequence[float | None], workers: int, synchro
     for thread in threads:
         thread.join()
     first = min(s.arrived_s for s in served.values())
-    return LoadResult(tuple(served[number] for number in sorted(served)), time.perf_counter() - start - first, workers)
-
-
-_FIGURES = ("ttfc_s", "ttfa_s", "latency_s", "waited_s")
+    return LoadResult(tuple(served[number] for number in sorted(served)), time.perf_counter() - start - first)
 
 
 def time_under_load(synthesizer: Synthesizer, utterance: Utterance, context: TimingContext) -> Prediction:
@@ -167,7 +154,7 @@ def time_under_load(synthesizer: Synthesizer, utterance: Utterance, context: Tim
         load = closed_loop(serve, context.concurrent or 1, plan.requests, wait)
     others = neighbours.look()
     figures = {"load.audio_per_s": load.audio_per_s, "load.failed": float(load.failed), "load.requests": float(len(load.served))}
-    for name in _FIGURES:
+    for name in ("ttfc_s", "ttfa_s", "latency_s", "waited_s"):
         figures |= {f"load.{name}.{share}": value for share, value in load.percentiles(name).items()}
     timing = context.timing(
         info,

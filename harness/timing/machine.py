@@ -114,38 +114,19 @@ def peaks(device: str) -> Peaks:
 _POWERCAP = Path("/sys/class/powercap")
 
 
-class EnergyMeter:
-    """Joules that processors or device have used.
+def joules(device: str, powercap: Path = _POWERCAP) -> float:
+    """Joules that the device, or the processors' packages, have used since some moment (differences count); NaN where nothing counts them.
 
     The counters are the machine's, not the process's: on a busy machine they hold the neighbours' share too.
-
-    Args:
-        device: "cpu", "cuda:0" ...
-        powercap: folder of the processors' counters.
     """
-
-    def __init__(self, device: str, powercap: Path = _POWERCAP) -> None:
-        self._device, self._zones = device, _zones(powercap)
-
-    def joules(self) -> float:
-        """Since some moment (differences count); NaN where nothing counts them."""
-        if self._device.startswith("cuda"):
-            return _nvml_joules(self._device)
-        return sum(float(zone.read_text(encoding="ascii")) for zone in self._zones) / 1e6 if self._zones else math.nan
-
-
-def _zones(powercap: Path) -> list[Path]:
-    """The packages' counters that may be read; their parts (cores, memory) are in them."""
+    if device.startswith("cuda"):
+        return _nvml_joules(device)
     found = []
-    for zone in sorted(powercap.glob("*:*")):
-        counter = zone / "energy_uj"
-        if zone.name.count(":") == 1 and counter.exists():
-            try:
-                counter.read_text(encoding="ascii")
-            except PermissionError:
-                continue  # most systems show it to root alone
-            found.append(counter)
-    return found
+    for counter in powercap.glob("*:*/energy_uj"):
+        if counter.parent.name.count(":") == 1:  # a package; its parts (cores, memory) are in it
+            with contextlib.suppress(PermissionError):  # most systems show it to root alone
+                found.append(float(counter.read_text(encoding="ascii")))
+    return sum(found) / 1e6 if found else math.nan
 
 
 def _nvml_joules(device: str) -> float:

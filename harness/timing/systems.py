@@ -28,7 +28,7 @@ from harness.api import (
 )
 from harness.timing.clock import Instruments, Measured, StageClock, measure
 from harness.timing.floors import counted_flops, machine_rates
-from harness.timing.machine import EnergyMeter, begin_peaks, peaks
+from harness.timing.machine import begin_peaks, joules, peaks
 from harness.timing.streaming import listen
 
 
@@ -129,7 +129,7 @@ def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, context: Ti
 
     begin_peaks(device)
     try:
-        saying, joules = _with_energy(whole, device, context, stages)
+        saying, used_j = _with_energy(whole, device, context, stages)
     except ValueError as error:  # it does not fit the model: too many tokens, say
         return _inapplicable(silent, str(error), info, context, 0.01)
     clock, speeches = clocks[0], saying.result
@@ -137,8 +137,8 @@ def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, context: Ti
     figures |= {f"memory.{name}_bytes": float(taken) for name, taken in clock.memory_bytes.items()}
     if tokens is not None:
         figures["prompt_tokens"] = float(tokens)
-    if not math.isnan(joules):
-        figures["joules"] = joules
+    if not math.isnan(used_j):
+        figures["joules"] = used_j
     codes = [speech.codes for speech in speeches if speech.codes is not None]
     figures["codebook_tokens"] = float(sum(code.indices.size for code in codes))
     refusal = saying.refusal
@@ -167,10 +167,9 @@ def _with_energy(
     call: Callable[[], Any], device: str, context: TimingContext, figures: Callable[[Any], Mapping[str, float]] | None = None
 ) -> tuple[Measured[Any], float]:
     """Times a call; and the joules of one call, NaN where nothing counts them."""
-    meter = EnergyMeter(device)
-    before_j = meter.joules()
+    before_j = joules(device)
     found = measure(call, device, context.plan, figures, context.instruments)
-    return found, (meter.joules() - before_j) / (len(found.laps) + len(found.warmups_s) + 1)
+    return found, (joules(device) - before_j) / (len(found.laps) + len(found.warmups_s) + 1)
 
 
 def _stream(synthesizer: Synthesizer, utterance: Utterance, context: TimingContext, wait: Callable[[], None]) -> Measured[dict[str, float]]:

@@ -99,7 +99,7 @@ class ProcessExecutor(Supervisor[_Process]):
             except Exception as error:  # not what a worker sends: others write to its end, too
                 yield from self._lost(slot, queue, "crash", f"the worker sent what cannot be read ({reason_of(error)})")
                 return
-            yield from self._told(slot, message)
+            yield from self._received(slot, message)
         if slot.job is None:
             return
         if gone:
@@ -109,7 +109,7 @@ class ProcessExecutor(Supervisor[_Process]):
         elif gone:
             yield from self._lost(slot, queue, "crash", "the worker's code closed its connection to the harness; it was ended")
 
-    def _told(self, slot: _Process, message: Any) -> Iterator[Event]:
+    def _received(self, slot: _Process, message: Any) -> Iterator[Event]:
         job = slot.job
         assert job is not None
         kind, value = message
@@ -190,16 +190,14 @@ def _cause(exit_code: int | None) -> tuple[str, str]:
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
     """A spawned child reads its thread counts before numpy is imported, hence from the environment."""
-    before = {name: os.environ.get(name) for name in BLAS_VARIABLES}
+    before = {name: os.environ[name] for name in BLAS_VARIABLES if name in os.environ}
     os.environ.update(dict.fromkeys(BLAS_VARIABLES, str(threads)))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in BLAS_VARIABLES:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 # -- in the other process ---------------------------------------------------------------------------------------------------------
@@ -215,7 +213,7 @@ def _serve(connection: Connection, factory: bytes, resources: Resources, parent:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # until `_watch` asks for them
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # until `_watch` asks for them
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent below becomes a child of this process
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before it could have been noticed
@@ -228,19 +226,19 @@ def _serve(connection: Connection, factory: bytes, resources: Resources, parent:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != watcher:
         os._exit(0)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what others print is no part of the table
     _work(connection, factory, resources)
 
 
-_HEARD = (signal.SIGTERM, signal.SIGCHLD)
+_WATCHED = (signal.SIGTERM, signal.SIGCHLD)
 
 
 def _watch(worker: int) -> NoReturn:
     """Waits for the end of the worker or the wish for it, ends what is left, and ends like the worker."""
     code = -int(signal.SIGKILL)
-    while signal.sigwait(_HEARD) == signal.SIGCHLD:
+    while signal.sigwait(_WATCHED) == signal.SIGCHLD:
         ended = dict(_reaped())
         if worker in ended:
             code = ended[worker]

@@ -52,8 +52,10 @@ def cluster(address: str | None, cores: int) -> Iterator[dict[str, float]]:
         ray: Any = import_module("ray")
     except ImportError as error:
         raise MissingDependency("executor=ray needs ray: pip install 'speech-systems-harness[ray]'") from error
-    if address is not None:
+    try:
         _require_listener(address)
+    except OSError as error:
+        raise ConfigError(_NO_CLUSTER.format(address=address, error=error)) from error
     ours = not ray.is_initialized()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     if ours:
@@ -63,7 +65,7 @@ def cluster(address: str | None, cores: int) -> Iterator[dict[str, float]]:
         try:
             ray.init(**place, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"executor.address={address}: no Ray cluster answers there ({error}); null starts one here") from error
+            raise ConfigError(_NO_CLUSTER.format(address=address, error=error)) from error
         for number, handler in handlers.items():  # ray takes SIGTERM for itself
             signal.signal(number, handler)
     try:
@@ -73,14 +75,14 @@ def cluster(address: str | None, cores: int) -> Iterator[dict[str, float]]:
             ray.shutdown()
 
 
-def _require_listener(address: str) -> None:
-    """Ray ends the whole process where nobody listens, so that is found out before."""
-    host, _, port = address.rpartition("//")[2].rpartition(":")
+_NO_CLUSTER = "executor.address={address}: no Ray cluster answers there ({error}); null starts one here"
+
+
+def _require_listener(address: str | None) -> None:
+    """Ray ends the whole process where nobody listens, so that is found out before. Raises OSError."""
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
     if host and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=5.0).close()
-        except OSError as error:
-            raise ConfigError(f"executor.address={address}: no Ray cluster answers there ({error}); null starts one here") from error
+        socket.create_connection((host, int(port)), timeout=5.0).close()
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class _Actor:
 class _Held(Slot):
     actor: Any
     pending: Any = None
-    heard: bool = False
+    answered: bool = False
 
 
 class RayExecutor(Supervisor[_Held]):
@@ -136,10 +138,9 @@ class RayExecutor(Supervisor[_Held]):
     """
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
-        ray: Any = import_module("ray")
-        self._ray = ray
+        self._ray: Any = import_module("ray")
         # By value, as one object for all actors: the actor's own interpreter finds the classes once its module path is set.
-        self._factory = ray.put(pickle.dumps(factory))
+        self._factory = self._ray.put(pickle.dumps(factory))
         self._around = _Surroundings(str(Path.cwd()), tuple(sys.path), resources)
         super().__init__(resources, stop)
 
@@ -152,7 +153,7 @@ class RayExecutor(Supervisor[_Held]):
 
     def _limit_s(self, slot: _Held) -> float:
         limit_s = super()._limit_s(slot)
-        return limit_s if slot.heard else max(limit_s, START_S)
+        return limit_s if slot.answered else max(limit_s, START_S)
 
     def _start(self) -> _Held:
         threads = dict.fromkeys(BLAS_VARIABLES, str(self._resources.threads))
@@ -197,7 +198,7 @@ class RayExecutor(Supervisor[_Held]):
                 again.since = slot.since
                 self._slots[self._slots.index(slot)] = again
                 return
-            slot.ready = slot.heard = True
+            slot.ready = slot.answered = True
             return
         job = slot.job
         assert job is not None
@@ -206,7 +207,7 @@ class RayExecutor(Supervisor[_Held]):
         except self._ray.exceptions.RayError as error:  # of the actor: its own exceptions come back as values
             yield from self._lost(slot, queue, "killed", f"the Ray actor died ({' '.join(str(error).split())[:200]})")
             return
-        slot.heard = True
+        slot.answered = True
         if kind == "fatal":
             raise value
         if kind == "error" and slot.position >= len(job.steps):  # in tidying up: no step is to blame, but the actor is not trusted further

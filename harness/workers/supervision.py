@@ -18,21 +18,13 @@ START_S = 300.0
 
 @dataclass(kw_only=True, eq=False)
 class Slot:
-    """A worker and what it has in hand.
+    """A worker and what it has in hand."""
 
-    Args:
-        job: None while idle.
-        position: of the step in flight; -1 while beginning, the number of steps while ending.
-        since: when it was last heard of or given something.
-        ready: takes jobs; a replacement may have to wait for a place to be.
-        loading: what it said it was loading, while it begins.
-    """
-
-    job: Job | None = None
-    position: int = -1
-    since: float = field(default_factory=time.monotonic)
-    ready: bool = True
-    loading: str = ""
+    job: Job | None = None  # None while idle
+    position: int = -1  # of the step in flight; -1 while beginning, the number of steps while ending
+    since: float = field(default_factory=time.monotonic)  # when it last said something or was given something
+    ready: bool = True  # takes jobs; a replacement may have to wait for a place to be
+    loading: str = ""  # what it said it was loading, while it begins
 
 
 S = TypeVar("S", bound=Slot)
@@ -73,9 +65,9 @@ class Supervisor(ABC, Generic[S]):
                 self._stop.check()
                 return
             awaited = busy + [slot for slot in self._slots if not slot.ready]
-            heard = self._wait(awaited)
+            answered = self._wait(awaited)
             for slot in awaited:
-                if slot in heard:
+                if slot in answered:
                     yield from self._hear(slot, queue)
                 if slot not in self._slots or (slot.ready and slot.job is None):
                     continue  # replaced, or done

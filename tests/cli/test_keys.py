@@ -240,6 +240,6 @@ class Probe:
     """As much of a recogniser as the probe's signature needs."""
 
     def __init__(self):
-        from harness.api.judges import BackendInfo
+        from harness.api import BackendInfo
 
         self.info = BackendInfo("probe", "m", "d", "pocketsphinx==5", languages=("en",))

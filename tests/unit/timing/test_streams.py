@@ -14,7 +14,7 @@ from harness.timing import floors
 from harness.timing.clock import StageClock
 from harness.timing.floors import MachineRates, counted_flops, machine_rates
 from harness.timing.load import closed_loop, open_loop, poisson_arrivals
-from harness.timing.machine import EnergyMeter, begin_peaks, peaks
+from harness.timing.machine import begin_peaks, joules, peaks
 from harness.timing.streaming import Arrival, listen, time_to_audible, underrun
 
 RATE = 16000
@@ -114,8 +114,8 @@ def test_joules_of_the_packages(tmp_path):
     for zone, micro in (("intel-rapl:0", 5_000_000), ("intel-rapl:1", 2_000_000), ("intel-rapl:0:0", 1_000_000)):
         (tmp_path / zone).mkdir()
         (tmp_path / zone / "energy_uj").write_text(str(micro))
-    assert EnergyMeter("cpu", tmp_path).joules() == pytest.approx(7.0)  # cores are a part of their package
-    assert math.isnan(EnergyMeter("cpu", tmp_path / "absent").joules())
+    assert joules("cpu", tmp_path) == pytest.approx(7.0)  # cores are a part of their package
+    assert math.isnan(joules("cpu", tmp_path / "absent"))
 
 
 def test_a_floor_is_the_greater_of_reading_and_computing():
