@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.data.entries import Entry, Problems, id_from_path
-from harness.data.tables import read_text
+from harness.data.listings import read_lst, read_speakers, read_text
+from harness.errors import ConfigError
 
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph")
@@ -134,6 +135,28 @@ def aishell(root: Path, split: str | None, problems: Problems) -> list[Entry]:
         source, line, text = texts.get(key, (audio, 0, ""))
         entries.append(Entry(source, line, key, audio=audio, text=text.replace(" ", ""), language="zh", speaker=_speaker_of(audio)))
     return _with_prompts(entries)
+
+
+def seedtts(dataset: str, root: Path, manifest: str | None, split: str | None, language: str, problems: Problems) -> Iterator[Entry]:
+    """The lists of a SeedTTS folder: the one named, else those of the split and language that are asked for.
+
+    Raises:
+        ConfigError: there is no such list.
+    """
+    every = seedtts_lists(root)
+    names = [manifest] if manifest else chosen_lists(every, split, language)
+    if not names:
+        asked = " and ".join([*([f"split '{split}'"] if split else []), *([f"language '{language}'"] if language else [])])
+        lists = ", ".join(every) or f"none; it holds {seen(root)}"
+        raise ConfigError(f"dataset '{dataset}': no list (meta*.lst){' for ' + asked if asked else ''} in {root}; lists there: {lists}")
+    problems.leave("other list{s}", len(every) - len(names))
+    speakers: dict[str, dict[str, dict[str, str]]] = {}
+    for name in names:
+        folder_name = name.rpartition("/")[0]
+        table = f"{folder_name}/manifest.csv".lstrip("/")
+        if folder_name not in speakers:
+            speakers[folder_name] = read_speakers(root / table, table, problems) if (root / table).is_file() else {}
+        yield from read_lst(root / name, name, problems, listed_language(name) or language, speakers[folder_name])
 
 
 def seedtts_lists(root: Path) -> list[str]:

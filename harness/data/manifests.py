@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Item
-from harness.data import embedded_set, layouts, tables
+from harness.data import embedded_set, layouts, listings
 from harness.data.digests import Contents, contents_digest
 from harness.data.entries import Entry, Problems, checked_items, checked_language
 from harness.errors import ConfigError, ManifestError, UnknownName
@@ -29,8 +29,8 @@ _TREES: Mapping[str, tuple[layouts.Reader, str]] = {
     "aishell": (layouts.aishell, "Apache-2.0 (AISHELL-1)"),
 }
 _TABLES: Mapping[str, tuple[Callable[[Path, str, Problems], Iterable[Entry]], tuple[str, ...]]] = {
-    "jsonl": (tables.read_jsonl, (".jsonl", ".ndjson", ".json")),
-    "csv": (tables.read_csv, (".csv", ".tsv")),
+    "jsonl": (listings.read_jsonl, (".jsonl", ".ndjson", ".json")),
+    "csv": (listings.read_csv, (".csv", ".tsv")),
 }
 KINDS = ("embedded", *_TABLES, "seedtts", *_TREES, "auto")
 """Values of `DatasetConfig.kind`; "auto" takes what the root looks like."""
@@ -250,7 +250,7 @@ def _source(config: DatasetConfig, problems: Problems) -> _Source:
     if kind == "embedded" and config.root is None and config.manifest is None:
         embedded_set.verify()
         root = embedded_set.ROOT
-        entries = tables.read_jsonl(root / embedded_set.MANIFEST, embedded_set.MANIFEST, problems)
+        entries = listings.read_jsonl(root / embedded_set.MANIFEST, embedded_set.MANIFEST, problems)
         return _Source(kind, root, entries, embedded_set.LICENCE, embedded_set.DESCRIPTION, splits_rows=True, ours=True)
     if kind == "embedded":
         raise ConfigError(
@@ -266,7 +266,8 @@ def _source(config: DatasetConfig, problems: Problems) -> _Source:
                 f"Give dataset.kind, one of {', '.join(k for k in KINDS if k != 'auto')}."
             )
     if kind == "seedtts":
-        return _Source(kind, root, _seedtts(config, root, manifest, problems))
+        lists = layouts.seedtts(config.name, root, manifest, config.split, config.language, problems)
+        return _Source(kind, root, lists)
     if kind in _TABLES:
         reader, suffixes = _TABLES[kind]
         name = manifest or _only_table(root, suffixes, problems)
@@ -323,28 +324,6 @@ def _only_table(root: Path, suffixes: tuple[str, ...], problems: Problems) -> st
         raise ConfigError(f"{len(chosen)} manifests ({' or '.join(suffixes)}) in {root}: give dataset.manifest; saw {layouts.seen(root)}")
     problems.leave("other table{s}", len({*lines, *chosen}) - 1)
     return chosen[0]
-
-
-def _seedtts(config: DatasetConfig, root: Path, manifest: str | None, problems: Problems) -> Iterable[Entry]:
-    every = layouts.seedtts_lists(root)
-    names = [manifest] if manifest else layouts.chosen_lists(every, config.split, config.language)
-    if not names:
-        wanted = " and ".join(
-            [*([f"split '{config.split}'"] if config.split else []), *([f"language '{config.language}'"] if config.language else [])]
-        )
-        lists = ", ".join(every) or f"none; it holds {layouts.seen(root)}"
-        raise ConfigError(
-            f"dataset '{config.name}': no list (meta*.lst){' for ' + wanted if wanted else ''} in {root}; lists there: {lists}"
-        )
-    problems.leave("other list{s}", len(every) - len(names))
-    speakers: dict[str, dict[str, dict[str, str]]] = {}
-    for name in names:
-        folder = name.rpartition("/")[0]
-        table = f"{folder}/manifest.csv".lstrip("/")
-        if folder not in speakers:
-            speakers[folder] = tables.read_speakers(root / table, table, problems) if (root / table).is_file() else {}
-        language = layouts.listed_language(name) or config.language
-        yield from tables.read_lst(root / name, name, problems, language, speakers[folder])
 
 
 def _picked(config: DatasetConfig, items: tuple[Item, ...]) -> tuple[Item, ...]:

@@ -1,20 +1,6 @@
 """Manifests that are one text file: JSONL, JSON, CSV and the `.lst` lists of SeedTTS. Each reader yields unchecked entries.
 
-JSONL, JSON and CSV share their columns. The words that other tools use for them are understood (`WORDS`), in any case:
-
-=============  =====================================================================================================
-id             unique name; may be left out where ``audio`` is given, then made of its path (``a/b.wav`` is ``a__b``)
-audio          path of the recording, relative to the manifest's root (or to ``clips``, ``wavs``, ``wav``, ``audio`` in it)
-text           what is said
-language       ISO 639 code; the dataset's ``language`` where empty
-speaker        speaker id
-prompt_audio   path of a recording of the same speaker saying something else
-prompt_text    what the prompt says
-synthetic      the recording is synthetic speech: true or false (CSV: also yes, no, 1, 0; empty is false)
-licence        of the recording
-split          a part of the dataset, chosen by the dataset's ``split``
-others         kept as the item's notes, as text; `harness.data.manifests.Dataset.left_out` names them
-=============  =====================================================================================================
+The columns are those of `harness.data.columns`.
 
 UTF-8 with or without a byte order mark; LF, CRLF or CR; empty lines are skipped.
 
@@ -31,46 +17,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.data.columns import ONLY_IF_UNIQUE, TYPED, Row, entries, folded, header_fault, meaning
 from harness.data.documents import MIB, read_bytes
-from harness.data.entries import Entry, Problems, id_from_path
+from harness.data.entries import Entry, Problems
 
-WORDS: Mapping[str, tuple[str, ...]] = {
-    "id": ("id", "utt_id", "uttid", "utt", "utterance_id", "segment_id", "key", "segment"),
-    "audio": (
-        "audio", "path", "file", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "wav_file", "wav_filename", "audio_path",
-        "audio_file", "audio_filename", "audio_filepath", "target_wav", "target_audio",
-    ),
-    "text": ("text", "sentence", "transcript", "transcription", "target_text"),
-    "language": ("language", "lang", "locale", "language_id"),
-    "speaker": ("speaker", "speaker_id", "spk", "spk_id", "speaker_name", "client_id"),
-    "prompt_audio": ("prompt_audio", "prompt_wav", "prompt_path", "prompt_audio_path", "ref_audio", "ref_wav", "ref_audio_path"),
-    "prompt_text": ("prompt_text", "prompt_transcript", "ref_text", "ref_transcript"),
-    "synthetic": ("synthetic",),
-    "licence": ("licence", "license"),
-    "split": ("split",),
-}  # fmt: skip
-"""The columns, and the words for each in the order in which they are preferred."""
-SECOND_CHOICE = {"text": ("normalized_text", "normalised_text", "text_normalized", "raw_text", "original_text")}
-"""Columns that stand for another only where a table has none of its words: beside them they say something else."""
-ONLY_IF_UNIQUE = ("key", "segment")
-"""Words for an id that elsewhere mean something else: taken only where every row has one of its own."""
-ONE_ONLY = ("id", "speaker", "licence", "split", "synthetic")
-"""Columns of which the first word is taken where a table has several; of the others, two words that disagree are a fault."""
-PARTS = ("offset", "start", "start_s", "start_time", "segment_start")
-"""Columns that say where in a recording an utterance begins; only whole recordings are read."""
-FOLDERS = ("clips", "wavs", "wav", "audio")
-"""Where the recordings of a table may lie that names them without their folder (Common Voice, LJSpeech)."""
 LIMIT = 2048 * MIB
 
-_TRUTH = {"": False, "false": False, "no": False, "0": False, "true": True, "yes": True, "1": True}
 _DELIMITERS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'\s*"(?:[^"]|"")*"\s*')
 _MAX_DEPTH = 50
-_TYPED = frozenset(WORDS) - {"licence", "split"}
 
 
 def read_text(file: Path, source: str, problems: Problems) -> str | None:
@@ -102,24 +60,24 @@ def read_text(file: Path, source: str, problems: Problems) -> str | None:
 def read_jsonl(file: Path, source: str, problems: Problems) -> Iterator[Entry]:
     """Entries of a JSONL manifest, an object a line, or of a JSON file that is a list of objects."""
     text = read_text(file, source, problems) or ""
-    rows: list[tuple[int, dict[str, str], list[str]]] = []
+    rows: list[Row] = []
     for number, row in _json_list(text, source, problems) if text.lstrip()[:1] == "[" else _json_lines(text, file, source, problems):
         if isinstance(row, dict):
             rows.append((number, *_json_values(row)))
         else:
             problems.add(source, number, f"not a JSON object but {type(row).__name__}")
-    yield from _entries(file, source, rows, problems)
+    yield from entries(file, source, rows, problems)
 
 
 def read_csv(file: Path, source: str, problems: Problems) -> Iterator[Entry]:
     """Entries of a CSV or TSV manifest with a header line, or of LJSpeech's table without one."""
     table = _table(file, source, problems)
     if table is not None:
-        if fault := _header_fault(table.header):
+        if fault := header_fault(table.header):
             problems.add(source, table.line, fault)
             return
         rows = [(number, dict(zip(table.header, cells, strict=True)), list[str]()) for number, cells in table.rows]
-        yield from _entries(file, source, rows, problems)
+        yield from entries(file, source, rows, problems)
 
 
 def read_lst(file: Path, source: str, problems: Problems, language: str, speakers: Mapping[str, Mapping[str, str]]) -> Iterator[Entry]:
@@ -240,7 +198,7 @@ def _json_values(row: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """The values of a JSON object as text, and what cannot be one."""
     values, faults = {}, []
     for key, value in row.items():
-        column = _meaning(key)
+        column = meaning(key)
         if isinstance(value, str):
             values[key] = value
         elif value is None:
@@ -248,8 +206,8 @@ def _json_values(row: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
         elif column == "synthetic" and isinstance(value, bool):
             values[key] = "true" if value else "false"
         elif (
-            column in _TYPED
-            and _folded(key) not in ONLY_IF_UNIQUE
+            column in TYPED
+            and folded(key) not in ONLY_IF_UNIQUE
             and (column not in ("id", "speaker") or isinstance(value, bool) or not isinstance(value, int))
         ):
             faults.append(f"'{key}' wants {'true or false' if column == 'synthetic' else 'text'}, got {type(value).__name__}")
@@ -323,7 +281,7 @@ def _table(file: Path, source: str, problems: Problems) -> _Table | None:
 def _without_header(file: Path, line: str) -> list[str]:
     """The columns of LJSpeech's metadata.csv, ``id|text[|normalised text]`` beside ``wavs``, if the line is a row of such a table."""
     cells = line.split("|")
-    if len(cells) not in (2, 3) or any(map(_meaning, cells)) or "/" in cells[0]:
+    if len(cells) not in (2, 3) or any(map(meaning, cells)) or "/" in cells[0]:
         return []
     if not os.path.isfile(os.path.join(file.parent, "wavs", f"{cells[0]}.wav")):  # noqa: PTH113, PTH118  (a name too long is simply absent)
         return []
@@ -333,7 +291,7 @@ def _without_header(file: Path, line: str) -> list[str]:
 def _delimiter(line: str, suffix: str) -> str:
     """What separates the cells: what makes most known columns of the header; without any, what a file of this name has."""
     usual = "\t" if suffix == ".tsv" else ","
-    known = {d: sum(bool(_meaning(c.strip().strip('"'))) for c in line.split(d)) for d in _DELIMITERS}
+    known = {d: sum(bool(meaning(c.strip().strip('"'))) for c in line.split(d)) for d in _DELIMITERS}
     return max(_DELIMITERS, key=lambda d: (known[d], d in line, d == usual))
 
 
@@ -376,129 +334,3 @@ def _quoted_rows(lines: Sequence[str], first: int, delimiter: str, source: str, 
                 continue
             problems.long_rows += 1
         yield number, cells
-
-
-def _header_fault(header: list[str]) -> str:
-    names = ", ".join(h or "''" for h in header)
-    if len(set(header)) != len(header) or not all(header):
-        return f"column names must be unique and not empty, got: {names}"
-    if not {"audio", "text"} & {_meaning(h) or _second(h) for h in header}:
-        return f"no column audio (or path) and no text; columns: {names}. The first line must name the columns"
-    return ""
-
-
-# -- rows ------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _meaning(name: str) -> str:
-    """The column that a word stands for, "" for none."""
-    word = _folded(name)
-    return next((column for column, words in WORDS.items() if word in words), "")
-
-
-@cache
-def _second(name: str) -> str:
-    word = _folded(name)
-    return next((column for column, words in SECOND_CHOICE.items() if word in words), "")
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[\s-]+", "_", name.strip().lower())
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """What the columns of a row are for.
-
-    Args:
-        words: names that stand for each column, the preferred first.
-        others: names of the rest.
-    """
-
-    words: Mapping[str, tuple[str, ...]]
-    others: tuple[str, ...]
-
-
-def _columns(rows: Sequence[Mapping[str, str]], problems: Problems) -> Mapping[tuple[str, ...], _Columns]:
-    """What each set of names that rows have is for; names that are for nothing are noted as left out."""
-    shapes = dict.fromkeys(tuple(row) for row in rows)
-    refused = set()
-    for name in {n for shape in shapes for n in shape if _folded(n) in ONLY_IF_UNIQUE}:
-        ids = [row.get(name, "") for row in rows]
-        if any(_meaning(n) == "audio" for shape in shapes for n in shape) and (not all(ids) or len(set(ids)) != len(ids)):
-            refused.add(name)
-    found = {}
-    for shape in shapes:
-        words: dict[str, tuple[str, ...]] = {}
-        for column, known in WORDS.items():
-            mine = sorted((n for n in shape if _meaning(n) == column and n not in refused), key=lambda n: known.index(_folded(n)))
-            mine = mine or [n for n in shape if _second(n) == column][:1]
-            words[column] = tuple(mine[:1] if column in ONE_ONLY else mine)
-        used = {n for mine in words.values() for n in mine}
-        found[shape] = _Columns(words, tuple(n for n in shape if n not in used))
-        problems.leave_columns(found[shape].others)
-    return found
-
-
-def _base(root: Path, named: Iterable[str]) -> str:
-    """Where the recordings lie: "" for the root, or one of `FOLDERS` where none of those named is in the root and one is there."""
-    plain = [n for n in named if not n.startswith("/") and ".." not in n.split("/")]
-    places = [f for f in ("", *FOLDERS) if any(os.path.isfile(os.path.join(root, f, n)) for n in plain)]  # noqa: PTH113, PTH118  (never raises)
-    return places[0] if places else ""
-
-
-def _value(column: str, words: Sequence[str], values: Mapping[str, str], faults: list[str]) -> str:
-    """The value of a column, by the first of its words that has one; two that disagree are a fault."""
-    filled = [n for n in words if values[n]]
-    if len(filled) > 1:
-        cut = (lambda text: re.split(r"[-_]", text.lower())[0]) if column == "language" else str.strip
-        for other in filled[1:]:
-            if cut(values[other]) != cut(values[filled[0]]):
-                faults.append(f"both '{filled[0]}' and '{other}', which differ; they are two words for one thing: leave one of them out")
-    return values[filled[0]] if filled else ""
-
-
-def _positive(text: str) -> bool:
-    try:
-        return float(text) > 0
-    except ValueError:
-        return False
-
-
-def _entries(file: Path, source: str, rows: Sequence[tuple[int, dict[str, str], list[str]]], problems: Problems) -> Iterator[Entry]:
-    """The entries of rows, but for those with faults, which are reported."""
-    columns = _columns([values for _, values, _ in rows], problems)
-    base = _base(
-        file.parents[source.count("/")],
-        [values[n] for _, values, _ in rows[:8] for n in columns[tuple(values)].words["audio"] if values[n]],
-    )
-    for number, values, found in rows:
-        taken = columns[tuple(values)]
-        faults = list(found)
-        told = {column: _value(column, words, values, faults) for column, words in taken.words.items()}
-        for name in taken.others:
-            if _folded(name) in PARTS and _positive(values[name]):
-                faults.append(f"'{name}' is {values[name]}: parts of recordings are not read; cut them into files of their own")
-        synthetic = _TRUTH.get(told["synthetic"].strip().lower())
-        if synthetic is None:
-            faults.append(f"'synthetic' wants true or false, got {told['synthetic']!r}")
-        if not taken.words["id"] and not told["audio"]:
-            faults.append("no 'id', and no 'audio' to make one of")
-        for fault in faults:
-            problems.add(source, number, fault)
-        if not faults:
-            yield Entry(
-                source=source,
-                line=number,
-                id=told["id"] if taken.words["id"] else id_from_path(told["audio"]),
-                base=base,
-                audio=told["audio"],
-                text=told["text"],
-                language=told["language"],
-                speaker=told["speaker"],
-                prompt_audio=told["prompt_audio"],
-                prompt_text=told["prompt_text"],
-                synthetic=bool(synthetic),
-                notes={k: told[k] for k in ("licence", "split") if taken.words[k]} | {k: values[k] for k in taken.others},
-            )
