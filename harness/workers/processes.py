@@ -13,6 +13,7 @@ import os
 import pickle
 import resource
 import signal
+import sys
 import tempfile
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from harness.foreign import reason_of, tell
@@ -71,7 +73,7 @@ class ProcessExecutor(Supervisor[_Process]):
     def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._factory, self._resources, os.getpid()), daemon=True)
-        with _environment(self._resources.threads):
+        with _environment(self._resources.threads), _without_program():
             process.start()
         theirs.close()
         return _Process(process=process, connection=ours)
@@ -185,6 +187,17 @@ def _cause(exit_code: int | None) -> tuple[str, str]:
         return "crash", f"the worker process died (exit code {exit_code})"
     name = signal.Signals(-exit_code).name
     return "killed" if name in ("SIGKILL", "SIGTERM") else "crash", f"the worker process died (killed by {name})"
+
+
+@contextlib.contextmanager
+def _without_program() -> Iterator[None]:
+    """What a worker needs it imports: the program that asked for it, somebody's script say, is not carried out once more in it."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 @contextlib.contextmanager
