@@ -1,28 +1,21 @@
 """Evaluation harness for neural speech codecs and language-model text-to-speech.
 
-`harness.load(run)` gives the records of a run as a pandas DataFrame; everything else is in the submodules.
+From Python: `run` carries out a suite, `evaluate` measures an object or a function, `load` reads the records of a run, and
+``harness.metrics`` holds what is measured; see `harness.notebook`. Nothing heavy is imported before one of them is asked for.
 """
 
-from __future__ import annotations
-
-TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost `harness --help` a tenth of its time
+TYPE_CHECKING = False  # as type checkers take it: importing typing would cost `harness --help` a tenth of its time
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
+    from harness import metrics
+    from harness.notebook import Run, evaluate, load, run
 
 __version__ = "0.1.0"
+__all__ = ["Run", "evaluate", "load", "metrics", "run"]
 
 
-def load(run: str | Path) -> pd.DataFrame:
-    """The records of a run, one row a measurement (see `harness.api.Record` for the columns).
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'harness' has no attribute '{name}'")
+    from importlib import import_module
 
-    Args:
-        run: a run folder, finished or not.
-
-    Raises:
-        UsageError: the folder is not a run.
-    """
-    from harness.storing.frame import load as load_frame
-
-    return load_frame(run)
+    return import_module("harness.metrics") if name == "metrics" else getattr(import_module("harness.notebook"), name)

@@ -1,17 +1,17 @@
-"""What works on this machine, and how to get what does not."""
+"""what works on this machine, and how to get what is missing"""
 
 from __future__ import annotations
 
 import inspect
 import shutil
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HarnessError
 from harness.foreign import attempt, bounded, reason_of
-from harness.settings.config import CONF_DIR
-from harness.settings.registry import broken_plugins, config_names, entries, resolve
+from harness.settings.registry import CONF_DIR, broken_plugins, config_names, entries, resolve
 from harness.settings.systems import system_section
 from harness.settings.trees import expanded
 
@@ -46,6 +46,17 @@ class Finding:
     def mark(self) -> str:
         """What stands before the name."""
         return self.state or ("ready" if self.ok else "missing" if self.optional else "BROKEN")
+
+
+def declare(parser: ArgumentParser) -> None:
+    """No arguments."""
+
+
+def main(options: Namespace) -> int:
+    """Looks at everything; 1 where a default run lacks something."""
+    findings = examine()
+    print(render(findings))
+    return 0 if all(f.ok or f.optional for f in findings) else 1
 
 
 def examine() -> list[Finding]:

@@ -1,9 +1,11 @@
-"""Hydra's launchers for `harness run`: one job per shard, on SLURM by submitit.
+"""the shards of a run as jobs, on SLURM say
 
-    python -m harness.commands.launch shards=16 hydra/launcher=submitit_slurm hydra.launcher.partition=cpu run.name=big suite=codec ...
+  harness launch shards=N run.name=NAME [hydra/launcher=NAME] [hydra.launcher.KEY=VALUE ...] [key=value ...] [--dry-run]
 
-Each job is the command itself, ``harness run ... run.shard=I/N``, so everything is checked there as always; Hydra and its launcher only
-hand out the jobs and wait for them. All machines see the same folders. ``--dry-run`` prints the jobs' commands and stops.
+  harness launch shards=16 hydra/launcher=submitit_slurm hydra.launcher.partition=cpu run.name=big suite=codec
+
+Each job is the command itself, `harness run ... run.shard=I/N`, so everything is checked there as always; Hydra and its launcher only
+hand out the jobs and wait for them. All machines see the same folders. Also: python -m harness.commands.launch ...
 """
 
 from __future__ import annotations
@@ -13,42 +15,42 @@ import os
 import shlex
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from harness.commands import take_words
 from harness.errors import HarnessError, MissingDependency, UsageError
 
 MODULE = "harness.commands.launch"
 RESULTS = "hydra.sweep.dir=runs/launch/${now:%Y-%m-%d_%H-%M-%S}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def declare(parser: ArgumentParser) -> None:
+    """Adds the arguments."""
+    take_words(parser, "key=value")
+    parser.add_argument("--dry-run", action="store_true", help="print the jobs' commands and stop")
+
+
+def main(options: Namespace) -> int:
     """Hands out the jobs and waits for them.
 
-    Args:
-        arguments: ``shards=N``; overrides as for `harness run`; ``hydra/launcher=NAME`` and ``hydra.launcher.KEY=VALUE``; ``--dry-run``.
-
-    Returns:
-        The exit code: 0, or that of `harness.errors`.
+    Raises:
+        UsageError: the request cannot be carried out.
+        HarnessError: the launcher failed.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    dry = "--dry-run" in words
-    hydras = [w for w in words if w.lstrip("+~").startswith("hydra")]
-    try:
-        count = _count(words)
-        ours = [w for w in words if w not in hydras and w != "--dry-run" and not w.startswith("shards=")]
-        if not any(w.startswith("run.name=") for w in ours):
-            raise UsageError("give the run a name that its shards share: run.name=NAME")
-        if dry:
-            print("\n".join(shlex.join(command(ours, f"{i}/{count}")) for i in range(1, count + 1)))
-            return 0
-        if any("submitit" in w for w in hydras) and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-            raise MissingDependency("SLURM jobs need hydra-submitit-launcher: pip install 'speech-systems-harness[slurm]'")
-        _launch(count, ours, hydras)
-    except HarnessError as error:
-        print(f"{MODULE}: {error}", file=sys.stderr)
-        return error.exit_code
+    hydras = [w for w in options.words if w.lstrip("+~").startswith("hydra")]
+    count = _count(options.words)
+    ours = [w for w in options.words if w not in hydras and not w.startswith("shards=")]
+    if not any(w.startswith("run.name=") for w in ours):
+        raise UsageError("give the run a name that its shards share: run.name=NAME")
+    if options.dry_run:
+        print("\n".join(shlex.join(command(ours, f"{i}/{count}")) for i in range(1, count + 1)))
+        return 0
+    if any("submitit" in w for w in hydras) and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        raise MissingDependency("SLURM jobs need hydra-submitit-launcher: pip install 'speech-systems-harness[slurm]'")
+    _launch(count, ours, hydras)
     return 0
 
 
@@ -112,4 +114,6 @@ def _launch(count: int, words: Sequence[str], hydras: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from harness.cli import main as command_line
+
+    sys.exit(command_line(["launch", *sys.argv[1:]]))

@@ -1,26 +1,54 @@
-"""``harness listen``: a blind listening page of a run, and what the answers to it say."""
+"""a blind listening page of a run
+
+  harness listen RUN [--design rating|ab|abx] [--systems A,B] [--trials N]      writes listening.html and listening_key.json
+  harness listen RUN --answers ratings_*.csv                                    reads what listeners returned
+
+rating: each output from 0 to 100 beside the recording, which is also hidden among them; ab: which of two is better; abx: whether X is
+A or B. The page names no system and sends nothing; listeners download their answers as CSV. The key stays with you.
+"""
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.commands import path
 from harness.errors import UsageError
 from harness.storing.frame import open_run
 
 PAGE, KEY = "listening.html", "listening_key.json"
 
 
-def make(folder: Path, out: Path | None, design: str, systems: Sequence[str], num_trials: int, seed: int) -> int:
+def declare(parser: ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.add_argument("run", type=path, nargs="?", metavar="RUN", help="run folder, e.g. runs/codec-1a2b3c4d")
+    parser.add_argument("--design", choices=("rating", "ab", "abx"), default="rating", help="what is asked (rating)")
+    parser.add_argument("--systems", type=lambda text: text.split(","), default=[], metavar="A,B", help="to hear (all under test)")
+    parser.add_argument("--trials", type=int, default=10, metavar="N", help="questions (10)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the items drawn and their order (0)")
+    parser.add_argument("--answers", type=path, nargs="+", default=[], metavar="CSV", help="read what listeners returned")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where the page and its key lie (the run folder)")
+
+
+def main(options: Namespace) -> int:
+    """Carries it out."""
+    folders = [path for path in options.answers if path.is_dir()]  # the run, where it was typed behind the answers
+    run = options.run or (folders[0] if len(folders) == 1 else None)
+    if run is None:
+        raise UsageError("which run? harness listen RUN, e.g. harness listen runs/codec-1a2b3c4d")
+    if options.answers:
+        return read(run, options.out, [path for path in options.answers if path != run])
+    return make(run, options.out, options)
+
+
+def make(folder: Path, out: Path | None, asked: Namespace) -> int:
     """Writes the page and its key.
 
     Args:
         folder: of the run.
         out: where to write, the run folder unless told.
-        design: "rating", "ab" or "abx".
-        systems: to hear, none for all.
-        num_trials: asked.
-        seed: of the order.
+        asked: its ``design``, ``systems`` (none for all), ``trials`` and ``seed``.
 
     Raises:
         UsageError: there is nothing to ask about, or a key of other answers would be lost.
@@ -29,7 +57,7 @@ def make(folder: Path, out: Path | None, design: str, systems: Sequence[str], nu
     from reports.writing.files import written
 
     run = open_run(folder)
-    session = arrange(run, Design(design), systems, num_trials, seed)
+    session = arrange(run, Design(asked.design), asked.systems, asked.trials, asked.seed)
     out = out or folder
     key = out / KEY
     if key.exists() and read_key(key) != session:

@@ -1,8 +1,10 @@
-"""Does the same request give the same numbers? One small run, repeated under changed circumstances, each in an empty store.
+"""whether the same request gives the same numbers
 
-What may change nothing: doing it again, the number of worker processes, one process or several, the order of the items, the number of
-threads of the scorers' machine (`TOLERANCES` where another number of threads moves the last digits), the executor. Measurements of time
-are left out: they are never the same.
+  harness selfcheck [key=value ...]
+
+Runs a small request (overrides as `harness run`; 4 items unless dataset.limit says otherwise) again and again in empty stores: the same
+again, with more workers, items in reversed order, everything in one process, other numbers of threads, Ray where it is installed. Numbers
+and codes must be the same each time, to the tolerance printed. Exit codes: 0 they are, 1 they are not.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -17,11 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Need
+from harness.commands import take_words
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset, spread
+from harness.notebook import composed
+from harness.running.progress import TerminalProgress
 from harness.running.runner import run
 from harness.running.workforce import Progress
 from harness.settings.config import Config
+from harness.storing.aliases import typed
 from harness.storing.store import Store
+
+# What may change nothing: doing it again, the number of worker processes, one process or several, the order of the items, the number of
+# threads of the scorers' machine, the executor. Measurements of time are left out: they are never the same.
 
 ITEMS = 4
 """Items measured unless the user says how many."""
@@ -77,6 +87,20 @@ class Finding:
 
 
 PLAIN = {"kind": "local", "workers": 1, "predict_workers": 1, "threads": 1, "timeout_s": 120, "memory_gib": None}
+
+
+def declare(parser: ArgumentParser) -> None:
+    """Adds the arguments."""
+    take_words(parser, "key=value", "folder with YAML of your own")
+
+
+def main(options: Namespace) -> int:
+    """Carries it out; 1 where numbers or codes differ."""
+    with TerminalProgress() as progress:
+        config = composed(options.words, options.config_dir)
+        findings = list(check(config, f"harness selfcheck {typed(options.words)}".strip(), progress))
+    print(render(findings))
+    return 0 if all(f.held for f in findings) else 1
 
 
 def circumstances() -> list[Circumstance]:

@@ -1,15 +1,30 @@
-"""``harness tables``: the papers' tables and figures beside what this machine measured, and the runs that are still to be made."""
+"""the papers' tables beside what was measured here
+
+  harness tables [PAPER ...] [key=value ...]      papers: qtts, socodec; all of them unless named
+
+Every table and figure of a paper as published, beside what the finished runs in run.root measured, cell by cell with a status: reproduced,
+not reproduced, too few, not comparable (and why), not run. Runs that are missing are listed with their commands.
+
+  run=true          carry out what is missing and can be run here; what is in the store already is not computed again
+  out=DIR           where to write (runs/tables-PAPER): tables.html, .md, .tex, cells.csv, claims.csv, runs.csv, figures
+  run.root=DIR      where runs lie (runs)
+  anything else     an override of `harness run` for those runs, e.g. dataset.limit=10, dataset=seedtts dataset.root=DIR, asr=seedtts,
+                    systems.qdac16_paper.checkpoint=FILE; where data or judges are chosen so, only runs with the same choice are looked at
+"""
 
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import take_words
 from harness.errors import ConfigError, HarnessError, Incomplete, UnknownName, UsageError
 from harness.foreign import attempt, bounded, reason_of
+from harness.notebook import carried_out
 from harness.settings.config import compose
 from harness.settings.registry import resolve, variants
 from harness.settings.schema import text_of
@@ -48,12 +63,13 @@ class Request:
     config_dir: Path | None
 
 
-def main(words: Sequence[str], config_dir: Path | None = None) -> int:
-    """Carries out the verb.
+def declare(parser: ArgumentParser) -> None:
+    """Adds the arguments."""
+    take_words(parser, "PAPER or key=value", "folder with YAML of your own systems")
 
-    Args:
-        words: as typed.
-        config_dir: of the user's own YAML.
+
+def main(options: Namespace) -> int:
+    """Shows the papers' tables, and carries out what is missing where that is asked for.
 
     Returns:
         The exit code: 0, or 1 when a run had more failures than allowed.
@@ -63,12 +79,13 @@ def main(words: Sequence[str], config_dir: Path | None = None) -> int:
     """
     from reports.papers.reading import load_paper
 
-    request = parsed(words, config_dir)
+    request = parsed(options.words, options.config_dir)
     code = 0
     for name in request.papers:
         paper = load_paper(name)
         reasons = {
-            suite: unready(_systems_named(paper, suite), paper.overrides(suite, request.words), config_dir) for suite in paper.suites
+            suite: unready(_systems_named(paper, suite), paper.overrides(suite, request.words), request.config_dir)
+            for suite in paper.suites
         }
         study = _study(paper, reasons, request)
         if request.run:
@@ -167,17 +184,11 @@ def _study(paper: Paper, reasons: Mapping[str, Mapping[str, str]], request: Requ
 
 def _carried_out(need: NeededRun, request: Request) -> bool:
     """Whether a run was finished with no more failures than allowed; what else was wrong with it is printed, and the others go on."""
-    from harness.commands.progress import TerminalProgress
-    from harness.running.runner import run
-    from harness.storing.frame import open_run
-    from reports.run.output import write_report
-
     try:
         config = compose(need.overrides, request.config_dir)
-        with TerminalProgress() as progress:
-            result = run(config, f"harness run {typed(need.overrides)}", progress)
-        write_report(open_run(result.folder), audio_limit_mb=float(config["report"]["audio_limit_mb"]))
-        result.check()
+        done = carried_out(config, f"harness run {typed(need.overrides)}")
+        done.report(audio_limit_mb=float(config["report"]["audio_limit_mb"]))
+        done.check()
     except (UsageError, Incomplete) as problem:
         print(f"{need.command}\n  {problem}")
         return False

@@ -1,4 +1,26 @@
-"""``harness train``: from words on the command line (`harness.commands.train_plan`) to a trained model in a folder."""
+"""train a system of our own
+
+  harness train system=NAME data=MANIFEST [key=value ...]
+
+  system=NAME       what to train: a variant (`harness list systems`) whose family can be trained, or a part by itself:
+                    speech_encoder, mel_vocoder, qtts_decoder (what QTTS's codes become sound by)
+  data=PATH         manifest (CSV, JSONL) or corpus folder, as `harness run dataset.root=PATH` takes it
+  valid=PATH        held-out recordings; without it held_out=8 of the data are kept back
+  out=DIR           where everything goes (runs/train-SYSTEM-DIGEST); holds checkpoint.safetensors, model.safetensors, log.csv, curve.png
+  steps=N           planned length; the learning rate ends there (20000)
+  minutes=M         stop after so much time of this start, with a checkpoint
+  resume=false      refuse to continue a checkpoint found in out (default: continue it)
+  overwrite=true    begin anew in a folder that holds another training; what is there is moved aside
+  device=auto|cpu|cuda   precision=float32|bfloat16   seed=0   threads=N   average_decay=0.999
+  cache=DIR         keep what frozen networks make of the recordings (codes, features) there; several trainings on them share it
+  log_s=10  checkpoint_s=180  memory_gib=8  max_skipped=20  tensorboard=true
+  anything else     a parameter of the recipe, e.g. size=small batch_size=16; training.batch_size=16 says which group of them is meant.
+                    Language models: delays=[0,1] (one model of several delays); they and qtts_decoder: start=FILE (go on from a trained one);
+                    transfer=FILE (begin with text and transformer of a language model over another codec)
+
+The same command again continues where it stopped. Several processes: torchrun --nproc_per_node=2 -m harness.cli train ... (needs the
+[train] extra). Exit codes: 0 done or out of time, 1 diverged, 2 cannot be carried out, 130 stopped by a signal (resumable).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +30,16 @@ import json
 import os
 import signal
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.commands.recipes import build_recipe
-from harness.commands.train_plan import Plan, planned
+from harness.commands import take_words
+from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import (
     CheckpointError,
     ConfigError,
@@ -27,6 +51,9 @@ from harness.errors import (
     StoreError,
     UsageError,
 )
+from harness.running import provenance
+from harness.settings.training import Plan, build_recipe, planned
+from harness.storing.aliases import Aliases, command, without_secrets
 from harness.storing.files import read_json, write_json
 from harness.storing.folders import claimed
 from harness.torchaudio import ensure_torchaudio
@@ -34,11 +61,18 @@ from harness.torchaudio import ensure_torchaudio
 NOTES = "training.json"
 
 
-def main(overrides: Sequence[str]) -> int:
-    """Trains until done, out of time or stopped.
+def declare(parser: ArgumentParser) -> None:
+    """Adds the arguments."""
+    take_words(parser, "key=value")
 
-    Args:
-        overrides: ``key=value`` words, see ``harness train --help``.
+
+def main(options: Namespace) -> int:
+    """Carries it out."""
+    return train(options.words)
+
+
+def train(words: Sequence[str]) -> int:
+    """Trains until done, out of time or stopped.
 
     Returns:
         0.
@@ -48,26 +82,74 @@ def main(overrides: Sequence[str]) -> int:
         HarnessError: the training diverged, or the disk is full.
         Interrupted: SIGINT or SIGTERM; a checkpoint was written.
     """
-    plan = planned(overrides)
-    package = importlib.import_module("systems.training.faults")
+    plan = planned(words)
+    faults = importlib.import_module("systems.training.faults")
     try:
         _run(plan)
-    except package.StateMismatch as error:
+    except faults.StateMismatch as error:
         raise CheckpointError(f"{error}. overwrite=true moves the old training aside; out=DIR chooses another folder.") from error
-    except package.BadRecordings as error:
+    except faults.BadRecordings as error:
         raise ConfigError(f"data={plan.settings.data}: {error}") from error
-    except package.TrainingFault as error:
+    except faults.TrainingFault as error:
         raise HarnessError(str(error)) from error
     return 0
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What a training begins with.
+
+    Args:
+        plan: what was asked for.
+        dataset, held_out: to learn from, and recordings of its own to look at.
+        recipe: what is trained, and its losses.
+        processes: that train together.
+        identity: what it is known by.
+    """
+
+    plan: Plan
+    dataset: Dataset
+    held_out: Dataset | None
+    recipe: Any
+    processes: Any
+    identity: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        key = hashlib.blake2b(json.dumps(self.identity, sort_keys=True).encode(), digest_size=4).hexdigest()
+        settings = self.plan.settings
+        return Path(settings.out) if settings.out else Path("runs") / f"train-{settings.system}-{key}"
+
+    def sound(self) -> Any:
+        """The recordings, read."""
+        corpora, settings = importlib.import_module("systems.training.data"), self.plan.settings
+
+        def corpus(dataset: Dataset) -> Any:
+            return corpora.load_corpus(dataset.items, self.recipe.sample_rate, settings.memory_gib, settings.threads or os.cpu_count() or 1)
+
+        first = corpus(self.dataset)
+        return corpora.split(first, settings.held_out) if self.held_out is None else corpora.Split(first, corpus(self.held_out))
+
+    def say(self, line: str) -> None:
+        """Prints, once of all processes."""
+        if self.processes.rank == 0:
+            print(line, file=sys.stderr, flush=True)
+
+
 def _run(plan: Plan) -> None:
+    training = _begun(plan)
+    with _claimed_together(training), _Signals() as signals:
+        ending = _train(training, training.sound(), signals)
+    training.processes.close()
+    if ending == "interrupted":
+        raise Interrupted(f"stopped by {signals.name}; the checkpoint is in {training.folder}, the same command continues")
+
+
+def _begun(plan: Plan) -> _Training:
     import torch
 
-    from harness.data.manifests import DatasetConfig, load_dataset
-
     settings = plan.settings
-    corpora = importlib.import_module("systems.training.data")
     dataset = load_dataset(DatasetConfig(name="train", root=Path(settings.data).expanduser()))
     held_out = load_dataset(DatasetConfig(name="valid", root=Path(settings.valid).expanduser())) if settings.valid else None
     if settings.threads is not None:
@@ -97,42 +179,13 @@ def _run(plan: Plan) -> None:
         "data": dataset.rows_digest,
         "valid": held_out.rows_digest if held_out else f"{settings.held_out} held out",
     }
-    key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
-    folder = Path(settings.out) if settings.out else Path("runs") / f"train-{settings.system}-{key}"
-    with _claimed_together(processes, folder, identity, settings.overwrite), _Signals() as signals:
-        workers = settings.threads or os.cpu_count() or 1
-        corpus = corpora.load_corpus(dataset.items, recipe.sample_rate, settings.memory_gib, workers)
-        if held_out is None:
-            data = corpora.split(corpus, settings.held_out)
-        else:
-            data = corpora.Split(corpus, corpora.load_corpus(held_out.items, recipe.sample_rate, settings.memory_gib, workers))
-        ending = _train(plan, recipe, data, processes, folder, identity, signals, dataset)
-    processes.close()
-    if ending == "interrupted":
-        raise Interrupted(f"stopped by {signals.name}; the checkpoint is in {folder}, the same command continues")
+    return _Training(plan, dataset, held_out, recipe, processes, identity)
 
 
-def _train(
-    plan: Plan,
-    recipe: Any,
-    data: Any,
-    processes: Any,
-    folder: Path,
-    identity: Mapping[str, str],
-    signals: _Signals,
-    dataset: Any,
-) -> str:
-    from harness.running import provenance
-    from harness.storing.aliases import Aliases, command, without_secrets
-
+def _train(training: _Training, data: Any, signals: _Signals) -> str:
     loops, trainers_ = importlib.import_module("systems.training.loop"), importlib.import_module("systems.training.trainer")
-    settings, leads = plan.settings, processes.rank == 0
-
-    def say(line: str) -> None:
-        if leads:
-            print(line, file=sys.stderr, flush=True)
-
-    identity = {**identity, "sound": data.training.digest}
+    settings, recipe, processes, folder = training.plan.settings, training.recipe, training.processes, training.folder
+    identity = {**training.identity, "sound": data.training.digest}
     try:
         config = trainers_.TrainerConfig(
             settings.steps,
@@ -152,16 +205,34 @@ def _train(
             f"{folder} holds a checkpoint at step {trainer.finished} and resume=false was asked for; overwrite=true moves it aside"
         )
     weights = sum(p.numel() for module in recipe.modules().values() for p in module.parameters())
-    say(
-        f"{'continuing' if resumed else 'training'} {settings.system} ({plan.family}, {weights / 1e6:.2f} M weights) at step {trainer.finished} of "
-        f"{settings.steps} on {processes.device}{f' x {processes.count}' if processes.count > 1 else ''}, {settings.precision}; "
-        f"{len(data.training.items)} recordings, {data.training.duration_s / 3600:.2f} h; {len(data.held_out.items)} held out; in {folder}"
+    training.say(
+        f"{'continuing' if resumed else 'training'} {settings.system} ({training.plan.family}, {weights / 1e6:.2f} M weights) at step "
+        f"{trainer.finished} of {settings.steps} on {processes.device}{f' x {processes.count}' if processes.count > 1 else ''}, "
+        f"{settings.precision}; {len(data.training.items)} recordings, {data.training.duration_s / 3600:.2f} h; "
+        f"{len(data.held_out.items)} held out; in {folder}"
     )
-    git = provenance.git()
-    # A checkpoint is given away, its metadata with it.
+    metadata = _metadata(training, data)
+    if processes.rank == 0:
+        started = {"started": provenance.now(), "packages": provenance.packages(), "machine": provenance.machine()}
+        _note(folder, {**metadata, **started}, identity)
+    loop_config = loops.LoopConfig(settings.minutes, settings.log_s, settings.checkpoint_s, settings.tensorboard, metadata)
+    if trainer.finished >= settings.steps:
+        training.say(f"nothing left to do: {trainer.finished} steps are done; a larger steps= goes on")
+        return "finished"
+    try:
+        ending = str(loops.train(trainer, folder, loop_config, lambda: signals.raised, training.say))
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error}; what was saved before still stands") from error
+    training.say(f"{ending} at step {trainer.finished}: {folder / loops.MODEL}")
+    return ending
+
+
+def _metadata(training: _Training, data: Any) -> Mapping[str, str]:
+    """What a checkpoint says of its training: it is given away, so nothing of this machine."""
+    plan, dataset, git = training.plan, training.dataset, provenance.git()
     told = {
         "family": plan.family,
-        "system": settings.system,
+        "system": plan.settings.system,
         "parameters": json.dumps(without_secrets(plan.parameters), sort_keys=True),
         **({"size": str(plan.parameters["size"])} if "size" in plan.parameters else {}),
         "data": dataset.description,
@@ -172,24 +243,11 @@ def _train(
         "data_hours": f"{data.training.duration_s / 3600:.4f}",
         "command": command(plan.command),
         "git_commit": f"{git.get('commit', 'unknown')}{' (changed)' if git.get('changed') else ''}",
-        "precision": settings.precision,
-        "device": str(processes.device),
+        "precision": plan.settings.precision,
+        "device": str(training.processes.device),
     }
-    metadata = Aliases.here(dataset=dataset.root).cleaned(told)
-    if leads:
-        _note(
-            folder, {**metadata, "started": provenance.now(), "packages": provenance.packages(), "machine": provenance.machine()}, identity
-        )
-    loop_config = loops.LoopConfig(settings.minutes, settings.log_s, settings.checkpoint_s, settings.tensorboard, metadata)
-    if trainer.finished >= settings.steps:
-        say(f"nothing left to do: {trainer.finished} steps are done; a larger steps= goes on")
-        return "finished"
-    try:
-        ending = str(loops.train(trainer, folder, loop_config, lambda: signals.raised, say))
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error}; what was saved before still stands") from error
-    say(f"{ending} at step {trainer.finished}: {folder / loops.MODEL}")
-    return ending
+    cleaned: Mapping[str, str] = Aliases.here(dataset=dataset.root).cleaned(told)
+    return cleaned
 
 
 def _note(folder: Path, facts: Mapping[str, Any], identity: Mapping[str, str]) -> None:
@@ -236,16 +294,16 @@ class _Signals:
 
 
 @contextmanager
-def _claimed_together(processes: Any, folder: Path, identity: Mapping[str, str], overwrite: bool) -> Iterator[None]:
+def _claimed_together(training: _Training) -> Iterator[None]:
     """Process 0 claims the folder for all; where it is refused, it says why and every process ends."""
     with ExitStack() as held:
         refusal = None
-        if processes.rank == 0:
+        if training.processes.rank == 0:
             try:
-                held.enter_context(_claim(folder, identity, overwrite))
+                held.enter_context(_claim(training.folder, training.identity, training.plan.settings.overwrite))
             except Exception as error:  # raised below, once the others know
                 refusal = error
-        if processes.any(refusal is not None):
+        if training.processes.any(refusal is not None):
             raise refusal or ConfigError("process 0 is refused the folder and says why")
         yield
 

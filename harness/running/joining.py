@@ -143,7 +143,7 @@ def fails(record: Record, untested: Collection[str]) -> bool:
         record: of the run.
         untested: labels of calibration rows and anchors.
     """
-    if record.status is Status.METRIC_UNDEFINED:
+    if record.status == Status.METRIC_UNDEFINED:
         return record.side != Side.REFERENCE and record.system not in untested
     return record.status not in (Status.OK, Status.SKIPPED_BY_POLICY)
 

@@ -12,13 +12,14 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.settings.registry import CONF_DIR, config_names, entries, resolve, variants
-from harness.settings.schema import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, text_of
+from harness.settings.schema import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, place_of, text_of
 from harness.settings.systems import system_section
 from harness.settings.trees import expanded
 
@@ -33,12 +34,13 @@ _SECTION = ".section"
 Config = dict[str, Any]
 
 
-def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
+def compose(overrides: Sequence[str], config_dir: Path | None = None, given: Mapping[str, Any] | None = None) -> Config:
     """The whole configuration as plain dicts and lists.
 
     Args:
         overrides: Hydra overrides, ``key=value`` each.
         config_dir: a folder of the user's own YAML (``systems/NAME.yaml``, ``dataset/NAME.yaml`` ...), searched as well.
+        given: settings by their full names whose values are Python's and need no parsing.
 
     Returns:
         The tree of conf/run.yaml; ``systems`` maps each chosen name to its family and parameters.
@@ -47,12 +49,17 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
         UnknownName: an option of a group that does not exist.
         ConfigError: malformed override, unknown key, ``_target_``, wrong type.
     """
+    given = given or {}
     words = [_checked_word(word) for word in overrides]
+    for key in given:
+        _checked_word(f"{key}=")
     if config_dir is not None:
         _check_files(config_dir)
     _check_names(words, config_dir)
     typed = _Typed()
-    config: Config = typed.restored(_hydra([typed.marked(word) for word in words], config_dir, typed))
+    config: Config = typed.restored(
+        _hydra([*map(typed.marked, words), *(typed.given(key, value) for key, value in given.items())], config_dir, typed)
+    )
     config["systems"] = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
     for name in _named(overrides):
         if not isinstance(config["systems"], Mapping) or name not in config["systems"]:
@@ -101,7 +108,7 @@ class _Typed:
     _MARK = re.compile("HARNESS_TEXT_([0-9]+)_END")
 
     def __init__(self) -> None:
-        self._values: list[str | list[str]] = []
+        self._values: list[Any] = []
 
     def marked(self, word: str) -> str:
         """The override as Hydra gets it.
@@ -123,6 +130,17 @@ class _Typed:
             return self._mark(key, text_of(bare, value))
         return self._mark(key, value) if _is_plain(key, value) else f"{key}={value}"
 
+    def given(self, key: str, value: Any) -> str:
+        """The override of a value that is taken as it is; a path is text, and a list of names may be one name.
+
+        Raises:
+            ConfigError: it is nothing that could stand in YAML.
+        """
+        value = plain(key, value)
+        if isinstance(value, str):
+            value = [value] if key in NAMES else place_of(key, value)
+        return self._mark(f"++{key}" if key.startswith("systems.") else key, value)
+
     def restored(self, node: Any) -> Any:
         """The composed configuration with the text again where its marks are."""
         if isinstance(node, dict):
@@ -131,18 +149,37 @@ class _Typed:
             return [self.restored(value) for value in node]
         if isinstance(node, str) and (mark := self._MARK.search(node)):
             found = self._value(mark)
-            return found if isinstance(found, list) and mark[0] == node else self._MARK.sub(lambda m: str(self._value(m)), node)
+            return found if mark[0] == node else self._MARK.sub(lambda m: str(self._value(m)), node)
         return node
 
-    def _mark(self, key: str, value: str | list[str] | None) -> str:
+    def _mark(self, key: str, value: Any) -> str:
         if value is None:
             return f"{key}=null"
         self._values.append(value)
         return f"{key}=HARNESS_TEXT_{len(self._values) - 1}_END"
 
-    def _value(self, mark: re.Match[str]) -> str | list[str]:
+    def _value(self, mark: re.Match[str]) -> Any:
         number = int(mark[1])
         return self._values[number] if number < len(self._values) else mark[0]
+
+
+def plain(key: str, value: Any) -> Any:
+    """A value of Python's as YAML has it: paths as text, tuples as lists.
+
+    Raises:
+        ConfigError: it is nothing that could stand in YAML.
+    """
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(f"{key}.{name}", inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(key, inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Integral):  # numpy's
+        return int(value)
+    raise ConfigError(f"{key}={value!r}: a {type(value).__name__} is no setting; text, numbers, true and false, lists and mappings are")
 
 
 def _is_plain(key: str, value: str) -> bool:

@@ -11,8 +11,10 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from harness.data.documents import load_yaml
 from harness.errors import ConfigError
 from harness.storing.aliases import without_secrets
 
@@ -54,16 +56,24 @@ def text_of(key: str, typed: str) -> str | None:
     """The value of a text setting as it was typed; None for ``null``.
 
     Raises:
-        ConfigError: a path begins with the home folder of somebody who is not known here.
+        ConfigError: as `place_of`.
     """
     if typed == "null":
         return None
-    text = unquoted(typed)
+    return place_of(key, unquoted(typed))
+
+
+def place_of(key: str, text: str) -> str:
+    """The value of a text setting, with the home folder in the place of ``~`` at the beginning of a path.
+
+    Raises:
+        ConfigError: it is the home folder of somebody who is not known here.
+    """
     if not is_path(key):
         return text
     path = os.path.expanduser(text)  # noqa: PTH111  (a Path would change the text)
     if path.startswith("~"):
-        raise ConfigError(f"{key}={typed}: there is no user '{path[1:].partition('/')[0]}' here; a folder that is called so is ./{path}")
+        raise ConfigError(f"{key}={text}: there is no user '{path[1:].partition('/')[0]}' here; a folder that is called so is ./{path}")
     return path
 
 
@@ -102,6 +112,54 @@ def names_of(key: str, typed: str) -> list[str] | None:
     if not all(found):
         raise ConfigError(f"{key}={typed}: a name is empty; write {key}=[a,b]")
     return found
+
+
+def split_words(words: Sequence[str], keys: Mapping[str, type], usage: str) -> tuple[list[Path], dict[str, Any]]:
+    """Folders and settings of the command line of a verb that judges runs.
+
+    Args:
+        words: as typed.
+        keys: the settings there are with what each holds; of a dict ``key.NAME=VALUE``.
+        usage: for the message about a setting that is not there.
+
+    Raises:
+        ConfigError: an unknown key, one given twice, or a value of another type.
+    """
+    folders: list[Path] = []
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, eq, text = word.partition("=")
+        first, _, rest = key.partition(".")
+        if not eq or not first.isidentifier() or os.path.exists(word):  # noqa: PTH110  (a word may be too long for a name)
+            folders.append(Path(word))
+            continue
+        if first not in keys or (keys[first] is dict) != bool(rest):
+            known = [f"{k}.METRIC" if kind is dict else k for k, kind in keys.items()]
+            raise ConfigError(f"no setting '{key}'; {usage} has {', '.join(known)}")
+        kind = keys[first]
+        # A folder may be called 2024: what is a word stays as typed.
+        value = text if kind is str else names_of(key, text) if kind is list else load_yaml(text, f"'{word}'")
+        if kind is dict:
+            settings.setdefault(first, {})[rest] = value
+            continue
+        if key in settings:
+            raise ConfigError(f"'{key}' is given twice")
+        settings[key] = _of_kind(word, value, kind)
+    return folders, settings
+
+
+def _of_kind(word: str, value: Any, kind: type) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is list and isinstance(value, str):
+        return [value]
+    wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or value == ""
+    if wrong or (kind is list and not all(isinstance(v, str) for v in value)):
+        raise ConfigError(f"'{word}': {_WANTED[kind]} is wanted")
+    return value
+
+
+_WANTED = {list: "a list, e.g. [a,b]", str: "a word", float: "a number", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -222,7 +280,7 @@ def check(config: Mapping[str, Any]) -> None:
         section, _, name = key.rpartition(".")
         settings = config.get(section, {}) if section else config
         if name in settings and not (kind.holds(settings[name]) or (kind.optional and settings[name] is None)):
-            raise ConfigError(f"{key}={_shown(settings[name])}: {kind.accepted} is wanted")
+            raise ConfigError(f"{key}={shown(settings[name])}: {kind.accepted} is wanted")
     for label, section in (config.get("systems") or {}).items():
         if not isinstance(section, Mapping) or "family" not in section:
             raise ConfigError(
@@ -232,10 +290,10 @@ def check(config: Mapping[str, Any]) -> None:
         raise ConfigError(fault)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """As it could be typed: ``true`` and ``null``, not Python's words."""
     if isinstance(value, list):
-        return f"[{','.join(map(_shown, value))}]"
+        return f"[{','.join(map(shown, value))}]"
     return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
 
 

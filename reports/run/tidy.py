@@ -27,20 +27,21 @@ CLAIM_FIELDS = (
 
 def render(summary: Summary) -> str:
     """CSV with the header `FIELDS`."""
-    return tidy(FIELDS, _lines(summary))
+    return tidy(FIELDS, lines(summary))
 
 
 def render_claims(summary: Summary) -> str:
     """CSV of each comparison of each claim, with the claim's own outcome; figures as left minus right."""
-    lines = (line for verdict in summary.verdicts for line in claim_lines(verdict, summary.confidence))
-    return tidy((*RUN, *CLAIM_FIELDS), ({**_about(summary), **line} for line in lines))
+    contrasts = (line for verdict in summary.verdicts for line in claim_lines(verdict, summary.confidence))
+    return tidy((*RUN, *CLAIM_FIELDS), ({**_about(summary), **line} for line in contrasts))
 
 
 def _about(summary: Summary) -> Mapping[str, object]:
     return {"suite": summary.suite, "dataset": summary.dataset.get("name", ""), "synthetic": summary.synthetic, "partial": summary.partial}
 
 
-def _lines(summary: Summary) -> Iterator[Mapping[str, object]]:
+def lines(summary: Summary) -> Iterator[Mapping[str, object]]:
+    """What `FIELDS` hold of each system, setting and metric."""
     for row in summary.rows:
         for column in summary.columns:
             yield {

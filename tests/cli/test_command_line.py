@@ -154,7 +154,7 @@ def test_what_is_left_out_is_said_and_kept(make_dataset, harness_run, capsys):
     after="options stand anywhere, in every verb",
 )
 def test_options_stand_anywhere(line, words, options):
-    parsed = _options(_parser(), line)
+    parsed = _options(_parser(line), line)
     if words is not None:
         assert getattr(parsed, parsed.rest) == words
     assert {name: getattr(parsed, name) for name in options} == options

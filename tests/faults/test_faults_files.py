@@ -530,12 +530,12 @@ def test_what_is_odd_about_recordings_is_told(make_dataset, harness_run):
     harness_run(root, *words, metrics="[stub_peak,clipped_samples]")  # nothing is read again, and it is told again
     assert [w for w in told() if w["flag"] not in ("silent", "dc")] == wanted
     frame = harness.load(folder).query("metric == 'stub_peak' and system == 'stub_echo'").set_index("item")["detail"]
-    assert [json.loads(detail).get("reference_flags") for detail in frame[["item0", "item2", "item3"]]] == [
+    assert [detail.get("reference_flags") for detail in frame[["item0", "item2", "item3"]]] == [
         "clipped",
         "channels_averaged",
         None,
     ]
-    assert "over_full_scale" in json.loads(frame["item3"])["prompt_flags"]
+    assert "over_full_scale" in frame["item3"]["prompt_flags"]
 
 
 def test_several_channels_of_an_output_are_told(recorded):
@@ -547,4 +547,4 @@ def test_several_channels_of_an_output_are_told(recorded):
     warnings = json.loads((folder / "manifest.json").read_text())["warnings"]
     assert {"system": "recorded", "flag": "channels_averaged", "items": 1} in warnings
     frame = harness.load(folder).set_index("item")["detail"]
-    assert json.loads(frame["item0"]) == {"output_flags": "channels_averaged"} and json.loads(frame["item1"]) == {}
+    assert frame["item0"] == {"output_flags": "channels_averaged"} and frame["item1"] == {}

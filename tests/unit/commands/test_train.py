@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from harness.commands.train import main
-from harness.commands.train_plan import planned, trainers
+from harness.commands.train import train
 from harness.errors import CheckpointError, ConfigError, HarnessError, MissingDependency, RunConflict, UnknownName
+from harness.settings.training import planned, trainers
 
 ROOT = Path(__file__).resolve().parents[3]
 STUBS = ROOT / "tests" / "stubs"
@@ -30,7 +30,7 @@ def command(make_dataset, tmp_path, stubs, monkeypatch):
     threads = torch.get_num_threads()
 
     def run(*words, data=root, out="out"):
-        return main(["system=stub_frames", f"data={data}", "steps=6", "held_out=2", *([f"out={out}"] if out else []), *words])
+        return train(["system=stub_frames", f"data={data}", "steps=6", "held_out=2", *([f"out={out}"] if out else []), *words])
 
     yield run
     torch.set_num_threads(threads)
@@ -79,7 +79,7 @@ def test_the_same_command_continues(command, capsys):
     first = load_file("out/model.safetensors")
     command()
     assert "nothing left to do: 6 steps are done" in capsys.readouterr().err
-    main(["system=stub_frames", "data=data", "steps=9", "held_out=2", "out=out"])
+    train(["system=stub_frames", "data=data", "steps=9", "held_out=2", "out=out"])
     assert "continuing stub_frames" in capsys.readouterr().err
     assert last_step("out") == 9
     assert not torch.equal(first["down.weight"], load_file("out/model.safetensors")["down.weight"])
@@ -109,7 +109,7 @@ def test_replaced_sound_is_noticed(command, make_dataset):
     source, target = Path("data/5.wav"), Path("data/4.wav")
     target.write_bytes(source.read_bytes())
     with pytest.raises(CheckpointError, match="belongs to another run \\(sound: "):
-        main(["system=stub_frames", "data=data", "steps=9", "held_out=2", "out=out"])
+        train(["system=stub_frames", "data=data", "steps=9", "held_out=2", "out=out"])
 
 
 def test_a_damaged_checkpoint_is_refused(command):
@@ -152,7 +152,7 @@ def test_two_trainings_do_not_share_a_folder(command):
 def test_what_is_refused_before_anything_is_written(words, error, text, stubs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=text):
-        main(words)
+        train(words)
     assert not list(tmp_path.iterdir())
 
 
@@ -167,12 +167,12 @@ def test_what_is_refused_before_anything_is_written(words, error, text, stubs, t
 )
 def test_values_that_cannot_be_carried_out(command, words, text):
     with pytest.raises(ConfigError, match=text):
-        main(["system=stub_frames", "data=data", *(w for w in ["held_out=2"] if not any("held_out" in x for x in words)), *words])
+        train(["system=stub_frames", "data=data", *(w for w in ["held_out=2"] if not any("held_out" in x for x in words)), *words])
 
 
 def test_a_file_of_the_recipe_that_is_not_there_is_told(command):
     with pytest.raises(ConfigError, match=r"the recipe of 'qtts' refuses .*no qtts checkpoint at nowhere"):
-        main(["system=qtts_multihead", "data=data", "held_out=2", "start=nowhere"])
+        train(["system=qtts_multihead", "data=data", "held_out=2", "start=nowhere"])
 
 
 def test_an_unreadable_recording_is_named(command):
@@ -225,8 +225,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, num
     root = make_dataset([f"text {i}" for i in range(6)])
     words = ["system=stub_frames", f"data={root}", "steps=120", "held_out=1", f"out={tmp_path / 'out'}", "pause_s=0.01", "log_s=0.2"]
     code = (
-        "import sys; from harness.errors import HarnessError; from harness.commands.train import main\n"
-        "try: sys.exit(main(sys.argv[1:]))\n"
+        "import sys; from harness.errors import HarnessError; from harness.commands.train import train\n"
+        "try: sys.exit(train(sys.argv[1:]))\n"
         "except HarnessError as error: print(error, file=sys.stderr); sys.exit(error.exit_code)"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{STUBS}", "OMP_NUM_THREADS": "1"}
@@ -259,7 +259,7 @@ def test_a_variant_that_cannot_be_trained_as_it_says_is_refused(stubs, tmp_path,
 )
 @pytest.mark.parametrize("text", ["2024", "2026_11_30", "true", "[a", "${oc.env:HOME}", "a: b", "#x"])
 def test_paths_are_text_as_typed(text):
-    from harness.commands.train_plan import _parsed
+    from harness.settings.training import _parsed
 
     assert _parsed([f"data={text}", f"out={text}", f"start={text}", "steps=5", "valid=null"]) == {
         "data": text, "out": text, "start": text, "steps": 5, "valid": None,

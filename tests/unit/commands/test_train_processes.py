@@ -139,12 +139,12 @@ processes.wait(); processes.close()
 
 
 def test_without_accelerate_several_processes_are_refused(make_dataset, tmp_path, stubs, monkeypatch):
-    from harness.commands.train import main
+    from harness.commands.train import train
     from harness.errors import MissingDependency
 
     monkeypatch.setitem(sys.modules, "accelerate", None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     root = make_dataset(["a", "b", "c"])
     with pytest.raises(MissingDependency, match=r"\[train\]"):
-        main(["system=stub_frames", f"data={root}", "held_out=1", f"out={tmp_path / 'out'}"])
+        train(["system=stub_frames", f"data={root}", "held_out=1", f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()

@@ -15,7 +15,6 @@ import soundfile
 import harness
 from harness.api import Item
 from harness.cli import main
-from harness.commands.launch import main as launch
 from harness.errors import ConfigError
 from harness.running.shards import Shard
 from harness.storing.files import write_json
@@ -220,13 +219,15 @@ def test_times_of_several_machines_make_no_figure(shards, capsys):
 
 
 def test_launch_says_what_it_would_run(capsys):
-    assert launch(["shards=2", "run.name=big", "suite=codec", "systems=[opus16]", "hydra/launcher=submitit_slurm", "--dry-run"]) == 0
+    assert (
+        main(["launch", "shards=2", "run.name=big", "suite=codec", "systems=[opus16]", "hydra/launcher=submitit_slurm", "--dry-run"]) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("-m ")[2] for line in lines] == [
         f"harness.cli run --no-report run.name=big suite=codec 'systems=[opus16]' run.shard={i}/2" for i in (1, 2)
     ]
-    assert launch(["shards=2", "suite=codec", "--dry-run"]) == 2
-    assert launch(["run.name=x", "suite=codec"]) == 2
+    assert main(["launch", "shards=2", "suite=codec", "--dry-run"]) == 2
+    assert main(["launch", "run.name=x", "suite=codec"]) == 2
     assert "shards=N" in capsys.readouterr().err
 
 

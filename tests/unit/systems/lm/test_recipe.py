@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness.api import Audio, Item
-from harness.commands.recipes import build_recipe, known_parameters
+from harness.settings.training import build_recipe, known_parameters
 from systems.layers.transformer import TransformerConfig
 from systems.lm.codes import QdacCodes, packed, unpacked
 from systems.lm.config import LmConfig

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.commands.train_plan import planned
+from harness.settings.training import planned
 from systems.checkpoints import load
 from systems.speech_encoder.alignment import PHONES, UNKNOWN, PhoneAligner
 from systems.speech_encoder.config import SpeechEncoderConfig

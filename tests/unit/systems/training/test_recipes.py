@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.commands.recipes import build_recipe, known_parameters
 from harness.errors import ConfigError
+from harness.settings.training import build_recipe, known_parameters
 
 
 @dataclass(frozen=True)

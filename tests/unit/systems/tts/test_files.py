@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from harness.commands.recipes import build_recipe
-from harness.commands.train_plan import planned, trainers
 from harness.errors import ConfigError
 from harness.settings.registry import CONF_DIR, resolve
 from harness.settings.systems import system_section
+from harness.settings.training import build_recipe, planned, trainers
 from systems.lm.config import LmConfig
 from systems.lm.patterns import delayed
 from systems.lm.recipe import LmRecipe
