@@ -37,7 +37,7 @@ from harness.storing.aliases import typed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.running.runner import RunResult
+    from harness.running.joining import RunResult
     from harness.storing.frame import Run as OpenedRun
     from reports.run.output import ReportFiles
     from reports.run.summary import Summary

@@ -100,5 +100,5 @@ def judged(run: Path, against: Path, rules: str = "default", force: bool = False
         baseline = open_reference(against)
     except Incomparable as problem:
         text = Aliases.here().text
-        return refusal(text(str(run)), text(str(against)), asked, text(str(problem)))
+        return refusal(text(str(run)), text(str(against)), asked, Incomparable(text(str(problem))))
     return Gate(asked, force).judge(candidate, baseline)

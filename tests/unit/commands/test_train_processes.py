@@ -24,7 +24,7 @@ SCRIPT = """
 import functools, os, sys
 import torch
 import stub_recipe
-from harness import training
+from harness.commands.train import train
 from safetensors.torch import save_file
 folder, words = sys.argv[1], sys.argv[2:]
 kept = []
@@ -35,7 +35,7 @@ def watched(self, **parameters):
     kept.append(self)
 stub_recipe.FramesRecipe.__init__ = watched
 torch.set_num_threads(1)
-training.main(words)
+train(words)
 recipe, rank = kept[0], os.environ["RANK"]
 tensors = {f"{m}/{k}": v.contiguous() for m, module in recipe.modules().items() for k, v in module.state_dict().items()}
 save_file({**tensors, "rows": torch.stack(recipe.first_rows)}, f"{folder}/rank{rank}.safetensors")
