@@ -135,7 +135,7 @@ class Run:
 
     @cached_property
     def _read(self) -> tuple[OpenedRun, Summary]:
-        from reports.run.large import read_summary
+        from reports.run.summarise import read_summary
 
         return read_summary(self.folder)
 

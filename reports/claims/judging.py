@@ -25,8 +25,7 @@ from harness.settings.registry import config_names
 from reports.claims.claims import Claim, Contrast, Monotone, Point, Relation
 from reports.claims.verdicts import CONTRADICTED, UNDECIDED, MeasuredContrast, Replication, Verdict, deciding
 from reports.statistics.intervals import Estimate, IntervalSettings
-from reports.statistics.jackknife import Term, estimate
-from reports.statistics.pooling import Statistic, UnpoolableError, statistic_of
+from reports.statistics.pooling import UnpoolableError, combined, statistic_of
 from reports.statistics.records import CALIBRATION, Column, SystemFacts, parsed_settings, reference_fault, system_of, unit_noun
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, too_few
 
@@ -85,11 +84,11 @@ def verdicts_on(claims: Sequence[Claim], measured: Measurements) -> tuple[Verdic
 
 
 def _verdict(claim: Claim, measured: Measurements) -> Verdict:
-    contrasts = [c for part in claim.test for c in _expanded(part, measured)]
-    confidence = 1 - (1 - measured.how.confidence) / len(contrasts)
-    findings = tuple(_finding(contrast, claim, measured, confidence) for contrast in contrasts)
-    decides = deciding(findings)
-    return Verdict(claim, decides.outcome, decides.reason, findings, _notes(claim, findings, measured))
+    parts = [c for part in claim.test for c in _expanded(part, measured)]
+    confidence = 1 - (1 - measured.how.confidence) / len(parts)
+    contrasts = tuple(_measured(contrast, claim, measured, confidence) for contrast in parts)
+    decides = deciding(contrasts)
+    return Verdict(claim, decides.outcome, decides.reason, contrasts, _notes(claim, contrasts, measured))
 
 
 def _expanded(part: Contrast | Monotone, measured: Measurements) -> Sequence[Contrast]:
@@ -102,7 +101,7 @@ def _values(part: Monotone, measured: Measurements) -> list[float]:
     return sorted(v for v in found if not isinstance(v, str) and part.first <= v <= part.last)
 
 
-class _NoFigureError(Exception):
+class _NoValueError(Exception):
     """A comparison that cannot be made, with its outcome."""
 
     def __init__(self, outcome: Replication, reason: str) -> None:
@@ -110,7 +109,7 @@ class _NoFigureError(Exception):
         self.outcome, self.reason = outcome, reason
 
 
-def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidence: float) -> MeasuredContrast:
+def _measured(contrast: Contrast, claim: Claim, measured: Measurements, confidence: float) -> MeasuredContrast:
     """A comparison judged.
 
     Args:
@@ -120,18 +119,18 @@ def _finding(contrast: Contrast, claim: Claim, measured: Measurements, confidenc
         confidence: of the interval that must lie outside the claimed range for a contradiction.
     """
     column = measured.column(contrast.metric)
-    finding = MeasuredContrast(str(contrast), column.name if column else contrast.metric, Replication.NOT_RUN, n_wanted=measured.num_items)
+    blank = MeasuredContrast(str(contrast), column.name if column else contrast.metric, Replication.NOT_RUN, n_wanted=measured.num_items)
     try:
         if missing := [p for p in contrast.points if p not in measured.points]:
-            raise _NoFigureError(Replication.NOT_RUN, _what_to_run(missing[0], claim, measured))
+            raise _NoValueError(Replication.NOT_RUN, _what_to_run(missing[0], claim, measured))
         if column is None:
-            raise _NoFigureError(Replication.NOT_RUN, _no_metric(contrast.metric, measured))
-        scored = _scored(contrast, column, measured, claim.untrained)
-        return _judged(replace(finding, unit=column.shown_unit), contrast, column, scored, measured, confidence)
-    except _NoFigureError as problem:
-        return replace(finding, outcome=problem.outcome, reason=problem.reason)
+            raise _NoValueError(Replication.NOT_RUN, _no_metric(contrast.metric, measured))
+        common = _common(contrast, column, measured, claim.untrained)
+        return _judged(replace(blank, unit=column.shown_unit), contrast, column, common, measured, confidence)
+    except _NoValueError as problem:
+        return replace(blank, outcome=problem.outcome, reason=problem.reason)
     except UnpoolableError as problem:
-        return replace(finding, outcome=Replication.NOT_COMPARABLE, reason=str(problem))
+        return replace(blank, outcome=Replication.NOT_COMPARABLE, reason=str(problem))
 
 
 def _no_metric(key: str, measured: Measurements) -> str:
@@ -141,31 +140,31 @@ def _no_metric(key: str, measured: Measurements) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scored:
-    """Records with a value behind one comparison: the repeats of each of its figures, over the same items in the same order."""
+class _Common:
+    """Records with a value behind one comparison: the repeats of each of its terms, over the same items in the same order."""
 
     items: Sequence[str]
     repeats: Sequence[Sequence[pd.DataFrame]]
 
 
-def _scored(contrast: Contrast, column: Column, measured: Measurements, untrained: bool) -> _Scored:
+def _common(contrast: Contrast, column: Column, measured: Measurements, untrained: bool) -> _Common:
     """The records to compare.
 
     Raises:
-        _NoFigureError: a figure was not measured of every training, or is not to be compared with the others.
+        _NoValueError: something was not measured of every training, or is not to be compared with the others.
     """
     _check_alike(contrast, measured, untrained)
     repeats = []
     for point in contrast.points:
         groups = measured.groups.get((column.key, point), {})
         if lacking := sorted(set(_labels([point], measured)) - {label for label, _ in groups}):
-            raise _NoFigureError(Replication.NOT_RUN, f"{column.name} was not measured of {_at(lacking[0], point)}: finish the run")
+            raise _NoValueError(Replication.NOT_RUN, f"{column.name} was not measured of {_at(lacking[0], point)}: finish the run")
         repeats.append([_ok(group, label, point, column, measured) for (label, _), group in groups.items()])
     common = set.intersection(*(set(ok["item"]) for oks in repeats for ok in oks))
     if not common:
-        raise _NoFigureError(Replication.NOT_COMPARABLE, f"no item has {column.name} of every system compared")
+        raise _NoValueError(Replication.NOT_COMPARABLE, f"no item has {column.name} of every system compared")
     items = sorted(common)
-    return _Scored(items, [[ok.set_index("item", drop=False).loc[items] for ok in oks] for oks in repeats])
+    return _Common(items, [[ok.set_index("item", drop=False).loc[items] for ok in oks] for oks in repeats])
 
 
 def _what_to_run(point: Point, claim: Claim, measured: Measurements) -> str:
@@ -198,24 +197,24 @@ def _check_alike(contrast: Contrast, measured: Measurements, untrained: bool) ->
     """Refuses systems that no ordering should be read from.
 
     Raises:
-        _NoFigureError: random weights, or systems of different sizes.
+        _NoValueError: random weights, or systems of different sizes.
     """
     facts = [measured.facts[label] for label in _labels(contrast.points, measured)]
     if not untrained and (random := [f.label for f in facts if f.random]):
-        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{', '.join(random)} has random weights")
+        raise _NoValueError(Replication.NOT_COMPARABLE, f"{', '.join(random)} has random weights")
     if len(sizes := {f.size for f in facts if f.size}) > 1:
-        raise _NoFigureError(Replication.NOT_COMPARABLE, f"systems of the sizes {' and '.join(sorted(sizes))} are compared")
+        raise _NoValueError(Replication.NOT_COMPARABLE, f"systems of the sizes {' and '.join(sorted(sizes))} are compared")
 
 
 def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured: Measurements) -> pd.DataFrame:
     """Records with a value.
 
     Raises:
-        _NoFigureError: there are none, or more than `FAILURE_TOLERANCE` lack one through the system's fault or an unfinished run.
+        _NoValueError: there are none, or more than `FAILURE_TOLERANCE` lack one through the system's fault or an unfinished run.
     """
     who = _at(label, point)
     if (lacking := measured.num_items - len(group)) > FAILURE_TOLERANCE * measured.num_items:
-        raise _NoFigureError(
+        raise _NoValueError(
             Replication.NOT_RUN, f"{column.name} of {lacking} of {measured.num_items} items of {who} is missing: finish the run"
         )
     skipped = group["status"] == Status.SKIPPED_BY_POLICY.value
@@ -223,54 +222,67 @@ def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured:
     ok = wanted[wanted["status"] == Status.OK.value]
     if wanted.empty:
         why = str(group.loc[skipped, "reason"].iloc[0]) if skipped.any() else "no reference can be scored"
-        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{column.name} does not apply to this data: {why}")
+        raise _NoValueError(Replication.NOT_COMPARABLE, f"{column.name} does not apply to this data: {why}")
     if (failed := len(wanted) - len(ok)) > FAILURE_TOLERANCE * len(wanted):
-        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{failed} of {len(wanted)} outputs of {who} have no {column.name}")
+        raise _NoValueError(Replication.NOT_COMPARABLE, f"{failed} of {len(wanted)} outputs of {who} have no {column.name}")
     return ok
 
 
 def _judged(
-    finding: MeasuredContrast, contrast: Contrast, column: Column, scored: _Scored, measured: Measurements, confidence: float
+    blank: MeasuredContrast, contrast: Contrast, column: Column, common: _Common, measured: Measurements, confidence: float
 ) -> MeasuredContrast:
-    """The finding with its figures and outcome."""
-    how, clusters = measured.how, [measured.cluster[item] for item in scored.items]
-    figures = [[statistic_of(ok, column, measured.pooled) for ok in oks] for oks in scored.repeats]
-    terms: list[Term] = [(c / len(each), figure) for (c, _), each in zip(contrast.terms, figures, strict=True) for figure in each]
-    try:
-        known = estimate(terms, clusters, how.resamples, how.seed, column.range)
-    except (ValueError, KeyError) as problem:
-        raise _NoFigureError(Replication.NOT_COMPARABLE, f"{column.name} cannot be formed over the common items: {problem}") from problem
+    """The comparison with its values and outcome."""
+    how, clusters = measured.how, [measured.cluster[item] for item in common.items]
+    terms = [(c, repeats) for (c, _), repeats in zip(contrast.terms, common.repeats, strict=True)]
+    known = combined(terms, column, clusters, how, measured.pooled)
     found = known.interval(how.confidence)
-    finding = replace(
-        finding,
+    outcome, reason = _decided(contrast, known, column, unit_noun(clusters), (how.confidence, confidence))
+    return replace(
+        blank,
+        outcome=outcome,
+        reason=reason,
         value=found.value * column.factor,
         low=None if found.low is None else found.low * column.factor,
         high=None if found.high is None else found.high * column.factor,
         n=found.n,
         clusters=found.clusters,
-        seeds=tuple({point.system: len(each) for (_, point), each in zip(contrast.terms, figures, strict=True)}.values()),
-        seed_spread=_seed_spread(contrast, figures, len(scored.items), column.factor),
+        seeds=tuple({point.system: len(each) for point, each in zip(contrast.points, common.repeats, strict=True)}.values()),
+        seed_spread=_seed_spread(contrast, common, column, measured),
     )
-    why = too_few(known, unit_noun(clusters), contrast.distance(known.value), how.confidence)
-    if why or found.low is None or found.high is None:
-        return replace(finding, outcome=Replication.TOO_FEW, reason=why)
+
+
+def _decided(contrast: Contrast, known: Estimate, column: Column, units: str, confidences: tuple[float, float]) -> tuple[Replication, str]:
+    """Outcome and reason.
+
+    Args:
+        contrast: claimed.
+        known: left minus right.
+        column: of the metric.
+        units: what its clusters are, in the plural.
+        confidences: of the interval that must lie in the claimed range, and of the one that must lie outside for a contradiction.
+    """
+    usual, corrected = confidences
+    found = known.interval(usual)
+    if why := too_few(known, units, contrast.distance(known.value), usual):
+        return Replication.TOO_FEW, why
+    if found.low is None or found.high is None:
+        return Replication.TOO_FEW, ""
+    if _shown(contrast, known, usual):
+        return Replication.REPRODUCED, ""
+    opposite = contrast.fails(found.low, found.high)
+    if contrast.holds(found.low, found.high) or (opposite and not _shown(contrast, known, usual, against=True)):
+        # The interval is clear of the edge, and yet the signs of so few clusters are not.
+        if (apart := differing(known)) < known.clusters:
+            few = f"{apart} of {known.clusters} {units} differ, a verdict takes at least {fewest_differing(1 - usual)}"
+            return Replication.TOO_FEW, few
+        return Replication.NOT_REPRODUCED, f"{UNDECIDED}: the {units} point both ways"
     edge = f"the margin of {contrast.margin * column.factor:g} {column.shown_unit}".rstrip() if contrast.margin else "zero"
-    if _shown(contrast, known, how.confidence):
-        return replace(finding, outcome=Replication.REPRODUCED)
-    if contrast.holds(found.low, found.high) or (
-        contrast.fails(found.low, found.high) and not _shown(contrast, known, how.confidence, True)
-    ):
-        units, apart = unit_noun(clusters), differing(known)
-        if apart < known.clusters:
-            few = f"{apart} of {known.clusters} {units} differ, a verdict takes at least {fewest_differing(1 - how.confidence)}"
-            return replace(finding, outcome=Replication.TOO_FEW, reason=few)
-        return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=f"{UNDECIDED}: the {units} point both ways")
-    if not contrast.fails(found.low, found.high):
-        return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=f"{UNDECIDED}: the interval spans {edge}")
-    if _shown(contrast, known, confidence, against=True):
-        return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=f"{CONTRADICTED}: the interval lies on the other side of {edge}")
-    why = f"{UNDECIDED}: the interval lies on the other side of {edge}, but not at the {confidence:.1%} of a claim of several comparisons"
-    return replace(finding, outcome=Replication.NOT_REPRODUCED, reason=why)
+    if not opposite:
+        return Replication.NOT_REPRODUCED, f"{UNDECIDED}: the interval spans {edge}"
+    other_side = f"the interval lies on the other side of {edge}"
+    if _shown(contrast, known, corrected, against=True):
+        return Replication.NOT_REPRODUCED, f"{CONTRADICTED}: {other_side}"
+    return Replication.NOT_REPRODUCED, f"{UNDECIDED}: {other_side}, but not at the {corrected:.1%} of a claim of several comparisons"
 
 
 def _shown(contrast: Contrast, known: Estimate, confidence: float, against: bool = False) -> bool:
@@ -287,40 +299,36 @@ def _shown(contrast: Contrast, known: Estimate, confidence: float, against: bool
     return exceeding_level(side, threshold) <= (1 - confidence) / 2
 
 
-def _notes(claim: Claim, findings: Sequence[MeasuredContrast], measured: Measurements) -> tuple[str, ...]:
+def _notes(claim: Claim, contrasts: Sequence[MeasuredContrast], measured: Measurements) -> tuple[str, ...]:
     """What a reader must know of a claim that was measured."""
-    known = [f for f in findings if f.value is not None]
+    known = [c for c in contrasts if c.value is not None]
     if not known:
         return ()
     facts = [f for label, f in measured.facts.items() if system_of(label) in claim.systems]
     trained = any(f.weights == Weights.TRAINED for f in facts)
-    within = [f for f in known if f.seed_spread is not None and f.value is not None and abs(f.value) <= f.seed_spread]
+    within = [c for c in known if c.seed_spread is not None and c.value is not None and abs(c.value) <= c.seed_spread]
     curves = {(part.over, tuple(_values(part, measured))) for part in claim.test if isinstance(part, Monotone)}
-    return tuple(
-        filter(
-            None,
-            (
-                *(f"{over} measured: {', '.join(f'{v:g}' for v in values)}" for over, values in sorted(curves)),
-                "small models, own data" if any(f.size == "small" for f in facts) else "",
-                "random weights, which speed does not depend on" if any(f.random for f in facts) else "",
-                "one training seed" if trained and all(n == 1 for f in known for n in f.seeds) else "",
-                f"{len(within)} of {len(known)} differences are no larger than their spread over seeds" if within else "",
-                f"in the paper: {claim.protocol}" if claim.protocol else "",
-            ),
-        )
+    told = (
+        *(f"{over} measured: {', '.join(f'{v:g}' for v in values)}" for over, values in sorted(curves)),
+        "small models, own data" if any(f.size == "small" for f in facts) else "",
+        "random weights, which speed does not depend on" if any(f.random for f in facts) else "",
+        "one training seed" if trained and all(n == 1 for c in known for n in c.seeds) else "",
+        f"{len(within)} of {len(known)} differences are no larger than their spread over seeds" if within else "",
+        f"in the paper: {claim.protocol}" if claim.protocol else "",
     )
+    return tuple(filter(None, told))
 
 
-def _seed_spread(contrast: Contrast, figures: Sequence[Sequence[Statistic]], n: int, factor: float) -> float | None:
+def _seed_spread(contrast: Contrast, common: _Common, column: Column, measured: Measurements) -> float | None:
     """Standard deviation of the difference from training to training.
 
-    Figures of one training belong together: its 1 and its 4 codebooks share whatever that training was like. Different systems are
+    Values of one training belong together: its 1 and its 4 codebooks share whatever that training was like. Different systems are
     trained independently, so their variances add.
     """
-    whole, shares = np.ones((1, n)), dict[str, npt.NDArray[np.float64]]()
-    for (coefficient, point), each in zip(contrast.terms, figures, strict=True):
-        found = coefficient * np.array([float(figure(whole)[0]) for figure in each])
-        shares[point.system] = shares[point.system] + found if point.system in shares else found
-    if any(share.size < 2 for share in shares.values()):
+    if any(len(repeats) < 2 for repeats in common.repeats):
         return None
-    return factor * math.sqrt(sum(float(share.var(ddof=1)) for share in shares.values()))
+    whole, shares = np.ones((1, len(common.items))), dict[str, npt.NDArray[np.float64]]()
+    for (coefficient, point), repeats in zip(contrast.terms, common.repeats, strict=True):
+        found = coefficient * np.array([float(statistic_of(ok, column, measured.pooled)(whole)[0]) for ok in repeats])
+        shares[point.system] = shares[point.system] + found if point.system in shares else found
+    return column.factor * math.sqrt(sum(float(share.var(ddof=1)) for share in shares.values()))

@@ -18,11 +18,11 @@ import numpy as np
 
 from harness.api import Better, PooledMetric
 from harness.errors import Incomparable, UnknownName
-from reports.compare.pairing import COVERAGE_TOLERANCE, FORCEABLE, Half, Matched, Obstacle, differences, matched, obstacles, other_packages
+from reports.compare.pairing import Half, Matched, Obstacle, difference, matched, obstacles, other_packages, standing
 from reports.run.oddities import few_speakers
 from reports.statistics.intervals import Array, Estimate, IntervalSettings
 from reports.statistics.power import Advice, advice
-from reports.statistics.records import Column, Row, unit_noun
+from reports.statistics.records import COVERAGE_TOLERANCE, Column, Row, unit_noun
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, too_few
 
 
@@ -167,7 +167,10 @@ def compare(
     """
     settings = settings or Settings()
     found = [o for o in obstacles(left, right) if left is not right]
-    refuse_unless_forced(found, settings.force)
+    forbidden, forceable = standing(found, settings.force)
+    if forbidden:
+        hint = " (force=true compares all the same, and says so)" if forceable else ""
+        raise Incomparable(f"not comparable: {'; '.join(o.text for o in forbidden)}{hint}")
     notes = [o.text for o in found]
     if told := other_packages(left, right):
         notes.append(f"other packages differ: {told}")
@@ -188,21 +191,9 @@ def compare(
         raise Incomparable(
             f"nothing in {left.name} and {right.name} can be compared: {'; '.join(dict.fromkeys(c.reason for c in changes)) or 'no metric of a common system'}"
         )
-    for (i, pair), figure in zip(pairs.items(), differences(list(pairs.values()), settings.statistics, pooled), strict=True):
-        changes[i] = _measured(changes[i], pair, figure, settings)
+    for i, pair in pairs.items():
+        changes[i] = _measured(changes[i], pair, difference(pair, settings.statistics, pooled), settings)
     return Comparison(left, right, tuple(_judged(changes, settings)), tuple(notes), settings)
-
-
-def refuse_unless_forced(found: Sequence[Obstacle], force: bool) -> None:
-    """Raises what forbids a comparison.
-
-    Raises:
-        Incomparable: with every obstacle, and whether ``force`` would help.
-    """
-    standing = [o for o in found if not (force and o.kind in FORCEABLE)]
-    if standing:
-        hint = " (force=true compares all the same, and says so)" if all(o.kind in FORCEABLE for o in standing) else ""
-        raise Incomparable(f"not comparable: {'; '.join(o.text for o in standing)}{hint}")
 
 
 def same_rows(left: Half, right: Half) -> tuple[list[tuple[Row, Row]], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from harness.storing.frame import Run
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
 from reports.statistics.intervals import Array, Estimate, IntervalSettings
-from reports.statistics.jackknife import Term, WeightedMean, estimate
-from reports.statistics.pooling import UnpoolableError, statistic_of
-from reports.statistics.records import Column, Row, unit_names
+from reports.statistics.jackknife import WeightedMean
+from reports.statistics.pooling import UnpoolableError, combined
+from reports.statistics.records import Column, Row, scored, unit_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,6 @@ PINNED: Mapping[str, tuple[str, ...]] = {
 }
 """Packages that move figures, with the metrics they make. Signatures and systems' tools name them; those of early runs do not, and there
 the packages of the whole run are all that is known."""
-COVERAGE_TOLERANCE = 0.01
-"""Two systems whose shares of scored outputs differ by more than this are not ranked: each would be judged on the items it managed."""
-
-
 READ = ("value", "weight", "speaker", "language", "counts", "detail")
 """Columns of the records that a comparison reads; the others would be copied for every group of items."""
 
@@ -123,6 +119,10 @@ class Scores:
     n_wanted: int
     lacking: tuple[str, ...]
 
+    def over(self, items: Sequence[str]) -> Scores:
+        """The same over some of the items, in this order."""
+        return replace(self, repeats=[[frame.loc[list(items), list(READ)] for frame in seeds] for seeds in self.repeats])
+
     @property
     def frames(self) -> list[pd.DataFrame]:
         return [frame for seeds in self.repeats for frame in seeds]
@@ -171,14 +171,9 @@ class Matched:
 
     def part(self, kept: Sequence[int]) -> Matched:
         """The same over some of the items, by position; each item then is a cluster of its own."""
-        items = tuple(self.items[i] for i in kept)
-
-        def cut(scores: Scores) -> Scores:
-            frames = [[frame.iloc[list(kept)] for frame in seeds] for seeds in scores.repeats]
-            return Scores(frames, scores.n_ok, scores.n_wanted, scores.lacking)
-
-        clusters = tuple(f"item {item}" for item in items)
-        return Matched(self.column, self.left_row, self.right_row, items, clusters, cut(self.left), cut(self.right), self.notes)
+        items = [self.items[i] for i in kept]
+        left, right = self.left.over(items), self.right.over(items)
+        return replace(self, items=tuple(items), clusters=tuple(f"item {item}" for item in items), left=left, right=right)
 
 
 def half(name: str, run: Run, repeats: Sequence[pd.DataFrame] = ()) -> Half:
@@ -208,6 +203,12 @@ def obstacles(left: Half, right: Half) -> Iterator[Obstacle]:
     if other := _other_versions(left, right):
         told = ", ".join(f"{name} {pair}" for name, pair in other.items())
         yield Obstacle(Kind.PACKAGES, f"package versions differ between {left.name} and {right.name}: {told}; run both with the same")
+
+
+def standing(found: Sequence[Obstacle], force: bool) -> tuple[list[Obstacle], bool]:
+    """The obstacles that ``force`` does not turn into notes, and whether it would do so with all of them."""
+    left = [o for o in found if not (force and o.kind in FORCEABLE)]
+    return left, all(o.kind in FORCEABLE for o in left)
 
 
 def _other_data(left: Half, right: Half) -> str:
@@ -295,53 +296,38 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
     if not common:
         return Obstacle(Kind.FIGURE, f"no item has {two.name} in both runs")
     items = sorted(common)
-    kept = list(READ)
-    cut = [Scores([[f.loc[items, kept] for f in seeds] for seeds in s.repeats], s.n_ok, s.n_wanted, s.lacking) for s in sides]
-    if not all(frame["weight"].any() for side in cut for frame in side.frames):
+    one_side, other_side = (side.over(items) for side in sides)
+    if not all(frame["weight"].any() for side in (one_side, other_side) for frame in side.frames):
         return Obstacle(Kind.FIGURE, f"all common items weigh nothing in {two.name}")
     clusters = tuple(right.cluster[item] for item in items)
-    return Matched(two, rows[0], rows[1], tuple(items), clusters, cut[0], cut[1], tuple(notes))
+    return Matched(two, rows[0], rows[1], tuple(items), clusters, one_side, other_side, tuple(notes))
 
 
 def _scored(repeats: Sequence[Sequence[pd.DataFrame]], excluded: set[str], side: Half) -> Scores:
     """The records with a value, and how many there should be. What a policy skips, and an unscorable reference, is nobody's fault."""
-    frames, ok_count, wanted_count, lacking = [], 0, 0, set()
-    for number, seeds in enumerate(repeats):
-        kept = []
-        for group in seeds:
-            skipped = set(group.index[group["status"] == Status.SKIPPED_BY_POLICY.value])
-            ok = group[(group["status"] == Status.OK.value) & ~group["item"].isin(excluded)]
-            kept.append(ok)
-            if number == 0:
-                wanted = {*side.items, *group.index} - skipped - excluded
-                ok_count, wanted_count = ok_count + len(ok), wanted_count + len(wanted)
-                lacking |= wanted - set(ok.index)
-        frames.append(kept)
-    # A repeat without these records (of another selection of systems) has no figure to add.
-    return Scores([seeds for seeds in frames if seeds], ok_count, wanted_count, tuple(sorted(lacking)))
+    ok_count, wanted_count, lacking = 0, 0, set()
+    kept = [[scored(group, excluded) for group in seeds] for seeds in repeats]
+    for group, ok in zip(repeats[0], kept[0], strict=True) if repeats else ():
+        skipped = set(group.index[group["status"] == Status.SKIPPED_BY_POLICY.value])
+        wanted = {*side.items, *group.index} - skipped - excluded
+        ok_count, wanted_count = ok_count + len(ok), wanted_count + len(wanted)
+        lacking |= wanted - set(ok.index)
+    # A repeat without these records (of another selection of systems) has no value to add.
+    return Scores([seeds for seeds in kept if seeds], ok_count, wanted_count, tuple(sorted(lacking)))
 
 
-def differences(pairs: Sequence[Matched], how: IntervalSettings, pooled: Mapping[str, PooledMetric] | None = None) -> list[Estimate | str]:
-    """Right minus left of each.
+def difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, PooledMetric] | None = None) -> Estimate | str:
+    """Right minus left.
 
     Args:
-        pairs: to compare.
-        how: resamples and seed, for pooled figures.
+        pair: to compare.
+        how: resamples and seed, for pooled values.
         pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
 
     Returns:
-        One a pair, in order; words where the figure of a pooled metric cannot be formed.
+        The difference; words where that of a pooled metric cannot be formed.
     """
-    return [_difference(pair, how, pooled or {}) for pair in pairs]
-
-
-def _difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, PooledMetric]) -> Estimate | str:
-    sides = ((1.0, pair.right), (-1.0, pair.left))
-    if pair.column.is_mean:
-        terms: Sequence[Term] = [term for c, scores in sides for term in scores.terms(c)]
-        return estimate(terms, pair.clusters, within=pair.column.range)
     try:
-        terms = [(c / len(s.frames), statistic_of(frame, pair.column, pooled)) for c, s in sides for frame in s.frames]
-        return estimate(terms, pair.clusters, how.resamples, how.seed, pair.column.range)
-    except (UnpoolableError, ValueError, KeyError) as problem:
-        return f"{pair.column.name} cannot be formed over the common items: {problem}"
+        return combined([(1.0, pair.right.frames), (-1.0, pair.left.frames)], pair.column, pair.clusters, how, pooled or {})
+    except UnpoolableError as problem:
+        return str(problem)

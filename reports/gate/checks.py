@@ -20,7 +20,7 @@ import numpy as np
 
 from harness.api import Better, PooledMetric
 from harness.errors import ConfigError, HarnessError, Incomparable
-from reports.compare.pairing import FORCEABLE, Half, Kind, Matched, Obstacle, differences, matched, obstacles, other_packages
+from reports.compare.pairing import Half, Kind, Matched, Obstacle, difference, matched, obstacles, other_packages, standing
 from reports.gate.rules import Rule, Rules
 from reports.statistics.intervals import Estimate, IntervalSettings
 from reports.statistics.records import Column, Row, unit_noun
@@ -169,14 +169,14 @@ class Gate:
         if repeats < self.rules.repeats:
             text = f"the gate '{self.rules.name}' wants a baseline of {self.rules.repeats} repeats, {baseline.name} has {repeats}: harness bless RUN REPEAT ..."
             found.append(Obstacle(Kind.MISSING, text))
-        standing = [o for o in found if not (self.force and o.kind in FORCEABLE)]
-        notes = [f"forced: {o.text}" for o in found if o not in standing]
+        forbidden, forceable = standing(found, self.force)
+        notes = [f"forced: {o.text}" for o in found if o not in forbidden]
         if other := other_packages(baseline, run):
             notes.append(f"other packages differ: {other}")
         verdict = GateResult(CheckStatus.INCOMPARABLE, run.name, baseline.name, self.rules, repeats, notes=tuple(notes))
-        if standing:
-            advice = " (force=true judges all the same)" if all(o.kind in FORCEABLE for o in standing) else ""
-            return replace(verdict, problems=tuple(o.text + advice for o in standing))
+        if forbidden:
+            advice = " (force=true judges all the same)" if forceable else ""
+            return replace(verdict, problems=tuple(o.text + advice for o in forbidden))
         checks, problems = self._checks(run, baseline)
         if not checks:
             raise ConfigError(
@@ -245,15 +245,15 @@ class Gate:
 
     def _judged(self, checks: list[Check], pairs: Mapping[int, Matched]) -> list[Check]:
         """The checks with figures, after the correction over all that have one."""
-        cases = {i: _parts(pair, checks[i].rule) for i, pair in pairs.items()}
-        flat = [(i, group, part) for i, parts in cases.items() for group, part in parts]
         how = IntervalSettings(1 - 2 * self.rules.level, self.rules.resamples, self.rules.seed)
-        trials: dict[int, list[_Trial]] = {i: [] for i in cases}
-        for (i, group, part), figure in zip(flat, differences([p for _, _, p in flat], how, self.pooled), strict=True):
-            if isinstance(figure, str):
-                checks[i] = replace(checks[i], outcome=CheckStatus.INCOMPARABLE, reason=figure)
-            else:
-                trials[i].append(_trial(checks[i].rule, group, part, figure))
+        trials: dict[int, list[_Trial]] = {i: [] for i in pairs}
+        for i, pair in pairs.items():
+            for group, part in _parts(pair, checks[i].rule):
+                worsening = difference(part, how, self.pooled)
+                if isinstance(worsening, str):
+                    checks[i] = replace(checks[i], outcome=CheckStatus.INCOMPARABLE, reason=worsening)
+                else:
+                    trials[i].append(_trial(checks[i].rule, group, part, worsening))
         tested: dict[int, float] = {}
         for i, each in trials.items():
             if checks[i].outcome is CheckStatus.INCOMPARABLE:

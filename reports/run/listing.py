@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from harness.api import Better, Status
-from harness.judges.presets import Unit
+from harness.api import Better, Status, language_code
+from harness.judges.presets import Unit, unspaced
 from harness.storing.frame import Run
 from reports.run.summary import Summary
-from reports.run.transcripts import NEEDED, Difference, difference
 from reports.statistics.records import Column
 from reports.writing.clips import Clip, duration_s, encoded
 from reports.writing.wording import shortened
@@ -22,12 +21,42 @@ TEXT_LIMIT = 400
 """Characters of a transcript or a reason kept for the page; the records hold the whole."""
 UNREAD = ("unit", "device", "precision")
 """Text in the details that says how something was measured, the same for every item; the signatures and the manifest hold it."""
-
-
+NEEDED = ("reference", "transcript", "reference_normalised", "transcript_normalised", "unit")
+"""Details of a record (`harness.metrics.text`) that an alignment is made from."""
+CHUNK_LIMIT = 200
+"""Characters kept of one stretch of text; a recogniser caught in a loop inserts thousands."""
+CHUNKS = 80
+"""Stretches kept of one alignment."""
+SIGNS = {"equal": "=", "substitute": "~", "delete": "-", "insert": "+"}
 _Key = tuple[int, int]
 """(row, seed) of an output."""
 _REFERENCE: _Key = (-1, 0)
 """Stands for the item's recording."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A reference text and a transcript, aligned.
+
+    Args:
+        reference: as given, before normalisation.
+        parts: (sign, reference text, transcript text) in order; "=" both alike, "~" one for the other, "-" not heard, "+" heard only.
+        unit: what is counted, "word" or "char".
+        errors: units substituted, deleted and inserted, of the whole alignment.
+        length: units of the reference.
+        left_out: stretches beyond `CHUNKS`.
+    """
+
+    reference: str
+    parts: tuple[tuple[str, str, str], ...]
+    unit: str
+    errors: tuple[int, int, int]
+    length: int
+    left_out: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """For the page."""
+        return {"parts": self.parts, "unit": self.unit, "errors": self.errors, "length": self.length, "more": self.left_out}
 
 
 @dataclass(frozen=True)
@@ -112,11 +141,14 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
         withheld += bool(paths) and not taken
         about = described.get(item) or {}
         measured = records.get(item, {})
+        text = str(about.get("text") or "")
         order = sorted({*measured, *((r, s) for r, s in paths if r >= 0)})
-        nothing = _Measured([None] * len(summary.columns))
+        made = [measured.get(key, _Measured([None] * len(summary.columns))) for key in order]
+        words = ((w, at, c) for at, m in enumerate(made) for c, texts in m.words.items() for w in texts.items())
+        reasons = ((why, at, c) for at, m in enumerate(made) for c, why in m.missing.items())
         items[item] = {
             "id": item,
-            "text": str(about.get("text") or ""),
+            "text": text,
             **{name: str(about.get(name) or "") for name in ("language", "speaker")},
             "synthetic": bool(about.get("synthetic")),
             "prompt": str(about.get("prompt_text") or ""),
@@ -126,15 +158,16 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
                 {
                     "row": row,
                     "seed": seed,
-                    "values": measured.get((row, seed), nothing).values,
-                    "missing": {column: status for column, (status, _) in measured.get((row, seed), nothing).missing.items()},
+                    "values": output.values,
+                    "missing": {column: status for column, (status, _) in output.missing.items()},
                     "audio": budget.numbered(clips[row, seed], taken) if (row, seed) in clips else {},
                 }
-                for row, seed in order
+                for (row, seed), output in zip(order, made, strict=True)
             ],
-            "heard": _heard(measured, order, summary, str(about.get("text") or "")),
-            "words": _said(measured, order, summary, str(about.get("text") or "")),
-            "reasons": _reasons(measured, order, summary),
+            "heard": _heard(made, summary, text),
+            # The item's own text is shown above them.
+            "words": _once("name", (told for told in words if told[0][1] != shortened(text, TEXT_LIMIT)), summary),
+            "reasons": _once("status", reasons, summary),
         }
     return Listing(tuple(items[i] for i in shown), tuple(budget.clips), len(ids), players, withheld, budget.used)
 
@@ -217,15 +250,15 @@ def _words(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield name, shortened(value, TEXT_LIMIT) or "(empty)"
 
 
-def _heard(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:
+def _heard(made: Sequence[_Measured], summary: Summary, text: str) -> list[Mapping[str, Any]]:
     """What was heard against what was said: a block for each reference and the metrics that share it, in it a line for each transcript.
 
     Metrics that were counted on the same texts of all outputs, as a word and a character error rate of one recogniser, share a block;
     it shows the words.
     """
     by_metric: dict[int, dict[int, tuple[str, Difference]]] = {}
-    for position, key in enumerate(order):
-        for column, found in measured[key].heard.items() if key in measured else ():
+    for position, output in enumerate(made):
+        for column, found in output.heard.items():
             by_metric.setdefault(column, {})[position] = found
     together: dict[tuple[Any, ...], list[int]] = {}
     for column, by_position in sorted(by_metric.items()):
@@ -248,29 +281,55 @@ def _heard(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: S
     return blocks
 
 
-def _said(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary, text: str) -> list[Mapping[str, Any]]:
-    """Every text once, with the outputs (by position) and the metrics it belongs to; the item's own text is shown above them."""
-    together: dict[tuple[str, str], tuple[list[int], list[str]]] = {}
-    for position, key in enumerate(order):
-        for column, words in measured[key].words.items() if key in measured else ():
-            for name, words_said in words.items():
-                if words_said != shortened(text, TEXT_LIMIT):
-                    _noted(together, (name, words_said), position, summary.columns[column].name)
-    return [{"name": name, "text": said, "outputs": at, "metrics": metrics} for (name, said), (at, metrics) in together.items()]
+def _once(kind: str, told: Iterable[tuple[tuple[str, str], int, int]], summary: Summary) -> list[Mapping[str, Any]]:
+    """Every text once, with the outputs (by position) and the metrics that it belongs to.
+
+    Args:
+        kind: what the first of a pair is to be called.
+        told: pairs of that and a text, each with an output and a column.
+        summary: of the run.
+    """
+    together: dict[tuple[str, str], tuple[dict[int, None], dict[str, None]]] = {}
+    for what, position, column in told:
+        outputs, metrics = together.setdefault(what, ({}, {}))
+        outputs[position] = metrics[summary.columns[column].name] = None
+    return [
+        {kind: first, "text": text, "outputs": list(outputs), "metrics": list(metrics)}
+        for (first, text), (outputs, metrics) in together.items()
+    ]
 
 
-def _reasons(measured: Mapping[_Key, _Measured], order: Sequence[_Key], summary: Summary) -> list[Mapping[str, Any]]:
-    """Every reason for a missing figure once, with its outputs and metrics."""
-    together: dict[tuple[str, str], tuple[list[int], list[str]]] = {}
-    for position, key in enumerate(order):
-        for column, why in measured[key].missing.items() if key in measured else ():
-            _noted(together, why, position, summary.columns[column].name)
-    return [{"status": status, "text": why, "outputs": at, "metrics": metrics} for (status, why), (at, metrics) in together.items()]
+def difference(detail: Mapping[str, Any], language: str) -> Difference | None:
+    """The alignment of a record's texts as its metric counted them: normalised, in its unit, by jiwer.
 
+    Args:
+        detail: of the record.
+        language: of the item; what is written without spaces is joined without.
 
-def _noted(together: dict[tuple[str, str], tuple[list[int], list[str]]], what: tuple[str, str], position: int, metric: str) -> None:
-    at, metrics = together.setdefault(what, ([], []))
-    if position not in at:
-        at.append(position)
-    if metric not in metrics:
-        metrics.append(metric)
+    Returns:
+        None where the record does not hold both texts in both forms.
+    """
+    if not all(isinstance(detail.get(name), str) for name in NEEDED) or detail["unit"] not in [u.value for u in Unit]:
+        return None
+    import jiwer
+
+    by_character = detail["unit"] == Unit.CHARACTER.value
+    joint = "" if by_character and unspaced(language_code(language), detail["reference_normalised"]) else " "
+    expected, heard = (joint.join(detail[name].split()) for name in ("reference_normalised", "transcript_normalised"))
+    if not expected:
+        return None
+    aligned = (jiwer.process_characters if by_character else jiwer.process_words)(expected, heard)
+    between = "" if by_character else " "
+    said, transcribed = aligned.references[0], aligned.hypotheses[0]
+    parts = [
+        (
+            SIGNS[chunk.type],
+            shortened(between.join(said[chunk.ref_start_idx : chunk.ref_end_idx]), CHUNK_LIMIT),
+            # What is alike is told once.
+            "" if chunk.type == "equal" else shortened(between.join(transcribed[chunk.hyp_start_idx : chunk.hyp_end_idx]), CHUNK_LIMIT),
+        )
+        for chunk in aligned.alignments[0]
+    ]
+    errors = aligned.substitutions, aligned.deletions, aligned.insertions
+    whole = Difference(detail["reference"], tuple(parts[:CHUNKS]), detail["unit"], errors, len(said))
+    return replace(whole, left_out=max(0, len(parts) - CHUNKS))

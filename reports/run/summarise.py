@@ -1,4 +1,4 @@
-"""From the frame of a run to its `Summary`: who counts, what enters a mean, what is marked best."""
+"""From the frame of a run to its `Summary`: which records count, what enters a mean, how often recognisers erred."""
 
 from __future__ import annotations
 
@@ -6,39 +6,51 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.api import Better, PooledMetric, Status
-from harness.errors import DamagedFile, Incomparable, StoreError, UsageError
 from harness.settings.registry import config_names
-from harness.storing.frame import COLUMNS, Run
+from harness.storing.frame import Run, open_run
+from harness.storing.runfolder import read_manifest
 from reports.claims.claims import Claim, load_claims
 from reports.claims.judging import Measurements, verdicts_on
+from reports.run.checking import checked
 from reports.run.failures import grouped_failures
 from reports.run.notes import notes_on, rate_notes, token_notes
 from reports.run.oddities import oddities, of_voice, repeating
-from reports.run.summary import Axes, ErrorRates, Summary
-from reports.statistics.intervals import UNBOUNDED, Interval, IntervalSettings, Range
-from reports.statistics.jackknife import estimate, interval
-from reports.statistics.pooling import UnpoolableError, pooled_metric, statistic_of
-from reports.statistics.records import CALIBRATION, Cell, Column, Row, SystemFacts, parsed_settings, reference_fault, system_of, unit_names
-from reports.writing.wording import decimals, in_words, printable, shortened
+from reports.run.ranking import ranked
+from reports.run.summary import Axes, ErrorRates, Note, Summary
+from reports.statistics.intervals import UNBOUNDED, IntervalSettings, Range
+from reports.statistics.jackknife import interval
+from reports.statistics.pooling import UnpoolableError, interval_of
+from reports.statistics.records import (
+    CALIBRATION,
+    Cell,
+    Column,
+    Row,
+    SystemFacts,
+    parsed_settings,
+    reference_fault,
+    scored,
+    system_of,
+    unit_names,
+)  # fmt: skip
+from reports.writing.wording import decimals
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COVERAGE_TOLERANCE = 0.01
-"""Systems whose coverage differs by more than this are not ranked against each other."""
-COMMON_LEAST = 0.5
-"""Share of the items scored at all that every system must have scored for a ranking over the common ones."""
 APART = 100
 """Largest over smallest figure from which a column of ratios is printed in significant digits."""
-LARGEST = 1e100
-"""No measurement is beyond it; sums of larger ones may not be finite."""
+LARGE = 1_000_000
+"""Records from which a run is read metric by metric; a record takes about 1.5 kB while a summary is made."""
+ITEMS_SHOWN = 1000
+"""Items of a large run whose records the page gets: it lists no more."""
 ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
@@ -63,13 +75,13 @@ def summarise(
         UsageError: it holds nothing, or what no run writes.
     """
     how = statistics or IntervalSettings()
-    frame = _checked(run.frame)
+    frame = checked(run.frame)
     manifest = run.manifest
     calibration = set(manifest.get("calibration") or ())
     columns = _columns(frame, manifest, calibration)
     usual = manifest.get("items") or {}
     seeds = {s: frozenset(g["seed"]) for s, g in frame.groupby(["system", "settings"], sort=False)}
-    cluster = _cluster_names(frame)
+    cluster = unit_names(dict(zip(frame["item"], frame["speaker"], strict=True)))
     groups = {key: group for key, group in frame.groupby(["metric", "system", "settings"], sort=False)}
     rows = []
     for system, settings in _row_order(seeds, manifest):
@@ -81,7 +93,7 @@ def summarise(
         rows.append(Row(_facts(system, manifest), settings, system in calibration, cells))
     columns = tuple(_printed(c, [v for r in rows if (v := r.cells[c.key].value) is not None]) for c in columns)
     barred = {(c.key, label) for c in columns if of_voice(c, manifest) for label in repeating(manifest)}
-    columns, marked = _ranked(columns, rows, groups, pooled or {}, barred)
+    columns, marked = ranked(columns, rows, groups, pooled or {}, barred)
     described = manifest.get("suite") or {}
     labels = {(r.facts.label, r.settings): r.label for r in marked}
     num_items = len(usual) or int(frame["item"].nunique())
@@ -131,69 +143,6 @@ def _claims_about(suite: str, labels: Iterable[str]) -> list[Claim]:
     return [claim for claim in load_claims(suite) if present.intersection(claim.systems) or known.issuperset(claim.systems)]
 
 
-def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sorted, so that results do not depend on the order of records, and refused where an average would be wrong."""
-    if missing := [c for c in COLUMNS if c not in frame.columns]:
-        raise StoreError(f"the run's frame lacks the columns {missing}; it has {list(frame.columns)}")
-    if frame.empty:
-        raise UsageError("the run holds no records; the command that made it goes on where it stopped")
-    text = [c for c in COLUMNS if c not in ("seed", "value", "weight", "synthetic")]
-    # Enumerations and Arrow strings become plain str, missing text becomes "".
-    frame = frame.assign(**{c: frame[c].astype(object).where(frame[c].notna(), "").map(str) for c in text})
-    if len(suites := sorted(set(frame["suite"]))) > 1:
-        raise Incomparable(f"this frame holds the suites {', '.join(suites)}; make a report of each apart")
-    if problem := _unlike_records(frame):
-        raise DamagedFile(
-            f"the run's records are not as the harness writes them: {problem}; the command that made the run writes them again"
-        )
-    for key, group in frame.groupby("metric", sort=True):
-        signatures = sorted(set(group["signature"]) - {""})
-        if len(signatures) > 1:
-            raise Incomparable(
-                f"'{key}' was measured in more than one way in one run, which no mean may mix: {' and '.join(signatures)}. "
-                "Score one of them again."
-            )
-    identity = ["system", "settings", "metric", "item", "seed"]
-    frame = frame.sort_values(identity, kind="stable").reset_index(drop=True)
-    twice = frame.duplicated(identity)
-    if twice.any():
-        raise StoreError(
-            f"{int(twice.sum())} measurements are in the frame twice, the first is {frame.loc[twice, identity].iloc[0].to_dict()}"
-        )
-    return frame
-
-
-def _unlike_records(frame: pd.DataFrame) -> str:
-    """What no run writes, or ""."""
-    if unknown := set(frame["status"]) - {status.value for status in Status}:
-        return f"there is no status {shortened(printable(', '.join(sorted(unknown))), 80)}"
-    ok = frame[frame["status"] == Status.OK.value]
-    for name in ("value", "weight"):
-        numbers = ok[name].to_numpy(float)
-        if bad := int((~(np.abs(numbers) <= LARGEST)).sum()):
-            return f"{bad} records are called ok and have no finite {name}"
-    if (ok["weight"].to_numpy(float) < 0).any():
-        return "there are weights below 0"
-    for settings in set(frame["settings"]):
-        try:
-            if any(isinstance(value, dict | list) for value in parsed_settings(settings).values()):
-                return f"the settings {shortened(printable(settings), 80)} are not one value each"
-        except ValueError as problem:
-            return f"the settings {shortened(printable(settings), 80)} cannot be read ({problem})"
-    for name in ("counts", "detail"):
-        for text in set(frame[name]) - {"", "{}"}:
-            if not _is_object(text):
-                return f"the {name} {shortened(printable(text), 80)} cannot be read"
-    return ""
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
 def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[str]) -> tuple[Column, ...]:
     suite = manifest.get("suite") or {}
     present = {str(key): group for key, group in frame.groupby("metric", sort=True)}
@@ -240,10 +189,6 @@ def _printed(column: Column, values: Sequence[float]) -> Column:
     apart = column.aggregation.startswith("weighted mean") and bool(sizes) and max(sizes) >= APART * min(sizes)
     shown = replace(column, decimals=decimals(v * column.factor for v in values))
     return replace(shown, significant=apart or column.factor != 1.0)
-
-
-def _cluster_names(frame: pd.DataFrame) -> Mapping[str, str]:
-    return unit_names(dict(zip(frame["item"], frame["speaker"], strict=True)))
 
 
 def _row_order(present: Mapping[Any, object], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -304,13 +249,10 @@ def _cell(
     if ok.empty:
         return replace(cell, reason=_why_empty(cell, column, group, skipped), pessimistic=column.range.worst if len(wanted) else None)
     try:
-        found = _figure(ok, column, cluster, how, pooled)
-        spread = None
-        if cell.seeds > 1:
-            # Only the figure of each seed is wanted here, so one resample is as good as many.
-            once = replace(how, resamples=1)
-            by_seed = [_figure(part, column, cluster, once, pooled).value for _, part in ok.groupby("seed")]
-            spread = statistics.stdev(by_seed) if len(by_seed) > 1 else None
+        found = interval_of(ok, column, cluster, how, pooled)
+        # Only the value of each seed is wanted here, so one resample is as good as many.
+        once = replace(how, resamples=1)
+        by_seed = [interval_of(part, column, cluster, once, pooled).value for _, part in ok.groupby("seed")] if cell.seeds > 1 else []
     except UnpoolableError as problem:
         return replace(cell, reason=str(problem))
     return replace(
@@ -320,7 +262,7 @@ def _cell(
         high=found.high,
         clusters=found.clusters,
         method=found.method,
-        seed_spread=spread,
+        seed_spread=statistics.stdev(by_seed) if len(by_seed) > 1 else None,
         pessimistic=_pessimistic(found.value, ok["weight"].to_numpy(float), len(wanted) - len(ok), column),
     )
 
@@ -344,100 +286,6 @@ def _pessimistic(value: float, weights: np.ndarray[Any, Any], failures: int, col
     return (value * weights.size + column.range.worst * failures) / (weights.size + failures)
 
 
-def _figure(
-    ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: IntervalSettings, pooled: Mapping[str, PooledMetric]
-) -> Interval:
-    labels = [cluster[item] for item in ok["item"]]
-    statistic = statistic_of(ok, column, pooled)
-    within = column.range if column.is_mean else Range(pooled_metric(column, pooled).info.bounds)
-    try:
-        return estimate([(1.0, statistic)], labels, how.resamples, how.seed, within).interval(how.confidence)
-    except (ValueError, KeyError, TypeError) as problem:
-        raise UnpoolableError(f"{column.key} cannot be pooled from what is stored: {in_words(problem)}") from problem
-
-
-def _ranked(
-    columns: Sequence[Column],
-    rows: Sequence[Row],
-    groups: Mapping[Any, pd.DataFrame],
-    pooled: Mapping[str, PooledMetric],
-    barred: Set[tuple[str, str]],
-) -> tuple[tuple[Column, ...], list[Row]]:
-    """Best cells marked, where a direction is declared, coverage is alike and there is a choice.
-
-    Systems that scored different items are ranked by their figures over the common ones, as far as these are a fair part of all.
-
-    Args:
-        columns, rows: of the table.
-        groups: records by metric, system and settings.
-        pooled: metric objects by registry key.
-        barred: (metric, system) whose figure is not what it seems.
-    """
-    best: list[set[str]] = [set() for _ in rows]
-    out = []
-    for column in columns:
-        rivals = [
-            (i, c)
-            for i, r in enumerate(rows)
-            if not r.calibration
-            and not r.facts.random
-            and not r.facts.anchor
-            and (column.key, r.facts.label) not in barred
-            and (c := r.cells[column.key]).n_total
-        ]
-        coverages = [c.coverage for _, c in rivals]
-        scored = [(i, c.value) for i, c in rivals if c.value is not None]
-        unranked, common = "", 0
-        if column.better is Better.NEITHER:
-            unranked = "descriptive"
-        elif len(scored) < 2:
-            unranked = "fewer than two systems"
-        elif max(coverages) - min(coverages) > COVERAGE_TOLERANCE:
-            unranked = f"coverage differs ({min(coverages):.0%} to {max(coverages):.0%})"
-        elif apart := _apart([(rows[i], c) for i, c in rivals if c.value is not None], column, groups, pooled):
-            common, figures = apart
-            if figures is None:
-                unranked = f"the systems have only {common} scored items in common"
-            else:
-                scored = [(i, v) for (i, _), v in zip(scored, figures, strict=True)]
-        if not unranked:
-            top = (max if column.better is Better.HIGHER else min)(v for _, v in scored)
-            for i, v in scored:
-                # Figures that read the same are equally good.
-                if column.shown(v) == column.shown(top):
-                    best[i].add(column.key)
-        out.append(replace(column, unranked=unranked, common=common))
-    return tuple(out), [replace(r, best=frozenset(b)) for r, b in zip(rows, best, strict=True)]
-
-
-def _apart(
-    rivals: Sequence[tuple[Row, Cell]], column: Column, groups: Mapping[Any, pd.DataFrame], pooled: Mapping[str, PooledMetric]
-) -> tuple[int, list[float] | None] | None:
-    """The number of items that all rivals scored, and their figures over these alone; None where they all scored the same items.
-
-    The figures are None where too few are common, or one cannot be formed over them.
-    """
-    if all(c.n_ok == c.n_total and not (c.n_missing or c.n_skipped or c.n_own) for _, c in rivals):
-        return None
-    scored = []
-    for row, _ in rivals:
-        group = groups[column.key, row.facts.label, row.settings]
-        scored.append(group[(group["status"] == Status.OK.value) & ~group["item"].isin(column.excluded)])
-    sets = [frozenset(zip(ok["item"], ok["seed"], strict=True)) for ok in scored]
-    if len(set(sets)) == 1:
-        return None
-    items = [frozenset(ok["item"]) for ok in scored]
-    common = frozenset.intersection(*items)
-    if len(common) < COMMON_LEAST * len(frozenset.union(*items)):
-        return len(common), None
-    try:
-        whole = [statistic_of(part, column, pooled)(np.ones((1, len(part)))) for part in (ok[ok["item"].isin(common)] for ok in scored)]
-    except UnpoolableError:
-        return len(common), None
-    figures = [float(each[0]) for each in whole]
-    return len(common), figures if all(map(math.isfinite, figures)) else None
-
-
 def _error_rates(
     groups: Mapping[Any, pd.DataFrame], columns: Sequence[Column], rows: Sequence[Row], cluster: Mapping[str, str], how: IntervalSettings
 ) -> tuple[ErrorRates, ...]:
@@ -447,7 +295,7 @@ def _error_rates(
             group = groups.get((column.key, row.facts.label, row.settings))
             if group is None:
                 continue
-            ok = group[(group["status"] == Status.OK.value) & ~group["item"].isin(column.excluded)]
+            ok = scored(group, column.excluded)
             counts = [json.loads(c or "{}") for c in ok["counts"]]
             if not counts or not all(name in c for c in counts for name in ERROR_COUNTS):
                 continue
@@ -489,3 +337,52 @@ def _synthetic(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
     some = f"{made} of {len(flags)}" if made else "some"
     which = f"all {len(flags)} items are" if made == len(flags) else f"{some} items are"
     return f"SYNTHETIC SPEECH: {which} machine-made recordings; figures on human speech will differ."
+
+
+def read_summary(folder: Path, statistics: IntervalSettings | None = None, large: int = LARGE) -> tuple[Run, Summary]:
+    """A run and its tables.
+
+    Args:
+        folder: of the run.
+        statistics: of the intervals.
+        large: number of records from which memory matters.
+
+    Returns:
+        The run (of a large one, the records of its first items only), and the summary of all of it.
+
+    Raises:
+        UsageError: not a run.
+        Incomparable, StoreError: as `summarise`.
+    """
+    manifest = read_manifest(folder)
+    if sum((manifest.get("counts") or {}).values()) < large:
+        run = open_run(folder)
+        return run, summarise(run, statistics)
+    suite, declared = manifest["suite"], sorted(manifest["metrics"])
+    order = dict.fromkeys([*(suite.get("metrics") or ()), *(suite.get("headline") or ()), *declared])  # as a table has them
+    parts = [summarise(part, statistics) for key in order if key in declared and len((part := open_run(folder, metrics=[key])).frame)]
+    return open_run(folder, items=list(manifest["items"])[:ITEMS_SHOWN]), merged(parts)
+
+
+def merged(parts: Sequence[Summary]) -> Summary:
+    """One summary of summaries that hold other metrics of one run.
+
+    What the papers claim relates several metrics to each other and is not evaluated.
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    for part in parts:
+        for row in part.rows:
+            before = rows.setdefault((row.facts.label, row.settings), row)
+            rows[row.facts.label, row.settings] = replace(before, cells={**before.cells, **row.cells}, best=before.best | row.best)
+    columns = tuple(column for part in parts for column in part.columns)
+    absent = Cell(reason="not measured")
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return replace(
+        parts[0],
+        columns=columns,
+        rows=tuple(replace(row, cells={c.key: row.cells.get(c.key, absent) for c in columns}) for row in rows.values()),
+        failures=tuple(sorted((f for part in parts for f in part.failures), key=lambda f: -f.records)),
+        error_rates=tuple(rate for part in parts for rate in part.error_rates),
+        notes=(*notes, Note("A run of this size is read metric by metric; what papers claim is not evaluated.")),
+        verdicts=(),
+    )

@@ -1,11 +1,10 @@
-"""The corpus figure of a set of records, as a function of how often each of them counts."""
+"""The corpus value of a set of records: as a statistic of them, with its interval, and compared with others over the same items."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +12,9 @@ import numpy as np
 from harness.api import Evidence, PooledMetric
 from harness.foreign import attempt, raised
 from harness.kept import Kept
-from reports.statistics.intervals import Array
-from reports.statistics.jackknife import Statistic, WeightedMean
+from harness.settings.registry import metric_class
+from reports.statistics.intervals import Array, Estimate, Interval, IntervalSettings, Range
+from reports.statistics.jackknife import Statistic, WeightedMean, estimate
 from reports.statistics.records import Column
 from reports.writing.wording import in_words
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class UnpoolableError(Exception):
-    """A figure that cannot be formed here; the message says why and is printed in its place."""
+    """A value that cannot be formed here; the message says why and is printed in its place."""
 
 
 def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMetric]) -> Statistic:
-    """The figure of scored records.
+    """Scored records as a statistic.
 
     Args:
         ok: records of one system, setting and metric that have a value.
@@ -35,7 +35,7 @@ def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMe
         pooled: metric objects by registry key; what is not given is built by the registry.
 
     Returns:
-        The figure; it raises UnpoolableError where the metric's ``pool`` fails, and gives its resamples read-only to it.
+        The statistic; it raises UnpoolableError where the metric's ``pool`` fails, and gives its resamples read-only to it.
 
     Raises:
         UnpoolableError: the metric object cannot be built here, is another version, or the records weigh nothing.
@@ -56,10 +56,10 @@ def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMe
 
     foreign = not type(metric).__module__.startswith("harness.")
 
-    def figure(counts: Array) -> Array:
+    def statistic(counts: Array) -> Array:
         own = counts.view()
         own.flags.writeable = False
-        # The code is somebody's: whatever it does wrong costs its own figure, not the report.
+        # The code is somebody's: whatever it does wrong costs its own value, not the report.
         try:
             with Kept() if foreign else nullcontext():
                 found = np.asarray(attempt(lambda: metric.pool(evidence, own)), dtype=np.float64)
@@ -69,7 +69,55 @@ def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMe
             raise UnpoolableError(f"its pool gave an array of shape {found.shape} for {len(counts)} resamples, wanted ({len(counts)},)")
         return found
 
-    return figure
+    return statistic
+
+
+def interval_of(
+    ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: IntervalSettings, pooled: Mapping[str, PooledMetric]
+) -> Interval:
+    """The value of scored records with its interval.
+
+    Args:
+        ok, column, pooled: as in `statistic_of`.
+        cluster: item to the unit it is judged with.
+        how: the interval is made.
+
+    Raises:
+        UnpoolableError: as `statistic_of`, or the value cannot be formed from what is stored.
+    """
+    statistic = statistic_of(ok, column, pooled)
+    within = column.range if column.is_mean else Range(pooled_metric(column, pooled).info.bounds)
+    try:
+        found = estimate([(1.0, statistic)], [cluster[item] for item in ok["item"]], how.resamples, how.seed, within)
+    except (ValueError, KeyError, TypeError) as problem:
+        raise UnpoolableError(f"{column.key} cannot be pooled from what is stored: {in_words(problem)}") from problem
+    return found.interval(how.confidence)
+
+
+def combined(
+    terms: Sequence[tuple[float, Sequence[pd.DataFrame]]],
+    column: Column,
+    clusters: Sequence[str],
+    how: IntervalSettings,
+    pooled: Mapping[str, PooledMetric],
+) -> Estimate:
+    """A sum of values over the same items, such as a difference, as one estimate.
+
+    Args:
+        terms: coefficient and scored records, those of each repeat apart: their values count with their mean.
+        column: of all of them.
+        clusters: of the items, in the records' order.
+        how: resamples and seed, for pooled values.
+        pooled: as in `statistic_of`.
+
+    Raises:
+        UnpoolableError: the value cannot be formed over these items.
+    """
+    try:
+        each = [(c / len(repeats), statistic_of(ok, column, pooled)) for c, repeats in terms for ok in repeats]
+        return estimate(each, clusters, how.resamples, how.seed, column.range)
+    except (UnpoolableError, ValueError, KeyError) as problem:
+        raise UnpoolableError(f"{column.name} cannot be formed over the common items: {problem}") from problem
 
 
 def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledMetric:
@@ -81,7 +129,7 @@ def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledM
     if column.key in pooled:
         return pooled[column.key]
     try:
-        make = import_module("harness.settings.registry").metric_class(column.key)
+        make = metric_class(column.key)
         metric = attempt(make)
         sound, here = isinstance(metric, PooledMetric), metric.info.signature().split("|")[:2]
     except Exception as problem:

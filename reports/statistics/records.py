@@ -1,10 +1,10 @@
-"""What the records of a run are about: metrics, systems and their variants, the figure of each, and which records enter it."""
+"""What the records of a run are about: metrics, systems and their variants, the value of each, and which records enter it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CALIBRATION = ("ground_truth", "same_speaker", "impostor")
 """Rows that a suite adds by itself, systems of nobody."""
 SEED_NAME = re.compile(r"(?P<system>.+)_seed\d+")
+COVERAGE_TOLERANCE = 0.01
+"""Two systems whose shares of scored outputs differ by more than this are not ranked: each would be judged on the items it managed."""
 UNNAMED = "no speaker"
 """The unit of items without a speaker among others that have one."""
 
@@ -212,6 +214,11 @@ def reference_fault(group: pd.DataFrame) -> pd.Series[bool]:
     record has a recording of its own, chosen for that row: its fault says nothing of the item.
     """
     return (group["side"] == "reference") & ~group["status"].isin([Status.OK.value, Status.SKIPPED_BY_POLICY.value])
+
+
+def scored(group: pd.DataFrame, excluded: Collection[str]) -> pd.DataFrame:
+    """The records with a value, of items whose reference can be scored."""
+    return group[(group["status"] == Status.OK.value) & ~group["item"].isin(excluded)]
 
 
 def unit_names(speakers: Mapping[str, str]) -> dict[str, str]:

@@ -80,7 +80,7 @@ elif stage == "join":
     from harness.running.shards import join
     assert join(root / "x").records == number
 elif stage == "report":
-    from reports.run.large import read_summary
+    from reports.run.summarise import read_summary
     from reports.run.output import write_report
     run, summary = read_summary(root / "x", large=1)
     write_report(run, summary=summary)

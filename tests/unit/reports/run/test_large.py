@@ -3,7 +3,7 @@
 import pytest
 
 from harness.storing.frame import open_run
-from reports.run.large import merged, read_summary
+from reports.run.summarise import merged, read_summary
 
 
 @pytest.fixture

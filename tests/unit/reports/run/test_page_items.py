@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from harness.judges.presets import Unit
 from harness.metrics.text import align
 from reports.run import page
-from reports.run.listing import listed
+from reports.run.listing import CHUNK_LIMIT, CHUNKS, difference, listed
 from reports.run.summarise import summarise
-from reports.run.transcripts import CHUNK_LIMIT, CHUNKS, difference
 from reports.statistics.intervals import IntervalSettings
 from tests.stubs.fake_runs import FakeRun
 
