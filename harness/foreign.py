@@ -16,6 +16,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import FrameType
 from typing import TypeVar
 
@@ -96,21 +97,16 @@ def attempt(call: Callable[[], T]) -> T:
     with _listening():
         try:
             return call()
-        except UserInterrupt:
-            raise
-        except HarnessError as error:
-            raise ForeignError(reason_of(error)) from error
-        except Exception:
-            raise
         except BaseException as error:
+            if isinstance(error, UserInterrupt) or (isinstance(error, Exception) and not isinstance(error, HarnessError)):
+                raise
             raise ForeignError(reason_of(error)) from error
 
 
 @contextlib.contextmanager
 def _listening() -> Iterator[None]:
     """Ctrl-C is told from a KeyboardInterrupt that the code raises by itself, also where Python's own handler is in place."""
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not ours:
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
 
@@ -127,23 +123,22 @@ def _listening() -> Iterator[None]:
 
 # -- what it is doing -------------------------------------------------------------------------------------------------------------
 
-_TOLD: list[Callable[[str], None]] = []
+_LISTENERS: list[Callable[[str], None]] = []
 
 
 def tell(listener: Callable[[str], None]) -> None:
     """From now on, this process says what it is loading: should it die or hang, somebody knows what to blame."""
-    _TOLD[:] = [listener]
+    _LISTENERS[:] = [listener]
 
 
 def loading(what: str) -> None:
     """``what`` ("metric 'x' (plug-in y)") is about to be imported or built."""
-    for listener in _TOLD:
+    for listener in _LISTENERS:
         listener(what)
 
 
 IMPORT_S = 120.0
 """The most that the trial import of a plug-in may take."""
-_TRIED: dict[tuple[str, ...], str] = {}  # by search path and module
 _TRIAL = """
 import json, os, sys
 fd, sys.path[:] = int(sys.argv[1]), json.loads(sys.argv[2])
@@ -164,29 +159,19 @@ def tried(module: str) -> str:
     It is imported in another process first: one that ends its process, or never comes back, would do so to this one, and nobody could
     say why. A worker that says what it is loading (`tell`) needs no trial.
     """
-    if _TOLD or module in sys.modules:
+    if _LISTENERS or module in sys.modules:
         return ""
-    key = (*sys.path, module)
-    if key not in _TRIED:
-        _TRIED[key] = _trial(module)
-    return _TRIED[key]
+    return _trial(module, tuple(map(str, sys.path)))
 
 
-def _trial(module: str) -> str:
+@cache
+def _trial(module: str, search_path: tuple[str, ...]) -> str:
     with tempfile.TemporaryFile() as said:  # a file: whatever the module starts could hold a pipe open
-        words = [sys.executable, "-c", _TRIAL, str(said.fileno()), json.dumps([str(p) for p in sys.path]), module]
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(said.fileno(),),
-            start_new_session=True,
-        )
-        fault = ""
+        words = [sys.executable, "-c", _TRIAL, str(said.fileno()), json.dumps(search_path), module]
+        nothing = subprocess.DEVNULL
+        process = subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=(said.fileno(),), start_new_session=True)
         try:
-            code = process.wait(IMPORT_S)
-            fault = f"it ended the process that imported it (exit code {code})"
+            fault = f"it ended the process that imported it (exit code {process.wait(IMPORT_S)})"
         except subprocess.TimeoutExpired:
             fault = f"its import did not end within {IMPORT_S:g} s"
         finally:
@@ -195,6 +180,4 @@ def _trial(module: str) -> str:
             process.wait()
         said.seek(0)
         answer = said.read().decode(errors="replace")
-    if not answer:
-        return fault
-    return "" if answer == "imported" else answer
+    return "" if answer == "imported" else answer or fault

@@ -64,11 +64,7 @@ def _built(build: Any, parameters: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def card_of(label: str, system: Any) -> Card:
-    """What a built system (None for a calibration row) says of itself, before anything is asked of it.
-
-    Raises:
-        ConfigError: it cannot be written down.
-    """
+    """What a built system (None for a calibration row) says of itself, before anything is asked. Raises ConfigError as `_writable`."""
     if system is None:
         return Card(CALIBRATION_INFO, None, "calibration", ({},))
 
@@ -80,11 +76,7 @@ def card_of(label: str, system: Any) -> Card:
 
 
 def card_for(card: Card, label: str, system: Any, suite: Suite, items: Iterable[str]) -> Card:
-    """The card of `card_of` with the variants that a suite asks for, and digests of the files with recorded outputs for these items.
-
-    Raises:
-        ConfigError: as `card_of`.
-    """
+    """The card of `card_of` with the variants that a suite asks for, and digests of the files with recorded outputs for these items."""
     if system is None:
         return card
 
@@ -96,7 +88,7 @@ def card_for(card: Card, label: str, system: Any, suite: Suite, items: Iterable[
 
 
 def _writable(label: str, card: Card) -> Card:
-    """The card, which is written to the manifest and is part of every key."""
+    """The card, which is written to the manifest and is part of every key. Raises ConfigError where that cannot be."""
     try:
         if type(card.info) is not SystemInfo or type(card.spec) not in (CodecSpec, type(None)):
             raise TypeError(f"info is a {type(card.info).__name__}, wanted harness.api.SystemInfo; spec, of a codec, harness.api.CodecSpec")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,20 +87,17 @@ def _not_measured(session: Session, attempt: Attempt, metric: str) -> Outcome | 
 
 
 def write_run(session: Session, folder: Path, manifest: dict[str, Any]) -> tuple[Counter[str], int]:
-    """Writes records, then the manifest that declares them; its ``status`` says whether the run is whole.
+    """Writes records, then the manifest that declares them; its ``status`` says whether the run is whole. Raises StoreError.
 
     Returns:
         Number of records by status, and how many of them are failures (`fails`).
-
-    Raises:
-        StoreError: not writable.
     """
     counts: Counter[str] = Counter()
     failures = 0
     untested = {*manifest["calibration"], *(label for label, info in manifest["systems"].items() if info["anchor"])}
     sides = list(_sides(session))
     known = session.store.outcomes.find([*session.score_keys.values(), *(a.key for a in session.plan), *(key for _, key in sides)]).found
-    odd = [(side, str(known[key].detail["flags"])) for side, key in sides if key in known]
+    warnings = Counter(("", side, flag) for side, key in sides if key in known for flag in str(known[key].detail["flags"]).split())
 
     def counting() -> Iterator[Record]:
         nonlocal failures
@@ -113,13 +110,14 @@ def write_run(session: Session, folder: Path, manifest: dict[str, Any]) -> tuple
     for label, seconds in session.warmups_s.items():
         manifest["systems"][label]["warmup_s"] = round(seconds, 4)
     outputs = [{**_planned(a), **_stored(session.store, a)} for a in session.plan]
+    warnings.update((output["label"], "", flag) for output in outputs for flag in output.get("flags", ()))
     ends = {
         "finished": now(),
         "records": section,
         "counts": dict(counts),
         "failures": failures,
         "outputs": outputs,
-        "warnings": [*_flags_of_files(odd), *_flags(outputs)],
+        "warnings": warning_list(warnings),
     }
     write_json(folder / MANIFEST, {**manifest, **ends})
     return counts, failures
@@ -137,11 +135,8 @@ def fails(record: Record, untested: Collection[str]) -> bool:
     """Whether a record lacks its value through a fault that a run must not end well with.
 
     That is whatever crashed, hung or could not be read, and an output that a metric cannot score, where a system under test made it: the
-    table lists all of them. A sound recording that a metric cannot score is nobody's failure, nor is what an anchor loses.
-
-    Args:
-        record: of the run.
-        untested: labels of calibration rows and anchors.
+    table lists all of them. A sound recording that a metric cannot score is nobody's failure, nor is what an anchor or a calibration row
+    (``untested``) loses.
     """
     if record.status == Status.METRIC_UNDEFINED:
         return record.side != Side.REFERENCE and record.system not in untested
@@ -162,13 +157,9 @@ def _stored(store: Store, attempt: Attempt) -> dict[str, Any]:
     return {"stored": True, **{name: prediction[name] for name in ("stop_reason", "flags") if prediction.get(name)}}
 
 
-def _flags(outputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What was odd about outputs (clipped, dc ...), counted."""
-    found = Counter((str(output["label"]), flag) for output in outputs for flag in output.get("flags", ()))
-    return [{"system": label, "flag": flag, "items": count} for (label, flag), count in sorted(found.items())]
-
-
-def _flags_of_files(odd: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The same of recordings and prompts, which belong to no system."""
-    found = Counter((side, flag) for side, flags in odd for flag in flags.split())
-    return [{"system": "", "side": side, "flag": flag, "items": count} for (side, flag), count in sorted(found.items())]
+def warning_list(found: Mapping[tuple[str, str, str], int]) -> list[dict[str, Any]]:
+    """What was odd about outputs of a system, or about recordings and prompts, which belong to none: items by system, side and flag."""
+    return [
+        {"system": system, **({"side": side} if side else {}), "flag": flag, "items": n}
+        for (system, side, flag), n in sorted(found.items())
+    ]

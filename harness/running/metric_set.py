@@ -137,11 +137,7 @@ JUDGES: Mapping[str, Callable[[MetricBuilder], Any]] = {
 
 
 def _declaration(key: str, metric: Metric) -> MetricInfo:
-    """What a metric declares, checked: it is written to the manifest and is part of every key.
-
-    Raises:
-        ConfigError: it declares what cannot be written down.
-    """
+    """What a metric declares, checked: it is written to the manifest and is part of every key. Raises ConfigError where that cannot be."""
     try:
         info = attempt(lambda: metric.info)
         if type(info) is not MetricInfo:

@@ -171,13 +171,7 @@ def attempts(
 ) -> list[Attempt]:
     """Every prediction, entrant by entrant in the order of the items. Seeds multiply synthesis only: codecs do not sample.
 
-    Args:
-        entrants, cards: by label.
-        items: of the run.
-        digests: of the items, and of calibration recordings.
-        seeds: asked for.
-        suite: that asks.
-        timed: the user asked for times, by the names of their metrics: each prediction is then one of this machine.
+    ``timed`` says that the user asked for times, by the names of their metrics: each prediction is then one of this machine.
     """
     found = []
     for label, card in cards.items():
@@ -216,10 +210,7 @@ AUDIO_ONLY = frozenset({Need.OUTPUT, Need.REFERENCE, Need.TEXT, Need.PROMPT})
 def score_key(prediction: Mapping[str, Any], item_digest: str, metric: MetricInfo) -> str:
     """The key of one number; outputs that sound the same share what is measured by listening (a recording and its lossless copy, say).
 
-    Args:
-        prediction: as `Store.describe_prediction` gives it.
-        item_digest: of the item's content.
-        metric: its declaration; the timing of the prediction counts only for metrics made from it.
+    The timing of the prediction (as `Store.describe_prediction` gives it) counts only for metrics made from it.
     """
     listening = metric.needs <= AUDIO_ONLY and prediction.get("audio")
     parts = {"prediction": prediction["audio"] if listening else prediction["digest"], "item": item_digest, "metric": metric.signature()}

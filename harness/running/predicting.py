@@ -82,13 +82,7 @@ def _nothing_asked(reason: str) -> _NoPrediction:
 
 
 class PredictWorker(StageWorker):
-    """Builds the entrant of the current job and predicts attempt by attempt.
-
-    Args:
-        store: its root.
-        items: of the dataset, by id.
-        threads: CPU threads a system may use.
-    """
+    """Builds the entrant of the current job and predicts attempt by attempt, each system with so many CPU threads."""
 
     _system: Any
     _card: Card

@@ -120,16 +120,7 @@ def _machine_hash() -> str:
 def describe_run(
     config: Config, typed: str, suite: SuiteInfo, dataset: Dataset, cards: Mapping[str, Card], metrics: MetricCards, aliases: Aliases
 ) -> dict[str, Any]:
-    """The manifest of a run that is about to start: everything its numbers depend on, without secrets and folders of this machine.
-
-    Args:
-        config: composed.
-        typed: the command.
-        suite, dataset: what is asked, on what.
-        cards: of every entrant, built.
-        metrics: built.
-        aliases: of folders; and what is withheld.
-    """
+    """The manifest of a run that is about to start: everything its numbers depend on, without secrets and folders of this machine."""
     systems = {}
     for label, card in cards.items():
         if card.kind == "calibration":

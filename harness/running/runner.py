@@ -61,7 +61,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         resolve("metrics", key)
     options = config["run"]
     shard = Shard.parsed(options["shard"])
-    items = {i.id: i for i in shard.of(dataset.items)}
+    cut = shard.of(dataset)
+    items = {i.id: i for i in cut.items}
     root = Path(options["root"])
     digest = _plan_digest(config, dataset, keys)
     folder = root / shard.named(options["name"] or f"{suite.info.name}-{digest[:8]}")
@@ -84,7 +85,6 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task)
         with employed(config["executor"], store.root, items, builder, stop) as workforce:
             metrics, cards = describe(workforce, suite, entrants, progress)
-            cut = shard.cut(dataset)
             progress.stage("hashing the recordings", len(items))
             digests = Digests.of(cut.items, cut.hashed(progress.advance), entrants.values())
             progress.stage("planning", None)

@@ -51,12 +51,7 @@ class Scored:
 
 
 class ScoreWorker(StageWorker):
-    """Measures all outputs of one item together, so that what is derived from its recording is computed once.
-
-    Args:
-        store: its root.
-        builder: of the metrics.
-    """
+    """Measures all outputs of one item together, so that what is derived from its recording is computed once."""
 
     _set: MetricSet | None = None
     _subject: Subject
@@ -188,12 +183,7 @@ class ScoreWorker(StageWorker):
 
 
 def flags_key(content: str, channel: int | None) -> str:
-    """Where the store keeps what is odd about a recording or prompt; nothing lies there where nothing is.
-
-    Args:
-        content: digest of the file.
-        channel: of it that was taken, or None.
-    """
+    """Where the store keeps what is odd about a channel of a recording or prompt (of that content); nothing lies there where nothing is."""
     return key_of("flags", {"content": content, "channel": channel})
 
 

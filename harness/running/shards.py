@@ -17,10 +17,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api import Item, Status
+from harness.api import Status
 from harness.data.digests import Contents, contents_digest
 from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
-from harness.running.joining import RunResult
+from harness.running.joining import RunResult, warning_list
 from harness.storing.aliases import without_secrets
 from harness.storing.files import write_json
 from harness.storing.runfolder import MANIFEST, RECORDS, parsed_manifest, record_batches, records_file
@@ -77,28 +77,19 @@ class Shard:
         number = int.from_bytes(hashlib.blake2b(item.encode(), digest_size=8).digest(), "big")
         return number % self.count == self.index - 1
 
-    def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """The items of this shard, in their order. Raises ConfigError: there are none."""
+    def of(self, dataset: Dataset) -> Dataset:
+        """The dataset with this shard's items only, in their order; name and digest stay the whole's. Raises ConfigError: there are none."""
         if self.count == 1:
-            return items
-        if not (mine := tuple(i for i in items if self.holds(i.id))):
-            raise ConfigError(f"run.shard={self}: none of the {len(items)} items falls into this shard; use fewer shards")
-        return mine
-
-    def cut(self, dataset: Dataset) -> Dataset:
-        """The dataset with this shard's items only; name and digest stay the whole's."""
-        return dataset if self.count == 1 else replace(dataset, items=tuple(self.of(dataset.items)))
+            return dataset
+        if not (mine := tuple(i for i in dataset.items if self.holds(i.id))):
+            raise ConfigError(f"run.shard={self}: none of the {len(dataset.items)} items falls into this shard; use fewer shards")
+        return replace(dataset, items=mine)
 
 
 def publish(folder: Path, url: str) -> str:
     """Copies records and manifest of a run or shard to ``url/<its name>/``, the manifest last: where it lies, the records are whole.
 
-    Args:
-        folder: of the run.
-        url: of a folder, as fsspec names it: s3://..., gs://..., /mnt/...
-
-    Returns:
-        Where they lie now.
+    The URL is of a folder, as fsspec names it: s3://..., gs://..., /mnt/... Says where they lie now.
 
     Raises:
         MissingDependency: fsspec needs a package for this kind of place.
@@ -175,10 +166,7 @@ def join(run: Path, source: str | None = None) -> RunResult:
         "counts": dict(counts),
         "failures": failures,
         "outputs": outputs,
-        "warnings": [
-            {"system": system, **({"side": side} if side else {}), "flag": flag, "items": n}
-            for (system, side, flag), n in sorted(warnings.items())
-        ],
+        "warnings": warning_list(warnings),
     }
     write_json(run / MANIFEST, whole)
     allowed = (first["config"].get("run") or {}).get("max_failures", 0)

@@ -17,11 +17,7 @@ class CannotBeBuilt(Exception):
 
 
 class StageWorker:
-    """A worker that keeps outcomes in a segment of its own.
-
-    Args:
-        store: its root.
-    """
+    """A worker that keeps outcomes in a segment of its own."""
 
     def __init__(self, store: Path) -> None:
         self._store = Store(store)

@@ -38,14 +38,7 @@ class Workforce:
 
 @contextmanager
 def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop) -> Iterator[Workforce]:
-    """Workers as ``executor=`` asks for them, while the context lasts.
-
-    Args:
-        section: the configuration's ``executor``.
-        store: root of the store.
-        items: what may be asked about, by id.
-        builder: of the metrics.
-        stop: where a wish to stop is seen.
+    """Workers as the section ``executor`` of the configuration asks for them, while the context lasts.
 
     Raises:
         ConfigError: a kind or a number that does not exist.
@@ -84,13 +77,10 @@ def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item],
 def describe(
     workforce: Workforce, suite: Suite, entrants: Mapping[str, Entrant], progress: Progress
 ) -> tuple[MetricCards, dict[str, Card]]:
-    """Builds every system and metric once, so that whatever is missing is said before anything runs.
+    """Builds every system and metric once, so that whatever is missing is said before anything runs (ConfigError).
 
     Returns:
         The metrics, and the cards of the entrants that are measured with at least one of them.
-
-    Raises:
-        ConfigError: one cannot be built.
     """
     progress.stage("loading systems and metrics", len(entrants) + 1)
     cards: dict[str, Card] = {}

@@ -158,12 +158,7 @@ class Aliases:
 
     @classmethod
     def here(cls, config: Mapping[str, Any] | None = None, dataset: Path | None = None) -> Aliases:
-        """Those of this process, and of a run where it is told.
-
-        Args:
-            config: of the run; its ``run.root`` and its secrets count.
-            dataset: folder of the dataset.
-        """
+        """Those of this process; and of a run the configuration's ``run.root`` and secrets, and the folder of the dataset."""
         section = (config or {}).get("run") or {}
         places: list[tuple[str, str | os.PathLike[str] | None]] = [
             ("<dataset>", dataset),
@@ -253,15 +248,7 @@ class Aliases:
         return node if found is None else str(found)
 
     def save(self, store: Path, plan: str) -> None:
-        """Keeps where the aliases lie, for the owner of the store only.
-
-        Args:
-            store: its root.
-            plan: digest of the plan, as the manifest has it.
-
-        Raises:
-            StoreError: not writable.
-        """
+        """Keeps where the aliases lie, for the owner of the store only, under the digest of the plan. Raises StoreError."""
         path = _file(store, plan)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,11 +55,7 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
 
 
 def discard_abandoned(folder: Path) -> None:
-    """Takes away what `replacing` left in a folder when its process was killed; what somebody is still writing stays.
-
-    Raises:
-        OSError: it cannot be taken away.
-    """
+    """Takes away what `replacing` left in a folder when its process was killed; what somebody is still writing stays. Raises OSError."""
     for path in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name):
             with suppress(FileNotFoundError, BlockingIOError), reading(path) as file:
@@ -69,11 +65,7 @@ def discard_abandoned(folder: Path) -> None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[IO[bytes]]:
-    """A regular file, open for reading. A pipe or a device, which would hold the reader up, is refused.
-
-    Raises:
-        OSError: it cannot be opened, or is no regular file.
-    """
+    """A regular file, open for reading; a pipe or a device would hold the reader up, and is refused. Raises OSError."""
     try:
         file = open_regular(path)
     except NotRegular as error:
@@ -84,11 +76,7 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[IO[str]]:
-    """A file to be locked, made if need be; a symbolic link in its place is taken away, never followed.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
+    """A file to be locked, made if need be; a symbolic link in its place is taken away, never followed. Raises OSError."""
     if path.is_symlink():
         path.unlink(missing_ok=True)
     # Opening a pipe would otherwise wait for somebody at its other end.

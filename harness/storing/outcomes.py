@@ -81,11 +81,7 @@ class OutcomeWriter:
 
 
 class Outcomes:
-    """The outcomes of a store. Several processes may write, and compact, at once.
-
-    Args:
-        folder: where they lie; created on first write.
-    """
+    """The outcomes of a store, in a folder that is created on first write. Several processes may write, and compact, at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -133,15 +129,10 @@ class Outcomes:
         return Lookup(found, reader.dropped + damaged, reader.others + others)
 
     def compact(self) -> int:
-        """Merges abandoned segments, and what is intact of damaged parts met so far, into new parts.
+        """Merges abandoned segments, and what is intact of damaged parts met so far, into new parts; says how many entries these have.
 
-        Safe against a kill at any point and against other compactors. Records of other versions are carried over as they are.
-
-        Returns:
-            Number of entries in the new parts.
-
-        Raises:
-            StoreError: the disk is full or not writable; nothing is lost.
+        Safe against a kill at any point and against other compactors. Records of other versions are carried over as they are. Raises
+        StoreError where the disk is full or not writable; nothing is lost.
         """
         if not self._folder.is_dir():
             return 0
@@ -216,11 +207,7 @@ class _Part:
 
 
 def _read_part(path: Path, wanted: Collection[str] | None = None) -> _Part:
-    """Those of ``wanted`` (or all) that a part holds, read a row group at a time; of a damaged one the rows that are intact.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
+    """Those of ``wanted`` (or all) that a part holds, by row groups; of a damaged one the rows that are intact. Raises OSError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -54,14 +54,9 @@ def records_schema() -> pa.Schema:
 
 @contextmanager
 def records_file(folder: Path, schema: pa.Schema | None = None) -> Iterator[RecordsFile]:
-    """A file of records, which takes the place of `RECORDS` when the context ends well.
+    """A file of records (`records_schema` unless told), which takes the place of `RECORDS` when the context ends well.
 
-    Args:
-        folder: of the run.
-        schema: `records_schema` unless told.
-
-    Raises:
-        StoreError: not writable; a file that was there stays as it was.
+    Raises StoreError where it is not writable; a file that was there stays as it was.
     """
     import pyarrow.parquet as pq
 
@@ -74,13 +69,10 @@ def records_file(folder: Path, schema: pa.Schema | None = None) -> Iterator[Reco
 
 
 def write_records(folder: Path, records: Iterable[Record]) -> dict[str, str]:
-    """All records of a run as one Parquet file, by temporary file and rename; memory does not grow with their number.
+    """All records of a run as one Parquet file, by temporary file and rename; memory does not grow with their number. Raises StoreError.
 
     Returns:
         The section ``records`` of the manifest that belongs to them.
-
-    Raises:
-        StoreError: not writable.
     """
     import pyarrow as pa
 
@@ -229,15 +221,9 @@ def read_records(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str,
 
 
 def record_batches(file: IO[bytes], name: str, manifest: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
-    """Records from an open file, checked before the first is given; at least one batch, which may be empty.
+    """Records from an open (seekable) file, checked before the first is given; at least one batch, which may be empty.
 
-    Args:
-        file: seekable, wherever it lies.
-        name: of it, for messages.
-        manifest: that tells its digest; one of an earlier version tells none.
-
-    Raises:
-        DamagedFile: they are not what was written.
+    The manifest tells their digest; one of an earlier version tells none. Raises DamagedFile where they are not what was written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -54,11 +54,7 @@ class OtherPrediction(DamagedPrediction):
 
 
 class Store:
-    """A store on disk.
-
-    Args:
-        root: its folder; created on first write.
-    """
+    """A store on disk; its root is created on first write."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -77,13 +73,10 @@ class Store:
         return self.prediction_path(key) / "audio.wav"
 
     def save_prediction(self, key: str, prediction: Prediction, flags: Sequence[str] = ()) -> str:
-        """Stores a prediction whole or not at all, with ``flags`` worth a warning ("clipped", "dc" ...).
+        """Stores a prediction whole or not at all, with ``flags`` worth a warning ("clipped", "dc" ...). Raises StoreError.
 
         Returns:
             Its digest: of audio, codes, stop reason and resynthesised prompt.
-
-        Raises:
-            StoreError: the disk is full or not writable.
         """
         final = self.prediction_path(key)
         temporary = self.root / "predictions" / _temporary()

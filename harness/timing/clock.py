@@ -215,12 +215,7 @@ def _enough(laps: Sequence[Lap], plan: TimingPlan, elapsed_s: float) -> bool:
 
 
 class StageClock:
-    """The clock behind an `Observer`: times what a system announces of one call, with the device idle on both sides of every stage.
-
-    Args:
-        synchronise: waits for the device.
-        now: clock.
-    """
+    """The clock behind an `Observer`: times what a system announces of one call, with the device idle on both sides of every stage."""
 
     def __init__(self, synchronise: Callable[[], None], now: Callable[[], float] = time.perf_counter) -> None:
         self._synchronise, self._now = synchronise, now

@@ -67,11 +67,7 @@ class LoadResult:
 
 
 def poisson_arrivals(rate_hz: float, count: int, seed: int) -> tuple[float, ...]:
-    """Seconds after the start of ``count`` requests that come by chance, ``rate_hz`` a second on average; the same for the same seed.
-
-    Raises:
-        ValueError: no rate or no requests.
-    """
+    """Seconds after the start of ``count`` requests that come by chance, ``rate_hz`` a second on average; the same for the same seed."""
     if rate_hz <= 0 or count < 1:
         raise ValueError(f"a load has a positive rate and at least one request, got {rate_hz} and {count}")
     draw = random.Random(seed)
@@ -91,9 +87,6 @@ def open_loop(serve: Serve, arrivals: Sequence[float | None], workers: int, sync
     """Requests at given times, whether or not those before are answered; at most ``workers`` are served at once, the others wait.
 
     One thread per request in service; a request without a time arrives when somebody is free to ask it.
-
-    Raises:
-        ValueError: nobody serves (or asks), or nothing arrives.
     """
     if workers < 1 or not arrivals:
         raise ValueError(f"a load has at least one worker or user and one request, got {workers} and {len(arrivals)}")
@@ -130,12 +123,8 @@ def open_loop(serve: Serve, arrivals: Sequence[float | None], workers: int, sync
 def time_under_load(synthesizer: Synthesizer, utterance: Utterance, context: TimingContext) -> Prediction:
     """Percentiles over the requests of one load; what is heard is the speech of a request that came alone, before.
 
-    A system whose memory is shared between requests (captured graphs) must not be asked for several at once.
-
-    Args:
-        synthesizer: whose streams may run in several threads.
-        utterance: of every request.
-        context: with ``concurrent`` users, or ``arrivals_hz`` requests a second by chance.
+    The context tells of ``concurrent`` users, or of ``arrivals_hz`` requests a second by chance. A system whose memory is shared between
+    requests (captured graphs) must not be asked for several at once.
     """
     info, plan, tools = synthesizer.info, context.plan, context.instruments
 

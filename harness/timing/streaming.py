@@ -53,13 +53,7 @@ class Stream:
 
 
 def listen(stream: Iterable[Audio], synchronise: Callable[[], None], now: Callable[[], float] = time.perf_counter) -> Stream:
-    """Takes a stream to its end.
-
-    Args:
-        stream: not begun yet; the request is made by taking the first chunk.
-        synchronise: waits for the device, so that a chunk is there when it is said to be.
-        now: clock.
-    """
+    """Takes a stream to its end; the request is made by taking the first chunk. A chunk is there once the device is waited for."""
     synchronise()
     start, arrivals = now(), []
     for chunk in stream:

@@ -26,10 +26,7 @@ def build(kind: str, factory: Callable[[], Worker], resources: Resources, stop: 
 class SerialExecutor:
     """Everything in this process: for debugging. No protection against crashes and hangs.
 
-    Args:
-        factory: builds the worker object, here.
-        resources: of which the number of torch's threads is kept; BLAS keeps the number it was started with.
-        stop: where a wish to stop is seen.
+    Of the resources the number of torch's threads is kept; BLAS keeps the number it was started with.
     """
 
     size = 1

@@ -180,12 +180,7 @@ def limit_torch(threads: int) -> None:
 
 
 class Host:
-    """Builds the worker object of a process with its first job; exceptions become answers (kind, value) that can travel.
-
-    Args:
-        recipe: pickled; makes the worker object.
-        resources: of this process, whose memory is bounded from now on.
-    """
+    """Builds the worker object of a process, whose memory is bounded from now on, from its pickled recipe with the first job."""
 
     def __init__(self, recipe: bytes, resources: Resources) -> None:
         self._recipe, self._threads = recipe, resources.threads

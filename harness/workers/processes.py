@@ -39,15 +39,10 @@ class _Process(Slot):
 
 
 class ProcessExecutor(Supervisor[_Process]):
-    """Supervised worker processes on this machine.
+    """Supervised worker processes on this machine; the (picklable) factory builds the worker object inside each.
 
     Each has a session of its own with everything it starts, and leaves nothing behind: neither when it ends or is lost, nor when this
     process is killed.
-
-    Args:
-        factory: picklable; builds the worker object inside each process.
-        resources: of the workers.
-        stop: where a wish to stop is seen.
     """
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:

@@ -129,13 +129,7 @@ class _Held(Slot):
 
 
 class RayExecutor(Supervisor[_Held]):
-    """Supervised Ray actors. Wants an open `cluster`.
-
-    Args:
-        factory: picklable; builds the worker object inside each actor.
-        resources: of the actors.
-        stop: where a wish to stop is seen.
-    """
+    """Supervised Ray actors, in each of which the (picklable) factory builds the worker object. Wants an open `cluster`."""
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
         self._ray: Any = import_module("ray")

@@ -31,12 +31,7 @@ S = TypeVar("S", bound=Slot)
 
 
 class Supervisor(ABC, Generic[S]):
-    """Runs jobs on workers that may die, hang or be killed; a subclass says what a worker is.
-
-    Args:
-        resources: of the workers.
-        stop: where a wish to stop is seen.
-    """
+    """Runs jobs on workers that may die, hang or be killed; a subclass says what a worker is."""
 
     def __init__(self, resources: Resources, stop: Stop) -> None:
         self._resources, self._stop = resources, stop

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,22 @@ import soundfile
 import harness
 from harness.api import Item
 from harness.cli import main
+from harness.data.manifests import Dataset
 from harness.errors import ConfigError
 from harness.running.shards import Shard
 from harness.storing.files import write_json
 from harness.storing.runfolder import read_manifest
 
 STUBS = Path(__file__).resolve().parents[2] / "stubs"
-ITEMS = [Item(f"item{i}", "d", None, text="a") for i in range(1000)]
+WHOLE = Dataset("d", tuple(Item(f"item{i}", "d", None, text="a") for i in range(1000)), False, "", "", "")
 
 
 def test_every_item_is_in_one_shard_and_order_does_not_matter():
-    parts = [Shard(i, 7).of(ITEMS) for i in range(1, 8)]
-    assert sorted(i.id for part in parts for i in part) == sorted(i.id for i in ITEMS)
+    parts = [Shard(i, 7).of(WHOLE).items for i in range(1, 8)]
+    assert sorted(i.id for part in parts for i in part) == sorted(i.id for i in WHOLE.items)
     assert all(100 < len(part) < 200 for part in parts)
-    assert {i.id for i in Shard(3, 7).of(ITEMS[::-1])} == {i.id for i in parts[2]}
-    assert Shard.parsed(None).of(ITEMS) is ITEMS
+    assert {i.id for i in Shard(3, 7).of(replace(WHOLE, items=WHOLE.items[::-1])).items} == {i.id for i in parts[2]}
+    assert Shard.parsed(None).of(WHOLE) is WHOLE
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "-1/4", "1/0", 3])
@@ -40,7 +42,7 @@ def test_what_is_no_shard(text):
 
 def test_a_shard_without_items_is_refused():
     with pytest.raises(ConfigError, match="none of the 1 items"):
-        [Shard(i, 2).of(ITEMS[:1]) for i in (1, 2)]
+        [Shard(i, 2).of(replace(WHOLE, items=WHOLE.items[:1])) for i in (1, 2)]
 
 
 def words(root, folder, *extra):
