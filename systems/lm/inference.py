@@ -15,7 +15,7 @@ from harness.api import Work
 from systems.layers.packed import Precision, cannot_pack, packed_block, packed_linear
 from systems.layers.transformer import Block, Transformer
 from systems.lm.backbone import LanguageModel
-from systems.lm.hierarchical import HierarchicalLm
+from systems.lm.models import HierarchicalLm
 from systems.lm.tokens import CodeHeads, PairedTokens
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from systems.checkpoints import exported
 from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
+from systems.lm.build import FAMILIES, build_lm, load_lm
 from systems.lm.codes import CodecChoice, code_source, unpacked
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
-from systems.lm.hierarchical import HierarchicalLm
-from systems.lm.models import FAMILIES, build_lm, load_lm
+from systems.lm.models import HierarchicalLm
 from systems.lm.objective import LmLoss
 from systems.lm.patterns import PARALLEL, Pattern
 from systems.lm.tokens import WholeTokens

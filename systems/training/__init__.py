@@ -6,7 +6,7 @@ TRAINERS = {
     "mel_vocoder": "systems.vocoder.recipe:WaveVocoderRecipe",
     "qtts": "systems.lm.recipe:LmRecipe",
     "socodec_tts": "systems.lm.recipe:LmRecipe",
-    "qtts_decoder": "systems.tts.voiced_recipe:VoicedDecoderRecipe",
+    "qtts_decoder": "systems.tts.speaker_decoder_recipe:VoicedDecoderRecipe",
     "speech_encoder": "systems.speech_encoder.recipe:SpeechEncoderRecipe",
 }
 """Registry family to "module:attr" of its recipe; third parties join by entry points in the group ``harness.trainers``."""

@@ -22,7 +22,7 @@ class Voice:
     Args:
         codes: int64 ``[K, T]``, of codecs whose codes hold the voice.
         embedding: ``[D]``, of codecs with an utterance embedding, which their language models are told too.
-        timbre: ``[D]``, of decoders that are told the voice beside the codes, see `systems.tts.voiced_decoder`.
+        timbre: ``[D]``, of decoders that are told the voice beside the codes, see `systems.tts.speaker_decoder`.
         frames: log-mel ``[M, 80]``, where what is spoken is drawn to the prompt's own frames, see `systems.tts.nearest_frames`.
     """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from systems.checkpoints import Loaded, untrained
 from systems.lm.backbone import LanguageModel
+from systems.lm.build import build_lm, load_lm
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
-from systems.lm.models import build_lm, load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.text.tokens import BPE_SIZE, TextFrontEnd, front_end
 from systems.tts.codec import SpeakingCodec

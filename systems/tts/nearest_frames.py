@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from torch import Tensor, cdist, exp, sigmoid, softmax
 
-from systems.tts.pieces import Stage
+from systems.tts.chunked import Stage
 
 SOFTNESS = 3.0
 """Squared distance, in square nepers summed over the bands, by which a neighbour's weight falls to 1/e."""
@@ -28,7 +28,7 @@ PRIOR_FRAMES = 10
 
 
 class NearestFrames:
-    """See `systems.tts.pieces.Stage`; of one utterance.
+    """See `systems.tts.chunked.Stage`; of one utterance.
 
     Args:
         prompt: log-mel frames ``[M, 80]`` of the prompt, one at least.

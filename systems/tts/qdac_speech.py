@@ -14,8 +14,8 @@ from harness.api import UNOBSERVED, CodecSpec, Observer
 from systems.checkpoints import load, untrained
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
+from systems.tts.chunked import CodePieces, Piecewise, Reach, reach_of
 from systems.tts.codec import Voice, in_frames
-from systems.tts.pieces import CodePieces, Piecewise, Reach, reach_of
 
 
 class QdacSpeech:

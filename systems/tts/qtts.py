@@ -29,7 +29,7 @@ class Qtts(LmSpeaker):
         checkpoint: a safetensors file of `harness train`; the bundled one by default.
         codec_checkpoint: of QDAC; the bundled one by default.
         tokenizer: of the paper size's text, see `systems.text.tokens`.
-        decoder: "codec", QDAC's own, as in the paper; or "voiced", see `systems.tts.voiced_decoder`, as the YAMLs of the small size say.
+        decoder: "codec", QDAC's own, as in the paper; or "voiced", see `systems.tts.speaker_decoder`, as the YAMLs of the small size say.
         decoder_checkpoint: of the voiced decoder, a safetensors file of `harness train`; the bundled one by default.
         vocoder: of the voiced decoder's mel frames, see `systems.socodec.adapter.SocodecCodec`; the bundled one by default.
         weights: "trained" or "random".

@@ -16,9 +16,9 @@ from systems.checkpoints import digest_of
 from systems.socodec.config import MEL_PER_FEATURE, SAMPLE_RATE
 from systems.socodec.model import SocodecModel
 from systems.socodec.parts import Parts
+from systems.tts.chunked import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.codec import Voice, in_frames
 from systems.tts.nearest_frames import nearest_stages
-from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.wave_pieces import vocoder_stages
 from systems.vocoder.mel import MelFrames
 

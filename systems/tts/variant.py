@@ -96,7 +96,7 @@ class LmVariant:
 
 @dataclass(frozen=True)
 class VoicedFiles:
-    """The files of a voiced decoder, see `systems.tts.voiced_decoder`.
+    """The files of a voiced decoder, see `systems.tts.speaker_decoder`.
 
     Args:
         decoder: None where none is named or bundled.

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from harness.api import UNOBSERVED, Observer
 from systems.checkpoints import Loaded, load, untrained
+from systems.tts.chunked import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.codec import Voice, in_frames
 from systems.tts.nearest_frames import nearest_stages
-from systems.tts.pieces import CodePieces, Piecewise, Reach, Stage, pushed, reach_of
 from systems.tts.qdac_speech import QdacSpeech
-from systems.tts.voiced_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, timbre_of
+from systems.tts.speaker_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, timbre_of
 from systems.tts.wave_pieces import vocoder_stages
 from systems.vocoder.loading import Vocoder, load_vocoder, random_vocoder
 from systems.vocoder.mel import HOP, SAMPLE_RATE, MelFrames

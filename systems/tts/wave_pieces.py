@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from systems.tts.pieces import Piecewise, Reach, Stage, reach_of
+from systems.tts.chunked import Piecewise, Reach, Stage, reach_of
 from systems.vocoder.mel import HOP, NUM_BANDS
 from systems.vocoder.wave import Controls, Pitch, Progress, WaveVocoder, progressed, turns_within
 

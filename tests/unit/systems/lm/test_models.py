@@ -10,8 +10,8 @@ import torch
 from systems.checkpoints import exported
 from systems.layers.transformer import TransformerConfig
 from systems.lm.backbone import LmBatch, joined
+from systems.lm.build import build_lm, load_lm
 from systems.lm.config import LmConfig, LmInputs, lm_config
-from systems.lm.models import build_lm, load_lm
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
 from systems.training.state import save_tensors
 

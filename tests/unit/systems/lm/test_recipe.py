@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from harness.api import Audio, Item
 from harness.settings.training import build_recipe, known_parameters
 from systems.layers.transformer import TransformerConfig
+from systems.lm.build import load_lm
 from systems.lm.codes import QdacCodes, packed, unpacked
 from systems.lm.config import LmConfig
 from systems.lm.generation import generate
-from systems.lm.models import load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.recipe import LmRecipe, LmTraining
 from systems.lm.requests import GenerationConfig, Request

@@ -19,16 +19,16 @@ from torch.nn import functional
 from systems.checkpoints import exported, load, read
 from systems.layers.sampling import SamplingConfig, sample
 from systems.lm.backbone import LanguageModel, LmBatch
+from systems.lm.build import load_lm
 from systems.lm.codes import CodecChoice, QdacCodes, code_source
-from systems.lm.hierarchical import HierarchicalLm
-from systems.lm.models import load_lm
+from systems.lm.models import HierarchicalLm
 from systems.lm.multi_stream import MultiStreamLm
 from systems.lm.patterns import lay
 from systems.lm.recipe import text_batch
 from systems.text.tokens import front_end
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
+from systems.tts.speaker_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
 from systems.tts.variant import BUNDLED
-from systems.tts.voiced_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
 from systems.vocoder.mel import DB_PER_NEPER, HOP, SAMPLE_RATE, MelFrames
 
 

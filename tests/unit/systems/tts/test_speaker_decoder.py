@@ -15,16 +15,16 @@ from torch.nn import functional
 from harness.api import Audio
 from systems.checkpoints import load
 from systems.lm.backbone import LmBatch
+from systems.lm.build import build_lm
 from systems.lm.config import LmConfig
-from systems.lm.models import build_lm
 from systems.lm.patterns import delayed, lay
 from systems.lm.recipe import LmRecipe
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.training.recipe import Batch
-from systems.tts.pieces import reach_of
+from systems.tts.chunked import reach_of
 from systems.tts.qtts import Qtts
-from systems.tts.voiced_decoder import FAMILY, TIMBRE_DIM, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
-from systems.tts.voiced_recipe import VoicedDecoderRecipe, VoicedTraining, code_logits, played
+from systems.tts.speaker_decoder import FAMILY, TIMBRE_DIM, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
+from systems.tts.speaker_decoder_recipe import VoicedDecoderRecipe, VoicedTraining, code_logits, played
 from systems.vocoder.wave import WaveVocoder
 from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, HOP, MULTIHEAD, PROMPTED, QDAC, SIZE, VOCODER
 

@@ -11,8 +11,8 @@ from systems.checkpoints import Loaded
 from systems.qdac.decoder import build_decoder
 from systems.socodec.parts import Parts, random_parts
 from systems.socodec.variant import Files, SocodecVariant
+from systems.tts.chunked import Piecewise, Reach, pushed, reach_of
 from systems.tts.codec import Voice
-from systems.tts.pieces import Piecewise, Reach, pushed, reach_of
 from systems.tts.qdac_speech import random_qdac
 from systems.tts.socodec_speech import SocodecSpeech
 from systems.tts.wave_pieces import wave_stages
