@@ -37,3 +37,16 @@ def located(checkpoint: str | Path) -> Path:
     if name not in known:
         raise FileNotFoundError(f"no checkpoint {name!r} is bundled, and no file is called so; bundled are {', '.join(known)}")
     return known[name]
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; nothing where there is none that can be read (whoever loads it will say more)."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, ValueError):
+        return {}

@@ -44,8 +44,7 @@ SYSTEMS = {
     "qdac": "systems.qdac.adapter:QdacCodec",
     "mel_vocoder": "systems.vocoder.adapter:MelVocoder",
     "socodec": "systems.socodec.adapter:SocodecCodec",
-    "qtts": "systems.tts.qtts:Qtts",
-    "socodec_tts": "systems.tts.socodec_tts:SocodecTts",
+    "lm_tts": "systems.tts.lm_tts:LmTts",
     "worker_codec": "systems.worker.codec:WorkerCodec",
     "worker_synthesizer": "systems.worker.synthesizer:WorkerSynthesizer",
 }

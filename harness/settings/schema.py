@@ -23,9 +23,10 @@ TEXT = frozenset((
     "dataset.name", "dataset.kind", "dataset.root", "dataset.manifest", "dataset.language", "dataset.split",
 ))  # fmt: skip
 NAMES = frozenset(("metrics", "dataset.items"))
-PATHS = frozenset(
-    ("root", "manifest", "tree", "checkpoint", "checkout", "python", "worker", "model", "tokenizer", "vocoder", "ssl", "vocab", "ar", "nar")
-)
+PATHS = frozenset((
+    "root", "manifest", "tree", "checkpoint", "checkout", "python", "worker", "model", "tokenizer", "codec", "decoder", "vocoder", "ssl",
+    "vocab", "ar", "nar",
+))  # fmt: skip
 """Parameters of systems and judging models that are a file, a folder or a published name; so is what ends in ``_checkpoint``."""
 WORDS = frozenset(("family", "pattern", "description", "revision", "voice", "device"))
 """Others that are words."""

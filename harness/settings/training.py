@@ -27,12 +27,8 @@ from harness.data.documents import check_yaml
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.settings.schema import unquoted
 
-USE_ONLY = (
-    "checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed", "temperature", "top_k", "top_p",
-    "repetition_penalty", "guidance_scale", "reading_window", "prompt_share", "max_s", "chunk_ms", "acceleration",
-    "decoder", "decoder_checkpoint",
-)  # fmt: skip
-"""Parameters of a system's YAML that concern its use and say nothing about its training."""
+USE_ONLY = ("checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed")
+"""Parameters of a system's YAML that concern its use and say nothing about its training, where the recipe does not choose itself (`words`)."""
 TEXT = ("system", "data", "valid", "out", "cache", "device", "precision", "start", "transfer")
 """Words and paths, taken as typed: a folder may be called 2024, or [a."""
 
@@ -117,9 +113,10 @@ def planned(overrides: Sequence[str]) -> Plan:
         if name not in typed:
             raise ConfigError(f"{name}= is missing, e.g. {example}; `harness train --help` shows every key")
     settings = Settings(**{k: v for k, v in typed.items() if k in own})
-    variant = _variant(settings.system)
-    family = str(variant.pop("family", settings.system))
+    section = _section(settings.system)
+    family = str(section.pop("family", settings.system))
     recipe_class = _recipe_class(family, settings.system)
+    variant = getattr(recipe_class, "words", _words)(section)
     accepted = known_parameters(recipe_class)
     words = {k: v for k, v in typed.items() if k not in own}
     if unknown := sorted(set(words) - set(accepted)):
@@ -176,18 +173,22 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
     return typed
 
 
-def _variant(system: str) -> dict[str, Any]:
-    """Family and what the system's YAML says of its training; empty where the name is itself a family."""
+def _section(system: str) -> dict[str, Any]:
+    """What the system's YAML says; nothing where the name is itself a family."""
     from harness.settings.registry import config_names, variants
     from harness.settings.systems import system_section
 
     if system in config_names("systems"):
-        section = system_section(system)
-        told = {**(section.pop("shape", None) or {}), **(section.pop("training", None) or {})}
-        return {"family": section["family"], **told} if told else section
+        return system_section(system)
     if system in trainers():
         return {}
     raise UnknownName("system", system, {*variants(), *trainers()}, "`harness list systems` describes them.")
+
+
+def _words(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of the recipe that a system's YAML says: its ``shape`` and ``training``, or else all of it."""
+    told = {**(section.get("shape") or {}), **(section.get("training") or {})}
+    return told or dict(section)
 
 
 def _recipe_class(family: str, system: str) -> Any:
@@ -236,16 +237,22 @@ def build_recipe(recipe_class: Any, parameters: Mapping[str, Any], seed: int) ->
             group, _, field = name.rpartition(".")
             group = group or next(g for g, kind in groups.items() if field in {f.name for f in dataclasses.fields(kind)})
             changes.setdefault(group, {})[field] = value
+    for name, parameter in inspect.signature(recipe_class).parameters.items():  # groups that are the same whatever the plain ones are
+        if name in changes and isinstance(parameter.default, groups[name]):
+            arguments[name] = _changed(name, parameter.default, changes.pop(name))
     if not changes:
         return recipe_class(**arguments)
     unchanged = recipe_class(**arguments)  # its own choices depend on the plain parameters, and only it knows how
     for group, values in changes.items():
         kind = groups[group]
         before = next((v for v in vars(unchanged).values() if type(v) is kind), None)
-        before = kind() if before is None else before
-        arguments[group] = dataclasses.replace(before, **{k: _fitting(f"{group}.{k}", getattr(before, k), v) for k, v in values.items()})
+        arguments[group] = _changed(group, kind() if before is None else before, values)
     del unchanged
     return recipe_class(**arguments)
+
+
+def _changed(group: str, before: Any, values: Mapping[str, Any]) -> Any:
+    return dataclasses.replace(before, **{k: _fitting(f"{group}.{k}", getattr(before, k), v) for k, v in values.items()})
 
 
 def _plain(recipe_class: Any) -> list[str]:

@@ -1,65 +1,57 @@
-"""What the language models learn from: the codes of a frozen codec, computed once per recording.
+"""A frozen codec, seen as a function from recordings to the codes that a language model learns and says.
 
-Codes travel beside the audio as `Derived` frames, which are float16: an index goes as two numbers below 1024, and the utterance embedding,
-where the codec has one, as further columns of every frame.
+In training codes are computed once per recording and travel beside the audio as `Derived` frames, which are float16: an index goes as two
+numbers below 1024, and the utterance embedding, where the codec has one, as further columns of every frame.
 
 Shape letters: B batch, N samples, K codebooks, T frames, D columns of a derived frame.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from systems.bundled import located, metadata_of
+from systems.checkpoints import Loaded, digest_of, load
+from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.quantizers.codebook import Codebook
-from systems.socodec.config import SocodecConfig
+from systems.socodec.config import SAMPLE_RATE, socodec_config
 from systems.socodec.model import SocodecModel
+from systems.socodec.released import load_socodec
 from systems.socodec.ssl import SpeechFeatures, speech_features
-from systems.socodec.variant import Files, SocodecVariant
 from systems.vocoder.mel import MelFrames
 
 _DIGIT = 1024  # float16 counts to 2048
-_BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 
 
 @dataclass(frozen=True)
 class CodecChoice:
-    """Which codec's codes; the first two are QTTS's, the others SoCodec's.
+    """Which codec's codes a model learns.
 
     Args:
-        num_codebooks: the first so many of QDAC's.
-        frame_rate: of QDAC, 25 or 50 Hz.
-        frame_ms: of SoCodec, 40, 120 or 240.
-        quantizer: of SoCodec.
-        source: what SoCodec's encoder hears, "ssl" or "mel".
-        semantic: SoCodec decodes the features too.
-        checkpoint: a safetensors file of the codec; the bundled one by default.
-        ssl: what computes SoCodec's features, see `SocodecCodec`.
+        codec: bundled name or path of its safetensors file; by default socodec120 or qdac8_25hz, as the kind of model asks.
+        num_codebooks: the first so many of QDAC's; None for all.
+        ssl: what computes SoCodec's features, bundled name or path; see `SocodecCodec`.
+        frame_ms: of a released SoCodec, whose file does not say: 40, 120 or 240.
     """
 
-    num_codebooks: int = 8
-    frame_rate: int = 25
-    frame_ms: int = 120
-    quantizer: str = "opq"
-    source: str = "ssl"
-    semantic: bool = True
-    checkpoint: str | None = None
+    codec: str | None = None
+    num_codebooks: int | None = None
     ssl: str | None = None
+    frame_ms: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Unpacked:
-    """Codes out of derived frames.
+class Coded:
+    """What a codec makes of recordings.
 
     Args:
         codes: int64 ``[B, K, T]``.
-        voice: ``[B, voice_dim]``, or None where the codec has no utterance embedding.
+        voice: utterance embeddings ``[B, voice_dim]``, or None where the codec has none.
     """
 
     codes: Tensor
@@ -67,7 +59,7 @@ class Unpacked:
 
 
 class CodeSource(Protocol):
-    """A frozen codec, seen as a function from recordings to codes."""
+    """A frozen codec."""
 
     sample_rate: int
     hop: int
@@ -78,8 +70,8 @@ class CodeSource(Protocol):
     digest: str
     """Of every weight that the codes depend on."""
 
-    def frames(self, audio: Tensor) -> Tensor:
-        """Derived frames ``[N // hop, D]`` of ``audio [N]``."""
+    def encode(self, audio: Tensor) -> Coded:
+        """Codes of ``audio [B, T x hop]``, one frame at least."""
         ...
 
     def entries(self) -> Tensor | None:
@@ -88,30 +80,30 @@ class CodeSource(Protocol):
 
 
 class QdacCodes:
-    """Codes of QDAC.
+    """Codes of QDAC, whose voice lies in them.
 
     Args:
-        model: in evaluation mode.
-        num_codebooks: the first so many.
-        digest: of its weights.
+        loaded: the codec.
+        num_codebooks: the first so many; None for all.
+
+    Raises:
+        ValueError: fewer codebooks than asked for.
     """
 
     voice_dim = 0
 
-    def __init__(self, model: QdacModel, num_codebooks: int, digest: str) -> None:
-        if not 1 <= num_codebooks <= model.config.num_codebooks:
-            raise ValueError(f"asked for {num_codebooks} codebooks of a QDAC with {model.config.num_codebooks}")
-        self.model, self.num_codebooks, self.digest = model.eval().requires_grad_(False), num_codebooks, digest
-        self.sample_rate, self.hop = model.config.sample_rate, model.config.hop
-        self.parts: tuple[int, ...] = (model.config.codebook_size,)
+    def __init__(self, loaded: Loaded[QdacModel], num_codebooks: int | None = None) -> None:
+        config = loaded.model.config
+        self.num_codebooks = config.num_codebooks if num_codebooks is None else num_codebooks
+        if not 1 <= self.num_codebooks <= config.num_codebooks:
+            raise ValueError(f"asked for {num_codebooks} codebooks of a QDAC with {config.num_codebooks}")
+        self.model, self.digest = loaded.model, loaded.digest
+        self.sample_rate, self.hop = config.sample_rate, config.hop
+        self.parts: tuple[int, ...] = (config.codebook_size,)
 
-    def frames(self, audio: Tensor) -> Tensor:
-        """See `CodeSource.frames`."""
-        count = audio.shape[0] // self.hop
-        if not count:
-            return audio.new_zeros(0, 2 * self.num_codebooks)
-        codes = self.model.to(audio.device).encode(audio[None, : count * self.hop], self.num_codebooks)
-        return packed(codes[0], None)
+    def encode(self, audio: Tensor) -> Coded:
+        """See `CodeSource.encode`."""
+        return Coded(self.model.to(audio.device).encode(audio, self.num_codebooks), None)
 
     def entries(self) -> Tensor | None:
         """See `CodeSource.entries`."""
@@ -123,33 +115,70 @@ class SocodecCodes:
     """Codes and utterance embeddings of SoCodec.
 
     Args:
-        model: in evaluation mode.
+        loaded: the codec.
         features: what its encoder hears, None where that is mel frames.
-        digest: of the weights of both.
+
+    Raises:
+        ValueError: features of another size than the codec's, or other ones than it was trained on.
     """
 
-    def __init__(self, model: SocodecModel, features: SpeechFeatures | None, digest: str) -> None:
-        config = model.config
-        self.model, self.features, self.digest = model.eval().requires_grad_(False), features, digest
-        self.mel = MelFrames()
-        self.sample_rate, self.hop, self.num_codebooks = 16000, config.hop, config.num_streams
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, loaded: Loaded[SocodecModel], features: SpeechFeatures | None) -> None:
+        config = loaded.model.config
+        if features is not None:
+            _check(features, config.ssl_dim, loaded.metadata.get("ssl"))
+        self.model, self.features, self.mel = loaded.model, features, MelFrames()
+        self.digests = (loaded.digest, *([] if features is None else [features.digest]))
+        self.digest = digest_of(self.digests)
+        self.hop, self.num_codebooks, self.voice_dim = config.hop, config.num_streams, config.width
         # Tokens are taken apart with the first part fastest.
         self.parts = config.sizes if config.index_order == "first_fastest" else tuple(reversed(config.sizes))
-        self.voice_dim = config.width
 
-    def frames(self, audio: Tensor) -> Tensor:
-        """See `CodeSource.frames`."""
-        count = audio.shape[0] // self.hop
-        if not count:
-            return audio.new_zeros(0, 2 * self.num_codebooks + self.voice_dim)
-        whole, device = audio[None, : count * self.hop], audio.device
-        heard = None if self.features is None else self.features.to(device)(whole)
-        code = self.model.to(device).encode(heard, self.mel.to(device)(whole))
-        return packed(code.indices[0], code.embedding[0].float())
+    def encode(self, audio: Tensor) -> Coded:
+        """See `CodeSource.encode`."""
+        features = None if self.features is None else self.features.to(audio.device)(audio)
+        code = self.model.to(audio.device).encode(features, self.mel.to(audio.device)(audio))
+        return Coded(code.indices, code.embedding.float())
 
     def entries(self) -> Tensor | None:
         """None: the entries of streams stand side by side and do not add up."""
         return None
+
+
+def code_source(choice: CodecChoice) -> QdacCodes | SocodecCodes:
+    """The codec of a choice, from its file, which says what it is.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no codec, or parts that do not fit one another.
+    """
+    assert choice.codec is not None  # whoever asks knows which
+    path = located(choice.codec)
+    told = metadata_of(path)
+    if told.get("family") == "qdac":
+        return QdacCodes(load(path, "qdac", QdacModel, QdacConfig), choice.num_codebooks)
+    released = None if choice.frame_ms is None else socodec_config("paper", choice.frame_ms)
+    loaded = load_socodec(path, released)
+    size = "paper" if "family" not in told else told.get("size", "small")
+    features = speech_features(size, choice.ssl and located(choice.ssl)) if loaded.model.config.source == "ssl" else None
+    return SocodecCodes(loaded, features)
+
+
+def _check(features: SpeechFeatures, dim: int, trained_on: str | None) -> None:
+    if features.dim != dim:
+        raise ValueError(f"the features have {features.dim} numbers, this codec was made for {dim}")
+    if trained_on and trained_on != features.digest:
+        raise ValueError(f"this codec was trained on the features of other weights ({trained_on}) than those given ({features.digest})")
+
+
+def derived_frames(source: CodeSource, audio: Tensor) -> Tensor:
+    """Derived frames ``[N // hop, D]`` of ``audio [N]``, as training keeps them."""
+    count = audio.shape[0] // source.hop
+    if not count:
+        return audio.new_zeros(0, 2 * source.num_codebooks + source.voice_dim)
+    coded = source.encode(audio[None, : count * source.hop])
+    return packed(coded.codes[0], None if coded.voice is None else coded.voice[0])
 
 
 def packed(codes: Tensor, voice: Tensor | None) -> Tensor:
@@ -158,54 +187,10 @@ def packed(codes: Tensor, voice: Tensor | None) -> Tensor:
     return digits if voice is None else torch.cat([digits, voice.expand(digits.shape[0], -1)], dim=1)
 
 
-def unpacked(frames: Tensor, source: CodeSource) -> Unpacked:
+def unpacked(frames: Tensor, source: CodeSource) -> Coded:
     """The inverse of `packed`, of a batch ``[B, T, D]`` with at least one frame."""
     books = source.num_codebooks
     low, high, voice = frames[..., :books], frames[..., books : 2 * books], frames[..., 2 * books :]
     codes = (low.round().long() + _DIGIT * high.round().long()).transpose(1, 2)
     # A frame behind the end is zero, the first one is not.
-    return Unpacked(codes, voice[:, 0] if source.voice_dim else None)
-
-
-def _told(config: SocodecConfig) -> str:
-    heard = f"{config.source} heard, {'' if config.semantic else 'no '}semantic loss"
-    return f"{config.quantizer} with {config.num_streams} streams of {config.frame_ms:g} ms, {heard}"
-
-
-def code_source(family: str, size: str, choice: CodecChoice) -> CodeSource:
-    """The codec of a choice, from its file.
-
-    Args:
-        family: "qdac" or "socodec".
-        size: "small", of which some are bundled, or "paper".
-        choice: which.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file that does not fit, or a paper-size codec without one.
-    """
-    if size == "paper" and choice.checkpoint is None:
-        raise ValueError(f"the paper-size {family} has no bundled weights: give checkpoint=FILE.safetensors of the codec")
-    if family == "qdac":
-        from systems.checkpoints import load
-        from systems.qdac.config import QdacConfig
-        from systems.qdac.model import QdacModel
-
-        bundled = _BUNDLED / ("qdac8_25hz_small.safetensors" if choice.frame_rate == 25 else "qdac16_small.safetensors")
-        qdac = load(choice.checkpoint or bundled, "qdac", QdacModel, QdacConfig)
-        if not math.isclose(qdac.model.config.frame_rate_hz, choice.frame_rate):
-            raise ValueError(f"this QDAC has {qdac.model.config.frame_rate_hz:g} frames a second, asked were {choice.frame_rate}")
-        return QdacCodes(qdac.model, choice.num_codebooks, qdac.digest)
-    from systems.checkpoints import digest_of
-    from systems.socodec.released import load_socodec
-
-    variant = SocodecVariant(size, choice.frame_ms, choice.quantizer, choice.source, choice.semantic)  # type: ignore[arg-type]
-    files = variant.completed(Files.at(choice.checkpoint, None, choice.ssl))
-    assert files.checkpoint is not None
-    socodec = load_socodec(files.checkpoint, released=variant.config if size == "paper" else None)
-    found, asked = socodec.model.config, variant.config
-    if _told(found) != _told(asked):
-        raise ValueError(f"{files.checkpoint} is {_told(found)}; asked was {_told(asked)}")
-    features = speech_features(size, files.ssl) if found.source == "ssl" else None
-    digests = [socodec.digest] + ([features.digest] if features is not None else [])
-    return SocodecCodes(socodec.model, features, digest_of(digests))
+    return Coded(codes, voice[:, 0] if source.voice_dim else None)

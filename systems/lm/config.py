@@ -62,6 +62,8 @@ class LmConfig(Configuration):
             raise ValueError(f"a model has one codebook at least, of one part or two; got {self.num_codebooks} of {self.parts}")
         if (self.kind == "hierarchical") != (self.depth is not None):
             raise ValueError("the hierarchical model has a depth transformer, and no other has one")
+        if self.kind == "multihead" and self.voice_dim:
+            raise ValueError("the multihead model takes its voice from a prompt's codes: voice_dim is 0")
         if self.kind == "hierarchical" and (self.pattern != PARALLEL or self.delays or len(self.parts) > 1):
             raise ValueError("the hierarchical model says whole frames: its pattern is parallel, and its codebooks have one part")
         if self.delays and (len(set(self.delays)) < len(self.delays) or self.pattern not in map(delayed, self.delays)):
@@ -85,6 +87,24 @@ class LmConfig(Configuration):
     def eos(self) -> int:
         """What ends an utterance; codebook 0 decides."""
         return self.codebook_size + 1
+
+    def check(self, inputs: LmInputs, source: str) -> None:
+        """That codec and text are those that it was made for.
+
+        Args:
+            inputs: of codec and text.
+            source: of the configuration, for messages.
+
+        Raises:
+            ValueError: they are not.
+        """
+        found = (self.num_codebooks, self.codebook_size, self.voice_dim, self.text_size)
+        wanted = (inputs.num_codebooks, math.prod(inputs.parts), inputs.voice_dim, inputs.text_size)
+        if found != wanted:
+            raise ValueError(
+                f"{source} was made for {found[0]} codebooks of {found[1]}, embeddings of {found[2]} numbers and {found[3]} text tokens; "
+                f"codec and text have {wanted[0]} of {wanted[1]}, {wanted[2]} and {wanted[3]}"
+            )
 
     def at_delay(self, delay: int) -> LmConfig:
         """The same weights with codebooks ``delay`` frames apart.

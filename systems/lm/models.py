@@ -1,16 +1,16 @@
-"""Hierarchical Parallel, the better of QTTS's two models: a backbone over time, and inside each frame a decoder over codebooks.
+"""The three language models on their common backbone: SoCodec's multi-stream one and QTTS's two; new, or from their files.
 
-As in CSM, codebook 0 (and with it the end) is predicted by the backbone itself, on every frame; the decoder predicts codebooks 1 .. K - 1,
-and may be trained on a fraction of the frames, which costs it little and saves most of its price.
-
-Shape letters: B batch, K codebooks, T frames, F frames of any utterance, W width of the backbone, D width of the decoder.
+Shape letters: B batch, K codebooks, T frames, S steps, F frames of any utterance, W width of the backbone, D width of the decoder.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from systems.checkpoints import Loaded, loaded, read
 from systems.layers.cache import Window
 from systems.layers.transformer import Transformer
 from systems.lm.backbone import LanguageModel, LmBatch
@@ -19,9 +19,51 @@ from systems.lm.objective import LmLoss, codebook_means, token_entropy
 from systems.lm.patterns import lay
 from systems.lm.tokens import SPECIALS, Choose, CodeHeads, WholeTokens
 
+FAMILIES = ("lm_tts", "qtts", "socodec_tts")
+"""That a file may name: the registry family of the systems that speak with it, and what that was called before."""
+
+
+class MultiStreamLm(LanguageModel):
+    """[utterance embedding][text][speech]; the sum of the streams' embeddings goes in, one head per stream comes out (Guo et al. 2024).
+
+    Delay Multihead, the faster of QTTS's two models, is the same: what differs is all in the configuration. It has rotary positions, no utterance
+    embedding (the voice is in the prompt's codes, which it continues), and residual codebooks, for which a delay lets a codebook see the
+    lower ones of its frame.
+
+    Stream 0 decides the end: the other streams learn their EOS, but in generation they are held to the length that stream 0 gives.
+
+    Args:
+        config: shape.
+    """
+
+    def emit(self, hidden: Tensor, choose: Choose) -> Tensor:
+        """See `LanguageModel.emit`; the streams of a step do not see one another."""
+        return self.tokens.emit(hidden, choose)
+
+    def logits(self, batch: LmBatch) -> tuple[Tensor, ...]:
+        """Teacher-forced logits ``[B, S, K, V']`` of each part of the tokens, over every step of the pattern and the end."""
+        tokens = lay(self.config.pattern, batch.codes, batch.frames, self.config.codebook_size).tokens
+        return self.tokens.logits(self.hidden(batch, tokens), tokens)
+
+    def loss(self, batch: LmBatch, generator: torch.Generator | None = None) -> LmLoss:
+        """Mean of the streams' mean cross-entropies, over codes and each stream's first EOS."""
+        laid = lay(self.config.pattern, batch.codes, batch.frames, self.config.codebook_size)
+        hidden, away = self.guided(batch, laid.tokens)
+        logits = self.tokens.logits(hidden, laid.tokens)
+        targets = self.tokens.targets(laid.tokens)
+        entropy = token_entropy(logits[0], targets[0].transpose(1, 2))
+        if len(targets) > 1:  # an EOS has no second half
+            code = (laid.tokens < self.config.codebook_size).transpose(1, 2)
+            entropy = entropy + code * token_entropy(logits[1], (targets[1] * code.transpose(1, 2)).transpose(1, 2))
+        means = codebook_means(entropy.transpose(1, 2), laid.counted)
+        return LmLoss(means.mean(), means.detach(), away)
+
 
 class HierarchicalLm(LanguageModel):
-    """Backbone and decoder.
+    """Hierarchical Parallel, the better of QTTS's two models: a backbone over time, and inside each frame a decoder over codebooks.
+
+    As in CSM, codebook 0 (and with it the end) is predicted by the backbone itself, on every frame; the decoder predicts codebooks
+    1 .. K - 1, and may be trained on a fraction of the frames, which costs it little and saves most of its price.
 
     Args:
         config: shape.
@@ -100,3 +142,22 @@ class HierarchicalLm(LanguageModel):
         """``[B, D]``: what the decoder reads of ``tokens [B]`` of a codebook."""
         entered: Tensor = self.narrow(self.tokens.tables.entry(tokens, codebook)) + self.place[codebook + 1]
         return entered
+
+
+def build_lm(config: LmConfig) -> LanguageModel:
+    """A model with random weights, drawn from torch's generator."""
+    return HierarchicalLm(config) if config.kind == "hierarchical" else MultiStreamLm(config)
+
+
+def load_lm(path: str | Path) -> Loaded[LanguageModel]:
+    """Reads a model that `harness train` wrote.
+
+    Its metadata say besides: "codec" (digest of the codec's weights whose codes it says), "front_end" (of the text), "training_data" ...
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: no safetensors file, no language model, tensors missing, too many or of another shape, or not finite.
+    """
+    stored = read(path, "lm_tts")
+    named = stored.metadata.get("family")
+    return loaded(stored, named if named in FAMILIES else FAMILIES[0], build_lm, LmConfig)

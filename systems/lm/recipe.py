@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from systems.checkpoints import exported
+from systems.checkpoints import Loaded, exported
 from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
-from systems.lm.backbone import LmBatch
-from systems.lm.build import FAMILIES, build_lm, load_lm
-from systems.lm.codes import CodecChoice, code_source, unpacked
+from systems.lm.backbone import LanguageModel, LmBatch
+from systems.lm.codes import CodecChoice, code_source, derived_frames, unpacked
 from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
-from systems.lm.models import HierarchicalLm
+from systems.lm.models import HierarchicalLm, build_lm, load_lm
 from systems.lm.objective import LmLoss
-from systems.lm.patterns import PARALLEL, Pattern
+from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.tokens import WholeTokens
 from systems.text.tokens import TextFrontEnd, front_end
 from systems.training.faults import BadRecordings
@@ -43,6 +42,16 @@ class LmTraining:
         guide_after: steps without guidance, in which the aligner learns what to guide to; for a model that has been trained before.
         learning_rate: at the peak.
         weight_decay: of AdamW.
+        delay: d of the pattern; the hierarchical model has none.
+        delays: several that the model is to know, step by step in turn, so that each has the same share of one training; ``delay`` is the
+            one that it is used with where nothing is said.
+        start: a safetensors file of a language model of the same shape, codec and text to go on from, with a new optimiser and a new
+            schedule: for more steps, or for other data. A resumed training needs none.
+        transfer: a safetensors file of a language model over another codec, of the same kind, text and transformer: those two are begun with
+            its, and what depends on the codec (tokens, positions of speech, voice) as always.
+
+    Raises:
+        ValueError: ``start`` and ``transfer`` at once.
     """
 
     batch_size: int = 8
@@ -56,8 +65,18 @@ class LmTraining:
     guide_after: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
+    delay: int = 1
+    delays: tuple[int, ...] = ()
+    start: str | None = None
+    transfer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.transfer is not None:
+            raise ValueError("start and transfer are two ways to begin, and both are given")
 
 
+_CODECS: Mapping[str, str] = {"multi_stream": "socodec120", "multihead": "qdac8_25hz", "hierarchical": "qdac8_25hz"}
+"""Kinds of models, and the bundled codec that each is trained over where none is named."""
 PAPER_TRAINING = LmTraining(
     batch_size=64, utterance_s=20.0, languages=(), text_dropout=0.0, depth_fraction=1 / 16, guide_weight=0.0, learning_rate=3e-4
 )
@@ -69,82 +88,66 @@ class LmRecipe:
     Args:
         kind: "multi_stream" (over SoCodec), "multihead" or "hierarchical" (over QDAC).
         size: "small" or "paper".
-        delay: d of the pattern; the hierarchical model has none.
-        delays: several that the model is to know, step by step in turn, so that each has the same share of one training; ``delay`` is the
-            one that it is used with where nothing is said.
-        num_codebooks: the first so many of QDAC's.
-        frame_rate: of QDAC, 25 or 50 Hz.
-        frame_ms: of SoCodec, 40, 120 or 240.
-        quantizer, source, semantic: of SoCodec, see `CodecChoice`.
-        codec_checkpoint: a safetensors file of the codec; the bundled one by default.
-        ssl: what computes SoCodec's features, see `SocodecCodec`.
+        codec: whose codes, see `CodecChoice`.
         tokenizer: of the text, for the paper's size, see `systems.text.tokens`.
-        config: shape other than the size's.
         training: choices other than the size's.
-        start: a safetensors file of a language model of the same shape, codec and text to go on from, with a new optimiser and a new
-            schedule: for more steps, or for other data. A resumed training needs none.
-        transfer: a safetensors file of a language model over another codec, of the same kind, text and transformer: those two are begun with
-            its, and what depends on the codec (tokens, positions of speech, voice) as always.
+        config: shape other than the size's.
         seed: of the initial weights.
 
     Raises:
         FileNotFoundError: no codec, no tokenizer, or no model to start from.
-        ValueError: impossible parameters, or a model to start from that is another; ``start`` and ``transfer`` at once.
+        ValueError: impossible parameters, or a model to start from that is another.
     """
 
     players = ("model",)
+    family = "lm_tts"
 
     def __init__(
         self,
         kind: LmKind = "multi_stream",
         size: str = "small",
-        delay: int = 1,
-        delays: Sequence[int] = (),
-        num_codebooks: int = 8,
-        frame_rate: int = 25,
-        frame_ms: int = 120,
-        quantizer: str = "opq",
-        source: str = "ssl",
-        semantic: bool = True,
-        codec_checkpoint: str | None = None,
-        ssl: str | None = None,
+        codec: CodecChoice = CodecChoice(),  # noqa: B008 - it is frozen
         tokenizer: str | None = None,
-        config: LmConfig | None = None,
         training: LmTraining | None = None,
-        start: str | None = None,
-        transfer: str | None = None,
+        config: LmConfig | None = None,
         seed: int = 0,
     ) -> None:
-        if kind not in FAMILIES:
-            raise ValueError(f"kind is one of {', '.join(FAMILIES)}; got {kind!r}")
-        self.kind, self.size, self.family = kind, size, FAMILIES[kind]
+        if kind not in _CODECS:
+            raise ValueError(f"kind is one of {', '.join(_CODECS)}; got {kind!r}")
+        self.kind, self.size = kind, size
         self.training = training or (PAPER_TRAINING if size == "paper" else LmTraining())
         self.front_end = front_end("bpe" if size == "paper" else "symbols", tokenizer)
-        choice = CodecChoice(num_codebooks, frame_rate, frame_ms, quantizer, source, semantic, codec_checkpoint, ssl)
-        self.source = code_source("socodec" if kind == "multi_stream" else "qdac", size, choice)
+        if codec.codec is None and size == "paper":
+            raise ValueError("no codec of the paper's size is bundled: give codec=FILE.safetensors")
+        self.source = code_source(codec if codec.codec else replace(codec, codec=_CODECS[kind]))
         self.sample_rate = self.source.sample_rate
-        codec = self.source
-        frame_hz = codec.sample_rate / codec.hop
-        inputs = LmInputs(codec.num_codebooks, codec.parts, self.front_end.vocabulary_size, codec.voice_dim, frame_hz)
-        pattern = PARALLEL if kind == "hierarchical" else Pattern("delay", delay)
-        self.config = config or replace(lm_config(kind, size, inputs, pattern), delays=tuple(delays))
-        _check(self.config, inputs)
+        inputs = LmInputs(
+            self.source.num_codebooks,
+            self.source.parts,
+            self.front_end.vocabulary_size,
+            self.source.voice_dim,
+            self.source.sample_rate / self.source.hop,
+        )
+        pattern = PARALLEL if kind == "hierarchical" else delayed(self.training.delay)
+        self.config = config or replace(lm_config(kind, size, inputs, pattern), delays=self.training.delays)
+        self.config.check(inputs, "the model")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = build_lm(self.config)
             self.aligner = Aligner(self.front_end.vocabulary_size) if self.training.guide_weight else None
         if isinstance(self.model, HierarchicalLm):
             self.model.depth_fraction, self.model.first_weight = self.training.depth_fraction, self.training.first_weight
-        entries = self.source.entries()
-        if start is not None and transfer is not None:
-            raise ValueError("start and transfer are two ways to begin, and both are given")
-        if start is not None:
-            self._start_from(start)
-            return
-        if transfer is not None:
-            self._transfer_from(transfer)
-        if isinstance(self.model.tokens, WholeTokens) and entries is not None and entries.shape[2] == self.config.table_dim:
-            self.model.tokens.tables.start_from(entries)
+        self._begin()
+
+    @staticmethod
+    def words(system: Mapping[str, Any]) -> dict[str, Any]:
+        """What a system's YAML, see `systems.tts.lm_tts.LmTts`, means for its training."""
+        shape, codec = system.get("shape") or {}, system.get("codec")
+        files, codes = codec if isinstance(codec, Mapping) else {"checkpoint": codec}, shape.get("codec") or {}
+        words = {"kind": shape.get("kind"), "size": shape.get("size"), "delay": system.get("delay")}
+        words |= {"codec": files.get("checkpoint"), "ssl": files.get("ssl")}
+        words |= {name: codes.get(name) for name in ("num_codebooks", "frame_ms")}
+        return {name: value for name, value in words.items() if value is not None}
 
     def modules(self) -> Mapping[str, nn.Module]:
         """The language model, and what aligns its training data; the codec is frozen and comes from its own file."""
@@ -169,7 +172,7 @@ class LmRecipe:
         """Whole utterances with their codes."""
         choices = self.training
         identity = f"codes of {self.source.num_codebooks} codebooks of {self.source.digest}"
-        codes = Derived("codes", self.source.hop, self.source.frames, padded=False, identity=identity)
+        codes = Derived("codes", self.source.hop, partial(derived_frames, self.source), padded=False, identity=identity)
         rate = self.source.sample_rate
         sound = Derived("sound", rate // RATE_HZ, partial(sound_frames, sample_rate=rate), padded=False, identity=f"sound at {rate} Hz")
         spec = BatchSpec(
@@ -219,7 +222,7 @@ class LmRecipe:
         generator = torch.Generator().manual_seed(0)
         found: list[LmLoss] = []
         for audio in audios:
-            frames = self.source.frames(audio)
+            frames = derived_frames(self.source, audio)
             if frames.shape[0]:
                 lengths = torch.tensor([audio.shape[0]], device=audio.device)
                 found.append(self.model.loss(self._batch(frames[None], lengths, [""], [""]), generator))
@@ -240,26 +243,37 @@ class LmRecipe:
         }
         return exported(self.model, torch.float16 if self.size == "small" else torch.float32), metadata
 
-    def _start_from(self, path: str) -> None:
-        found = load_lm(path, self.kind)
-        wanted = {"codec": self.source.digest, "front_end": self.front_end.identity}
-        if found.model.config != self.config or any(found.metadata.get(name) != value for name, value in wanted.items()):
-            told = {name: found.metadata.get(name) for name in wanted}
-            raise ValueError(
-                f"start={path} cannot be gone on from: it is {found.model.config} of {told}, to be trained is {self.config} of {wanted}"
-            )
-        self.model.load_state_dict(found.model.state_dict())
+    def _begin(self) -> None:
+        """Gives the model its first weights: another's, those of another codec's beside its own, or the codec's entries in its tables."""
+        if (path := self.training.start) is not None:
+            found = self._same_kind(path)
+            wanted = {"codec": self.source.digest, "front_end": self.front_end.identity}
+            if found.model.config != self.config or any(found.metadata.get(name) != value for name, value in wanted.items()):
+                named = {name: found.metadata.get(name) for name in wanted}
+                raise ValueError(
+                    f"start={path} cannot be gone on from: it is {found.model.config} of {named}, to be trained is {self.config} of {wanted}"
+                )
+            self.model.load_state_dict(found.model.state_dict())
+            return
+        if (path := self.training.transfer) is not None:
+            found = self._same_kind(path)
+            other, text = found.model, found.metadata.get("front_end")
+            if other.config.backbone != self.config.backbone or text != self.front_end.identity:
+                raise ValueError(
+                    f"transfer={path} has another transformer or text: {other.config.backbone} over {text}; to be trained is "
+                    f"{self.config.backbone} over {self.front_end.identity}"
+                )
+            known = {name: tensor for name, tensor in other.state_dict().items() if name.startswith(_BESIDE_THE_CODEC)}
+            self.model.load_state_dict(known, strict=False)
+        entries = self.source.entries()
+        if isinstance(self.model.tokens, WholeTokens) and entries is not None and entries.shape[2] == self.config.table_dim:
+            self.model.tokens.tables.start_from(entries)
 
-    def _transfer_from(self, path: str) -> None:
-        found = load_lm(path, self.kind)
-        other, text = found.model, found.metadata.get("front_end")
-        if other.config.backbone != self.config.backbone or text != self.front_end.identity:
-            raise ValueError(
-                f"transfer={path} has another transformer or text: {other.config.backbone} over {text}; to be trained is "
-                f"{self.config.backbone} over {self.front_end.identity}"
-            )
-        known = {name: tensor for name, tensor in other.state_dict().items() if name.startswith(_BESIDE_THE_CODEC)}
-        self.model.load_state_dict(known, strict=False)
+    def _same_kind(self, path: str) -> Loaded[LanguageModel]:
+        found = load_lm(path)
+        if (kind := found.model.config.kind) != self.kind:
+            raise ValueError(f"{path} holds a language model of kind {kind!r}, to be trained is {self.kind!r}")
+        return found
 
     def _aligned(self, aligner: Aligner, found: Batch, batch: LmBatch) -> tuple[Tensor, Tensor]:
         """The cost of reading these utterances, and which tokens their frames speak."""
@@ -284,17 +298,6 @@ _BESIDE_THE_CODEC = ("text.", "text_positions.", "transformer.")
 
 def _parts(loss: LmLoss) -> dict[str, Tensor]:
     return {"entropy": loss.codebooks.mean(), "first": loss.codebooks[0], "last": loss.codebooks[-1]}
-
-
-def _check(config: LmConfig, inputs: LmInputs) -> None:
-    """That a shape of one's own goes with codec and text."""
-    size = math.prod(inputs.parts)
-    found = (config.num_codebooks, config.codebook_size, config.text_size, config.voice_dim)
-    if found != (inputs.num_codebooks, size, inputs.text_size, inputs.voice_dim):
-        raise ValueError(
-            f"the model was shaped for {found[0]} codebooks of {found[1]}, {found[2]} text tokens and embeddings of {found[3]} numbers; "
-            f"codec and text have {inputs.num_codebooks} of {size}, {inputs.text_size} and {inputs.voice_dim}"
-        )
 
 
 def text_batch(texts: Sequence[str], languages: Sequence[str], front_end: TextFrontEnd) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""A decoder for the codes that a small language model says: told the voice of the prompt, and used to the model's mistakes.
+"""A speaker-conditioned decoder for the codes that a small language model says: told the prompt's voice, and used to the model's mistakes.
 
 A small model draws the later codebooks little better than by chance, so that a voice which the codec keeps in them is lost on the way, even
 where the prompt's codes are there to be continued. This decoder takes the voice from the prompt itself, as SoCodec's does, and learns on codes
-which the language model drew (`voiced_recipe`): frames to mel frames, for a vocoder. The codec's encoder and codebooks stay as they are.
+which the language model drew (`systems.tts.speaker_decoder_recipe`): frames to mel frames, for a vocoder. The codec's encoder and codebooks stay as they are.
 
 Shape letters: B batch, T code frames, D latent, M mel frames, R mel frames per code frame.
 """
@@ -10,6 +10,7 @@ Shape letters: B batch, T code frames, D latent, M mel frames, R mel frames per 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,10 @@ from torch.nn import functional
 
 from systems.configuration import Configuration
 from systems.layers.convnext import ConvNeXtStack
-from systems.vocoder.mel import NUM_BANDS
+from systems.vocoder.mel import HOP, NUM_BANDS, SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from systems.lm.codes import QdacCodes
 
 FAMILY = "qtts_decoder"
 _MEAN, _SCALE = -5.0, 2.5  # of log-mel values, about
@@ -25,7 +29,7 @@ TIMBRE_DIM = 2 * NUM_BANDS
 
 
 @dataclass(frozen=True)
-class VoicedDecoderConfig(Configuration):
+class SpeakerDecoderConfig(Configuration):
     """Everything that fixes the decoder's tensors.
 
     Args:
@@ -50,15 +54,42 @@ class VoicedDecoderConfig(Configuration):
     timbre_width: int = 128
     num_codebooks: int = 8
 
+    @classmethod
+    def fitting(cls, codec: QdacCodes) -> SpeakerDecoderConfig:
+        """The usual shape for the codes of ``codec``.
 
-class VoicedDecoder(nn.Module):
+        Raises:
+            ValueError: its frames are no whole number of mel frames at 16 kHz.
+        """
+        if codec.sample_rate != SAMPLE_RATE or codec.hop % HOP:
+            raise ValueError(
+                f"a speaker-conditioned decoder makes a mel frame per {HOP} samples at {SAMPLE_RATE} Hz; this codec has {codec.hop} at "
+                f"{codec.sample_rate} Hz"
+            )
+        return cls(codec.model.config.latent_dim, codec.hop // HOP, num_codebooks=codec.num_codebooks)
+
+    def check(self, codec: QdacCodes) -> None:
+        """That it was made for the codes of ``codec``.
+
+        Raises:
+            ValueError: it was not.
+        """
+        fit = self.fitting(codec)
+        if (self.latent_dim, self.ratio, self.num_codebooks) != (fit.latent_dim, fit.ratio, fit.num_codebooks):
+            raise ValueError(
+                f"the speaker-conditioned decoder makes {self.ratio} mel frames of latents of {self.latent_dim} from {self.num_codebooks} "
+                f"codebooks; the codec has {fit.ratio} and latents of {fit.latent_dim} from {fit.num_codebooks}"
+            )
+
+
+class SpeakerDecoder(nn.Module):
     """ConvNeXt blocks at the rate of the codes, then at that of the mel frames, the voice added before both.
 
     Args:
         config: shape.
     """
 
-    def __init__(self, config: VoicedDecoderConfig) -> None:
+    def __init__(self, config: SpeakerDecoderConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
@@ -84,8 +115,8 @@ class VoicedDecoder(nn.Module):
         if timbre is None:
             nothing = latent.new_zeros(1, 1, self.config.width)
             return nothing, nothing
-        told = self.voice(timbre) * timbre.any(dim=1, keepdim=True)
-        first, second = told[:, None].chunk(2, dim=2)
+        voice = self.voice(timbre) * timbre.any(dim=1, keepdim=True)
+        first, second = voice[:, None].chunk(2, dim=2)
         return first, second
 
 

@@ -1,4 +1,4 @@
-"""How the voiced decoder is trained: on the codes that language models say where they are told what was said before.
+"""How the speaker-conditioned decoder is trained: on the codes that language models say where they are told what was said before.
 
 Every recording is spoken along by a language model, frame by frame with the true past, and each code is drawn as in generation. What is drawn
 lies in time where the recording does, so that the recording's own mel frames are what the decoder should make of it. Half of the steps
@@ -16,24 +16,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.checkpoints import exported, load, read
+from systems.bundled import located
+from systems.checkpoints import exported, load
 from systems.layers.sampling import SamplingConfig, sample
 from systems.lm.backbone import LanguageModel, LmBatch
-from systems.lm.build import load_lm
 from systems.lm.codes import CodecChoice, QdacCodes, code_source
-from systems.lm.models import HierarchicalLm
-from systems.lm.multi_stream import MultiStreamLm
+from systems.lm.models import HierarchicalLm, MultiStreamLm, load_lm
 from systems.lm.patterns import lay
 from systems.lm.recipe import text_batch
 from systems.text.tokens import front_end
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
-from systems.tts.speaker_decoder import FAMILY, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
-from systems.tts.variant import BUNDLED
-from systems.vocoder.mel import DB_PER_NEPER, HOP, SAMPLE_RATE, MelFrames
+from systems.tts.speaker_decoder import FAMILY, SpeakerDecoder, SpeakerDecoderConfig, mel_distance, timbre_of
+from systems.vocoder.mel import DB_PER_NEPER, MelFrames
 
 
 @dataclass(frozen=True)
-class VoicedTraining:
+class SpeakerDecoderTraining:
     """Choices of a training run that leave the decoder's shape alone.
 
     Args:
@@ -62,16 +60,14 @@ class VoicedTraining:
     learning_rate: float = 1e-3
 
 
-class VoicedDecoderRecipe:
-    """Trains a voiced decoder for the small QTTS.
+class SpeakerDecoderRecipe:
+    """Trains a speaker-conditioned decoder for the small QTTS.
 
     Args:
-        num_codebooks: the first so many of QDAC's.
-        frame_rate: of QDAC, 25 or 50 Hz.
-        codec_checkpoint: a safetensors file of QDAC; the bundled one by default.
-        speakers: safetensors files of QTTS's language models over that codec, which take turns; the bundled two by default.
-        config: shape other than the usual.
+        codec: whose codes, see `systems.lm.codes.CodecChoice`: a QDAC.
+        speakers: bundled names or files of QTTS's language models over that codec, which take turns.
         training: choices other than the usual.
+        config: shape other than the usual.
         start: a safetensors file of a decoder of the same shape to go on from, with a new optimiser and a new schedule.
         seed: of the initial weights.
 
@@ -86,40 +82,34 @@ class VoicedDecoderRecipe:
 
     def __init__(
         self,
-        num_codebooks: int = 8,
-        frame_rate: int = 25,
-        codec_checkpoint: str | None = None,
-        speakers: Sequence[str] = (),
-        config: VoicedDecoderConfig | None = None,
-        training: VoicedTraining | None = None,
+        codec: CodecChoice = CodecChoice("qdac8_25hz"),  # noqa: B008 - it is frozen
+        speakers: Sequence[str] = ("qtts_multihead", "qtts_hierarchical"),
+        training: SpeakerDecoderTraining | None = None,
+        config: SpeakerDecoderConfig | None = None,
         start: str | None = None,
         seed: int = 0,
     ) -> None:
-        source = code_source("qdac", "small", CodecChoice(num_codebooks, frame_rate, checkpoint=codec_checkpoint))
-        assert isinstance(source, QdacCodes)
+        source = code_source(codec)
+        if not isinstance(source, QdacCodes):
+            raise ValueError(f"codec={codec.codec} is no QDAC, whose codes this decoder is for")
         self.source, self.sample_rate = source, source.sample_rate
-        if source.sample_rate != SAMPLE_RATE or source.hop % HOP:
-            raise ValueError(
-                f"a voiced decoder makes a mel frame per {HOP} samples at {SAMPLE_RATE} Hz; this codec has {source.hop} at {source.sample_rate} Hz"
-            )
-        latent, ratio, books = source.model.config.latent_dim, source.hop // HOP, source.num_codebooks
-        self.config = config or VoicedDecoderConfig(latent, ratio, num_codebooks=books)
-        if (self.config.latent_dim, self.config.ratio, self.config.num_codebooks) != (latent, ratio, books):
-            raise ValueError(f"the codec has {books} codebooks, latents of {latent} and {ratio} mel frames each; got {self.config}")
-        self.training = training or VoicedTraining()
-        files = [Path(path) for path in speakers] or [BUNDLED / f"qtts_{kind}_small.safetensors" for kind in ("multihead", "hierarchical")]
+        self.config = config or SpeakerDecoderConfig.fitting(source)
+        self.config.check(source)
+        self.training = training or SpeakerDecoderTraining()
         self.front_end = front_end("symbols", None)
-        self.speakers = tuple(_speaker(path, source, self.front_end.identity) for path in files)
+        self.speakers = tuple(_speaker(located(name), source, self.front_end.identity) for name in speakers)
         self.mel = MelFrames()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = VoicedDecoder(self.config)
+            self.model = SpeakerDecoder(self.config)
         if start is not None:
-            before = load(start, FAMILY, VoicedDecoder, VoicedDecoderConfig)
-            codec = before.metadata.get("codec")
-            if (before.model.config, codec) != (self.config, source.digest):
-                told = f"{before.model.config} of codec {codec}"
-                raise ValueError(f"start={start} cannot be gone on from: it is {told}, to be trained is {self.config} of {source.digest}")
+            before = load(start, FAMILY, SpeakerDecoder, SpeakerDecoderConfig)
+            learnt = before.metadata.get("codec")
+            if (before.model.config, learnt) != (self.config, source.digest):
+                raise ValueError(
+                    f"start={start} cannot be gone on from: it is {before.model.config} of codec {learnt}, to be trained is {self.config} of "
+                    f"{source.digest}"
+                )
             self.model.load_state_dict(before.model.state_dict())
 
     def modules(self) -> Mapping[str, nn.Module]:
@@ -155,7 +145,7 @@ class VoicedDecoderRecipe:
             drawn = self.drawn(speaker, spoken, generator)
             codes = self._mixed(spoken.codes, drawn, share[0] < self.training.true_codes)
             wanted, frames = self._mel(audio), spoken.frames * self.config.ratio
-            voices = [self._heard(row[:count], generator) for row, count in zip(wanted, frames.tolist(), strict=True)]
+            voices = [self._half_voice(row[:count], generator) for row, count in zip(wanted, frames.tolist(), strict=True)]
             timbre = torch.stack(voices) * (share[1] >= self.training.voiceless)[:, None]
         loss = self._distance(codes, timbre, wanted, frames)
         return Losses(loss, {"mel_db": loss.detach() * DB_PER_NEPER})
@@ -213,12 +203,12 @@ class VoicedDecoderRecipe:
 
     def _spoken(self, audio: Tensor, lengths: Tensor, texts: Sequence[str], languages: Sequence[str]) -> LmBatch:
         """Codes and text of ``audio [B, N]``, of which ``lengths [B]`` samples are valid."""
-        hop, model = self.source.hop, self.source.model.to(audio.device)
-        codes = model.encode(functional.pad(audio, (0, -audio.shape[1] % hop)), self.source.num_codebooks)
+        hop = self.source.hop
+        codes = self.source.encode(functional.pad(audio, (0, -audio.shape[1] % hop))).codes
         text, sizes = text_batch(texts, languages, self.front_end)
         return LmBatch(text.to(audio.device), sizes.to(audio.device), codes, lengths // hop)
 
-    def _heard(self, mel: Tensor, generator: torch.Generator) -> Tensor:
+    def _half_voice(self, mel: Tensor, generator: torch.Generator) -> Tensor:
         """The voice of a random half of ``mel [M, 80]``."""
         start = int(torch.randint(mel.shape[0] // 2 + 1, (), generator=generator))
         return timbre_of(mel[start : start + -(-mel.shape[0] // 2)])
@@ -257,14 +247,13 @@ def code_logits(speaker: LanguageModel, batch: LmBatch) -> Tensor:
 
 
 def _speaker(path: Path, source: QdacCodes, text: str) -> LanguageModel:
-    kind = json.loads(read(path, "language model").metadata.get("config", "{}")).get("kind")
-    if kind not in ("multihead", "hierarchical"):
-        raise ValueError(f"{path} holds no language model of QTTS: its metadata says kind={kind!r}")
-    found = load_lm(path, kind)
+    found = load_lm(path)
+    if found.model.config.kind == "multi_stream":
+        raise ValueError(f"{path} holds no language model of QTTS: it is of kind multi_stream")
     wanted = {"codec": source.digest, "front_end": text}
     if any(found.metadata.get(name) != value for name, value in wanted.items()):
-        told = {name: found.metadata.get(name) for name in wanted}
-        raise ValueError(f"{path} says the codes of {told}, the decoder is to learn those of {wanted}")
+        known = {name: found.metadata.get(name) for name in wanted}
+        raise ValueError(f"{path} says the codes of {known}, the decoder is to learn those of {wanted}")
     if found.model.config.num_codebooks != source.num_codebooks:
         raise ValueError(f"{path} says {found.model.config.num_codebooks} codebooks, the decoder is to hear {source.num_codebooks}")
     return found.model

@@ -73,9 +73,9 @@ def test_a_step_on_a_device(name, benchmark, capsys):
         pytest.skip("a benchmark: run with --benchmark-enable on a quiet machine")
     import torch
 
-    from systems.lm.build import build_lm
     from systems.lm.generation import Engine
     from systems.lm.inference import prepared, step_cost
+    from systems.lm.models import build_lm
 
     device = _device()
     torch.manual_seed(0)

@@ -26,10 +26,10 @@ def _ours():
     import torch
 
     from systems.layers.packed import cannot_pack
-    from systems.lm.build import build_lm
     from systems.lm.config import LmInputs, lm_config
     from systems.lm.generation import Engine
     from systems.lm.inference import prepared, step_cost
+    from systems.lm.models import build_lm
 
     torch.manual_seed(0)
     config = lm_config("multi_stream", "paper", LmInputs(STREAMS, (128, 128), 8192, 1024))

@@ -60,10 +60,10 @@ def test_delay_pattern_there_and_back(benchmark, one_thread):
 def test_one_decoding_step(kind, precision, benchmark, one_thread):
     """Of the small models, sampling included."""
     from systems.layers.packed import cannot_pack
-    from systems.lm.build import build_lm
     from systems.lm.config import LmInputs, lm_config
     from systems.lm.generation import Engine
     from systems.lm.inference import prepared
+    from systems.lm.models import build_lm
     from systems.lm.requests import GenerationConfig, Request
 
     torch = one_thread

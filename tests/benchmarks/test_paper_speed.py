@@ -34,6 +34,20 @@ def _utterance(tokens, system):
     return lengthened(plain, tokens, system.num_tokens)
 
 
+def _paper(kind, **codec):
+    from systems.tts.lm_tts import LmTts
+
+    sampling = (
+        {"temperature": 0.8, "top_k": 10, "top_p": 0.8, "repetition_penalty": 2.0}
+        if kind == "multi_stream"
+        else {"top_k": 50, "top_p": 0.95}
+    )
+    shape = {"kind": kind, "size": "paper", "codec": codec}
+    return LmTts(
+        generation=sampling, weights="random", shape=shape, run={"precision": PRECISION, "chunk_ms": 240 if kind == "multi_stream" else 200}
+    )
+
+
 def _whole(system, utterance, seconds):
     def run():
         clock = StageClock(_nothing)
@@ -66,9 +80,7 @@ def test_longer_frames_are_faster(benchmark, capsys):
         pytest.skip("a benchmark: run with --benchmark-enable on a quiet machine")
     ensure_torchaudio()
     pytest.importorskip("transformers")  # the shape of HuBERT
-    from systems.tts.socodec_tts import SocodecTts
-
-    systems = {ms: SocodecTts(size="paper", frame_ms=ms, weights="random", precision=PRECISION) for ms in (40, 120, 240)}
+    systems = {ms: _paper("multi_stream", frame_ms=ms) for ms in (40, 120, 240)}
     calls = {f"SoCodec-{ms}": _whole(system, _utterance(64, system), SOCODEC_S) for ms, system in systems.items()}
     turns = benchmark.pedantic(lambda: take_turns(calls, ROUNDS), rounds=1, iterations=1)
     with capsys.disabled():
@@ -85,9 +97,7 @@ def test_longer_frames_are_faster(benchmark, capsys):
 def test_multihead_beside_hierarchical(benchmark, capsys):
     if benchmark.disabled:
         pytest.skip("a benchmark: run with --benchmark-enable on a quiet machine")
-    from systems.tts.qtts import Qtts
-
-    systems = {kind: Qtts(kind, "paper", weights="random", precision=PRECISION) for kind in ("multihead", "hierarchical")}
+    systems = {kind: _paper(kind, num_codebooks=8, frame_rate=25) for kind in ("multihead", "hierarchical")}
     texts = {kind: _utterance(512, system) for kind, system in systems.items()}
     whole = {kind: _whole(system, texts[kind], QTTS_S) for kind, system in systems.items()}
     first = {kind: _first(system, texts[kind]) for kind, system in systems.items()}

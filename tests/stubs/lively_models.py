@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from systems.lm.backbone import LanguageModel
-from systems.lm.build import build_lm
 from systems.lm.config import LmConfig
+from systems.lm.models import build_lm
 
 
 def lively(config: LmConfig) -> LanguageModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from systems.lm.patterns import PARALLEL, delayed
 from systems.qdac.config import QdacConfig
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.text.tokens import SYMBOLS
+from systems.tts.lm_tts import LmTts
+from systems.tts.settings import Run, Shape
 from systems.vocoder.wave import WaveVocoderConfig
 
 GPT2, LLAMA = TransformerConfig("gpt2", 2, 16, 2, 24), TransformerConfig("llama", 2, 16, 2, 24)
@@ -33,6 +35,22 @@ VOCODER = WaveVocoderConfig(width=8, hidden=8, depth=2, pitch_depth=1)
 
 def sound(seconds: float, rate: int = 16000, seed: int = 0, channels: int = 1) -> Audio:
     return Audio(np.random.default_rng(seed).uniform(-0.5, 0.5, (channels, round(seconds * rate))), rate)
+
+
+SAMPLING = {
+    "multi_stream": {"temperature": 0.8, "top_k": 10, "top_p": 0.8, "repetition_penalty": 2.0},
+    "multihead": {"top_k": 50, "top_p": 0.95},
+    "hierarchical": {"top_k": 50, "top_p": 0.95},
+}
+"""The papers', by kind of model."""
+
+
+def tiny(kind: str = "multihead", delay: int | None = None, shape: dict[str, object] | None = None, **settings: object) -> LmTts:
+    """A synthesizer of 2 s at most, with random weights; ``settings`` are those of `Run` and of the generation."""
+    lm, codec = {"multi_stream": (MULTI, SOCODEC), "multihead": (MULTIHEAD, QDAC), "hierarchical": (HIERARCHICAL, QDAC)}[kind]
+    run = {name: settings.pop(name) for name in [f.name for f in fields(Run)] if name in settings}
+    asked = Shape(kind, **{"codec": codec, "lm": lm, **(shape or {})})
+    return LmTts(delay=delay, generation=SAMPLING[kind] | settings, weights="random", shape=asked, run={"max_s": 2.0} | run)
 
 
 PROMPTED = Utterance("A red kite.", "en", sound(0.7), "We sang.")

@@ -171,7 +171,7 @@ def test_values_that_cannot_be_carried_out(command, words, text):
 
 
 def test_a_file_of_the_recipe_that_is_not_there_is_told(command):
-    with pytest.raises(ConfigError, match=r"the recipe of 'qtts' refuses .*no qtts checkpoint at nowhere"):
+    with pytest.raises(ConfigError, match=r"the recipe of 'lm_tts' refuses .*no lm_tts checkpoint at nowhere"):
         train(["system=qtts_multihead", "data=data", "held_out=2", "start=nowhere"])
 
 

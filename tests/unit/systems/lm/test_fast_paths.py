@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from systems.layers.packed import cannot_pack, packed_linear
 from systems.layers.transformer import TransformerConfig
-from systems.lm.build import build_lm
 from systems.lm.config import LmConfig
 from systems.lm.generation import Engine
 from systems.lm.inference import PackedHeads, prepared, step_cost
+from systems.lm.models import build_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.requests import GenerationConfig, Request
 

@@ -13,8 +13,8 @@ from systems.layers.attention import Watched
 from systems.layers.transformer import TransformerConfig
 from systems.lm.aligner import BANDS, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
-from systems.lm.build import build_lm
 from systems.lm.config import LmConfig
+from systems.lm.models import build_lm
 from systems.lm.objective import strayed
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed
 

@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 
 from harness.api import Audio, Item
 from harness.settings.training import build_recipe, known_parameters
+from systems.checkpoints import Loaded
 from systems.layers.transformer import TransformerConfig
-from systems.lm.build import load_lm
-from systems.lm.codes import QdacCodes, packed, unpacked
+from systems.lm.codes import CodecChoice, QdacCodes, packed, unpacked
 from systems.lm.config import LmConfig
 from systems.lm.generation import generate
+from systems.lm.models import load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.recipe import LmRecipe, LmTraining
 from systems.lm.requests import GenerationConfig, Request
@@ -76,7 +77,7 @@ def _config(kind, **changes):
 
 
 def _recipe(kind, qdac, training=CHOICES):
-    return LmRecipe(kind, num_codebooks=BOOKS, codec_checkpoint=qdac, config=_config(kind), training=training)
+    return LmRecipe(kind, codec=CodecChoice(qdac), config=_config(kind), training=training)
 
 
 def _corpus(tmp_path, seconds, texts):
@@ -113,8 +114,8 @@ def test_codes_are_those_that_the_codec_gives(tmp_path, qdac):
 def test_socodecs_codes_and_embeddings_travel_as_float16(tmp_path, socodec):
     checkpoint, ssl = socodec
     config = LmConfig("multi_stream", 4, (4, 5), TEXT, 24, GPT2, pattern=delayed(1))
-    recipe = LmRecipe("multi_stream", codec_checkpoint=checkpoint, ssl=ssl, config=config, training=GUIDED)
-    assert recipe.source.parts == (4, 5) and recipe.family == "socodec_tts"
+    recipe = LmRecipe("multi_stream", codec=CodecChoice(checkpoint, ssl=ssl), config=config, training=GUIDED)
+    assert recipe.source.parts == (4, 5) and recipe.family == "lm_tts"
     corpus = _corpus(tmp_path, (1.0, 1.3, 0.8, 2.0), ("one", "two", "three", "four"))
     host, derived = _derived(recipe, corpus)
     found = unpacked(derived["codes"], recipe.source)
@@ -131,7 +132,7 @@ def test_socodecs_codes_and_embeddings_travel_as_float16(tmp_path, socodec):
 
 
 def test_the_largest_codes_survive_float16():
-    source = QdacCodes(QdacModel(QDAC), 2, "d")
+    source = QdacCodes(Loaded(QdacModel(QDAC), {}, "d"), 2)
     codes = torch.tensor([[0, 2047, 16383, 1023], [1024, 2048, 2049, 16382]])
     frames = packed(codes, None).half().float()[None]
     assert torch.equal(unpacked(frames, source).codes[0], codes)
@@ -185,7 +186,7 @@ def test_a_whole_training_step_by_the_loop(tmp_path, qdac):
     assert set(valid) == {"valid/entropy", "valid/first"}
     export = trainer.export()
     save_file(dict(export.tensors), tmp_path / "lm.safetensors", metadata=dict(export.metadata))
-    loaded = load_lm(tmp_path / "lm.safetensors", "hierarchical")
+    loaded = load_lm(tmp_path / "lm.safetensors")
     assert loaded.metadata["codec"] == recipe.source.digest and loaded.metadata["front_end"] == recipe.front_end.identity
     assert loaded.model.config == recipe.config
 
@@ -232,14 +233,13 @@ def test_tables_begin_with_the_codecs_entries(qdac):
     [
         ({"kind": "chorus"}, "kind is one of"),
         ({"num_codebooks": 9}, "9 codebooks of a QDAC with 3"),
-        ({"frame_rate": 50}, "25 frames a second, asked were 50"),
-        ({"num_codebooks": 2}, "shaped for 3 codebooks"),
+        ({"num_codebooks": 2}, "made for 3 codebooks"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, message, qdac):
-    choices = {"kind": "multihead", "config": _config("multihead"), "num_codebooks": BOOKS, "codec_checkpoint": qdac, **changes}
+    words = {"kind": "multihead", "num_codebooks": BOOKS, **changes}
     with pytest.raises(ValueError, match=message):
-        LmRecipe(**choices)
+        LmRecipe(words["kind"], codec=CodecChoice(qdac, words["num_codebooks"]), config=_config("multihead"))
 
 
 def test_a_text_that_cannot_be_read_is_named(qdac):
@@ -250,10 +250,10 @@ def test_a_text_that_cannot_be_read_is_named(qdac):
 
 
 def test_words_of_the_command_line_reach_codec_model_and_training(qdac):
-    words = {"kind": "hierarchical", "num_codebooks": 2, "codec_checkpoint": qdac, "batch_size": 3, "depth_fraction": 0.5}
+    words = {"kind": "hierarchical", "num_codebooks": 2, "codec": qdac, "batch_size": 3, "depth_fraction": 0.5}
     recipe = build_recipe(LmRecipe, words, seed=4)
     assert recipe.config.num_codebooks == 2 and recipe.training.batch_size == 3 and recipe.model.depth_fraction == 0.5
-    assert {"frame_ms", "quantizer", "delay", "text_dropout", "backbone"} <= set(known_parameters(LmRecipe))
+    assert {"frame_ms", "ssl", "delay", "text_dropout", "backbone"} <= set(known_parameters(LmRecipe))
 
 
 def test_the_paper_size_needs_files_of_its_own():
@@ -263,7 +263,7 @@ def test_the_paper_size_needs_files_of_its_own():
 
 def test_several_delays_take_turns_and_each_is_validated(tmp_path, qdac):
     shape = replace(_config("multihead"), delays=(1, 0, 2))
-    recipe = LmRecipe("multihead", num_codebooks=BOOKS, codec_checkpoint=qdac, config=shape, training=CHOICES)
+    recipe = LmRecipe("multihead", codec=CodecChoice(qdac), config=shape, training=CHOICES)
     followed = []
     for step in range(4):
         recipe.losses("model", {"utterances": _synthetic(recipe, 0)}, step, torch.Generator())
@@ -272,25 +272,25 @@ def test_several_delays_take_turns_and_each_is_validated(tmp_path, qdac):
     found = recipe.validate([torch.randn(16000)])
     assert found["entropy"] == pytest.approx(sum(found[f"entropy_d{d}"] for d in (0, 1, 2)) / 3)
     assert len({found[f"entropy_d{d}"] for d in (0, 1, 2)}) == 3
-    loaded = load_lm(_write(recipe, tmp_path / "lm.safetensors"), "multihead")
+    loaded = load_lm(_write(recipe, tmp_path / "lm.safetensors"))
     assert loaded.model.config == shape  # whatever was followed last
-    words = {"kind": "multihead", "codec_checkpoint": qdac, "num_codebooks": BOOKS, "delay": 2, "delays": [0, 2]}
+    words = {"kind": "multihead", "codec": qdac, "delay": 2, "delays": [0, 2]}
     assert build_recipe(LmRecipe, words, seed=0).config.delays == (0, 2)
     with pytest.raises(ValueError, match="follows one of them"):
-        LmRecipe(**{**words, "delay": 1})
+        build_recipe(LmRecipe, {**words, "delay": 1}, seed=0)
 
 
 def test_a_model_is_gone_on_from(tmp_path, qdac):
     first = _recipe("multihead", qdac, GUIDED)
     path = _write(first, tmp_path / "lm.safetensors")
-    choices = {"codec_checkpoint": qdac, "num_codebooks": BOOKS, "training": GUIDED, "seed": 5}
-    second = LmRecipe("multihead", config=_config("multihead"), start=path, **choices)
+    choices = {"codec": CodecChoice(qdac), "training": replace(GUIDED, start=path), "seed": 5}
+    second = LmRecipe("multihead", config=_config("multihead"), **choices)
     for name, tensor in first.model.state_dict().items():
         assert torch.allclose(second.model.state_dict()[name], tensor, atol=1e-3)  # the small size is stored in float16
     with pytest.raises(ValueError, match="cannot be gone on from"):
-        LmRecipe("multihead", config=replace(_config("multihead"), pace=0.5), start=path, **choices)
+        LmRecipe("multihead", config=replace(_config("multihead"), pace=0.5), **choices)
     with pytest.raises(FileNotFoundError):
-        LmRecipe("multihead", config=_config("multihead"), start=str(tmp_path / "none"), **choices)
+        LmRecipe("multihead", config=_config("multihead"), **choices | {"training": replace(GUIDED, start=str(tmp_path / "none"))})
 
 
 def test_guidance_may_wait_for_the_aligner(tmp_path, qdac):
@@ -303,13 +303,14 @@ def test_guidance_may_wait_for_the_aligner(tmp_path, qdac):
 
 def test_a_model_begins_with_what_another_codecs_has_learnt_of_text(tmp_path, qdac):
     path = _write(_recipe("multihead", qdac, GUIDED), tmp_path / "lm.safetensors")
-    fewer = {"codec_checkpoint": qdac, "num_codebooks": BOOKS - 1, "training": GUIDED, "seed": 5}
+    fewer = {"codec": CodecChoice(qdac, BOOKS - 1), "seed": 5}
+    begun = replace(GUIDED, transfer=path)
     shape = replace(_config("multihead"), num_codebooks=BOOKS - 1)
-    other, plain = load_lm(path, "multihead").model.state_dict(), LmRecipe("multihead", config=shape, **fewer).model.state_dict()
-    found = LmRecipe("multihead", config=shape, transfer=path, **fewer).model.state_dict()
+    other, plain = load_lm(path).model.state_dict(), LmRecipe("multihead", config=shape, training=GUIDED, **fewer).model.state_dict()
+    found = LmRecipe("multihead", config=shape, training=begun, **fewer).model.state_dict()
     for name, tensor in found.items():
         assert torch.equal(tensor, (other if name.startswith(("text.", "transformer.")) else plain)[name]), name
     with pytest.raises(ValueError, match="another transformer or text"):
-        LmRecipe("multihead", config=replace(shape, backbone=replace(LLAMA, layers=1)), transfer=path, **fewer)
+        LmRecipe("multihead", config=replace(shape, backbone=replace(LLAMA, layers=1)), training=begun, **fewer)
     with pytest.raises(ValueError, match="two ways to begin"):
-        LmRecipe("multihead", config=shape, start=path, transfer=path, **fewer)
+        replace(begun, start=path)

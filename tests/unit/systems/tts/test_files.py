@@ -12,23 +12,24 @@ import pytest
 from safetensors.torch import save_file
 
 from harness.errors import ConfigError
-from harness.settings.registry import CONF_DIR, resolve
+from harness.settings.registry import CONF_DIR
 from harness.settings.systems import system_section
 from harness.settings.training import build_recipe, planned, trainers
+from systems.bundled import located
+from systems.checkpoints import load
+from systems.lm.codes import CodecChoice
 from systems.lm.config import LmConfig
 from systems.lm.patterns import delayed
 from systems.lm.recipe import LmRecipe
-from systems.qdac.adapter import QdacCodec
+from systems.qdac.config import QdacConfig
+from systems.qdac.model import QdacModel
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.socodec.recipe import SocodecRecipe
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
-from systems.tts import variant
-from systems.tts.qtts import Qtts
-from systems.tts.socodec_tts import SocodecTts
-from systems.tts.variant import LmVariant
+from systems.tts.lm_tts import LmTts
 from systems.vocoder.wave import WaveVocoder
-from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, MULTI, MULTIHEAD, PROMPTED, QDAC, SOCODEC, VOCODER
+from tests.stubs.tiny_synthesizers import HIERARCHICAL, MULTI, MULTIHEAD, PROMPTED, QDAC, SOCODEC, VOCODER
 
 # -- files
 
@@ -41,30 +42,31 @@ def _write(recipe, path: Path, **changes: str) -> Path:
 
 
 @pytest.fixture
-def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for the bundled weights; the codecs in it are named in every call."""
-    monkeypatch.setattr(variant, "BUNDLED", tmp_path)
+def folder(tmp_path: Path) -> Path:
+    """With a QDAC in it."""
     _write(QdacRecipe(config=QDAC, training=QdacTraining(semantic=False)), tmp_path / "qdac.safetensors", semantic="")
     return tmp_path
 
 
-def _trained_qtts(folder: Path, kind: str, **words: object) -> Qtts:
-    return Qtts(kind, **{"num_codebooks": BOOKS, "codec_checkpoint": folder / "qdac.safetensors", "max_s": 1.0, **words})
+def _qtts(folder: Path, checkpoint: Path, **words: object) -> LmTts:
+    return LmTts(checkpoint, folder / "qdac.safetensors", run={"max_s": 1.0}, **words)
 
 
 def _recipe(folder: Path, config: LmConfig) -> LmRecipe:
-    return LmRecipe(config.kind, num_codebooks=BOOKS, codec_checkpoint=str(folder / "qdac.safetensors"), config=config)
+    return LmRecipe(config.kind, codec=CodecChoice(str(folder / "qdac.safetensors"), config.num_codebooks), config=config)
 
 
 @pytest.mark.parametrize("config", [MULTIHEAD, HIERARCHICAL], ids=lambda c: c.kind)
-def test_qtts_from_its_files(bundled: Path, config: LmConfig) -> None:
-    path = _write(_recipe(bundled, config), bundled / "lm.safetensors")
-    synthesizer = _trained_qtts(bundled, config.kind, checkpoint=path)
+def test_qtts_from_its_files(folder: Path, config: LmConfig) -> None:
+    path = _write(_recipe(folder, config), folder / "lm.safetensors")
+    synthesizer = _qtts(folder, path)
     info = synthesizer.info
-    assert (info.weights, info.size, info.training_data, info.family) == ("trained", "small", "7 recordings, 1.50 h", "qtts")
-    assert synthesizer.synthesize(PROMPTED, 0).audio.num_samples > 0
-    other = _write(_recipe(bundled, replace(config, table_dim=6)), bundled / "other.safetensors")
-    assert _trained_qtts(bundled, config.kind, checkpoint=other).info.weights_digest != info.weights_digest
+    assert (info.weights, info.size, info.training_data, info.family) == ("trained", "small", "7 recordings, 1.50 h", "lm_tts")
+    assert f"QTTS {config.kind}" in info.description and synthesizer.synthesize(PROMPTED, 0).audio.num_samples > 0
+    other = _write(_recipe(folder, replace(config, table_dim=6)), folder / "other.safetensors")
+    assert _qtts(folder, other).info.weights_digest != info.weights_digest
+    fewer = _write(_recipe(folder, replace(config, num_codebooks=2)), folder / "fewer.safetensors")
+    assert _qtts(folder, fewer).synthesize(PROMPTED, 0).codes.num_codebooks == 2  # as the file says
 
 
 @pytest.mark.parametrize(
@@ -74,128 +76,134 @@ def test_qtts_from_its_files(bundled: Path, config: LmConfig) -> None:
         ({"codec": ""}, {}, "says the codes of other codec weights"),
         ({"front_end": "symbols-0"}, {}, "reads text as 'symbols-0'"),
         ({"front_end": ""}, {}, "names no text front end"),
-        ({"size": "paper"}, {}, "of size 'paper', asked was 'small'"),
-        ({"family": "socodec_tts"}, {}, "family='socodec_tts'"),
-        ({}, {"kind": "hierarchical"}, "of kind 'multihead', asked was 'hierarchical'"),
+        ({"family": "qdac"}, {}, "family='qdac'"),
         ({}, {"delay": 2}, "trained with delay=1, asked was delay=2"),
-        ({}, {"num_codebooks": 2}, "made for 3 codebooks of 16"),
-        ({}, {"frame_rate": 50}, "25 frames a second, asked were 50"),
     ],
 )
-def test_files_that_do_not_fit_are_refused(bundled: Path, changes: dict[str, str], words: dict[str, object], message: str) -> None:
-    path = _write(_recipe(bundled, MULTIHEAD), bundled / "lm.safetensors", **changes)
+def test_files_that_do_not_fit_are_refused(folder: Path, changes: dict[str, str], words: dict[str, object], message: str) -> None:
+    path = _write(_recipe(folder, MULTIHEAD), folder / "lm.safetensors", **changes)
     with pytest.raises(ValueError, match=message):
-        _trained_qtts(bundled, **{"kind": "multihead", "checkpoint": path, **words})
+        _qtts(folder, path, **words)
 
 
-def test_socodec_tts_from_its_files(bundled: Path) -> None:
+def test_a_codec_of_fewer_codebooks_and_a_file_that_is_none_are_refused(folder: Path) -> None:
+    path = _write(_recipe(folder, MULTIHEAD), folder / "lm.safetensors")
+    fewer = QdacRecipe(config=replace(QDAC, num_codebooks=2), training=QdacTraining(semantic=False))
+    with pytest.raises(ValueError, match="asked for 3 codebooks of a QDAC with 2"):
+        LmTts(path, _write(fewer, folder / "fewer.safetensors", semantic=""))
+    with pytest.raises(ValueError, match="family='lm_tts'"):
+        LmTts(path, path)
+
+
+def test_socodec_tts_from_its_files(folder: Path) -> None:
     shape = SpeechEncoderConfig(width=16, hidden=16, depth=1, dim=8)
-    encoder = _write(SpeechEncoderRecipe(shape, SpeechEncoderTraining(phones=False, num_units=5)), bundled / "encoder.safetensors")
-    codec = _write(SocodecRecipe(config=SOCODEC, ssl=str(encoder)), bundled / "codec.safetensors")
+    encoder = _write(SpeechEncoderRecipe(shape, SpeechEncoderTraining(phones=False, num_units=5)), folder / "encoder.safetensors")
+    codec = _write(SocodecRecipe(config=SOCODEC, ssl=str(encoder)), folder / "codec.safetensors")
     metadata = {"family": "mel_vocoder", "size": "small", "config": json.dumps(VOCODER.to_dict())}
-    save_file(WaveVocoder(VOCODER).state_dict(), bundled / "vocoder.safetensors", metadata)
-    recipe = LmRecipe("multi_stream", delay=2, codec_checkpoint=str(codec), ssl=str(encoder), config=replace(MULTI, pattern=delayed(2)))
-    _write(recipe, bundled / "socodec120_tts_d2_seed1_small.safetensors")
-    files = {"codec_checkpoint": codec, "ssl": encoder, "vocoder": bundled / "vocoder.safetensors"}
-    assert SocodecTts.missing(delay=2, training_seed=1, **files) is None
-    synthesizer = SocodecTts(delay=2, training_seed=1, max_s=1.0, **files)
-    assert synthesizer.info.family == "socodec_tts" and "delay 2" in synthesizer.info.description
+    save_file(WaveVocoder(VOCODER).state_dict(), folder / "vocoder.safetensors", metadata)
+    choice, config = CodecChoice(str(codec), ssl=str(encoder)), replace(MULTI, pattern=delayed(2))
+    path = _write(LmRecipe("multi_stream", codec=choice, config=config), folder / "lm.safetensors")
+    files = {"checkpoint": codec, "ssl": encoder, "vocoder": folder / "vocoder.safetensors"}
+    assert LmTts.missing(path, codec=files) is None
+    synthesizer = LmTts(path, files, run={"max_s": 1.0})
+    assert synthesizer.info.family == "lm_tts" and "delay 2" in synthesizer.info.description
     assert synthesizer.synthesize(PROMPTED, 0).codes.num_codebooks == 4
-    told = SocodecTts.missing(delay=2, **files)
-    assert "socodec120_tts_d2_small.safetensors" in told and "harness train system=socodec120_tts data=MANIFEST delay=2" in told
-    with pytest.raises(FileNotFoundError, match="no language model at"):
-        SocodecTts(delay=2, **files)
+    with pytest.raises(ValueError, match=r"features of other weights|192 numbers"):  # the bundled encoder is another
+        LmTts(path, codec)
+    missing = LmTts.missing("socodec480_tts", codec=files)
+    assert "no language model 'socodec480_tts' is bundled" in missing and "harness train system=socodec480_tts data=MANIFEST" in missing
+    for role, system in (("vocoder", "mel_vocoder"), ("ssl", "speech_encoder")):
+        absent = {**files, role: folder / "none.safetensors"}
+        with pytest.raises(FileNotFoundError, match=f"at .*none.safetensors; train one with: harness train system={system}"):
+            LmTts(path, absent)
+        assert system in str(LmTts.missing(path, codec=absent))
 
 
-def test_a_file_that_knows_several_delays_serves_them_all(bundled: Path) -> None:
-    path = _write(_recipe(bundled, replace(MULTIHEAD, delays=(1, 2, 0))), bundled / "qtts_multihead_small.safetensors")
-    said = [_trained_qtts(bundled, "multihead", delay=delay, checkpoint=path).synthesize(PROMPTED, 0).codes for delay in (0, 1, 2)]
+def test_a_file_that_knows_several_delays_serves_them_all(folder: Path) -> None:
+    path = _write(_recipe(folder, replace(MULTIHEAD, delays=(1, 2, 0))), folder / "lm.safetensors")
+    said = [_qtts(folder, path, delay=delay).synthesize(PROMPTED, 0).codes for delay in (0, 1, 2)]
     assert len({codes.digest() for codes in said}) == 3
     with pytest.raises(ValueError, match="the delays 1, 2, 0, asked was delay=3"):
-        _trained_qtts(bundled, "multihead", delay=3, checkpoint=path)
+        _qtts(folder, path, delay=3)
 
 
-def test_a_delay_is_looked_for_in_its_own_file_and_then_in_the_systems(bundled: Path) -> None:
-    def found(delay: int) -> str:
-        path = LmVariant("qtts_multihead", delay=delay).path(None)
-        assert path is not None and path.parent == bundled
-        return path.name.removesuffix("_small.safetensors")
-
-    shared = _write(_recipe(bundled, replace(MULTIHEAD, delays=(1, 2, 0))), bundled / "qtts_multihead_small.safetensors")
-    assert [found(delay) for delay in range(4)] == ["qtts_multihead", "qtts_multihead", "qtts_multihead", "qtts_multihead_d3"]
-    _write(_recipe(bundled, replace(MULTIHEAD, pattern=delayed(2))), bundled / "qtts_multihead_d2_small.safetensors")
-    assert found(2) == "qtts_multihead_d2"
-    for damaged in (b"no tensors", b""):
-        shared.write_bytes(damaged)
-        assert found(0) == "qtts_multihead_d0"
-    shared.unlink()
-    assert found(0) == "qtts_multihead_d0"
+def test_random_weights_have_the_shapes_of_the_files_that_are_there() -> None:
+    random, trained = (
+        LmTts("qtts_multihead", "qdac8_25hz", weights=weights, shape={"kind": "multihead"}) for weights in ("random", "trained")
+    )
+    assert random.info.num_parameters == trained.info.num_parameters and random.info.weights_digest != trained.info.weights_digest
+    again = LmTts("qtts_multihead", "qdac8_25hz", weights="random", shape={"kind": "multihead"})
+    assert again.info.weights_digest == random.info.weights_digest
 
 
 # -- variants
 
 
 def _parameters(name: str) -> dict[str, object]:
-    return system_section(name)
+    section = system_section(name)
+    assert section.pop("family") == "lm_tts"
+    return section
 
 
-SMALL = (
-    "qtts_hierarchical", "qtts_multihead", "socodec40_tts", "socodec120_tts",
-    "socodec120_tts_d0", "socodec120_tts_d2", "socodec120_tts_d3", "socodec240_tts",
+BUNDLED = (
+    "qtts_hierarchical", "qtts_multihead", "socodec40_tts", "socodec120_tts", "socodec120_tts_d0", "socodec120_tts_d2", "socodec120_tts_d3",
+    "socodec120_tts_plain",
 )  # fmt: skip
+OTHERS = ("socodec240_tts", "socodec120_pq_tts", "socodec120_rq_tts_plain", "socodec240_rq_tts", "socodec120_codec2_tts")
 PAPER = ("qtts_hierarchical_paper", "qtts_multihead_paper", "socodec40_tts_paper", "socodec120_tts_paper", "socodec240_tts_paper")
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_small_variants_look_for_weights_of_their_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = _parameters(name)
-    kind = resolve("systems", words.pop("family"))
-    monkeypatch.setattr(variant, "BUNDLED", tmp_path)
-    assert str(tmp_path / f"{name}_small.safetensors") in kind.missing(**words)
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_variants_lack_nothing(name: str) -> None:
+    assert LmTts.missing(**_parameters(name)) is None
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_variants_without_weights_say_how_they_come_by_them(name: str) -> None:
+    trained = name.removesuffix("_plain")
+    assert f"harness train system={trained} data=MANIFEST" in str(LmTts.missing(**_parameters(name)))
+    with pytest.raises(FileNotFoundError, match=f"no language model '{trained}' is bundled"):
+        LmTts(**_parameters(name))
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_paper_variants_say_what_they_need(name: str) -> None:
     words = _parameters(name)
-    kind = resolve("systems", words.pop("family"))
-    told = kind.missing(**words)
-    if "transformers" not in told:
-        assert all(f"{word}=" in told for word, value in words.items() if value is None) and "weights=random" in told
+    needed = ["checkpoint=", "codec.checkpoint=", "run.tokenizer="]
+    if len(words["codec"]) > 1:
+        needed += ["codec.vocoder=", "codec.ssl="]
+    reason = LmTts.missing(**words)
+    assert all(word in reason for word in needed) and "weights=random" in reason
     with pytest.raises(ValueError, match="no bundled weights"):
-        kind(**words)
-
-
-def test_other_codecs_have_no_bundled_model() -> None:
-    assert LmVariant("qtts_multihead", bundled=False).path(None) is None
-    assert "give checkpoint= " in Qtts.missing("multihead", num_codebooks=16, frame_rate=50)
-    assert SocodecTts.missing(quantizer="rq").split("socodec120_rq_tts_small")[1:]
+        LmTts(**words)
 
 
 def test_asking_loads_no_torch() -> None:
     code = (
         "import sys; from harness.settings.registry import resolve\n"
-        "for family in ('qtts', 'socodec_tts'): resolve('systems', family).missing()\n"
+        "resolve('systems', 'lm_tts').missing(checkpoint='socodec120_tts', codec='socodec120')\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(CONF_DIR).parents[1]).returncode == 0
 
 
-@pytest.mark.parametrize("name", SMALL + PAPER)
+@pytest.mark.parametrize("name", BUNDLED + OTHERS + PAPER)
 def test_every_variant_can_be_trained_from_its_yaml(name: str) -> None:
     plan = planned([f"system={name}", "data=x", "precision=bfloat16", "batch_size=4"])
     words = _parameters(name)
-    assert plan.family == words["family"] and plan.recipe_class is LmRecipe and trainers()[plan.family] == "systems.lm.recipe:LmRecipe"
-    assert {"size", "batch_size"} <= set(plan.parameters) and not {"temperature", "max_s", "checkpoint"} & set(plan.parameters)
-    assert plan.parameters.get("delay") == words.get("delay")
+    assert (plan.family, plan.recipe_class, trainers()["lm_tts"]) == ("lm_tts", LmRecipe, "systems.lm.recipe:LmRecipe")
+    assert "batch_size" in plan.parameters and not {"temperature", "max_s", "checkpoint", "generation"} & set(plan.parameters)
+    assert plan.parameters.get("delay") == words.get("delay") and plan.parameters.get("size", "small") == (
+        "paper" if name in PAPER else "small"
+    )
+    assert name.startswith("socodec") or plan.parameters["kind"] == name.removesuffix("_paper").removeprefix("qtts_")
 
 
 def test_a_variant_trains_what_it_will_ask_for() -> None:
-    if reason := QdacCodec.missing("small", 8, 25):
-        pytest.skip(reason)
     plan = planned(["system=qtts_multihead", "delay=2", "data=x"])
     recipe = build_recipe(plan.recipe_class, plan.parameters, seed=0)
-    told = recipe.export()[1]
-    assert (told["family"], told["kind"]) == ("qtts", "multihead") and recipe.config.pattern == delayed(2)
-    assert told["codec"] == QdacCodec("small", 8, 25).info.weights_digest
+    metadata = recipe.export()[1]
+    assert (metadata["family"], metadata["kind"]) == ("lm_tts", "multihead") and recipe.config.pattern == delayed(2)
+    assert metadata["codec"] == load(located("qdac8_25hz"), "qdac", QdacModel, QdacConfig).digest
     with pytest.raises(ConfigError, match="hop_ms"):
         planned(["system=qtts_multihead", "data=x", "hop_ms=2"])

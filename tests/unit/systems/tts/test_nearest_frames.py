@@ -1,4 +1,4 @@
-"""Frames drawn to the prompt's: against a loop over frames, and in pieces."""
+"""Frames drawn to the prompt's: against a loop over frames, and in chunks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harness.api import Utterance
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.judges.resemblyzer import Resemblyzer
+from systems.tts.lm_tts import LmTts
 from systems.tts.nearest_frames import LEVEL_STEP, NEARNESS, PRIOR_FRAMES, SOFTNESS, NearestFrames, nearest_stages
-from systems.tts.qtts import Qtts
-from systems.tts.socodec_tts import SocodecTts
+from tests.stubs.tiny_synthesizers import SAMPLING
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def slowly(made: Tensor, prompt: Tensor, share: float) -> Tensor:
     """Frame after frame, neighbour after neighbour."""
     loud = float(prompt.mean(dim=1).median())
     mean = torch.stack([frame for frame in prompt if float(frame.mean()) >= loud]).mean(dim=0)
-    heard, found = [mean] * PRIOR_FRAMES, []
+    louder, found = [mean] * PRIOR_FRAMES, []
     for frame in made[0]:
         if float(frame.mean()) >= loud:
-            heard.append(frame)
-        own = frame + mean - torch.stack(heard).mean(dim=0)
+            louder.append(frame)
+        own = frame + mean - torch.stack(louder).mean(dim=0)
         distances = [float(((own - other) ** 2).sum()) for other in prompt]
         weights = [math.exp((min(distances) - distance) / SOFTNESS) for distance in distances]
         near = sum((weight * other for weight, other in zip(weights, prompt, strict=True)), torch.zeros(80)) / sum(weights)
@@ -53,12 +53,12 @@ def test_frames_are_mixed_with_their_neighbours_as_a_loop_would(made: Tensor, pr
 
 
 @pytest.mark.parametrize("sizes", [[1] * 30, [7, 0, 22, 1], [29, 1]])
-def test_pieces_equal_the_whole(made: Tensor, prompt: Tensor, sizes: list[int]) -> None:
+def test_chunks_equal_the_whole(made: Tensor, prompt: Tensor, sizes: list[int]) -> None:
     stage = NearestFrames(prompt, 0.6)
-    pieces = [stage.push(piece, last=False) for piece in made.split(sizes, dim=1)]
+    chunks = [stage.push(chunk, last=False) for chunk in made.split(sizes, dim=1)]
     whole = NearestFrames(prompt, 0.6).push(made, last=True)
     assert whole is not None and stage.push(None, last=True) is None
-    torch.testing.assert_close(torch.cat([piece for piece in pieces if piece is not None], dim=1), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.cat([chunk for chunk in chunks if chunk is not None], dim=1), whole, rtol=0, atol=1e-6)
 
 
 def test_a_frame_looks_back_only(made: Tensor, prompt: Tensor) -> None:
@@ -82,10 +82,9 @@ def test_without_a_prompt_or_a_share_there_is_no_stage(prompt: Tensor) -> None:
     assert len(nearest_stages(prompt, 0.6)) == 1
 
 
-@pytest.mark.parametrize("family", [Qtts, SocodecTts])
-def test_a_share_beyond_one_is_refused(family: type[Qtts] | type[SocodecTts]) -> None:
+def test_a_share_beyond_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"0 to 1; got 1\.5"):
-        family(weights="random", prompt_share=1.5)
+        LmTts("socodec120_tts", "socodec120", generation={"prompt_share": 1.5})
 
 
 @pytest.mark.parametrize("number", [2, 8])
@@ -96,9 +95,12 @@ def test_a_voice_that_nothing_was_trained_on_comes_through(number: int) -> None:
     wanted = encoder.embed(resample(prompt.samples[0], prompt.sample_rate, encoder.info.sample_rate))
     spoken = {}
     for share in (0.0, 1.0):
-        system, asked = SocodecTts(prompt_share=share), Utterance(item.text, "en", prompt)
+        system, asked = (
+            LmTts("socodec120_tts", "socodec120", generation={**SAMPLING["multi_stream"], "prompt_share": share}),
+            Utterance(item.text, "en", prompt),
+        )
         speech = system.synthesize(asked, seed=0).audio
-        streamed = np.concatenate([piece.samples[0] for piece in system.stream(asked, seed=0)])
+        streamed = np.concatenate([chunk.samples[0] for chunk in system.stream(asked, seed=0)])
         np.testing.assert_allclose(streamed, speech.samples[0], rtol=0, atol=0.01)  # the vocoder adds roundings up, see the README
         spoken[share] = float(np.dot(wanted, encoder.embed(speech.samples[0])))
     assert spoken[1.0] > spoken[0.0] + 0.03

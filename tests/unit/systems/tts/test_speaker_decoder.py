@@ -1,4 +1,4 @@
-"""The voiced decoder: a voice from the prompt, codes as a language model draws them, its training and its files."""
+"""The speaker-conditioned decoder: a voice from the prompt, codes as a language model draws them, its training and its files."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from harness.api import Audio
-from systems.checkpoints import load
 from systems.lm.backbone import LmBatch
-from systems.lm.build import build_lm
+from systems.lm.codes import CodecChoice
 from systems.lm.config import LmConfig
+from systems.lm.models import build_lm
 from systems.lm.patterns import delayed, lay
 from systems.lm.recipe import LmRecipe
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.training.recipe import Batch
-from systems.tts.chunked import reach_of
-from systems.tts.qtts import Qtts
-from systems.tts.speaker_decoder import FAMILY, TIMBRE_DIM, VoicedDecoder, VoicedDecoderConfig, mel_distance, timbre_of
-from systems.tts.speaker_decoder_recipe import VoicedDecoderRecipe, VoicedTraining, code_logits, played
+from systems.tts.chunked import receptive_field
+from systems.tts.lm_tts import LmTts
+from systems.tts.speaker_decoder import TIMBRE_DIM, SpeakerDecoder, SpeakerDecoderConfig, mel_distance, timbre_of
+from systems.tts.speaker_decoder_recipe import SpeakerDecoderRecipe, SpeakerDecoderTraining, code_logits, played
 from systems.vocoder.wave import WaveVocoder
 from tests.stubs.tiny_synthesizers import BOOKS, HIERARCHICAL, HOP, MULTIHEAD, PROMPTED, QDAC, SIZE, VOCODER
 
-SHAPE = VoicedDecoderConfig(8, 4, width=16, hidden=16, depth=2, timbre_width=8, num_codebooks=BOOKS)
+SHAPE = SpeakerDecoderConfig(8, 4, width=16, hidden=16, depth=2, timbre_width=8, num_codebooks=BOOKS)
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +38,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tensors, metadata = QdacRecipe(config=QDAC, training=QdacTraining(semantic=False)).export()
     save_file(tensors, folder / "codec.safetensors", metadata)
     for config in (MULTIHEAD, HIERARCHICAL):
-        tensors, metadata = LmRecipe(
-            config.kind, num_codebooks=BOOKS, codec_checkpoint=str(folder / "codec.safetensors"), config=config
-        ).export()
+        tensors, metadata = LmRecipe(config.kind, codec=CodecChoice(str(folder / "codec.safetensors")), config=config).export()
         save_file(tensors, folder / f"{config.kind}.safetensors", metadata)
     told = {"family": "mel_vocoder", "size": "small", "config": json.dumps(VOCODER.to_dict())}
     save_file(WaveVocoder(VOCODER).state_dict(), folder / "vocoder.safetensors", told)
     return {path.stem: str(path) for path in folder.iterdir()}
 
 
-def _recipe(files: dict[str, str], **words: object) -> VoicedDecoderRecipe:
+def _recipe(files: dict[str, str], **words: object) -> SpeakerDecoderRecipe:
     given = {"speakers": [files["multihead"], files["hierarchical"]], "config": SHAPE, **words}
-    return VoicedDecoderRecipe(BOOKS, 25, files["codec"], **given)
+    return SpeakerDecoderRecipe(CodecChoice(files["codec"]), **given)
 
 
 # -- the network
 
 
 def test_mel_frames_come_in_the_voice_that_is_told() -> None:
-    decoder = VoicedDecoder(SHAPE).eval()
+    decoder = SpeakerDecoder(SHAPE).eval()
     latent, timbre = torch.randn(2, 9, 8), torch.randn(2, TIMBRE_DIM)
     made = decoder(latent, timbre)
     assert made.shape == (2, 36, 80)
@@ -67,10 +65,10 @@ def test_mel_frames_come_in_the_voice_that_is_told() -> None:
 
 
 def test_it_looks_no_further_ahead_than_told() -> None:
-    decoder = VoicedDecoder(replace(SHAPE, lookahead=1)).eval()
+    decoder = SpeakerDecoder(replace(SHAPE, lookahead=1)).eval()
     # Two blocks of one frame each, and of two mel frames, which may lie in the next code frame.
-    assert reach_of(decoder, 8).after == 3
-    assert reach_of(VoicedDecoder(replace(SHAPE, lookahead=0)).eval(), 8).after == 0
+    assert receptive_field(decoder, 8).after == 3
+    assert receptive_field(SpeakerDecoder(replace(SHAPE, lookahead=0)).eval(), 8).after == 0
 
 
 def test_a_timbre_is_mean_and_deviation_of_the_louder_half() -> None:
@@ -159,7 +157,7 @@ def test_drawn_codes_change_and_follow_the_generator(files: dict[str, str]) -> N
 
 
 def test_it_learns_and_leaves_the_speakers_alone(files: dict[str, str]) -> None:
-    recipe = _recipe(files, training=VoicedTraining(learning_rate=1e-2, warp=1.0))
+    recipe = _recipe(files, training=SpeakerDecoderTraining(learning_rate=1e-2, warp=1.0))
     frozen = [p.clone() for speaker in recipe.speakers for p in speaker.parameters()]
     optimiser = torch.optim.AdamW(recipe.parameters("model"), lr=1e-2)
     generator, found = torch.Generator().manual_seed(0), []
@@ -178,7 +176,7 @@ def test_it_learns_and_leaves_the_speakers_alone(files: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("true", [{"true_codes": 1.0}, {"true_codes": 0.0, "true_first": BOOKS}], ids=["rows", "codebooks"])
 def test_a_loss_is_of_true_codes_and_untold_voices_where_asked(files: dict[str, str], true: dict[str, float]) -> None:
-    choices = VoicedTraining(voiceless=1.0, warp=1.0, **true)
+    choices = SpeakerDecoderTraining(voiceless=1.0, warp=1.0, **true)
     recipe = _recipe(files, training=choices)
     batch = _batch()
     found = recipe.losses("model", {"utterances": batch}, 0, torch.Generator().manual_seed(0)).total
@@ -191,7 +189,7 @@ def test_a_loss_is_of_true_codes_and_untold_voices_where_asked(files: dict[str, 
 
 
 def test_the_first_codebook_stays_the_recordings_own(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, decoded = _recipe(files, training=VoicedTraining(true_codes=0.0, warp=1.0)), []
+    recipe, decoded = _recipe(files, training=SpeakerDecoderTraining(true_codes=0.0, warp=1.0)), []
     decode = recipe.source.model.quantizer.decode
     monkeypatch.setattr(recipe.source.model.quantizer, "decode", lambda codes: (decoded.append(codes), decode(codes))[1])
     batch = _batch()
@@ -212,22 +210,26 @@ def test_it_goes_on_from_another(files: dict[str, str], decoder: str, tmp_path: 
 
 
 def test_recipes_that_cannot_be(files: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="3 codebooks, latents of 8 and 4 mel frames"):
+    with pytest.raises(ValueError, match="the codec has 4 and latents of 8 from 3"):
         _recipe(files, config=replace(SHAPE, ratio=2))
-    with pytest.raises(ValueError, match="no language model of QTTS"):
+    with pytest.raises(ValueError, match="no lm_tts model"):
         _recipe(files, speakers=[files["codec"]])
+    with pytest.raises(ValueError, match="no language model of QTTS"):
+        _recipe(files, speakers=["socodec120_tts"])
+    with pytest.raises(ValueError, match="no QDAC"):
+        SpeakerDecoderRecipe(CodecChoice("socodec120"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         _recipe(files, speakers=[str(tmp_path / "nowhere.safetensors")])
     other = QdacRecipe(config=QDAC, training=QdacTraining(semantic=False), seed=1).export()
     save_file(other[0], tmp_path / "other.safetensors", other[1])
     with pytest.raises(ValueError, match="says the codes of"):
-        VoicedDecoderRecipe(BOOKS, 25, str(tmp_path / "other.safetensors"), [files["multihead"]], SHAPE)
+        SpeakerDecoderRecipe(CodecChoice(str(tmp_path / "other.safetensors")), [files["multihead"]], config=SHAPE)
     with pytest.raises(ValueError, match="3 codebooks, the decoder is to hear 2"):
-        VoicedDecoderRecipe(2, 25, files["codec"], [files["multihead"]], replace(SHAPE, num_codebooks=2))
+        SpeakerDecoderRecipe(CodecChoice(files["codec"], 2), [files["multihead"]], config=replace(SHAPE, num_codebooks=2))
     odd = QdacRecipe(config=replace(QDAC, sample_rate=24000, hop=960), training=QdacTraining(semantic=False)).export()
     save_file(odd[0], tmp_path / "odd.safetensors", odd[1])
     with pytest.raises(ValueError, match="960 at 24000 Hz"):
-        VoicedDecoderRecipe(BOOKS, 25, str(tmp_path / "odd.safetensors"), [files["multihead"]])
+        SpeakerDecoderRecipe(CodecChoice(str(tmp_path / "odd.safetensors")), [files["multihead"]])
 
 
 # -- speaking
@@ -241,18 +243,18 @@ def decoder(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     return str(path)
 
 
-def _speaker(files: dict[str, str], **words: object) -> Qtts:
-    given = {"checkpoint": files["multihead"], "codec_checkpoint": files["codec"], "num_codebooks": BOOKS, "max_s": 1.0, **words}
-    return Qtts("multihead", **given)
+def _speaker(files: dict[str, str], decoder: str | None = None, vocoder: str | None = None, share: float = 0.0) -> LmTts:
+    codec = {"checkpoint": files["codec"], "decoder": decoder, "vocoder": vocoder or (files["vocoder"] if decoder else "mel_vocoder")}
+    generation = {"top_k": 50, "top_p": 0.95, "prompt_share": share}
+    return LmTts(files["multihead"], codec, generation=generation, run={"max_s": 1.0})
 
 
 def test_the_same_codes_in_another_voice(files: dict[str, str], decoder: str) -> None:
-    plain, voiced = _speaker(files), _speaker(files, decoder="voiced", decoder_checkpoint=decoder, vocoder=files["vocoder"])
-    assert load(decoder, FAMILY, VoicedDecoder, VoicedDecoderConfig).metadata["codec"] == plain._synthesizer._codec.digest
+    plain, voiced = _speaker(files), _speaker(files, decoder)
     first, second = plain.synthesize(PROMPTED, 0), voiced.synthesize(PROMPTED, 0)
     assert first.codes.digest() == second.codes.digest() and first.audio.num_samples == second.audio.num_samples
     assert not np.allclose(first.audio.samples, second.audio.samples, atol=1e-3)
-    assert voiced.info.weights_digest != plain.info.weights_digest and "voiced decoder" in voiced.info.description
+    assert voiced.info.weights_digest != plain.info.weights_digest and "speaker-conditioned decoder" in voiced.info.description
     assert voiced.info.num_parameters > plain.info.num_parameters
     assert voiced.synthesize(replace(PROMPTED, prompt=None), 0).audio.num_samples > 0
     # Without its text a prompt is not continued, but its voice is heard.
@@ -261,7 +263,7 @@ def test_the_same_codes_in_another_voice(files: dict[str, str], decoder: str) ->
     prompt = Audio(PROMPTED.prompt.samples[:, :5000], 16000)
     assert voiced.resynthesize(prompt).num_samples == 5000
     # Drawn to the prompt's frames it says the same; a prompt by itself is not drawn to itself.
-    drawn = _speaker(files, decoder="voiced", decoder_checkpoint=decoder, vocoder=files["vocoder"], prompt_share=1.0)
+    drawn = _speaker(files, decoder, share=1.0)
     quiet = replace(PROMPTED, prompt=Audio(PROMPTED.prompt.samples * 1e-3, 16000))  # next to which an untrained decoder is loud
     told, made = (system.synthesize(quiet, 0) for system in (drawn, voiced))
     assert told.codes.digest() == made.codes.digest() and not np.array_equal(told.audio.samples, made.audio.samples)
@@ -269,25 +271,23 @@ def test_the_same_codes_in_another_voice(files: dict[str, str], decoder: str) ->
 
 
 def test_decoders_that_do_not_fit_are_refused(files: dict[str, str], decoder: str, tmp_path: Path) -> None:
-    given = {"decoder": "voiced", "decoder_checkpoint": decoder, "vocoder": files["vocoder"]}
     tensors, metadata = _recipe(files).export()
     save_file(tensors, tmp_path / "other.safetensors", metadata | {"codec": "0" * 32})
     with pytest.raises(ValueError, match="decodes the codes of other codec weights"):
-        _speaker(files, **{**given, "decoder_checkpoint": tmp_path / "other.safetensors"})
+        _speaker(files, str(tmp_path / "other.safetensors"))
     fewer = json.dumps(replace(SHAPE, num_codebooks=2).to_dict())
     save_file(tensors, tmp_path / "fewer.safetensors", metadata | {"config": fewer})
-    with pytest.raises(ValueError, match="from 2 codebooks; the codec has 4 at 16000 Hz and latents of 8 from 3"):
-        _speaker(files, **{**given, "decoder_checkpoint": tmp_path / "fewer.safetensors"})
+    with pytest.raises(ValueError, match="from 2 codebooks; the codec has 4 and latents of 8 from 3"):
+        _speaker(files, str(tmp_path / "fewer.safetensors"))
     with pytest.raises(ValueError, match="holds no qtts_decoder"):
-        _speaker(files, **{**given, "decoder_checkpoint": files["vocoder"]})
+        _speaker(files, files["vocoder"])
+    with pytest.raises(ValueError, match="holds no mel_vocoder"):
+        _speaker(files, decoder, vocoder=decoder)
     with pytest.raises(FileNotFoundError, match="harness train system=qtts_decoder"):
-        _speaker(files, **{**given, "decoder_checkpoint": tmp_path / "none.safetensors"})
-    with pytest.raises(ValueError, match="decoder_checkpoint and vocoder belong to decoder=voiced"):
-        _speaker(files, **{**given, "decoder": "codec"})
-    with pytest.raises(ValueError, match="codec or voiced, got 'mel'"):
-        _speaker(files, decoder="mel")
-    with pytest.raises(ValueError, match="give decoder_checkpoint="):  # of three codebooks none is bundled
-        _speaker(files, decoder="voiced", vocoder=files["vocoder"])
-    assert "qtts_decoder at" in str(Qtts.missing("multihead", decoder="voiced", decoder_checkpoint=tmp_path / "none.safetensors"))
-    with pytest.raises(ValueError, match="decoder_checkpoint exclude each other"):
-        Qtts("multihead", weights="random", decoder="voiced", decoder_checkpoint=decoder)
+        _speaker(files, str(tmp_path / "none.safetensors"))
+    absent = {"checkpoint": files["codec"], "decoder": tmp_path / "none.safetensors"}
+    assert "harness train system=qtts_decoder" in str(LmTts.missing(files["multihead"], codec=absent))
+    with pytest.raises(ValueError, match=r"codec\.decoder is for the codes of QDAC"):
+        LmTts("socodec120_tts", {"checkpoint": "socodec120", "decoder": decoder})
+    with pytest.raises(ValueError, match=r"codec\.vocoder belongs to mel frames"):
+        _speaker(files, vocoder=decoder)

@@ -1,0 +1,188 @@
+"""What may be said of a synthesizer, and which files that means; knows no torch, so that `harness list` may ask."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from systems.bundled import located, metadata_of
+from systems.configuration import Configuration
+from systems.text.tokens import BpeFrontEnd
+
+Kind = Literal["multi_stream", "multihead", "hierarchical"]
+Precision = Literal["float32", "bfloat16", "int8"]
+_TRAINED_AS = {"vocoder": "mel_vocoder", "decoder": "qtts_decoder", "speech encoder": "speech_encoder"}
+"""Parts that are trained under one name, whatever their file is called."""
+
+
+@dataclass(frozen=True)
+class CodecFiles(Configuration):
+    """The codec that a model speaks through; each a bundled name or a path, None where it has to be given.
+
+    Args:
+        checkpoint: of the codec itself.
+        decoder: a speaker-conditioned decoder of QDAC's codes, see `systems.tts.speaker_decoder`; None for QDAC's own.
+        vocoder: of mel frames: those of SoCodec, or of that decoder.
+        ssl: what computes SoCodec's features, see `systems.socodec.ssl`.
+    """
+
+    checkpoint: str | Path | None = None
+    decoder: str | Path | None = None
+    vocoder: str | Path | None = "mel_vocoder"
+    ssl: str | Path | None = "speech_encoder"
+
+
+@dataclass(frozen=True)
+class Shape(Configuration):
+    """What `harness train` makes and ``weights="random"`` has; a trained model's files say it themselves.
+
+    Args:
+        kind: of language model, "multi_stream" (over SoCodec), "multihead" or "hierarchical" (over QDAC).
+        size: "small" or "paper".
+        codec: words of `qdac_config` or `socodec_config`, or a configuration; {} for that of the codec's file.
+        lm: an `LmConfig` other than that of the size.
+        seed: of random weights.
+
+    Raises:
+        ValueError: another kind or size.
+    """
+
+    kind: Kind = "multi_stream"
+    size: str = "small"
+    codec: Any = field(default_factory=dict)
+    lm: Any = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size not in ("small", "paper"):
+            raise ValueError(f'language models have the sizes "small" and "paper", got {self.size!r}')
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"a language model is of kind {', '.join(get_args(Kind))}; got {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Run(Configuration):
+    """How a synthesizer is run here.
+
+    Args:
+        device: "cpu", "cuda", ...
+        precision: of the language model, "float32", "bfloat16" or, on a CPU, "int8" (see `systems.layers.packed`); the codec runs in
+            float32.
+        acceleration: of its steps, "off", "compile" or "graph"; see `systems.layers.graphs`.
+        max_s: seconds of speech after which an utterance has run away: it is cut, and its stop reason is "length".
+        chunk_ms: of speech that a stream gathers before it decodes.
+        tokenizer: file of the byte-pair units that models of the paper's size read, see `systems.text.tokens`.
+
+    Raises:
+        ValueError: impossible limits, or another precision.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "float32"
+    acceleration: Literal["off", "compile", "graph"] = "off"
+    max_s: float = 20.0
+    chunk_ms: int = 200
+    tokenizer: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.max_s > 0 or self.chunk_ms < 1:
+            raise ValueError(f"max_s is positive and chunk_ms at least 1, got {self.max_s} and {self.chunk_ms}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision is one of {', '.join(get_args(Precision))}; got {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A synthesizer as it is asked for; both `LmTts` and its ``missing`` stand on it.
+
+    Args:
+        checkpoint: of the language model, bundled name or path.
+        codec: what it speaks through.
+        weights: "trained" or "random".
+        shape: of random weights.
+        run: how.
+
+    Raises:
+        ValueError: weights of another word, or a shape of one's own beside trained ones.
+    """
+
+    checkpoint: str | Path | None
+    codec: CodecFiles
+    weights: str
+    shape: Shape
+    run: Run
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: str | Path | None = None,
+        codec: str | Path | Mapping[str, Any] | CodecFiles | None = None,
+        weights: str = "trained",
+        shape: Mapping[str, Any] | Shape | None = None,
+        run: Mapping[str, Any] | Run | None = None,
+    ) -> Asked:
+        """From what was typed.
+
+        Raises:
+            ValueError: a setting that there is not, or one that cannot be so.
+        """
+        files = {"checkpoint": codec} if codec is None or isinstance(codec, str | Path) else codec
+        return cls(checkpoint, configured(CodecFiles, files), weights, configured(Shape, shape), configured(Run, run))
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("trained", "random"):
+            raise ValueError(f'weights is "trained" or "random", got {self.weights!r}')
+        if self.weights == "trained" and (self.shape.lm is not None or not isinstance(self.shape.codec, Mapping)):
+            raise ValueError('shapes of one\'s own go with weights="random"; trained weights bring theirs')
+
+    def lacking(self) -> Exception | None:
+        """What stands against building it here: a ValueError where a file has to be given, a FileNotFoundError where it is not there, a
+        RuntimeError where a package is not installed.
+        """
+        if self.weights == "random":
+            return self._lacks_hubert()
+        paper, tokenizer = self.shape.size == "paper", self.run.tokenizer
+        asked = [f"{name}=" for name, file, _ in self._files() if file is None] + (
+            ["run.tokenizer="] if paper and tokenizer is None else []
+        )
+        if asked:
+            return ValueError(
+                f"there are no bundled weights of it: give {', '.join(asked)} (checkpoint: from harness train; run.tokenizer: the JSON file "
+                "of its byte-pair units; the rest as in its training), or weights=random to measure speed only"
+            )
+        for _, file, what in self._files():
+            try:
+                located(str(file))
+            except FileNotFoundError:
+                named = Path(str(file)).name == str(file) and not Path(str(file)).suffix
+                system = _TRAINED_AS.get(what, file if named else None)
+                advice = f"; train one with: harness train system={system} data=MANIFEST" if system else ""
+                return FileNotFoundError(f"no {what} {f'{file!r} is bundled' if named else f'at {file}'}{advice}")
+        if metadata_of(located(str(self.checkpoint))).get("front_end", "").startswith("bpe") and (why := BpeFrontEnd.missing(tokenizer)):
+            return (FileNotFoundError if "file" in why else RuntimeError)(why)
+        return self._lacks_hubert()
+
+    def _files(self) -> Iterator[tuple[str, str | Path | None, str]]:
+        """Parameter, what was given for it, and what it is."""
+        yield "checkpoint", self.checkpoint, "language model"
+        yield "codec.checkpoint", self.codec.checkpoint, "codec"
+        if self.codec.decoder is not None:
+            yield "codec.decoder", self.codec.decoder, "decoder"
+        yield "codec.vocoder", self.codec.vocoder, "vocoder"
+        yield "codec.ssl", self.codec.ssl, "speech encoder"
+
+    def _lacks_hubert(self) -> Exception | None:
+        """HuBERT as transformers knows it; a state file of torchaudio's needs no package."""
+        heard = self.shape.size == "paper" and self.shape.kind == "multi_stream"
+        folder = self.codec.ssl is None or Path(self.codec.ssl).is_dir()
+        if heard and (folder or self.weights == "random") and not importlib.util.find_spec("transformers"):
+            return RuntimeError("HuBERT needs the package transformers: pip install 'speech-systems-harness[hf]'")
+        return None
+
+
+def configured(kind: type[Any], values: Any) -> Any:
+    """``values``, a mapping, None for nothing but defaults, or made already, as a ``kind``."""
+    return values if isinstance(values, kind) else kind.from_dict(values or {})
