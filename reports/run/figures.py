@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.api import Better
 from reports.run.summary import Axes, Summary
 from reports.statistics.records import Cell, Column, Row, parsed_settings
-from reports.writing.drawing import PALETTE, Drawing, attempted, canvas, dress, finish, points, svg_of
+from reports.writing.drawing import PALETTE, Drawing, attempted, canvas, dress, finish, png_of, points, svg_of
 from reports.writing.wording import heading, printable
 
 if TYPE_CHECKING:
@@ -33,12 +33,20 @@ def draw_all(summary: Summary) -> tuple[Drawing, ...]:
     drawn = []
     for i, axes in enumerate(summary.axes):
         name = f"{i + 1:02d}_{re.sub(r'[^a-z0-9]+', '_', axes.title.lower()).strip('_')[:60] or 'figure'}"
-        drawn.append(attempted(name, axes.title, partial(draw, summary, axes, name)))
+        warnings = [warning.split(":")[0] for warning in summary.warnings]
+        drawn.append(attempted(name, axes.title, partial(draw, summary, axes, name, [*warnings, summary.counted])))
     return tuple(filter(None, drawn))
 
 
-def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:
+def draw(summary: Summary, axes: Axes, name: str, told: Sequence[str], png: bool = False) -> Drawing | None:
     """One figure: a panel for each metric of ``axes.y``, a colour and marker for each system, error bars of the intervals.
+
+    Args:
+        summary: whose systems are drawn.
+        axes: a metric, ``settings.NAME`` or ``config.NAME`` for x, or "" for a place a system.
+        name: of the file.
+        told: what it was measured on, since it travels without its page.
+        png: as well.
 
     Returns:
         None where no row has both figures.
@@ -46,26 +54,24 @@ def draw(summary: Summary, axes: Axes, name: str) -> Drawing | None:
     panels = [(column, found) for y in axes.y if (column := summary.column(y)) and (found := _points(summary, axes.x, column))]
     if not panels:
         return None
-    wide = _drawn(summary, axes, panels, name, stacked=False)
-    return Drawing(name, printable(axes.title), wide, _drawn(summary, axes, panels, f"{name}_narrow", stacked=True))
-
-
-def _drawn(summary: Summary, axes: Axes, panels: Sequence[tuple[Column, Sequence[_Point]]], name: str, stacked: bool) -> str:
-    """The ``<svg>`` element, panels side by side with the legend at their right, or one below the other with the legend above."""
     labels = list(dict.fromkeys(p.row.facts.label for _, found in panels for p in found))
-    with canvas(name) as figure:
-        figure.set_size_inches(*((4.2, 2.9 * len(panels) + 0.25 * len(labels)) if stacked else (min(3.5 * len(panels), 10.5) + 1.7, 3.3)))
-        for i, (column, found) in enumerate(panels):
-            panel = figure.add_subplot(len(panels) if stacked else 1, 1 if stacked else len(panels), i + 1, facecolor="none")
-            _plot(panel, found, labels)
-            panel.set_xlabel(_axis_label(summary, axes.x))
-            panel.set_ylabel(printable(column.heading))
-            dress(panel)
-            _scale(panel, axes.log_x and all(p.x[1] > 0 for p in found), all(p.x[1] == round(p.x[1]) for p in found))
-        # A figure travels without its page, so it says itself what it was measured on.
-        told = [printable(text) for text in (*(warning.split(":")[0] for warning in summary.warnings), summary.counted)]
-        finish(figure, ("\n" if stacked else " · ").join(told), above=stacked)
-        return svg_of(figure)
+    words, svgs, pixels = [printable(text) for text in told], [], b""
+    for stacked in (False, True):
+        with canvas(f"{name}_narrow" if stacked else name) as figure:
+            size = (4.2, 2.9 * len(panels) + 0.25 * len(labels)) if stacked else (min(3.5 * len(panels), 10.5) + 1.7, 3.3)
+            figure.set_size_inches(*size)
+            for i, (column, found) in enumerate(panels):
+                panel = figure.add_subplot(len(panels) if stacked else 1, 1 if stacked else len(panels), i + 1, facecolor="none")
+                _plot(panel, found, labels)
+                panel.set_xlabel(_axis_label(summary, axes.x))
+                panel.set_ylabel(printable(column.heading))
+                dress(panel)
+                _scale(panel, axes, found)
+            finish(figure, ("\n" if stacked else " · ").join(words), above=stacked)
+            svgs.append(svg_of(figure))
+            if png and not stacked:
+                pixels = png_of(figure)
+    return Drawing(name, printable(axes.title), svgs[0], svgs[1], pixels)
 
 
 def _points(summary: Summary, x: str, y: Column) -> list[_Point]:
@@ -81,6 +87,8 @@ def _printed(cell: Cell, column: Column) -> Place | None:
 
 
 def _abscissa(summary: Summary, row: Row, x: str) -> Place | None:
+    if not x:
+        return (float([r.facts.label for r in summary.systems].index(row.facts.label)),) * 3
     kind, _, name = x.partition(".")
     if kind in ("settings", "config"):
         value = parsed_settings(row.settings).get(name) if kind == "settings" else dict(row.facts.configured).get(name)
@@ -115,17 +123,19 @@ def _plot(panel: Panel, found: Sequence[_Point], labels: Sequence[str]) -> None:
         points(panel, [(p.x, p.y) for p in found if p.row.facts.label == label], labels.index(label), label)
 
 
-def _scale(panel: Panel, log_x: bool, whole_x: bool) -> None:
+def _scale(panel: Panel, axes: Axes, found: Sequence[_Point]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-    if log_x:
+    if not axes.x:
+        panel.set_xticks([])
+    elif axes.log_x and all(p.x[1] > 0 for p in found):
         panel.set_xscale("log")
         low, high = panel.get_xlim()
         # Fewer than two decades: label 1, 2, 5; the usual powers alone would leave one tick or none.
         panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,)))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_minor_formatter(NullFormatter())
-    elif whole_x:
+    elif all(p.x[1] == round(p.x[1]) for p in found):
         # There are no 2.5 codebooks.
         panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if abs(value) < 1e4 else f"{value / 1000:g}k"))

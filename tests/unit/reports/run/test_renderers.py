@@ -262,7 +262,7 @@ def test_a_figure_that_fails_says_why_and_leaves_the_page(run: Any, tmp_path: Pa
     def failing(*_: Any, **__: Any) -> str:
         raise RuntimeError("no <fonts>")
 
-    monkeypatch.setattr(figures, "_drawn", failing)
+    monkeypatch.setattr(figures, "svg_of", failing)
     files = output.write_report(run, tmp_path / "out", statistics=QUICK)
     (path,) = files.figures
     assert "This figure cannot be drawn: RuntimeError: no <fonts>" in "".join(ElementTree.fromstring(path.read_text()).itertext())
