@@ -198,10 +198,9 @@ def _carried_out(need: NeededRun, request: Request) -> bool:
 def _show(study: Study, out: Path) -> None:
     from rich.console import Console
 
-    from reports.papers.document import print_study
-    from reports.papers.output import write_study
+    from reports.papers.document import print_study, write_study
 
-    files = write_study(study, out)
+    page, *others = write_study(study, out)
     print_study(study, Console())
-    others = [str(path.relative_to(out)) for path in (files.markdown, files.latex, *files.data)]
-    print(f"page: {files.html}\nalso: {' '.join(others)} and {len(files.figures)} figures in {out / 'figures'}")
+    tables = [path.name for path in others if path.parent == page.parent]
+    print(f"page: {page}\nalso: {' '.join(tables)} and {len(others) - len(tables)} figures in {out / 'figures'}")

@@ -57,7 +57,7 @@ class _Clips:
             self.numbers[path] = len(self.texts), clip
             self.texts.append(clip.flac)
         number, clip = self.numbers[path]
-        yield Player(words, number, clip.sample_rate)
+        yield Player(words, number, clip.sample_rate, clip.duration_s)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -86,7 +86,9 @@ def page(comparison: Comparison, audio_limit_mb: float = 24.0) -> Iterator[str]:
     signatures = list(dict.fromkeys(c.column.signature for c in comparison.changes))
     commands = [Code(half.summary.command) for half in (comparison.left, comparison.right) if half.summary.command]
     main += [Heading("Provenance"), *commands, Folded("Signatures of the metrics", [Bullets(signatures)])]
-    return html.page(title(comparison), _header(comparison), main, ("tables.js", "clips.js", "comparison.js"), {}, clips.texts)
+    return html.page(
+        title(comparison), _header(comparison), main, ("tables.js", "clips.js", "players.js", "comparison.js"), {}, clips.texts
+    )
 
 
 def title(comparison: Comparison) -> str:

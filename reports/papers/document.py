@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.claims.table import TONES, claims_table
+from reports.papers import tidy
 from reports.papers.cells import JudgedCell
+from reports.papers.figures import drawings
 from reports.papers.needs import NeededRun
 from reports.papers.published import Citation, PublishedFigure, PublishedTable
 from reports.papers.study import JudgedClaim, MeasuredFigure, Study
@@ -16,6 +19,7 @@ from reports.writing import latex as tex
 from reports.writing import markdown as md
 from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Figure, Head, Heading, Line, Table, Text, words
 from reports.writing.drawing import Drawing
+from reports.writing.files import written
 from reports.writing.wording import percent
 
 if TYPE_CHECKING:
@@ -37,9 +41,36 @@ def markdown(study: Study) -> str:
     return md.render([*_header(study), *_body(study, {})])
 
 
-def page(study: Study, drawings: Sequence[Drawing]) -> Iterator[str]:
+def page(study: Study, drawn: Sequence[Drawing]) -> Iterator[str]:
     """The paper as one HTML page without scripts, its figures inline."""
-    return html.page(study.paper.title, _header(study), list(_body(study, {d.name: d for d in drawings})))
+    return html.page(study.paper.title, _header(study), list(_body(study, {d.name: d for d in drawn})))
+
+
+def write_study(study: Study, out: Path) -> list[Path]:
+    """Write ``tables.html``, ``.md``, ``.tex``, ``cells.csv``, ``claims.csv``, ``runs.csv`` and ``figures/*``.
+
+    Args:
+        study: of a paper.
+        out: folder, made if need be.
+
+    Returns:
+        The files, in this order.
+
+    Raises:
+        StoreError: a file cannot be written.
+    """
+    drawn = list(drawings(study))
+    files: dict[str, Iterable[str | bytes]] = {
+        "tables.html": page(study, drawn),
+        "tables.md": [markdown(study)],
+        "tables.tex": [latex(study)],
+        "cells.csv": [tidy.cells(study)],
+        "claims.csv": [tidy.claims(study)],
+        "runs.csv": [tidy.runs(study)],
+        **{f"figures/{d.name}.svg": [d.standalone()] for d in drawn},
+        **{f"figures/{d.name}.png": [d.png] for d in drawn if d.png},
+    }
+    return [written(out / name, parts) for name, parts in files.items()]
 
 
 def latex(study: Study) -> str:

@@ -26,11 +26,12 @@ Tone = Literal["", "good", "bad", "warn", "soft"]
 
 @dataclass(frozen=True)
 class Player:
-    """The place of a player in a page: clip and sample rate in Hz, or why there is none."""
+    """The place of a player in a page: clip, its sample rate in Hz and length, or why there is none."""
 
     words: str
     clip: int = -1
     rate: int = 0
+    seconds: float = 0.0
     problem: str = ""
 
 

@@ -207,4 +207,5 @@ def _player(player: Player) -> str:
     """A button that a script makes a player of, or why there is none."""
     if player.problem:
         return f'<span class="soft small">{shown(player.words)}: {shown(player.problem)}</span>'
-    return f'<button type="button" class="act play" data-clip="{player.clip}" data-rate="{player.rate}">▶ {shown(player.words)}</button> '
+    about = f'data-clip="{player.clip}" data-rate="{player.rate}" data-seconds="{player.seconds:g}"'
+    return f'<button type="button" class="act play" {about}>▶ {shown(player.words)}</button> '

@@ -15,7 +15,6 @@ import pytest
 from harness.errors import StoreError
 from reports.papers import document, tidy
 from reports.papers.figures import drawings
-from reports.papers.output import write_study
 from tests.stubs.fake_papers import PAPER, found, paper
 from tests.stubs.fake_papers import study as study_of
 
@@ -152,9 +151,8 @@ def test_figures_are_svg_and_png_of_what_was_printed_and_measured(study: Any, tm
 
 
 def test_all_files_are_written_or_said_not_to_be(study: Any, tmp_path: Path) -> None:
-    files = write_study(study, tmp_path / "new" / "out")
-    written = [files.html, files.markdown, files.latex, *files.data, *files.figures]
+    written = document.write_study(study, tmp_path / "new" / "out")
     assert len(written) == 10 and all(path.stat().st_size > 50 for path in written)
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot write"):
-        write_study(study, tmp_path / "file")
+        document.write_study(study, tmp_path / "file")
