@@ -10,25 +10,23 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from harness.errors import ConfigError, MissingDependency, UnknownName
+from harness.errors import ConfigError, UnknownName
 
 FAMILIES: Mapping[str, Mapping[str, str]] = {
     "asr": {
         "pocketsphinx": "harness.judges.pocketsphinx:PocketSphinx",
-        "closed_vocabulary": "harness.judges.closed_vocabulary:ClosedVocabulary",
-        "funasr": "harness.judges.funasr:FunAsr",
-        "whisper": "harness.judges.whisper:Whisper",
-        "faster_whisper": "harness.judges.faster_whisper:FasterWhisper",
+        "closed_vocabulary": "harness.judges.pocketsphinx:ClosedVocabulary",
+        "funasr": "harness.judges.recognisers:FunAsr",
+        "whisper": "harness.judges.recognisers:Whisper",
+        "faster_whisper": "harness.judges.recognisers:FasterWhisper",
     },
     "speaker": {
-        "resemblyzer": "harness.judges.resemblyzer:Resemblyzer",
-        "ecapa": "harness.judges.ecapa:Ecapa",
-        "wavlm": "harness.judges.wavlm:WavLm",
-        "wespeaker": "harness.judges.wespeaker:WeSpeaker",
+        "resemblyzer": "harness.judges.speakers:Resemblyzer",
+        "ecapa": "harness.judges.speakers:Ecapa",
+        "wavlm": "harness.judges.speakers:WavLm",
+        "wespeaker": "harness.judges.speakers:WeSpeaker",
     },
-    "mos": {
-        "dnsmos": "harness.judges.dnsmos:DnsMos",
-    },
+    "mos": {"dnsmos": "harness.judges.dnsmos:DnsMos"},
 }
 
 Config = Mapping[str, Any]
@@ -52,8 +50,6 @@ def build(kind: str, config: Config) -> Any:
         CheckpointError: the weights do not fit.
     """
     cls, params = _resolve(kind, config)
-    if reason := cls.missing(**params):
-        raise MissingDependency(reason)
     return cls(**params)
 
 

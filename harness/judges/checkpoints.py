@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.api import BackendInfo
 from harness.api.libraries import version_of
 from harness.data.digests import file_digest
 from harness.errors import CheckpointError, MissingDependency
@@ -76,12 +77,100 @@ def absence(checkpoint: str, required: FileChoices, how: str, hub_ids: Sequence[
     return f"no checkpoint '{checkpoint}' here: neither a folder (with {files}) nor in the local hub caches; {how}"
 
 
-def require(checkpoint: str, required: FileChoices, how: str, hub_ids: Sequence[str] = ()) -> Checkpoint:
-    """`locate`, or MissingDependency."""
-    found = locate(checkpoint, required, hub_ids)
-    if found is None:
-        raise MissingDependency(str(absence(checkpoint, required, how, hub_ids)))
-    return found
+class Judge:
+    """What the judges of this package share: whether one can be built is told without building it.
+
+    A subclass says what it stands on: ``needs``, the modules it imports, and ``lacking``, what is said where one is not installed.
+    """
+
+    needs: tuple[str, ...]
+    lacking: str
+    info: BackendInfo
+
+    @classmethod
+    def missing(cls, *arguments: Any, **settings: Any) -> str | None:
+        """None if it can be built with these arguments, else one sentence: what is missing and how to get it. Imports nothing heavy."""
+        return None if installed(*cls.needs) else cls.lacking
+
+    @classmethod
+    def require(cls, *arguments: Any, **settings: Any) -> None:
+        """Raises MissingDependency with what `missing` says."""
+        if reason := cls.missing(*arguments, **settings):
+            raise MissingDependency(reason)
+
+
+class FolderJudge(Judge):
+    """A judge whose weights are a folder, or a hub id that is looked up in the local caches and never downloaded.
+
+    A subclass says further ``files``, what the folder holds, ``published``, the checkpoint by default, and ``how`` to get one.
+    """
+
+    files: FileChoices
+    published: str
+    how = "get it with 'hf download {id}' or give a folder as 'checkpoint'"
+    aliases: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Hub ids of what is called by a shorter name."""
+
+    @classmethod
+    def missing(cls, checkpoint: str | None = None, *arguments: Any, **settings: Any) -> str | None:
+        """As `Judge.missing`; the checkpoint too may be missing."""
+        return super().missing() or absence(*cls._wanted(cls.published if checkpoint is None else checkpoint))
+
+    @classmethod
+    def located(cls, checkpoint: str) -> Checkpoint:
+        """The folder.
+
+        Raises:
+            MissingDependency: a package or the checkpoint is not here.
+        """
+        cls.require(checkpoint)
+        checkpoint, files, _, hub_ids = cls._wanted(checkpoint)
+        found = locate(checkpoint, files, hub_ids)
+        assert found is not None
+        return found
+
+    @classmethod
+    def _wanted(cls, checkpoint: str) -> tuple[str, FileChoices, str, Sequence[str]]:
+        hub_ids = cls.aliases.get(checkpoint, (checkpoint,))
+        return checkpoint, cls.files, cls.how.format(id=hub_ids[0]), hub_ids
+
+
+def pretrained(kind: Any, folder: Path, device: str, safetensors: bool = True) -> Any:
+    """A transformers model in float32, ready to be used.
+
+    Args:
+        kind: its class.
+        folder: of the checkpoint.
+        device: "cpu", "cuda:0", ...
+        safetensors: False reads a pickle with weights_only=True, so that no code in it runs.
+
+    Raises:
+        CheckpointError: weights missing, unexpected or mis-shaped.
+    """
+    import torch
+
+    model, info = kind.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=safetensors, local_files_only=True, output_loading_info=True
+    )
+    check_loading(info, folder)
+    return model.to(device).eval()
+
+
+def onnx_session(path: Path, **options: int) -> Any:
+    """An ONNX model on one thread of the CPU; ``options`` are attributes of `onnxruntime.SessionOptions`."""
+    import onnxruntime
+
+    chosen = onnxruntime.SessionOptions()
+    for name, value in {"intra_op_num_threads": 1, "inter_op_num_threads": 1, **options}.items():
+        setattr(chosen, name, value)
+    return onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
+
+
+def packaged(module: str, name: str) -> Path:
+    """A file that lies beside an installed package, without importing it."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).with_name(name)
 
 
 class Loading:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from harness.api import BackendInfo, FloatArray
-from harness.errors import MissingDependency
-from harness.judges.checkpoints import Loading, installed, package
+from harness.judges.checkpoints import Judge, Loading, onnx_session, package, packaged
 
 
-class DnsMos:
+class DnsMos(Judge):
     """DNSMOS as the speechmos package computes it (Reddy et al. 2022): 9.01-s windows every second, averaged.
 
     Audio shorter than a window is repeated until it fills one, by the package. Samples beyond +-1 are refused, never rescaled; the
@@ -23,34 +20,22 @@ class DnsMos:
         MissingDependency: speechmos is not installed.
     """
 
+    needs = ("speechmos", "onnxruntime", "librosa", "requests")
+    lacking = "DNSMOS needs speechmos with onnxruntime, librosa and requests: pip install speechmos onnxruntime librosa requests"
     scores = ("overall", "signal", "background", "p808")
 
     def __init__(self) -> None:
-        if reason := self.missing():
-            raise MissingDependency(reason)
-        import onnxruntime
+        self.require()
         from speechmos.dnsmos import DNSMOS
 
-        folder = _folder()
-        files = [folder / "sig_bak_ovr.onnx", folder / "model_v8.onnx"]
+        files = [packaged("speechmos", "dnsmos_models") / name for name in ("sig_bak_ovr.onnx", "model_v8.onnx")]
         loading = Loading(files)
-        # The package's own sessions take every core and spin on them; parallelism here is by process.
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._model = DNSMOS(*map(str, files))
-        self._model.onnx_sess, self._model.p808_onnx_sess = (
-            onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files
-        )
+        # The package's own sessions take every core and spin on them; parallelism here is by process.
+        self._model.onnx_sess, self._model.p808_onnx_sess = map(onnx_session, files)
         self.info = BackendInfo(
             "dnsmos", "P.835 sig_bak_ovr, P.808 model_v8", loading.digest(), package("speechmos", "onnxruntime", "librosa")
         )
-
-    @classmethod
-    def missing(cls) -> str | None:
-        """None if it can be built, else what to install."""
-        if installed("speechmos", "onnxruntime", "librosa", "requests"):
-            return None
-        return "DNSMOS needs speechmos with onnxruntime, librosa and requests: pip install speechmos onnxruntime librosa requests"
 
     def predict(self, samples: FloatArray) -> Mapping[str, float]:
         """Overall, signal and background quality (P.835) and the P.808 score, on the MOS scale, of mono ``samples [N]`` at 16 kHz.
@@ -67,9 +52,3 @@ class DnsMos:
             "background": float(result["bak_mos"]),
             "p808": float(result["p808_mos"]),
         }
-
-
-def _folder() -> Path:
-    spec = importlib.util.find_spec("speechmos")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent / "dnsmos_models"

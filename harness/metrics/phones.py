@@ -31,7 +31,7 @@ from harness.api import (
     language_code,
 )
 from harness.judges.normalisers import spoken_words
-from harness.judges.phone_alignment import PhoneSegment
+from harness.judges.pocketsphinx import PhoneSegment
 from harness.metrics.alignment import judged
 from harness.metrics.declaration import declared
 from harness.metrics.held_out import Examples, hits

@@ -178,7 +178,7 @@ class IntelligibilityProbe:
     """Share of wrong words from a recogniser that knows only the corpus's own sentences. Not a word error rate, and never called one.
 
     Args:
-        probe: `harness.judges.closed_vocabulary.ClosedVocabulary` built from the texts of the dataset.
+        probe: `harness.judges.pocketsphinx.ClosedVocabulary` built from the texts of the dataset.
     """
 
     def __init__(self, probe: ClosedRecogniser) -> None:

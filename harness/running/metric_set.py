@@ -113,7 +113,7 @@ def _asr(builder: MetricBuilder) -> Any:
 
 
 def _probe(builder: MetricBuilder) -> Any:
-    from harness.judges.closed_vocabulary import ClosedVocabulary
+    from harness.judges.pocketsphinx import ClosedVocabulary
 
     if not builder.texts:
         raise NothingToJudge("the intelligibility probe knows English only, and the dataset has no English texts")
@@ -121,7 +121,7 @@ def _probe(builder: MetricBuilder) -> Any:
 
 
 def _aligner(builder: MetricBuilder) -> Any:
-    from harness.judges.phone_alignment import PhoneAligner
+    from harness.judges.pocketsphinx import PhoneAligner
 
     return PhoneAligner()
 

@@ -10,12 +10,8 @@ import pytest
 
 from harness.errors import CheckpointError, MissingDependency
 from harness.judges.checkpoints import Loading, absence, content_digest, locate
-from harness.judges.ecapa import Ecapa
-from harness.judges.faster_whisper import FasterWhisper
-from harness.judges.funasr import FunAsr
-from harness.judges.wavlm import WavLm
-from harness.judges.wespeaker import WeSpeaker
-from harness.judges.whisper import Whisper
+from harness.judges.recognisers import FasterWhisper, FunAsr, Whisper
+from harness.judges.speakers import Ecapa, WavLm, WeSpeaker
 from tests.stubs.checkpoint_folders import copy
 
 pytestmark = pytest.mark.usefixtures("offline")

@@ -15,11 +15,10 @@ import soundfile
 from harness.api import FloatArray, MosPredictor, Recogniser, SpeakerEncoder
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.judges import FAMILIES, NoSpeechError, build, missing
-from harness.judges.closed_vocabulary import ClosedVocabulary
 from harness.judges.dnsmos import DnsMos
-from harness.judges.pocketsphinx import PocketSphinx
+from harness.judges.pocketsphinx import ClosedVocabulary, PocketSphinx
 from harness.judges.presets import Unit
-from harness.judges.resemblyzer import Resemblyzer
+from harness.judges.speakers import Resemblyzer
 from harness.metrics.text import ClosedRecogniser, align
 
 VERSA = Path(__file__).resolve().parents[3] / "../shared/data/metric_vectors/versa/test2_gen.wav"

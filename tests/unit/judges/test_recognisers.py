@@ -12,8 +12,7 @@ import yaml
 
 from harness.api import Recogniser
 from harness.errors import CheckpointError
-from harness.judges.funasr import FunAsr
-from harness.judges.whisper import Whisper
+from harness.judges.recognisers import FunAsr, Whisper
 from harness.torchaudio import ensure_torchaudio
 from tests.stubs.checkpoint_folders import copy, damage, without_first
 

@@ -13,9 +13,7 @@ import pytest
 from harness.api import FloatArray, SpeakerEncoder
 from harness.errors import CheckpointError
 from harness.judges import NoSpeechError
-from harness.judges.ecapa import Ecapa
-from harness.judges.wavlm import WavLm
-from harness.judges.wespeaker import WeSpeaker, fbank
+from harness.judges.speakers import Ecapa, WavLm, WeSpeaker, fbank
 from harness.torchaudio import ensure_torchaudio, load_torchaudio
 from tests.stubs.checkpoint_folders import copy, damage, without_first
 

@@ -31,7 +31,7 @@ from harness.api import (
 )
 from harness.data.audio import read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.judges.phone_alignment import PhoneAligner, PhoneSegment
+from harness.judges.pocketsphinx import PhoneAligner, PhoneSegment
 from harness.metrics import phones
 from harness.metrics.held_out import Examples, hits, leave_one_out
 from harness.metrics.phones import NO_SPEECH, PHONES, Aligner, PhoneAccuracy, PhoneChance, frame_labels

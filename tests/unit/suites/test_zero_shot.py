@@ -18,7 +18,7 @@ from harness.api import Better, Item, MetricInfo, Need, Task
 from harness.cli import main
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.judges.resemblyzer import Resemblyzer
+from harness.judges.speakers import Resemblyzer
 from harness.running.metric_set import MetricBuilder
 from harness.running.plan import belongs, calibration_entrants, calibration_metrics, reference_rows, score_key
 from harness.settings.config import compose

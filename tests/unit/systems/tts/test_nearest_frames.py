@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.api import Utterance
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.judges.resemblyzer import Resemblyzer
+from harness.judges.speakers import Resemblyzer
 from systems.tts.lm_tts import LmTts
 from systems.tts.nearest_frames import LEVEL_STEP, NEARNESS, PRIOR_FRAMES, SOFTNESS, NearestFrames, nearest_stages
 from tests.stubs.tiny_synthesizers import SAMPLING

@@ -1,0 +1,175 @@
+"""Recognisers whose weights are a checkpoint: Whisper by transformers and by CTranslate2, Paraformer by FunASR."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from harness.api import BackendInfo, FloatArray
+from harness.judges.checkpoints import Checkpoint, FolderJudge, Loading, check_weights, package, pretrained
+from harness.torchaudio import ensure_torchaudio
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+class Whisper(FolderJudge):
+    """A Whisper checkpoint in the Hugging Face layout.
+
+    Args:
+        checkpoint: folder or hub id.
+        device: "cpu", "cuda:0", ...
+
+    Raises:
+        MissingDependency: transformers or the checkpoint is not here.
+        CheckpointError: weights do not fit the model.
+    """
+
+    needs, lacking = ("transformers",), "the Whisper backend needs transformers: pip install 'speech-systems-harness[hf]'"
+    files = (("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json"), _WEIGHTS)
+    published = "openai/whisper-large-v3"
+
+    def __init__(self, checkpoint: str = published, device: str = "cpu") -> None:
+        found = self.located(checkpoint)
+        ensure_torchaudio()
+        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+        loading = Loading(path for pattern in ("*.safetensors", "*.json") for path in found.folder.glob(pattern))
+        self._model = pretrained(WhisperForConditionalGeneration, found.folder, device)
+        self._processor: Any = WhisperProcessor.from_pretrained(found.folder, local_files_only=True)
+        self._device = device
+        self.info = BackendInfo(
+            family="whisper",
+            model=f"{found.label} greedy float32 first 30 s",
+            digest=loading.digest(),
+            package=package("transformers", "torch"),
+            sample_rate=16000,
+        )
+
+    def transcribe(self, samples: FloatArray, language: str) -> str:
+        """Transcript of the first 30 s of mono ``samples [N]`` at 16 kHz, the language given to the model, without timestamps."""
+        import torch
+
+        features = self._processor(np.asarray(samples), sampling_rate=16000, return_tensors="pt").input_features
+        with torch.inference_mode():
+            tokens = self._model.generate(
+                features.to(self._device), language=language, task="transcribe", num_beams=1, do_sample=False, return_timestamps=False
+            )
+        return str(self._processor.batch_decode(tokens, skip_special_tokens=True)[0]).strip()
+
+
+class FasterWhisper(FolderJudge):
+    """A CTranslate2 Whisper folder, with beam 5 the English recogniser of the F5-TTS protocol.
+
+    Args:
+        checkpoint: folder or hub id.
+        beam_size: hypotheses kept by the search.
+        device: "cpu" or "cuda".
+
+    Raises:
+        MissingDependency: the package or the checkpoint is not here.
+    """
+
+    needs, lacking = ("faster_whisper",), "the faster_whisper backend needs its package: pip install faster-whisper"
+    files = (("model.bin",), ("config.json",), ("tokenizer.json",))
+    published = "Systran/faster-whisper-large-v3"
+    how = "get it with 'hf download {id}' or give a CTranslate2 folder as 'checkpoint'"
+
+    def __init__(self, checkpoint: str = published, beam_size: int = 5, device: str = "cpu") -> None:
+        found = self.located(checkpoint)
+        loading = Loading(path for path in found.folder.iterdir() if path.is_file() and path.suffix in (".bin", ".json"))
+        model = importlib.import_module("faster_whisper").WhisperModel  # optional, so type checkers cannot be told of it
+        self._model = model(str(found.folder), device=device, compute_type="float32", local_files_only=True)
+        self._beam_size = beam_size
+        self.info = BackendInfo(
+            family="faster_whisper",
+            model=f"{found.label} beam {beam_size} float32",
+            digest=loading.digest(),
+            package=package("faster-whisper", "ctranslate2"),
+        )
+
+    def transcribe(self, samples: FloatArray, language: str) -> str:
+        """Transcript of mono ``samples [N]`` at 16 kHz, segments joined by spaces."""
+        segments, _ = self._model.transcribe(np.asarray(samples, dtype=np.float32), beam_size=self._beam_size, language=language)
+        return " ".join(segment.text.strip() for segment in segments)
+
+
+class FunAsr(FolderJudge):
+    """A Paraformer folder, the Mandarin recogniser of the published protocols, through FunASR's own loading calls.
+
+    Args:
+        checkpoint: folder, or "paraformer-zh", looked up in the local ModelScope and Hugging Face caches. Never downloaded: FunASR given
+            a name without a network tries for half a minute and then fails with an unrelated message.
+        language: ISO 639-1 code of what the model understands.
+        device: "cpu", "cuda:0", ...
+
+    Raises:
+        MissingDependency: FunASR or the checkpoint is not here.
+        CheckpointError: weights missing, mis-shaped or not finite (FunASR itself only prints a warning).
+    """
+
+    needs, lacking = ("funasr",), "FunASR is not installed: pip install funasr"
+    files = (("config.yaml",), ("model.pt",), ("tokens.json", "tokens.txt"))
+    published = "paraformer-zh"
+    how = "download it on a machine with a network (modelscope download --model {id}) and give the folder as 'checkpoint'"
+    aliases: ClassVar[Mapping[str, Sequence[str]]] = {
+        "paraformer-zh": ("iic/speech_seaco_paraformer_large_asr_nat-zh-cn-16k-common-vocab8404-pytorch", "funasr/paraformer-zh"),
+        "paraformer": ("iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-pytorch",),
+    }
+
+    def __init__(self, checkpoint: str = published, language: str = "zh", device: str = "cpu") -> None:
+        found = self.located(checkpoint)
+        # Further files shape the transcript where they are there.
+        optional = ("tokens.json", "tokens.txt", "am.mvn", "seg_dict", "configuration.json")
+        names = ("config.yaml", "model.pt", *(name for name in optional if (found.folder / name).is_file()))
+        loading = Loading(found.folder / name for name in names)
+        self._model = _load(found, device)
+        self.info = BackendInfo(
+            family="funasr",
+            model=found.label,
+            digest=loading.digest(),
+            package=package("funasr", "torch", "torchaudio"),
+            languages=(language,),
+        )
+
+    def transcribe(self, samples: FloatArray, language: str) -> str:
+        """Transcript of mono ``samples [N]`` at 16 kHz as FunASR returns it; "" when it returns nothing.
+
+        Raises:
+            ValueError: not the model's language.
+        """
+        if language not in self.info.languages:
+            raise ValueError(f"this FunASR model understands {self.info.languages}, asked for '{language}'")
+        results = self._model.generate(input=np.asarray(samples, dtype=np.float32))
+        return str(results[0].get("text", "")) if results else ""
+
+
+def _load(found: Checkpoint, device: str) -> Any:
+    import torch
+
+    ensure_torchaudio()
+    with contextlib.redirect_stdout(sys.stderr):  # FunASR greets on stdout, where a table or JSON may be going
+        from funasr import AutoModel
+
+        model = AutoModel(
+            model=str(found.folder),
+            device=device,
+            ncpu=torch.get_num_threads(),  # it sets torch's global thread count: leave that as it is
+            frontend_conf={"dither": 0.0},  # the default adds random noise to the features
+            trust_remote_code=False,  # whatever the folder's own config says
+            disable_update=True,
+            disable_pbar=True,
+            disable_log=True,
+            log_level="ERROR",
+        )
+    path = found.folder / "model.pt"
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        state = state.get(wrapper, state)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    check_weights(model.model.state_dict(), state, path, allow_unexpected=True)
+    return model
