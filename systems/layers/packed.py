@@ -1,10 +1,10 @@
 """Layers whose weights lie as the processor wants them: for decoding on a CPU, where reading weights and calling operations take the time.
 
-The stock product of one row with a matrix reads memory at less than half of its speed. Ours (`few_rows`) reads it nearly as fast as memory
-allows, for a few rows, and computes a whole block of a transformer in one call. For more rows, or where no C compiler is, there are oneDNN's
-product with blocked weights and FBGEMM's of integers. Packed layers only infer: they have no parameters.
+The stock product of one row with a matrix reads memory at less than half of its speed. Ours in float32 (`gemv`) reads it nearly as fast as
+memory allows, for a few rows, and computes a whole block of a transformer in one call. For more rows, for bfloat16, and where no C compiler is,
+there is oneDNN's product with blocked weights; for integers FBGEMM's. Packed layers only infer: they have no parameters.
 
-Shape letters: I inputs, O outputs, B batch, S queries an item, W width.
+Shape letters: I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -17,17 +17,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from systems.layers.attention import LayerMemory, Rotation, Watched
-from systems.layers.few_rows import Layer, Matrix, cannot_take, row_scales
-from systems.layers.transformer import Block, GatedFeedForward
+from systems.layers.gemv import GemvBlock, GemvLinear, cannot_take, takes_block
+from systems.layers.transformer import Block
 
 Precision = Literal["float32", "bfloat16", "int8"]
 """Of the weights (int8: with a scale per output); everything between layers is float32, and so is attention, for which torch has no fast
 product of one bfloat16 query on a CPU."""
-
-_FEW: dict[Precision, int] = {"float32": 8, "bfloat16": 2, "int8": 2}
-"""Rows up to which our product is the faster one, in float32 and bfloat16 as measured with two threads on a processor with AVX-512; with
-integers as in bfloat16: the libraries multiply both as such."""
 
 
 def cannot_pack(precision: str, device: torch.device | str) -> str | None:
@@ -59,15 +54,15 @@ def packed_linear(weight: Tensor, bias: Tensor | None, precision: Precision) -> 
     if reason := cannot_pack(precision, weight.device):
         raise ValueError(reason)
     weight, bias = weight.detach(), None if bias is None else bias.detach()
-    many = _IntegerLinear(weight, bias) if precision == "int8" else _BlockedLinear(weight.to(getattr(torch, precision)), bias)
-    return many if cannot_take(weight) else _StreamedLinear(Matrix(weight, bias, precision), many, _FEW[precision])
+    if precision == "int8":
+        return _IntegerLinear(weight, bias)
+    blocked = _BlockedLinear(weight.to(getattr(torch, precision)), bias)
+    return blocked if precision == "bfloat16" or cannot_take(weight) else GemvLinear(weight, bias, blocked)
 
 
 def packed_block(block: Block) -> nn.Module:
     """The same block, its linear layers packed before: in one call where that is the faster way."""
-    linears = (block.attention.enter, block.attention.leave, block.feed_forward.enter, block.feed_forward.leave)
-    streamed = [linear for linear in linears if isinstance(linear, _StreamedLinear)]
-    return block if len(streamed) < len(linears) else _WholeBlock(block, streamed)
+    return GemvBlock(block) if takes_block(block) else block
 
 
 class _BlockedLinear(nn.Module):
@@ -85,46 +80,12 @@ class _BlockedLinear(nn.Module):
         return out.float()
 
 
-class _StreamedLinear(nn.Module):
-    """Our own product for up to ``few`` rows, and ``many`` for more: both layouts of the weights are kept."""
-
-    def __init__(self, matrix: Matrix, many: nn.Module, few: int) -> None:
-        super().__init__()
-        self.matrix, self.few, self._many = matrix, few, many
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.numel() <= self.few * x.shape[-1] and not torch.compiler.is_compiling():
-            return self.matrix.product(x)
-        out: Tensor = self._many(x)
-        return out
-
-
-class _WholeBlock(nn.Module):
-    """A block over a cache in one call for a few rows, and the block itself for more."""
-
-    def __init__(self, block: Block, linears: list[_StreamedLinear]) -> None:
-        super().__init__()
-        self.block = block
-        enter, leave, forward_enter, forward_leave = (linear.matrix for linear in linears)
-        gated = isinstance(block.feed_forward, GatedFeedForward)
-        norms = (block.attention_norm, block.feed_forward_norm)
-        self._layer = Layer(norms, (enter, leave, forward_enter, forward_leave), block.attention.heads, gated)
-        self._few = min(linear.few for linear in linears)
-
-    def forward(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory | None, watched: Watched | None) -> Tensor:
-        """``[B, S, W]`` to the same; see `Block.forward`."""
-        if memory is not None and x.shape[0] * x.shape[1] <= self._few and not torch.compiler.is_compiling():
-            return self._layer.run(x, rotation, memory, watched)
-        out: Tensor = self.block(x, rotation, memory, watched)
-        return out
-
-
 class _IntegerLinear(nn.Module):
     """FBGEMM's product of 8-bit weights (symmetric, a scale per output) with activations quantised as they come."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        scales = row_scales(weight).double()
+        scales = (weight.abs().amax(dim=1) / 127.0).clamp(min=1e-12).double()  # what a step of 8 bits is worth in each row
         with _fbgemm():
             integers = torch.quantize_per_channel(weight, scales, torch.zeros(weight.shape[0], dtype=torch.int64), 0, torch.qint8)
             self._packed = torch.ops.quantized.linear_prepack(integers, bias)

@@ -1,8 +1,7 @@
 /* A transformer's layers for a few rows, as decoding has them: at the speed at which memory gives the weights.
  *
- * Matrices are read once, in the order in which they lie, and multiplied in float32 whatever they are stored as. Vectors are the compiler's
- * (GCC, Clang), so the file holds for every processor; 16 numbers are one AVX-512 register, two of AVX2. No number depends on how many
- * threads there are.
+ * Matrices are read once, in the order in which they lie. Vectors are the compiler's (GCC, Clang), so the file holds for every processor;
+ * 16 numbers are one AVX-512 register, two of AVX2. No number depends on how many threads there are.
  *
  * Shape letters: B batch, S queries an item, R = B S rows, H heads, D numbers a head, W = H D width, C columns of a cache.
  */
@@ -13,35 +12,20 @@
 
 #define LANES 16
 #define BLOCK (4 * LANES) /* inputs are a multiple of it */
+#define EPSILON 1e-5f     /* of every norm */
 #define TOGETHER 4        /* outputs are; a thread takes so many at a time */
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t integers __attribute__((vector_size(4 * LANES)));
-typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 
-enum { FLOAT32, BFLOAT16, INT8 };
-
+/* All members of the structures are eight bytes wide: whoever calls hands them over as arrays of such words. */
 typedef struct {
-    const void *weight; /* [outputs, inputs]; of INT8 the numbers 16 c + j of a block of 64 lie in byte c of word j */
-    const float *scale; /* [outputs] of INT8, else NULL */
-    const float *bias;  /* [outputs] or NULL */
+    const float *weight; /* [outputs, inputs] */
+    const float *bias;   /* [outputs] or NULL */
     ptrdiff_t outputs, inputs;
-    int stored;
 } matrix;
 
-/* Sixteen weights: vector c of a block of 64. */
-static inline floats load_float32(const float *block, int c) { return *(const floats *)(block + LANES * c); }
-
-static inline floats load_bfloat16(const uint16_t *block, int c)
-{
-    return (floats)(__builtin_convertvector(*(const halves *)(block + LANES * c), words) << 16);
-}
-
-static inline floats load_int8(const int8_t *block, int c)
-{
-    return __builtin_convertvector((integers)(*(const words *)block << (24 - 8 * c)) >> 24, floats);
-}
+/* Sixteen numbers: vector c of a block of 64. */
+static inline floats load(const float *block, int c) { return *(const floats *)(block + LANES * c); }
 
 static inline float sum(floats lanes)
 {
@@ -52,18 +36,18 @@ static inline float sum(floats lanes)
 }
 
 /* OUTPUTS x ROWS sums at once, each in CHAINS of its own, so that no addition waits for the one before. */
-#define TILE(NAME, STORED, LOAD, OUTPUTS, ROWS, CHAINS)                                                                                    \
+#define TILE(NAME, OUTPUTS, ROWS, CHAINS)                                                                                                  \
     static inline void NAME(const matrix *m, ptrdiff_t o, const float *x, float *out, int add)                                             \
     {                                                                                                                                      \
-        const STORED *w = (const STORED *)m->weight + o * m->inputs;                                                                       \
+        const float *w = m->weight + o * m->inputs;                                                                                        \
         floats sums[OUTPUTS][ROWS][CHAINS];                                                                                                \
         memset(sums, 0, sizeof sums);                                                                                                      \
         for (ptrdiff_t i = 0; i < m->inputs; i += BLOCK) {                                                                                 \
             _Pragma("GCC unroll 4") for (int c = 0; c < 4; c++) {                                                                          \
                 floats row[ROWS];                                                                                                          \
-                _Pragma("GCC unroll 4") for (int r = 0; r < ROWS; r++) row[r] = load_float32(x + r * m->inputs + i, c);                    \
+                _Pragma("GCC unroll 4") for (int r = 0; r < ROWS; r++) row[r] = load(x + r * m->inputs + i, c);                            \
                 _Pragma("GCC unroll 4") for (int k = 0; k < OUTPUTS; k++) {                                                                \
-                    floats weights = LOAD(w + k * m->inputs + i, c);                                                                       \
+                    floats weights = load(w + k * m->inputs + i, c);                                                                       \
                     _Pragma("GCC unroll 4") for (int r = 0; r < ROWS; r++) sums[k][r][c % CHAINS] += weights * row[r];                     \
                 }                                                                                                                          \
             }                                                                                                                              \
@@ -74,36 +58,27 @@ static inline float sum(floats lanes)
                 for (int c = 1; c < CHAINS; c++)                                                                                           \
                     total += sums[k][r][c];                                                                                                \
                 float *at = out + r * m->outputs + o + k;                                                                                  \
-                float value = sum(total) * (m->scale ? m->scale[o + k] : 1.0f) + (m->bias ? m->bias[o + k] : 0.0f);                        \
+                float value = sum(total) + (m->bias ? m->bias[o + k] : 0.0f);                                                              \
                 *at = add ? *at + value : value;                                                                                           \
             }                                                                                                                              \
     }
 
+TILE(tile_1, 1, 1, 4)
+TILE(tile_2, 1, 2, 2)
+TILE(tile_4, TOGETHER, 4, 1)
+
 /* To be called by every thread of a team; outputs are shared out among them. */
-#define PRODUCT(NAME, STORED, LOAD)                                                                                                        \
-    TILE(NAME##_1, STORED, LOAD, 1, 1, 4)                                                                                                  \
-    TILE(NAME##_2, STORED, LOAD, 1, 2, 2)                                                                                                  \
-    TILE(NAME##_4, STORED, LOAD, TOGETHER, 4, 1)                                                                                           \
-    static void NAME(const matrix *m, ptrdiff_t rows, const float *x, float *out, int add)                                                 \
-    {                                                                                                                                      \
-        _Pragma("omp for schedule(static)") for (ptrdiff_t o = 0; o < m->outputs; o += TOGETHER)                                           \
-        {                                                                                                                                  \
-            ptrdiff_t r = 0;                                                                                                               \
-            for (; r + 4 <= rows; r += 4)                                                                                                  \
-                NAME##_4(m, o, x + r * m->inputs, out + r * m->outputs, add);                                                              \
-            for (; r < rows; r += 2)                                                                                                       \
-                for (int k = 0; k < TOGETHER; k++)                                                                                         \
-                    (rows - r > 1 ? NAME##_2 : NAME##_1)(m, o + k, x + r * m->inputs, out + r * m->outputs, add);                          \
-        }                                                                                                                                  \
-    }
-
-PRODUCT(of_float32, float, load_float32)
-PRODUCT(of_bfloat16, uint16_t, load_bfloat16)
-PRODUCT(of_int8, int8_t, load_int8)
-
 static void multiply(const matrix *m, ptrdiff_t rows, const float *x, float *out, int add)
 {
-    (m->stored == INT8 ? of_int8 : m->stored == BFLOAT16 ? of_bfloat16 : of_float32)(m, rows, x, out, add);
+#pragma omp for schedule(static)
+    for (ptrdiff_t o = 0; o < m->outputs; o += TOGETHER) {
+        ptrdiff_t r = 0;
+        for (; r + 4 <= rows; r += 4)
+            tile_4(m, o, x + r * m->inputs, out + r * m->outputs, add);
+        for (; r < rows; r += 2)
+            for (int k = 0; k < TOGETHER; k++)
+                (rows - r > 1 ? tile_2 : tile_1)(m, o + k, x + r * m->inputs, out + r * m->outputs, add);
+    }
 }
 
 /* out[R][outputs] = x[R][inputs] times the transpose of the matrix, plus its bias. */
@@ -115,14 +90,13 @@ void product(const matrix *m, ptrdiff_t rows, const float *x, float *out, int th
 
 typedef struct {
     const float *weight, *bias; /* [W]; without a bias it is a norm by the root of the mean square */
-    float epsilon;
 } norm;
 
 typedef struct {
     norm before_attention, before_forward;
     matrix attention_enter, attention_leave, forward_enter, forward_leave;
     ptrdiff_t heads;
-    int gated; /* SwiGLU, else GELU in its tanh form */
+    ptrdiff_t gated; /* SwiGLU, else GELU in its tanh form */
 } layer;
 
 typedef struct {
@@ -150,7 +124,7 @@ static void normalise(const norm *n, ptrdiff_t rows, ptrdiff_t width, const floa
 #pragma omp simd reduction(+ : square)
         for (ptrdiff_t i = 0; i < width; i++)
             square += (from[i] - mean) * (from[i] - mean);
-        float scale = 1.0f / sqrtf(square / (float)width + n->epsilon);
+        float scale = 1.0f / sqrtf(square / (float)width + EPSILON);
 #pragma omp simd
         for (ptrdiff_t i = 0; i < width; i++)
             to[i] = (from[i] - mean) * scale * n->weight[i] + (n->bias ? n->bias[i] : 0.0f);
@@ -227,7 +201,7 @@ static void attend(const memory *m, ptrdiff_t batch, ptrdiff_t queries, ptrdiff_
 }
 
 /* In place where there is no gate. */
-static void activate(ptrdiff_t rows, ptrdiff_t hidden, int gated, const float *entered, float *out)
+static void activate(ptrdiff_t rows, ptrdiff_t hidden, ptrdiff_t gated, const float *entered, float *out)
 {
 #pragma omp for collapse(2) schedule(static)
     for (ptrdiff_t r = 0; r < rows; r++)

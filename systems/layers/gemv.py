@@ -1,10 +1,10 @@
-"""`few_rows.c`, compiled for this processor where the machine has a C compiler: decoding at the speed of memory.
+"""`gemv.c`, compiled for this processor where the machine has a C compiler: decoding at the speed of memory.
 
 A step of a language model multiplies a row or two with every matrix once. In large models reading the matrices is what takes the time, and of
 the libraries the fastest, oneDNN, read at 54 to 77 % of what the memory gave where this did at 76 to 98 %; in small ones it is the calls, dozens
 a layer. Environment: ``CC`` names another compiler, ``XDG_CACHE_HOME`` another place than ``~/.cache`` for what was compiled.
 
-Shape letters: R rows, I inputs, O outputs, B batch, S queries an item, H heads, D numbers a head, W width, C columns of a cache.
+Shape letters: I inputs, O outputs, B batch, S queries an item, H heads, D numbers a head, W width.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from systems.layers.attention import LayerMemory, Rotation, Watched
+from systems.layers.transformer import Block, GatedFeedForward
 
-Stored = Literal["float32", "bfloat16", "int8"]
-_STORED: dict[Stored, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
 _SOURCE = Path(__file__).with_suffix(".c")
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-fopenmp", "-Wno-psabi")
-_BLOCK, _TOGETHER, _LANES = 64, 4, 16
+_BLOCK, _TOGETHER, _EPSILON = 64, 4, 1e-5
 _COMPILER_S = 120
+_FEW = 8
+"""Rows up to which ours is the faster product, as measured with two threads on a processor with AVX-512."""
 _WORTH_SHARING = 1 << 20
 """Weights from which on a call is shared among threads; our choice. Threads wait for one another eight times a block, which costs much where
 another process holds a core and gains little where a block's weights lie in a processor's own cache."""
@@ -43,129 +44,111 @@ class NotCompiled(RuntimeError):
 
 
 def cannot_take(weight: Tensor) -> str | None:
-    """Why ``weight [O, I]`` cannot be a `Matrix`, or None."""
+    """Why ``weight [O, I]`` cannot be that of a `GemvLinear`, or None."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        return f"few_rows.c is given float32 on the CPU, not {weight.dtype} on {weight.device}"
+        return f"gemv.c is given float32 on the CPU, not {weight.dtype} on {weight.device}"
     outputs, inputs = weight.shape
     if inputs % _BLOCK or outputs % _TOGETHER:
-        return f"few_rows.c takes multiples of {_BLOCK} inputs and {_TOGETHER} outputs, not {inputs} and {outputs}"
+        return f"gemv.c takes multiples of {_BLOCK} inputs and {_TOGETHER} outputs, not {inputs} and {outputs}"
     found = _library()
     return found if isinstance(found, str) else None
 
 
-class _MatrixStruct(ctypes.Structure):
-    _fields_: ClassVar = [
-        *[(name, ctypes.c_void_p) for name in ("weight", "scale", "bias")],
-        *[(name, ctypes.c_ssize_t) for name in ("outputs", "inputs")],
-        ("stored", ctypes.c_int),
-    ]
-
-
-class _NormStruct(ctypes.Structure):
-    _fields_: ClassVar = [("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("epsilon", ctypes.c_float)]
-
-
-class _LayerStruct(ctypes.Structure):
-    _fields_: ClassVar = [
-        *[(name, _NormStruct) for name in ("before_attention", "before_forward")],
-        *[(name, _MatrixStruct) for name in ("attention_enter", "attention_leave", "forward_enter", "forward_leave")],
-        ("heads", ctypes.c_ssize_t),
-        ("gated", ctypes.c_int),
-    ]
-
-
-class _MemoryStruct(ctypes.Structure):
-    _fields_: ClassVar = [
-        *[(name, ctypes.c_void_p) for name in ("keys", "values", "columns")],
-        *[(name, ctypes.c_ssize_t) for name in ("capacity", "seen")],
-        ("mask", ctypes.c_void_p),
-        *[(name, ctypes.c_ssize_t) for name in ("by_item", "by_head", "by_query")],
-        *[(name, ctypes.c_void_p) for name in ("cosine", "sine", "queries")],
-    ]
-
-
-class Matrix:
-    """Weights as `few_rows.c` reads them, and the product with them.
+class GemvLinear(nn.Module):
+    """A linear layer for a few rows, and another one for more: both layouts of the weights are kept.
 
     Args:
         weight: float32 ``[O, I]``, one that `cannot_take` has nothing against.
         bias: float32 ``[O]`` or None.
-        stored: how the weights are kept; "int8" with a scale for each output.
+        many: the same layer for many rows.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, stored: Stored) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, many: nn.Module) -> None:
+        super().__init__()
         self.outputs, self.inputs = weight.shape
-        scale = None
-        if stored == "int8":
-            scale = row_scales(weight)
-            levels = (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-            kept = levels.view(self.outputs, self.inputs // _BLOCK, _BLOCK // _LANES, _LANES).transpose(2, 3).contiguous()
-        else:
-            kept = weight.detach().to(getattr(torch, stored)).contiguous()
-        self._kept = (kept, scale, None if bias is None else bias.detach().contiguous())
-        self.struct = _MatrixStruct(*map(_address, self._kept), self.outputs, self.inputs, _STORED[stored])
+        self._kept = (weight.detach().contiguous(), None if bias is None else bias.detach().contiguous())
+        self._many = many
+        self.words = (*map(_address, self._kept), self.outputs, self.inputs)
+        self._matrix = _struct(*self.words)
 
-    def product(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """``x [..., I]``, float32, to ``[..., O]``, like ``torch.nn.functional.linear``."""
+        rows = x.numel() // self.inputs
+        if rows > _FEW or torch.compiler.is_compiling():
+            many: Tensor = self._many(x)
+            return many
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self.outputs)
-        rows = x.numel() // self.inputs
-        _functions()["product"](ctypes.byref(self.struct), rows, x.data_ptr(), out.data_ptr(), _threads(self.inputs * self.outputs))
+        _functions()["product"](self._matrix, rows, x.data_ptr(), out.data_ptr(), _threads(self.inputs * self.outputs))
         return out
 
 
-class Layer:
-    """A layer of a transformer: norm, attention over a cache, norm, feed-forward network.
+class GemvBlock(nn.Module):
+    """A block of a transformer over a cache in one call for a few rows, and the block itself for more.
 
     Args:
-        norms: before attention and before the feed-forward network.
-        matrices: of attention and of the feed-forward network, each where it is entered and left.
-        heads: H.
-        gated: SwiGLU, else GELU in its tanh form.
+        block: its four linear layers are `GemvLinear`.
+
+    Raises:
+        ValueError: they are not, or its norms have another epsilon.
     """
 
-    def __init__(
-        self, norms: tuple[nn.Module, nn.Module], matrices: tuple[Matrix, Matrix, Matrix, Matrix], heads: int, gated: bool
-    ) -> None:
-        self._kept: list[Any] = [matrices]
-        self._heads, self._hidden = heads, matrices[3].inputs
-        self._weights = sum(matrix.inputs * matrix.outputs for matrix in matrices)
-        self._struct = _LayerStruct(*map(self._norm, norms), *(matrix.struct for matrix in matrices), heads, gated)
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        if not takes_block(block):
+            raise ValueError("a block goes in one call where gemv.c takes each of its linear layers and norms")
+        self.block, self._linears = block, _linears(block)
+        norms = [getattr(norm, name, None) for norm in (block.attention_norm, block.feed_forward_norm) for name in ("weight", "bias")]
+        self._norms = [None if tensor is None else tensor.detach().contiguous() for tensor in norms]
+        self._heads, self._hidden = block.attention.heads, self._linears[3].inputs
+        self._weights = sum(linear.inputs * linear.outputs for linear in self._linears)
+        words = [word for linear in self._linears for word in linear.words]
+        gated = isinstance(block.feed_forward, GatedFeedForward)
+        self._layer = _struct(*map(_address, self._norms), *words, self._heads, gated)
 
-    def run(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory, watched: Watched | None) -> Tensor:
-        """``x [B, S, W]``, float32, to the same; see `systems.layers.transformer.Block`, whose arguments these are."""
+    def forward(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory | None, watched: Watched | None) -> Tensor:
+        """``[B, S, W]``, float32, to the same; see `Block.forward`."""
         batch, queries, width = x.shape
+        if memory is None or batch * queries > _FEW or torch.compiler.is_compiling():
+            many: Tensor = self.block(x, rotation, memory, watched)
+            return many
         window, keys = memory.window, memory.keys
         mask = window.mask if watched is None or watched.mask is None else watched.mask
         mask = None if mask is None else mask.contiguous()
         strides = (0, 0, 0) if mask is None else mask.expand(batch, self._heads, queries, window.seen).stride()[:3]
         asked = None if watched is None else x.new_empty(batch, self._heads, queries, width // self._heads)
         turned = (None, None) if rotation is None else (_rows(rotation.cosine, batch), _rows(rotation.sine, batch))
-        remembered = _MemoryStruct(
+        remembered = _struct(
             keys.data_ptr(), memory.values.data_ptr(), window.columns.data_ptr(), keys.shape[2], window.seen,
             _address(mask), *strides, *map(_address, (*turned, asked)),
         )  # fmt: skip
         out = x.clone(memory_format=torch.contiguous_format)
         room = x.new_empty(batch * queries * (6 * width + 3 * self._hidden) + batch * self._heads * window.seen)
         arguments = (batch, queries, out.data_ptr(), room.data_ptr(), _threads(self._weights))
-        _functions()["run_layer"](ctypes.byref(self._struct), ctypes.byref(remembered), *arguments)
+        _functions()["run_layer"](self._layer, remembered, *arguments)
         if watched is not None and asked is not None:
             watched.queries, watched.keys = asked[:, : watched.heads], keys[:, : watched.heads, : window.seen]
         return out
 
-    def _norm(self, norm: Any) -> _NormStruct:
-        kept = [None if tensor is None else tensor.detach().contiguous() for tensor in (norm.weight, getattr(norm, "bias", None))]
-        self._kept.append(kept)
-        return _NormStruct(*map(_address, kept), norm.eps)
+
+def takes_block(block: Block) -> bool:
+    """Whether a block can be a `GemvBlock`."""
+    norms = (block.attention_norm, block.feed_forward_norm)
+    return all(isinstance(linear, GemvLinear) for linear in _linears(block)) and all(norm.eps == _EPSILON for norm in norms)
 
 
-def row_scales(weight: Tensor) -> Tensor:
-    """``[O]``: what a step of 8 bits is worth in each row of ``weight [O, I]``."""
-    return (weight.detach().abs().amax(dim=1) / 127.0).clamp(min=1e-12)
+def _linears(block: Block) -> list[Any]:
+    attention, forward = block.attention, block.feed_forward
+    return [attention.enter, attention.leave, forward.enter, forward.leave]
 
 
 def _threads(weights: int) -> int:
     return torch.get_num_threads() if weights >= _WORTH_SHARING else 1
+
+
+def _struct(*words: int | None) -> ctypes.Array[ctypes.c_ssize_t]:
+    """A structure of `gemv.c`: addresses and numbers in a row; None is NULL."""
+    return (ctypes.c_ssize_t * len(words))(*(word or 0 for word in words))
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -205,7 +188,7 @@ def _loaded() -> dict[str, Any]:
         raise NotCompiled("this machine has no C compiler")
     try:
         version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=_COMPILER_S).stdout
-        path = _cache() / f"few_rows-{_key(version)}.so"
+        path = _cache() / f"gemv-{_key(version)}.so"
         if not path.exists():
             _compile(compiler, path)
         # OpenMP is not linked: its functions are found in the runtime that torch has loaded, so that there is one pool of threads.
@@ -228,7 +211,7 @@ def _loaded() -> dict[str, Any]:
 def _compile(compiler: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        objects, shared = Path(folder) / "few_rows.o", Path(folder) / "few_rows.so"
+        objects, shared = Path(folder) / "gemv.o", Path(folder) / "gemv.so"
         for command in ([*_FLAGS, "-c", str(_SOURCE), "-o", str(objects)], ["-shared", str(objects), "-lm", "-o", str(shared)]):
             subprocess.run([*compiler, *command], capture_output=True, check=True, timeout=_COMPILER_S)
         shared.replace(path)  # whole or not at all, whoever else compiles at this moment
