@@ -173,8 +173,8 @@ def config_files(group: str, extra_dir: Path | None = None) -> dict[str, Path]:
     elif group == "systems":
         found = _installed("systems", "conf/**/*.yaml")
     else:
-        found = _named(CONF_DIR / group, "*.yaml")
-    return found if extra_dir is None else found | _named(extra_dir / group, "*.yaml")
+        found = _named(CONF_DIR / group, "[!_]*.yaml")  # what others begin with is no option
+    return found if extra_dir is None else found | _named(extra_dir / group, "[!_]*.yaml")
 
 
 def _installed(package: str, pattern: str) -> dict[str, Path]:
