@@ -38,6 +38,16 @@ def checked_counts(counts: Counts) -> Counts:
     return counts
 
 
+METRICS = (
+    "pesq_wb", "stoi", "estoi", "si_sdr_db", "mcd_db", "log_mel_distance_db", "wer", "cer", "dwer", "intelligibility_probe", "sim_o",
+    "emitted_bps", "entropy_bps", "codebook_use", "codebook_perplexity", "last_codebook_use", "last_codebook_entropy_bits",
+    "phone_accuracy", "phone_chance",
+)  # fmt: skip
+HEADLINE = (
+    "pesq_wb", "stoi", "si_sdr_db", "wer", "dwer", "sim_o", "last_codebook_use", "phone_accuracy", "phone_chance", "emitted_bps",
+)  # fmt: skip
+
+
 class CodebookSweepSuite:
     """One prediction per recording and number of codebooks, quality beside bit rate.
 
@@ -63,39 +73,8 @@ class CodebookSweepSuite:
         title="Quality against the number of codebooks",
         task=Task.RESYNTHESIS,
         systems=("qdac16", "qdac16_noasr"),
-        metrics=(
-            "pesq_wb",
-            "stoi",
-            "estoi",
-            "si_sdr_db",
-            "mcd_db",
-            "log_mel_distance_db",
-            "wer",
-            "cer",
-            "dwer",
-            "intelligibility_probe",
-            "sim_o",
-            "emitted_bps",
-            "entropy_bps",
-            "codebook_use",
-            "codebook_perplexity",
-            "last_codebook_use",
-            "last_codebook_entropy_bits",
-            "phone_accuracy",
-            "phone_chance",
-        ),
-        headline=(
-            "pesq_wb",
-            "stoi",
-            "si_sdr_db",
-            "wer",
-            "dwer",
-            "sim_o",
-            "last_codebook_use",
-            "phone_accuracy",
-            "phone_chance",
-            "emitted_bps",
-        ),
+        metrics=METRICS,
+        headline=HEADLINE,
         curves=(
             Curve("Quality against the number of codebooks", x="settings.codebooks", y=("pesq_wb", "stoi", "si_sdr_db")),
             Curve("Intelligibility and voice against the number of codebooks", x="settings.codebooks", y=("wer", "dwer", "sim_o")),

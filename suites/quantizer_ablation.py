@@ -6,21 +6,9 @@ from harness.api import Curve, SuiteInfo, Task
 from suites.codec import CodecSuite
 
 METRICS = (
-    "mcd_db",
-    "log_mel_distance_db",
-    "stoi",
-    "f0_rmse_cents",
-    "cer",
-    "wer",
-    "dwer",
-    "intelligibility_probe",
-    "sim_o",
-    "mos",
-    "emitted_bps",
-    "entropy_bps",
-    "codebook_use",
-    "codebook_perplexity",
-)
+    "mcd_db", "log_mel_distance_db", "stoi", "f0_rmse_cents", "cer", "wer", "dwer", "intelligibility_probe", "sim_o", "mos",
+    "emitted_bps", "entropy_bps", "codebook_use", "codebook_perplexity",
+)  # fmt: skip
 """Distortion, words, voice, opinion, and what the codes are used for."""
 
 

@@ -7,6 +7,17 @@ from dataclasses import dataclass
 
 from harness.api import CodecSpec, Curve, Settings, SuiteInfo, Task, TimingPlan
 
+METRICS = (
+    "rtf", "rtf_encode", "rtf_decode", "rtf_batched", "rtf_prefill", "rtf_lm", "rtf_codec", "rtf_vocoder", "ttft_token_ms",
+    "ttf_frame_ms", "ttfc_ms", "ttfa_ms", "underrun_0_ms", "underrun_100_ms", "underrun_200_ms", "codebook_tokens_per_s", "floor_rtf",
+    "floor_share_encode", "floor_share_decode", "floor_share_prefill", "floor_share_lm", "host_peak_mib", "device_peak_mib",
+    "kv_cache_mib", "joules_per_s", "load_audio_per_s", "load_ttfa_p50_ms", "load_ttfa_p90_ms", "load_ttfa_p95_ms", "load_ttfa_p99_ms",
+    "load_latency_p50_ms", "load_latency_p95_ms",
+)  # fmt: skip
+HEADLINE = (
+    "rtf", "floor_rtf", "rtf_encode", "rtf_decode", "rtf_lm", "floor_share_lm", "ttft_token_ms", "ttfa_ms", "codebook_tokens_per_s",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class SpeedSuite:
@@ -52,51 +63,8 @@ class SpeedSuite:
             title="Speed",
             task=Task.TIMING,
             systems=("qdac16", "socodec120"),
-            metrics=(
-                "rtf",
-                "rtf_encode",
-                "rtf_decode",
-                "rtf_batched",
-                "rtf_prefill",
-                "rtf_lm",
-                "rtf_codec",
-                "rtf_vocoder",
-                "ttft_token_ms",
-                "ttf_frame_ms",
-                "ttfc_ms",
-                "ttfa_ms",
-                "underrun_0_ms",
-                "underrun_100_ms",
-                "underrun_200_ms",
-                "codebook_tokens_per_s",
-                "floor_rtf",
-                "floor_share_encode",
-                "floor_share_decode",
-                "floor_share_prefill",
-                "floor_share_lm",
-                "host_peak_mib",
-                "device_peak_mib",
-                "kv_cache_mib",
-                "joules_per_s",
-                "load_audio_per_s",
-                "load_ttfa_p50_ms",
-                "load_ttfa_p90_ms",
-                "load_ttfa_p95_ms",
-                "load_ttfa_p99_ms",
-                "load_latency_p50_ms",
-                "load_latency_p95_ms",
-            ),
-            headline=(
-                "rtf",
-                "floor_rtf",
-                "rtf_encode",
-                "rtf_decode",
-                "rtf_lm",
-                "floor_share_lm",
-                "ttft_token_ms",
-                "ttfa_ms",
-                "codebook_tokens_per_s",
-            ),
+            metrics=METRICS,
+            headline=HEADLINE,
             curves=(Curve("First output against text", x="settings.prompt_tokens", y=("ttft_token_ms", "ttfa_ms"), log_x=True),)
             if len(self.prompt_tokens) > 1
             else (),

@@ -7,6 +7,11 @@ from dataclasses import replace
 from harness.api import Curve
 from suites.codebook_sweep import CodebookSweepSuite, every
 
+METRICS = (
+    "mcd_db", "log_mel_distance_db", "stoi", "cer", "wer", "dwer", "intelligibility_probe", "sim_o", "emitted_bps", "entropy_bps",
+    "codebook_use", "codebook_perplexity", "last_codebook_use",
+)  # fmt: skip
+
 
 class StreamPrefixSuite(CodebookSweepSuite):
     """One prediction per recording and number of streams, each codec decoded from its first b streams only.
@@ -21,21 +26,7 @@ class StreamPrefixSuite(CodebookSweepSuite):
         name="stream_prefix",
         title="Reconstruction from the first streams",
         systems=("socodec120", "socodec120_pq", "socodec120_rq"),
-        metrics=(
-            "mcd_db",
-            "log_mel_distance_db",
-            "stoi",
-            "cer",
-            "wer",
-            "dwer",
-            "intelligibility_probe",
-            "sim_o",
-            "emitted_bps",
-            "entropy_bps",
-            "codebook_use",
-            "codebook_perplexity",
-            "last_codebook_use",
-        ),
+        metrics=METRICS,
         headline=("mcd_db", "log_mel_distance_db", "cer", "dwer", "sim_o", "codebook_use", "emitted_bps"),
         curves=(
             Curve("Reconstruction from the first b streams", x="settings.codebooks", y=("mcd_db", "cer")),
