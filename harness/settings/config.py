@@ -67,12 +67,15 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, given: Map
     complete(config)
     check(config)
     config["systems"] = expanded({name: config["systems"][name] for name in _order(overrides, config["systems"])})
-    for path in _not_finite(config):
-        raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
-    for path in _targets(config):
-        raise ConfigError(
-            f"'{path}' is refused: configuration names registered families (family: NAME), never Python objects. See `harness list systems`."
-        )
+    for path, value in _walk(config):
+        if isinstance(value, float) and not math.isfinite(
+            value
+        ):  # no manifest could hold it, nor could it be compared with what was run before
+            raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
+        if path.rpartition(".")[2] == "_target_":
+            raise ConfigError(
+                f"'{path}' is refused: configuration names registered families (family: NAME), never Python objects. See `harness list systems`."
+            )
     return config
 
 
@@ -269,11 +272,12 @@ def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Conf
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
             composed = hydra_compose(config_name="run", overrides=[*search, *words])
-        for path in _asking(OmegaConf.to_container(composed, resolve=False)):
-            raise ConfigError(
-                f"'{path}' is refused: ${{RESOLVER:...}} would read this machine (its environment, say) into the configuration. "
-                "Write the value itself; ${key.of.another.setting} is fine."
-            )
+        for path, value in _walk(OmegaConf.to_container(composed, resolve=False)):
+            if isinstance(value, str) and _asks(value):
+                raise ConfigError(
+                    f"'{path}' is refused: ${{RESOLVER:...}} would read this machine (its environment, say) into the configuration. "
+                    "Write the value itself; ${key.of.another.setting} is fine."
+                )
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except YAMLError as error:  # what Hydra's reader takes for no YAML beyond what the grammar says: a key twice
         raise ConfigError(" ".join(str(error).split())) from error
@@ -328,54 +332,25 @@ def _explain(error: Exception, words: Sequence[str]) -> str:
 def _known_keys(suite: str) -> Iterator[str]:
     import yaml
 
-    def walk(node: Any, prefix: str) -> Iterator[str]:
-        for key, value in node.items():
-            if key == "defaults":
-                continue
-            yield prefix + key
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-
-    yield from walk(yaml.safe_load((CONF_DIR / "run.yaml").read_text(encoding="utf-8")), "")
-    yield from walk(_defaults(suite), "suite.")
-    for group in SINGLE_GROUPS:
-        for path in (CONF_DIR / group).glob("*.yaml"):
-            yield from walk(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, f"{group}.")
+    sections = [("", CONF_DIR / "run.yaml"), *((group, path) for group in SINGLE_GROUPS for path in (CONF_DIR / group).glob("*.yaml"))]
+    found = [(section, yaml.safe_load(path.read_text(encoding="utf-8")) or {}) for section, path in sections]
+    for section, node in (*found, ("suite", _defaults(suite))):
+        yield from (key for key, _ in _walk(node, section) if "[" not in key and not key.endswith("defaults"))
 
 
-def _targets(node: Any, path: str = "") -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            here = f"{path}.{key}" if path else str(key)
-            if str(key) == "_target_":
-                yield here
-            yield from _targets(value, here)
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _targets(value, f"{path}[{i}]")
+def _walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting below a node, by its full name."""
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ():
+        here = f"{path}[{key}]" if isinstance(node, list) else f"{path}.{key}" if path else str(key)
+        yield here, value
+        yield from _walk(value, here)
 
 
-def _asking(node: Any, path: str = "") -> Iterator[str]:
-    """Settings with an interpolation that calls a resolver: one has a colon inside, a reference to another setting has none."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _asking(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _asking(value, f"{path}[{i}]")
-    elif isinstance(node, str):
-        depth = 0
-        for found in re.finditer(r"\$\{|\}|:", node):
-            depth += {"${": 1, "}": -min(depth, 1)}.get(found[0], 0)
-            if found[0] == ":" and depth:
-                yield path
-                return
-
-
-def _not_finite(node: Any, path: str = "") -> Iterator[str]:
-    """NaN and Inf cannot be written to a manifest nor compared with what was run before."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _not_finite(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, float) and not math.isfinite(node):
-        yield path
+def _asks(text: str) -> bool:
+    """Whether an interpolation in it calls a resolver: one has a colon inside, a reference to another setting has none."""
+    depth = 0
+    for found in re.finditer(r"\$\{|\}|:", text):
+        depth += {"${": 1, "}": -min(depth, 1)}.get(found[0], 0)
+        if found[0] == ":" and depth:
+            return True
+    return False
