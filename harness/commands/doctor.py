@@ -14,6 +14,7 @@ from harness.foreign import attempt, bounded, reason_of
 from harness.settings.registry import CONF_DIR, broken_plugins, config_names, entries, resolve
 from harness.settings.systems import system_section
 from harness.settings.trees import expanded
+from harness.torchaudio import ensure_torchaudio
 
 PROGRAMS = {
     "flite": "to make the embedded speech again: apt-get install flite",
@@ -137,6 +138,7 @@ def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
     Returns:
         "ready", "missing package", "missing program", "missing weights", "needs setting" or "broken"; and one sentence, "" when ready.
     """
+    ensure_torchaudio()  # a system's libraries may import it
     try:
         kind = resolve("systems", family)
         ask, look = getattr(kind, "missing", None), getattr(kind, "broken", None)

@@ -19,17 +19,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.commands import take_words
-from harness.errors import ConfigError, HarnessError, Incomplete, UnknownName, UsageError
-from harness.foreign import attempt, bounded, reason_of
+from harness.commands.doctor import state_of
+from harness.errors import ConfigError, Incomplete, UnknownName, UsageError
 from harness.notebook import carried_out
 from harness.settings.config import compose
-from harness.settings.registry import resolve, variants
+from harness.settings.registry import variants
 from harness.settings.schema import text_of
 from harness.storing.aliases import typed
-from harness.torchaudio import ensure_torchaudio
 
 if TYPE_CHECKING:
     from reports.papers.needs import NeededRun
@@ -146,21 +145,10 @@ def unready(systems: Sequence[str], words: Sequence[str], config_dir: Path | Non
     there = [name for name in systems if name in known]
     named = [word for word in mine if word.split(".")[1] in there]
     sections = compose([f"systems=[{','.join(there)}]", *named], config_dir)["systems"]
-    found = {name: reason for name in there if (reason := _missing(dict(sections[name])))}
+    states = {name: state_of(section.pop("family"), section) for name, section in sections.items()}
+    found = {name: reason for name, (_, reason) in states.items() if reason}
     absent = "no system of this name comes with the harness; its YAML would go into the folder systems of a --config-dir"
     return {**found, **{name: absent for name in systems if name not in known}}
-
-
-def _missing(section: dict[str, Any]) -> str:
-    """Why a system cannot be built, by its own word; "" where it can."""
-    ensure_torchaudio()
-    try:
-        missing = getattr(resolve("systems", section.pop("family")), "missing", None)
-        return bounded(attempt(lambda: str(missing(**section) or ""))) if missing is not None else ""
-    except HarnessError as error:
-        return str(error)
-    except Exception as error:  # a plug-in's own look may raise anything
-        return f"cannot be built from {section}: {reason_of(error)}"
 
 
 def _systems_named(paper: Paper, suite: str) -> list[str]:

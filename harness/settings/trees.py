@@ -14,7 +14,7 @@ _TREE = "tree"
 
 
 def expanded(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The systems, recorded ones with a ``tree`` replaced by one for each folder in it, under the folder's name and with it as ``root``.
+    """The systems, one with a ``tree`` replaced by one for each folder in it, under the folder's name and with it as ``root``.
 
     Args:
         systems: family and parameters by label.
@@ -25,7 +25,7 @@ def expanded(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
     found: dict[str, dict[str, Any]] = {}
     for label, section in systems.items():
         parameters = dict(section)
-        tree = parameters.pop(_TREE, None) if parameters.get("family") == "recorded" else None
+        tree = parameters.pop(_TREE, None)
         if tree is None:
             _add(found, label, parameters)
             continue

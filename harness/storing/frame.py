@@ -84,12 +84,3 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
         and not any(p.is_symlink() for p in (store.prediction_path(o["key"]), store.audio_path(o["key"])))
     }
     return Run(folder, manifest, frame, references, outputs, digests)
-
-
-def load(path: str | Path) -> pd.DataFrame:
-    """The records of a run, one row a measurement, columns `COLUMNS`.
-
-    Raises:
-        UsageError: as `open_run`.
-    """
-    return open_run(path).frame

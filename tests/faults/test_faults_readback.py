@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from harness import load
 from harness.cli import main
 from harness.errors import DamagedFile, NewerVersion, UsageError
 from harness.storing.files import read_json, sealed, write_json
 from harness.storing.folders import claimed
-from harness.storing.frame import load
 from harness.storing.runfolder import read_manifest
 from tests.conftest import STUBS
 

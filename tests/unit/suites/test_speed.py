@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from harness import load
 from harness.api import (
     UNOBSERVED,
     Audio,
@@ -30,7 +31,6 @@ from harness.api import (
 from harness.data.audio import resample
 from harness.metrics import speed
 from harness.settings.registry import METRICS, config_names
-from harness.storing.frame import load
 from harness.testing import check_metric, check_suite
 from harness.timing import clock as clocks
 from harness.timing import streaming
