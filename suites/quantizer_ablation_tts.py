@@ -16,7 +16,7 @@ class QuantizerAblationTtsSuite(ZeroShotSuite):
     Each is asked twice: as the paper samples ("w/ SS": temperature, top-k, top-p, repetition penalty), and from the plain distribution
     (``<name>_plain``), where a codec whose later streams are harder to predict has nothing to lean on. Small models are guided by the text
     and read monotonically both times. The language models over plain product and residual codes do not come with the harness:
-    `systems/lm/README.md` says how they are trained and what was measured.
+    `systems/lm/README.md` says how they are trained, `systems/LOG.md` what was measured.
     """
 
     info = replace(

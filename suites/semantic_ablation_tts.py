@@ -10,7 +10,7 @@ from suites.quantizer_ablation_tts import QuantizerAblationTtsSuite
 class SemanticAblationTtsSuite(QuantizerAblationTtsSuite):
     """One utterance per system, item and seed, of language models trained alike on the codes of Codec-1, Codec-2 and SoCodec.
 
-    Those over Codec-1 and Codec-2 do not come with the harness: `systems/lm/README.md` says how they are trained and what was measured.
+    Those over Codec-1 and Codec-2 do not come with the harness: `systems/lm/README.md` says how they are trained, `systems/LOG.md` what was measured.
     """
 
     info = replace(

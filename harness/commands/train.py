@@ -15,8 +15,8 @@
   cache=DIR         keep what frozen networks make of the recordings (codes, features) there; several trainings on them share it
   log_s=10  checkpoint_s=180  memory_gib=8  max_skipped=20  tensorboard=true
   anything else     a parameter of the recipe, e.g. size=small batch_size=16; training.batch_size=16 says which group of them is meant.
-                    Language models: delays=[0,1] (one model of several delays); they and qtts_decoder: start=FILE (go on from a trained one);
-                    transfer=FILE (begin with text and transformer of a language model over another codec)
+                    Language models: codec=NAME|FILE (whose codes), delays=[0,1] (one model of several delays), transfer=FILE (begin with
+                    text and transformer of one over another codec); they and qtts_decoder: start=FILE (go on from a trained one)
 
 The same command again continues where it stopped. Several processes: torchrun --nproc_per_node=2 -m harness.cli train ... (needs the
 [train] extra). Exit codes: 0 done or out of time, 1 diverged, 2 cannot be carried out, 130 stopped by a signal (resumable).
