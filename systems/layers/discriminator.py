@@ -1,8 +1,9 @@
-"""The adversaries of DAC: multi-period (HiFi-GAN) and multi-band complex STFT at several resolutions."""
+"""The adversaries of DAC, multi-period (HiFi-GAN) and multi-band complex STFT at several resolutions, and the losses of training against them."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -139,3 +140,20 @@ class Discriminator(nn.Module):
         audio = audio - audio.mean(dim=-1, keepdim=True)
         audio = 0.8 * audio / (audio.abs().amax(dim=-1, keepdim=True) + 1e-9)
         return tuple(judge(audio) for judge in self.judges)
+
+
+def generator_loss(scores: Sequence[Tensor]) -> Tensor:
+    """Least-squares adversarial loss of the outputs' scores, summed over discriminators (Mao et al. 2017)."""
+    return torch.stack([(1.0 - score).square().mean() for score in scores]).sum()
+
+
+def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Least-squares loss of the discriminators, summed."""
+    return torch.stack([(1.0 - r).square().mean() + f.square().mean() for r, f in zip(real, fake, strict=True)]).sum()
+
+
+def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """L1 distance of every inner feature of every discriminator, summed; the real side takes no gradient."""
+    return torch.stack(
+        [(f - r.detach()).abs().mean() for rs, fs in zip(real, fake, strict=True) for r, f in zip(rs, fs, strict=True)]
+    ).sum()

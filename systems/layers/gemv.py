@@ -25,8 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from systems.layers.attention import LayerMemory, Rotation, Watched
-from systems.layers.transformer import Block, GatedFeedForward
+from systems.layers.transformer import Block, GatedFeedForward, LayerMemory, Rotation, Watched
 
 _SOURCE = Path(__file__).with_suffix(".c")
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-fopenmp", "-Wno-psabi")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.layers.mel import mel_bands
+from systems.layers.spectrum import mel_bands
 
 BANDS = 40
 RATE_HZ = 50

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.layers.attention import Watched
-from systems.layers.cache import KvCache, Window, aligned_mask
-from systems.layers.transformer import Transformer
+from systems.layers.transformer import KvCache, Transformer, Watched, Window, aligned_mask
 from systems.lm.config import LmConfig
 from systems.lm.objective import GUIDED_HEADS, LmLoss, guided_layer, strayed
 from systems.lm.patterns import lay

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from systems.checkpoints import Loaded, loaded, read
-from systems.layers.cache import Window
-from systems.layers.transformer import Transformer
+from systems.layers.transformer import Transformer, Window
 from systems.lm.backbone import LanguageModel, LmBatch
 from systems.lm.config import LmConfig
 from systems.lm.objective import LmLoss, codebook_means, token_entropy

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from systems.layers.attention import Watched
+from systems.layers.transformer import Watched
 from systems.lm.config import LmConfig
 
 GUIDED_HEADS = 2

@@ -14,8 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from systems.layers.attention import Watched
-from systems.layers.cache import Window
+from systems.layers.transformer import Watched, Window
 from systems.lm.config import LmConfig
 from systems.lm.objective import GUIDED_HEADS, guided_layer
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from systems.layers.convnext import ConvNeXtStack
-from systems.layers.lapped import LappedTransform, compand
-from systems.layers.strided import Snake, UpBlock
+from systems.layers.convolution import ConvNeXtStack, Snake, UpBlock
+from systems.layers.spectrum import LappedTransform, compand
 from systems.qdac.config import QdacConfig
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from systems.layers.convnext import ConvNeXtStack
-from systems.layers.lapped import LappedTransform, compand
-from systems.layers.spectrum import Analysis, energy
-from systems.layers.strided import DownBlock, Snake
+from systems.layers.convolution import ConvNeXtStack, DownBlock, Snake
+from systems.layers.spectrum import Analysis, LappedTransform, compand, energy
 from systems.qdac.config import QdacConfig
 
 

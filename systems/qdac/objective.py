@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from systems.layers.mel import LogMel
-from systems.layers.spectrum import compress
+from systems.layers.spectrum import LogMel, compress
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from systems.checkpoints import exported
-from systems.layers.adversarial import discriminator_loss, feature_matching_loss, generator_loss
-from systems.layers.discriminator import SMALL_DISCRIMINATOR, Discriminator, DiscriminatorConfig
+from systems.layers.discriminator import (
+    SMALL_DISCRIMINATOR,
+    Discriminator,
+    DiscriminatorConfig,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+)
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.qdac.model import QdacModel, Reconstruction
 from systems.qdac.objective import (

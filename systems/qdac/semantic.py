@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.layers.convnext import ConvNeXtStack
+from systems.layers.convolution import ConvNeXtStack
 
 PAD, START, END = 0, 1, 2
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"

@@ -12,7 +12,7 @@ from torch import Tensor
 from systems.qdac.decoder import LappedDecoder
 from systems.qdac.encoder import LappedEncoder
 from systems.qdac.model import QdacModel
-from systems.quantizers.ranks import over_ranks
+from systems.quantizers.codebook import over_ranks
 
 
 @torch.no_grad()

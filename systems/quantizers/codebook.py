@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.quantizers.ranks import from_first_rank, over_ranks
-
 
 @dataclass(frozen=True)
 class CodebookConfig:
@@ -157,3 +155,18 @@ class Codebook(nn.Module):
         else:
             where = torch.randint(flat.shape[0], (count,), generator=generator, device=device)
         return flat[where.to(flat.device)]
+
+
+def over_ranks(total: Tensor) -> Tensor:
+    """The sum of ``total`` over processes, in place; itself where there is one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(total)
+    return total
+
+
+def from_first_rank(table: Tensor) -> Tensor:
+    """The first process's ``table``; itself where there is one."""
+    table = table.contiguous()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast(table, src=0)
+    return table

@@ -1,4 +1,8 @@
-"""What the multi-stream quantizers have in common: shape, projections, nested dropout over streams.
+"""Multi-stream quantizers (SoCodec, Guo et al. 2024, section 2.2): K streams between two projections, each a pair of small codebooks.
+
+Product quantization, plain (PQ) or ordered by nested dropout (OPQ), gives each stream its own slice of the vector; a missing stream is a slice
+of zeros, in training and in decoding a prefix. Residual quantization, SoCodec's point of comparison, lets each stream code what the ones
+before left over; a missing stream adds nothing.
 
 Shape letters: B batch, T frames, K streams, D the latent, W the quantizer's own width between its two projections.
 
@@ -9,14 +13,79 @@ orders the streams: the first has to serve alone. The draw is `StreamQuantizer.d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from systems.quantizers.codebook import CodebookConfig
-from systems.quantizers.paired import PairedCodebook
-from systems.quantizers.shape import StreamsConfig
+from systems.quantizers.codebook import Codebook, CodebookConfig, Lookup
+from systems.quantizers.shape import IndexOrder, StreamsConfig
+
+
+class PairedCodebook(nn.Module):
+    """Codebooks side by side, two as a rule: 128 x 128 entries make a stream of 16,384 (SoCodec, section 2.2).
+
+    Args:
+        sizes: entries V_1, V_2, ... of the codebooks.
+        codebook: how each learns; its ``dim`` is that of one slice, its ``size`` is not used.
+        index_order: "first_fastest" is ``i1 + V1 i2`` (the released SoCodec), "first_slowest" is ``i1 V2 + i2`` (as its paper writes).
+
+    Raises:
+        ValueError: no codebook, or another index order.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], codebook: CodebookConfig, index_order: IndexOrder = "first_fastest") -> None:
+        super().__init__()
+        if not sizes:
+            raise ValueError("a stream needs at least one codebook")
+        if index_order not in ("first_fastest", "first_slowest"):
+            raise ValueError(f'index_order is "first_fastest" or "first_slowest", got {index_order!r}')
+        self.sizes, self.dim = sizes, len(sizes) * codebook.dim
+        self.codebooks = nn.ModuleList(Codebook(replace(codebook, size=size)) for size in sizes)
+        weights = [math.prod(sizes[:i]) if index_order == "first_fastest" else math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
+        self._weights = tuple(weights)
+
+    @property
+    def size(self) -> int:
+        """Entries of the product."""
+        return math.prod(self.sizes)
+
+    def join(self, indices: Tensor) -> Tensor:
+        """One index int64 ``[...]`` per vector, of ``indices [..., codebooks]``."""
+        joined: Tensor = (indices * torch.tensor(self._weights, device=indices.device)).sum(dim=-1)
+        return joined
+
+    def split(self, indices: Tensor) -> Tensor:
+        """The inverse of `join`."""
+        weights, sizes = (torch.tensor(values, device=indices.device) for values in (self._weights, self.sizes))
+        parts: Tensor = indices[..., None] // weights % sizes
+        return parts
+
+    def search(self, vectors: Tensor) -> Tensor:
+        """Index int64 ``[...]`` of the nearest entry of the product to each of ``vectors [..., D]``."""
+        return self.join(torch.stack([book.search(part) for book, part in self._slices(vectors)], dim=-1))
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Entries ``[..., D]`` of ``indices [...]``."""
+        parts = self.split(indices)
+        return torch.cat([self._book(i).decode(parts[..., i]) for i in range(len(self.sizes))], dim=-1)
+
+    def forward(self, vectors: Tensor, generator: torch.Generator | None = None) -> Lookup:
+        """Looks up ``vectors [..., D]``; in training mode the codebooks learn from them (see `Codebook`)."""
+        found = [book(part, generator) for book, part in self._slices(vectors)]
+        indices = self.join(torch.stack([lookup.indices for lookup in found], dim=-1))
+        return Lookup(indices, torch.cat([lookup.entries for lookup in found], dim=-1))
+
+    def _slices(self, vectors: Tensor) -> list[tuple[Codebook, Tensor]]:
+        parts = vectors.chunk(len(self.sizes), dim=-1)
+        return [(self._book(i), part) for i, part in enumerate(parts)]
+
+    def _book(self, i: int) -> Codebook:
+        book = self.codebooks[i]
+        assert isinstance(book, Codebook)
+        return book
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,3 +180,82 @@ class StreamQuantizer(nn.Module):
         if active is None:
             return like.new_ones(like.shape[0], 1, full)
         return (torch.arange(full, device=like.device) < active.to(like.device)[:, None, None]).to(like.dtype)
+
+
+class ProductQuantizer(StreamQuantizer):
+    """K streams side by side; ``order`` of the configuration makes it OPQ or PQ.
+
+    Args:
+        config: shape and learning.
+    """
+
+    def __init__(self, config: StreamsConfig) -> None:
+        super().__init__(config, config.codebook_dim)
+
+    def forward(self, latent: Tensor, active: Tensor | None = None, generator: torch.Generator | None = None) -> QuantizedStreams:
+        """See `StreamQuantizer.forward`; a dropped stream gives its slice no gradient but that of the commitment."""
+        inner = self.project_in(latent)
+        found = [self.stream(k)(part, generator) for k, part in enumerate(self._slices(inner))]
+        entries = torch.cat([lookup.entries for lookup in found], dim=-1).detach()
+        commitment = (inner - entries).square().mean()
+        kept = self._kept(active, inner).repeat_interleave(inner.shape[-1] // self.config.num_streams, dim=-1)
+        passed = (inner + (entries - inner).detach()) * kept
+        return QuantizedStreams(self.project_out(passed), torch.stack([lookup.indices for lookup in found], dim=1), commitment)
+
+    def encode(self, latent: Tensor, num_streams: int | None = None) -> Tensor:
+        """See `StreamQuantizer.encode`."""
+        parts = self._slices(self.project_in(latent))
+        return torch.stack([self.stream(k).search(parts[k]) for k in range(self._count(num_streams))], dim=1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """See `StreamQuantizer.decode`."""
+        count = self._count(indices.shape[1])
+        inner = torch.cat([self.stream(k).decode(indices[:, k]) for k in range(count)], dim=-1)
+        latent: Tensor = self.project_out(functional.pad(inner, (0, self.config.inner_dim - inner.shape[-1])))
+        return latent
+
+    def _slices(self, inner: Tensor) -> tuple[Tensor, ...]:
+        return inner.chunk(self.config.num_streams, dim=-1)
+
+
+class PairedResidualQuantizer(StreamQuantizer):
+    """K streams in a row, each a pair of codebooks over the halves of the whole vector.
+
+    Args:
+        config: shape and learning.
+    """
+
+    def __init__(self, config: StreamsConfig) -> None:
+        super().__init__(config, config.inner_dim // len(config.sizes))
+
+    def forward(self, latent: Tensor, active: Tensor | None = None, generator: torch.Generator | None = None) -> QuantizedStreams:
+        """See `StreamQuantizer.forward`."""
+        inner = self.project_in(latent)
+        kept = self._kept(active, inner)
+        residual, total, commitment, found = inner, torch.zeros_like(inner), inner.new_zeros(()), []
+        for k in range(self.config.num_streams):
+            lookup = self.stream(k)(residual, generator)
+            entries = lookup.entries.detach()
+            commitment = commitment + (residual - entries).square().mean()
+            residual = residual - entries
+            total = total + entries * kept[..., k : k + 1]
+            found.append(lookup.indices)
+        passed = inner + (total - inner).detach()
+        return QuantizedStreams(self.project_out(passed), torch.stack(found, dim=1), commitment / len(found))
+
+    def encode(self, latent: Tensor, num_streams: int | None = None) -> Tensor:
+        """See `StreamQuantizer.encode`."""
+        residual, found = self.project_in(latent), []
+        for k in range(self._count(num_streams)):
+            indices = self.stream(k).search(residual)
+            residual = residual - self.stream(k).decode(indices)
+            found.append(indices)
+        return torch.stack(found, dim=1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """See `StreamQuantizer.decode`."""
+        total = self.stream(0).decode(indices[:, 0])
+        for k in range(1, self._count(indices.shape[1])):
+            total = total + self.stream(k).decode(indices[:, k])
+        latent: Tensor = self.project_out(total)
+        return latent

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from systems.quantizers.paired_residual import PairedResidualQuantizer
-from systems.quantizers.product import ProductQuantizer
-from systems.quantizers.streams import QuantizedStreams, StreamQuantizer
+from systems.quantizers.streams import PairedResidualQuantizer, ProductQuantizer, QuantizedStreams, StreamQuantizer
 from systems.socodec.config import MEL_PER_FEATURE, SocodecConfig
 from systems.socodec.decoder import SocodecDecoder
 from systems.socodec.encoder import SocodecEncoder

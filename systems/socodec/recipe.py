@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from systems.checkpoints import exported
-from systems.layers.adversarial import discriminator_loss, generator_loss
+from systems.layers.discriminator import discriminator_loss, generator_loss
 from systems.socodec.config import FEATURE_HOP, QuantizerName, SocodecConfig, Source, socodec_config
 from systems.socodec.discriminator import SMALL_MEL_DISCRIMINATOR, MelDiscriminator, MelDiscriminatorConfig
 from systems.socodec.initial import spread

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.layers.convnext import ConvNeXtStack
-from systems.layers.mel import mel_bands
-from systems.layers.spectrum import Analysis, energy
+from systems.layers.convolution import ConvNeXtStack
+from systems.layers.spectrum import Analysis, energy, mel_bands
 from systems.speech_encoder.config import SpeechEncoderConfig
 
 _FLOOR = 1e-5

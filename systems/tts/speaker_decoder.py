@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from systems.configuration import Configuration
-from systems.layers.convnext import ConvNeXtStack
+from systems.layers.convolution import ConvNeXtStack
 from systems.vocoder.mel import HOP, NUM_BANDS, SAMPLE_RATE
 
 if TYPE_CHECKING:

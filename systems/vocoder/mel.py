@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.layers.mel import mel_bands
-from systems.layers.spectrum import energy
+from systems.layers.spectrum import energy, mel_bands
 
 SAMPLE_RATE = 16000
 HOP = 160

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.layers.adversarial import discriminator_loss, feature_matching_loss, generator_loss
-from systems.layers.discriminator import SMALL_DISCRIMINATOR, Discriminator
+from systems.layers.discriminator import SMALL_DISCRIMINATOR, Discriminator, discriminator_loss, feature_matching_loss, generator_loss
 from systems.layers.spectrum import Analysis, energy
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 from systems.vocoder.mel import HOP, SAMPLE_RATE, MelFrames

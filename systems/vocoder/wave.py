@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from systems.configuration import Configuration
-from systems.layers.convnext import ConvNeXtStack
+from systems.layers.convolution import ConvNeXtStack
 from systems.vocoder.mel import HOP, NUM_BANDS, SAMPLE_RATE
 
 _MEL_MEAN, _MEL_SCALE = -5.0, 2.5  # brings log-mel frames near zero mean and unit variance: -0.4 and 0.8 on the training data

@@ -9,11 +9,9 @@ import torch
 from torch.nn import functional
 
 from systems.layers import gemv
-from systems.layers.attention import LayerMemory, Rotation, Watched
-from systems.layers.cache import Window, aligned_mask, allocate
 from systems.layers.gemv import GemvLinear, cannot_take
 from systems.layers.packed import packed_block, packed_linear
-from systems.layers.transformer import Block, TransformerConfig
+from systems.layers.transformer import Block, LayerMemory, Rotation, TransformerConfig, Watched, Window, aligned_mask, allocate
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ import torch
 from torch.nn import functional
 
 from harness.torchaudio import ensure_torchaudio
-from systems.layers.attention import CausalAttention, Rotation, by_products
-from systems.layers.cache import Window, aligned_mask
 from systems.layers.graphs import accelerated
 from systems.layers.sampling import SamplingConfig, penalised, sample
-from systems.layers.transformer import Transformer, TransformerConfig
+from systems.layers.transformer import CausalAttention, Rotation, Transformer, TransformerConfig, Window, aligned_mask, by_products
 
 KINDS = ["gpt2", "llama"]
 

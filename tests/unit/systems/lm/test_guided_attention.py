@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from systems.layers.attention import Watched
-from systems.layers.transformer import TransformerConfig
+from systems.layers.transformer import TransformerConfig, Watched
 from systems.lm.aligner import BANDS, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig

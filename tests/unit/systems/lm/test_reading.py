@@ -7,9 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from systems.layers.attention import Watched
-from systems.layers.cache import Window
-from systems.layers.transformer import TransformerConfig
+from systems.layers.transformer import TransformerConfig, Watched, Window
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
 from systems.lm.generation import generate

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from systems.layers.convnext import ConvNeXtBlock
-from systems.layers.lapped import LappedTransform, compand
-from systems.layers.mel import LogMel, mel_bands
-from systems.layers.spectrum import Analysis, compress
-from systems.layers.strided import DownBlock, UpBlock
+from systems.layers.convolution import ConvNeXtBlock, DownBlock, UpBlock
+from systems.layers.spectrum import Analysis, LappedTransform, LogMel, compand, compress, mel_bands
 
 
 def test_analysis_is_the_transform_of_each_centred_window():
