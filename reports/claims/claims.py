@@ -35,7 +35,7 @@ in the metric's stored unit: dB, and fractions for error rates. A system name st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, partial
@@ -43,14 +43,13 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
+from harness.data.documents import load_yaml
 from harness.errors import ConfigError
-from reports.claims.fields import listing, mapping, number, parsed, registered, words
+from reports.claims.fields import Reader, flag, mapping, number, one_of, record, registered, several, words
 
 Setting = int | float | str | bool
 SETTINGS = ("codebooks", "batch", "prompt_tokens")
 """What a side may say beside its system; a suite with a new setting adds its name."""
-FIELDS = ("id", "text", "source", "status", "suite", "test")
-OPTIONAL = ("protocol", "untrained")
 BESIDE = ("tables", "figures", "citations", "runs")
 """What a paper's file holds beside its claims; `reports.papers.published` reads it."""
 
@@ -261,35 +260,20 @@ def parse_claims(text: str, origin: str) -> tuple[Claim, ...]:
         ConfigError: it is not as described above; says where.
         UnknownName: a suite or metric that does not exist.
     """
-    about = mapping(parsed(text, origin), origin, ("paper", "claims"), BESIDE)
+    about = mapping(load_yaml(text, origin), origin, ("paper", "claims"), BESIDE)
     paper = words(about["paper"], f"{origin}, paper")
-    entries = listing(about["claims"], f"{origin}: claims")
-    claims = tuple(_claim(entry, paper, f"{origin}, claim {i + 1}") for i, entry in enumerate(entries))
+    claims: tuple[Claim, ...] = several(partial(_claim, paper))(about["claims"], f"{origin}, claim")
     if len({c.id for c in claims}) < len(claims):
         raise ConfigError(f"{origin}: two claims have one id: {', '.join(c.id for c in claims)}")
     return claims
 
 
-def _claim(data: Any, paper: str, where: str) -> Claim:
-    entry = mapping(data, where, FIELDS, OPTIONAL)
-    name = words(entry["id"], f"{where}, id")
-    where = f"{where} ('{name}')"
-    standing = entry["status"]
-    if standing not in list(Standing):
-        raise ConfigError(f"{where}: status is '{standing}'; there are {' and '.join(Standing)}")
-    if not isinstance(entry.get("untrained", False), bool):
-        raise ConfigError(f"{where}: untrained is true or false, got {entry['untrained']!r}")
-    return Claim(
-        id=name,
-        text=words(entry["text"], f"{where}, text"),
-        paper=paper,
-        source=words(entry["source"], f"{where}, source"),
-        standing=Standing(standing),
-        suite=registered("suites", entry["suite"], where),
-        test=_test(entry["test"], f"{where}, test"),
-        protocol=words(entry["protocol"], f"{where}, protocol") if "protocol" in entry else "",
-        untrained=entry.get("untrained", False),
-    )
+def _claim(paper: str, data: Any, where: str) -> Claim:
+    fields = {"id": words, "text": words, "source": words, "status": one_of(Standing), "suite": registered("suites"), "test": _test}
+    optional = {"protocol": words, "untrained": flag}
+    name = words(mapping(data, where, fields, optional)["id"], f"{where}, id")
+    found = record(data, f"{where} ('{name}')", fields, optional)
+    return Claim(paper=paper, standing=found.pop("status"), **found)
 
 
 def _test(data: Any, where: str) -> Test:
@@ -302,36 +286,31 @@ def _test(data: Any, where: str) -> Test:
 
 
 def _all(data: Any, where: str) -> Test:
-    if not isinstance(data, list) or not data:
-        raise ConfigError(f"{where}: a list of tests, at least one, got {data!r}")
-    return tuple(part for i, entry in enumerate(data) for part in _test(entry, f"{where} {i + 1}"))
+    return tuple(part for parts in several(_test, filled=True)(data, where) for part in parts)
 
 
 def _contrast(data: Any, where: str, relation: Relation) -> Test:
-    wanted = ("metric", "left", "right", *(("margin",) if relation is Relation.ALIKE else ()))
-    entry = mapping(data, where, wanted, ("margin",))
-    margin = number(entry.get("margin", 0), f"{where}, margin")
-    if relation is Relation.ALIKE and margin <= 0:
-        raise ConfigError(f"{where}: the margin within which two figures are alike must be above 0, got {margin:g}")
-    left, right = (_side(entry[key], f"{where}, {key}") for key in ("left", "right"))
-    return (Contrast(registered("metrics", entry["metric"], where), relation, left, right, margin),)
+    fields: dict[str, Reader] = {"metric": registered("metrics"), "left": _side, "right": _side}
+    if relation is not Relation.ALIKE:
+        return (Contrast(relation=relation, **record(data, where, fields, {"margin": number})),)
+    found = Contrast(relation=relation, **record(data, where, {**fields, "margin": number}))
+    if found.margin <= 0:
+        raise ConfigError(f"{where}: the margin within which two figures are alike must be above 0, got {found.margin:g}")
+    return (found,)
 
 
 def _monotone(data: Any, where: str) -> Test:
-    entry = mapping(data, where, ("metric", "direction", "system", "over", "from", "to"), ("margin", *SETTINGS))
-    directions = ("increasing", "decreasing")
-    if entry["direction"] not in directions:
-        raise ConfigError(f"{where}: direction is '{entry['direction']}'; there are {' and '.join(directions)}")
-    over = entry["over"]
-    if over not in SETTINGS or over in entry:
-        raise ConfigError(f"{where}: over is '{over}'; it must be a setting ({', '.join(SETTINGS)}) that is not fixed beside it")
-    first, last = (number(entry[key], f"{where}, {key}") for key in ("from", "to"))
+    fields = {
+        "metric": registered("metrics"), "direction": one_of(("increasing", "decreasing")), "system": words, "over": one_of(SETTINGS),
+        "from": number, "to": number,
+    }  # fmt: skip
+    found = record(data, where, fields, {"margin": number, **PLAIN})
+    over, first, last = found["over"], found["from"], found["to"]
+    if over in found:
+        raise ConfigError(f"{where}: over is '{over}', a setting that is fixed beside it; it must be one that is not fixed beside it")
     if first >= last:
         raise ConfigError(f"{where}: from {first:g} to {last:g} is no range")
-    point = _point({k: v for k, v in entry.items() if k == "system" or k in SETTINGS}, where)
-    margin = number(entry.get("margin", 0), f"{where}, margin")
-    metric = registered("metrics", entry["metric"], where)
-    return (Monotone(metric, entry["direction"] == "increasing", point, over, first, last, margin),)
+    return (Monotone(found["metric"], found["direction"] == "increasing", _point_of(found), over, first, last, found.get("margin", 0.0)),)
 
 
 KINDS: dict[str, Callable[[Any, str], Test]] = {
@@ -344,15 +323,22 @@ KINDS: dict[str, Callable[[Any, str], Test]] = {
 
 
 def _side(data: Any, where: str) -> Side:
-    entry = mapping(data, where, ("system",), (*SETTINGS, "minus"))
-    minus = _point(entry["minus"], f"{where}, minus") if "minus" in entry else None
-    return Side(_point({k: v for k, v in entry.items() if k != "minus"}, where), minus)
+    found = record(data, where, {"system": words}, {**PLAIN, "minus": _point})
+    return Side(_point_of(found), found.get("minus"))
 
 
 def _point(data: Any, where: str) -> Point:
-    entry = mapping(data, where, ("system",), SETTINGS)
-    settings = {k: v for k, v in entry.items() if k != "system"}
-    for key, value in settings.items():
-        if not isinstance(value, int | float | str):
-            raise ConfigError(f"{where}, {key}: a plain value, got {value!r}")
-    return Point(words(entry["system"], f"{where}, system"), tuple(sorted(settings.items())))
+    return _point_of(record(data, where, {"system": words}, PLAIN))
+
+
+def _point_of(found: Mapping[str, Any]) -> Point:
+    return Point(found["system"], tuple(sorted((k, v) for k, v in found.items() if k in SETTINGS)))
+
+
+def _plain(value: Any, where: str) -> Setting:
+    if not isinstance(value, int | float | str):
+        raise ConfigError(f"{where}: a plain value, got {value!r}")
+    return value
+
+
+PLAIN: dict[str, Reader] = dict.fromkeys(SETTINGS, _plain)

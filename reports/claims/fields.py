@@ -1,31 +1,37 @@
-"""Checked reading of what a person wrote in YAML: every refusal says where it stands, what is there and what belongs there."""
+"""Checked reading of what a person wrote in YAML: every refusal says where it stands, what is there and what belongs there.
+
+A reader takes a value and the place where it stands, for messages, and returns what is meant or raises ConfigError. `record` reads a
+mapping by a reader for each of its keys::
+
+    record(data, "mine.yaml, rule 1", {"metric": registered("metrics")}, {"tolerance": between(0, 1), "strict": flag})
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from harness.data.documents import load_yaml
 from harness.errors import ConfigError, UnknownName
 from harness.settings.registry import entries
 
-
-def parsed(text: str, origin: str) -> Any:
-    """YAML as plain data; ``origin`` names the file in the message.
-
-    Raises:
-        ConfigError: it is not YAML, or beyond the limits of `harness.data.documents`.
-    """
-    return load_yaml(text, origin)
+Reader = Callable[[Any, str], Any]
+NOTHING: Mapping[str, Reader] = {}
 
 
-def mapping(data: Any, where: str, wanted: Sequence[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:
-    """``data`` if it is a mapping with all keys of ``wanted`` and no others than ``optional``.
+def record(data: Any, where: str, required: Mapping[str, Reader], optional: Mapping[str, Reader] = NOTHING) -> dict[str, Any]:
+    """What a mapping holds: all keys of ``required``, and of ``optional`` those that are there.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: no mapping, a key too many or too few, or a value that its reader refuses.
     """
+    entry = mapping(data, where, required, optional)
+    return {key: read(entry[key], f"{where}, {key}") for key, read in {**required, **optional}.items() if key in entry}
+
+
+def mapping(data: Any, where: str, wanted: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
+    """``data`` if it is a mapping with all keys of ``wanted`` and no others than ``optional``."""
+    wanted = list(wanted)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a mapping with the keys {', '.join(wanted)}, got {data!r}")
     keys = list(dict.fromkeys([*wanted, *optional]))
@@ -36,46 +42,81 @@ def mapping(data: Any, where: str, wanted: Sequence[str], optional: Sequence[str
     return data
 
 
-def listing(data: Any, where: str) -> Sequence[Any]:
-    """``data`` if it is a list.
+def several(read: Reader, filled: bool = False) -> Reader:
+    """A list, each entry read by ``read``, as a tuple; not an empty one if it must be ``filled``."""
 
-    Raises:
-        ConfigError: it is not.
-    """
-    if not isinstance(data, list):
-        raise ConfigError(f"{where} must be a list, got {type(data).__name__}")
-    return data
+    def reader(data: Any, where: str) -> tuple[Any, ...]:
+        if not isinstance(data, list):
+            raise ConfigError(f"{where} must be a list, got {type(data).__name__}")
+        if filled and not data:
+            raise ConfigError(f"{where} must hold at least one, got an empty list")
+        return tuple(read(entry, f"{where} {i + 1}") for i, entry in enumerate(data))
+
+    return reader
 
 
 def words(value: Any, where: str) -> str:
-    """Text on one line.
-
-    Raises:
-        ConfigError: no text, or an empty one.
-    """
+    """Text that is not empty, on one line."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{where}: words, got {value!r}")
     return " ".join(value.split())
 
 
-def number(value: Any, where: str) -> float:
-    """A finite number.
+def flag(value: Any, where: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where} is true or false, got {value!r}")
+    return value
 
-    Raises:
-        ConfigError: it is none.
-    """
+
+def number(value: Any, where: str) -> float:
+    """A finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{where}: a number, got {value!r}")
     return value
 
 
-def registered(group: str, name: Any, where: str) -> str:
-    """``name`` if the registry has it in ``group`` ("suites", "metrics").
+def between(low: float, high: float = math.inf) -> Reader:
+    """A finite number from ``low`` to ``high``, as a float."""
 
-    Raises:
-        UnknownName: it has not.
-    """
-    there = entries(group)
-    if name not in there:
-        raise UnknownName(group.rstrip("s"), str(name), there, f"(asked by {where})")
-    return str(name)
+    def reader(value: Any, where: str) -> float:
+        if not low <= number(value, where) <= high:
+            raise ConfigError(f"{where}: a number from {low:g}{f' to {high:g}' if math.isfinite(high) else ''}, got {value!r}")
+        return float(value)
+
+    return reader
+
+
+def whole(low: int) -> Reader:
+    """A whole number from ``low`` on."""
+
+    def reader(value: Any, where: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ConfigError(f"{where}: a whole number from {low}, got {value!r}")
+        return value
+
+    return reader
+
+
+def one_of(choices: Iterable[str]) -> Reader:
+    """One of some words, as it stands among them."""
+    *others, last = known = list(choices)
+
+    def reader(value: Any, where: str) -> str:
+        if value not in known:
+            raise ConfigError(f"{where} is '{value}'; there are {', '.join(others)} and {last}")
+        return known[known.index(value)]
+
+    return reader
+
+
+def registered(group: str) -> Reader:
+    """A name that the registry has in ``group`` ("suites", "metrics"); UnknownName where it has not."""
+
+    def reader(name: Any, where: str) -> str:
+        there = entries(group)
+        if name not in there:
+            raise UnknownName(group.rstrip("s"), str(name), there, f"(asked by {where})")
+        return str(name)
+
+    return reader

@@ -18,21 +18,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.api import Better
-from harness.data.documents import YAML_BYTES, read_text
+from harness.data.documents import YAML_BYTES, load_yaml, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.settings.registry import CONF_DIR, config_choices
-from reports.claims.fields import listing, mapping, number, parsed, registered
+from reports.claims.fields import Reader, between, flag, one_of, record, registered, several, whole
 
 GROUPS = ("speaker", "language")
-OPTIONAL = ("level", "resamples", "seed", "repeats", "coverage")
-RULE_OPTIONAL = ("tolerance", "relative", "systems", "each", "strict", "better")
 
 
 @dataclass(frozen=True)
@@ -127,52 +124,25 @@ def parse_rules(text: str, name: str, origin: str) -> Rules:
         ConfigError: not as described above; says where.
         UnknownName: a metric that does not exist.
     """
-    about = mapping(parsed(text, origin), origin, ("rules",), OPTIONAL)
-    if not listing(about["rules"], f"{origin}, rules"):
-        raise ConfigError(f"{origin}: rules must hold at least one rule")
-    return Rules(
-        name=name,
-        rules=tuple(_rule(entry, f"{origin}, rule {i + 1}") for i, entry in enumerate(about["rules"])),
-        level=_number(about.get("level", 0.05), f"{origin}, level", 1e-6, 0.5),
-        resamples=_whole(about.get("resamples", 10_000), f"{origin}, resamples", 100),
-        seed=_whole(about.get("seed", 0), f"{origin}, seed", 0),
-        repeats=_whole(about.get("repeats", 1), f"{origin}, repeats", 1),
-        coverage=_number(about.get("coverage", 0.01), f"{origin}, coverage", 0, 1),
-    )
+    optional = {"level": between(1e-6, 0.5), "resamples": whole(100), "seed": whole(0), "repeats": whole(1), "coverage": between(0, 1)}
+    return Rules(name=name, **record(load_yaml(text, origin), origin, {"rules": several(_rule, filled=True)}, optional))
 
 
 def _rule(data: Any, where: str) -> Rule:
-    entry = mapping(data, where, ("metric",), RULE_OPTIONAL)
-    given = [key for key in ("tolerance", "relative") if key in entry]
+    optional: dict[str, Reader] = {
+        "tolerance": between(0), "relative": between(0), "systems": _names, "each": one_of(GROUPS), "strict": flag,
+        "better": one_of((Better.HIGHER, Better.LOWER)),
+    }  # fmt: skip
+    found = record(data, where, {"metric": registered("metrics")}, optional)
+    given = [key for key in ("tolerance", "relative") if key in found]
     if len(given) != 1:
         raise ConfigError(f"{where}: one of tolerance: and relative: says what may become worse, got {' and '.join(given) or 'neither'}")
-    each, systems, strict, better = entry.get("each", ""), entry.get("systems", []), entry.get("strict", False), entry.get("better")
-    if each and each not in GROUPS:
-        raise ConfigError(f"{where}: each is '{each}'; there are {' and '.join(GROUPS)}")
-    if not isinstance(systems, list) or not all(isinstance(s, str) and s for s in systems):
-        raise ConfigError(f"{where}: systems must be a list of names, got {systems!r}")
-    if not isinstance(strict, bool):
-        raise ConfigError(f"{where}: strict is true or false, got {strict!r}")
-    if better is not None and better not in (Better.HIGHER, Better.LOWER):
-        raise ConfigError(f"{where}: better is '{better}'; there are higher and lower")
-    return Rule(
-        metric=registered("metrics", entry["metric"], where),
-        tolerance=_number(entry[given[0]], f"{where}, {given[0]}", 0, math.inf),
-        relative=given[0] == "relative",
-        systems=tuple(systems),
-        each=str(each or ""),
-        strict=strict,
-        better=None if better is None else Better(better),
-    )
+    if "relative" in found:
+        found |= {"tolerance": found["relative"], "relative": True}
+    return Rule(**found)
 
 
-def _number(value: Any, where: str, low: float, high: float) -> float:
-    if not low <= number(value, where) <= high:
-        raise ConfigError(f"{where}: a number from {low:g}{f' to {high:g}' if math.isfinite(high) else ''}, got {value!r}")
-    return float(value)
-
-
-def _whole(value: Any, where: str, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ConfigError(f"{where}: a whole number from {low}, got {value!r}")
-    return value
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(s, str) and s for s in value):
+        raise ConfigError(f"{where} must be a list of names, got {value!r}")
+    return tuple(value)

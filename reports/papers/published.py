@@ -79,23 +79,23 @@ class PublishedColumn:
 
     Args:
         id: as the paper heads it.
+        decimals: as printed.
         metric: registry key, "" where nothing here measures it.
         unit: as printed.
         scale: from the metric's stored unit to the printed one.
-        decimals: as printed.
         within: largest distance at which figures count as the same, in the printed unit.
         why: nothing measures it.
         protocol: as far as it is the column's own.
     """
 
     id: str
-    metric: str
-    unit: str
-    scale: float
     decimals: int
-    within: float
-    why: str
-    protocol: Protocol
+    metric: str = ""
+    unit: str = ""
+    scale: float = 1
+    within: float = 0
+    why: str = ""
+    protocol: Protocol = Protocol()
 
     def printed(self, value: float) -> str:
         """A figure with the paper's number of decimals."""
@@ -109,18 +109,18 @@ class PublishedRow:
     Args:
         name: as the paper calls it.
         systems: that stand for it here, the closest first.
+        values: published figures by column id.
         settings: that they are run with, as sorted pairs.
         source: where its figures are from, if not from the table's source.
         protocol: as far as it is the row's own.
-        values: published figures by column id.
     """
 
     name: str
     systems: tuple[str, ...]
-    settings: tuple[tuple[str, Setting], ...]
-    source: str
-    protocol: Protocol
     values: Mapping[str, float]
+    settings: tuple[tuple[str, Setting], ...] = ()
+    source: str = ""
+    protocol: Protocol = Protocol()
 
 
 @dataclass(frozen=True)
