@@ -33,25 +33,44 @@ class SpeakerSimilarity:
     def __init__(self, encoder: SpeakerEncoder, against: Literal["reference", "prompt"] = "reference") -> None:
         if against not in ("reference", "prompt"):
             raise ValueError(f"against should be 'reference' or 'prompt', got {against!r}")
-        self._encoder, self._against = encoder, against
         need = Need.REFERENCE if against == "reference" else Need.PROMPT
-        self.info = _similarity_info(encoder, "o", need, against, f"the original {against}")
+        self._declare(encoder, "o", need, against, f"the original {against}")
+
+    def _declare(self, encoder: SpeakerEncoder, letter: str, need: Need, against: str, words: str) -> None:
+        self._encoder, self._against, info = encoder, against, encoder.info
+        self.info = MetricInfo(
+            name=f"sim_{info.family}_{letter}",
+            version="1",
+            unit="",
+            better=Better.HIGHER,
+            needs=frozenset({Need.OUTPUT, need}),
+            sample_rate=info.sample_rate,
+            bounds=(-1.0, 1.0),
+            description=f"cosine of {info.family} speaker embeddings, output against {words}",
+            params={"encoder": f"{info.family} {info.model} {info.digest} {info.package}", "against": against},
+            worst=0.0,
+        )
+
+    def _voice(self, sample: Sample) -> tuple[Signal, Side]:
+        """What the output is compared with, and whose fault it is where that cannot be judged: of an original no system's."""
+        original = sample.reference if self._against == "reference" else sample.prompt
+        if original is None:
+            raise NotApplicable(f"the item has no {self._against} recording")
+        return original, Side.REFERENCE
 
     def measure(self, sample: Sample) -> Evidence:
         """The cosine, in -1..1.
 
         Raises:
-            NotApplicable: the item has no such original.
+            NotApplicable: there is no such voice to compare with.
             NotScorable: a side silent, shorter than .5 s, not finite, or without speech for the encoder.
         """
-        original = sample.reference if self._against == "reference" else sample.prompt
-        if original is None:
-            raise NotApplicable(f"the item has no {self._against} recording")
-        # The original first: where it cannot be scored, no system is to blame.
-        return _cosine(self._encoder, original, Side.REFERENCE, sample.output)
+        first = _embedding(self._encoder, *self._voice(sample))
+        second = _embedding(self._encoder, sample.output, Side.OUTPUT)
+        return Evidence(float(np.clip(first @ second, -1.0, 1.0)))
 
 
-class ResynthesisSimilarity:
+class ResynthesisSimilarity(SpeakerSimilarity):
     """Cosine of speaker embeddings, speech against the system's own codec's *resynthesis* of the prompt (SIM-r).
 
     What the codec loses of a voice is taken out of the comparison: it tells how well the model over the codes follows, and says less
@@ -62,41 +81,13 @@ class ResynthesisSimilarity:
     """
 
     def __init__(self, encoder: SpeakerEncoder) -> None:
-        self._encoder = encoder
-        against = "the prompt as the system's codec resynthesises it"
-        self.info = _similarity_info(encoder, "r", Need.PROMPT_RESYNTHESIS, "prompt resynthesis", against)
+        words = "the prompt as the system's codec resynthesises it"
+        self._declare(encoder, "r", Need.PROMPT_RESYNTHESIS, "prompt resynthesis", words)
 
-    def measure(self, sample: Sample) -> Evidence:
-        """The cosine, in -1..1.
-
-        Raises:
-            NotApplicable: the system has no codec to resynthesise the prompt with.
-            NotScorable: a side silent, shorter than .5 s, not finite, or without speech for the encoder; both are the system's own.
-        """
+    def _voice(self, sample: Sample) -> tuple[Signal, Side]:
         if sample.prompt_resynthesis is None:
             raise NotApplicable("the system has no codec to resynthesise the prompt with")
-        return _cosine(self._encoder, sample.prompt_resynthesis, Side.OUTPUT, sample.output)
-
-
-def _similarity_info(encoder: SpeakerEncoder, letter: str, need: Need, against: str, words: str) -> MetricInfo:
-    info = encoder.info
-    return MetricInfo(
-        name=f"sim_{info.family}_{letter}",
-        version="1",
-        unit="",
-        better=Better.HIGHER,
-        needs=frozenset({Need.OUTPUT, need}),
-        sample_rate=info.sample_rate,
-        bounds=(-1.0, 1.0),
-        description=f"cosine of {info.family} speaker embeddings, output against {words}",
-        params={"encoder": f"{info.family} {info.model} {info.digest} {info.package}", "against": against},
-        worst=0.0,
-    )
-
-
-def _cosine(encoder: SpeakerEncoder, voice: Signal, side: Side, output: Signal) -> Evidence:
-    first, second = _embedding(encoder, voice, side), _embedding(encoder, output, Side.OUTPUT)
-    return Evidence(float(np.clip(first @ second, -1.0, 1.0)))
+        return sample.prompt_resynthesis, Side.OUTPUT  # which is the system's own
 
 
 def _embedding(encoder: SpeakerEncoder, signal: Signal, side: Side) -> npt.NDArray[np.float64]:

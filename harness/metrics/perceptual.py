@@ -181,18 +181,10 @@ def pesq_nb(sample: Sample) -> Evidence:
 
 @dataclass(frozen=True, eq=False)
 class _StoiInput:
-    """Both sides at 10 kHz with enough speech in them.
-
-    Args:
-        reference: float64 ``[N]``.
-        output: float64 ``[N]``.
-        active_frames: frames left once those 40 dB below the reference's loudest are removed.
-        counts: evidence kept.
-    """
+    """Both sides float64 ``[N]`` at 10 kHz with enough speech in them, and the evidence kept of that."""
 
     reference: npt.NDArray[np.float64]
     output: npt.NDArray[np.float64]
-    active_frames: int
     counts: dict[str, float]
 
 
@@ -204,7 +196,7 @@ def _stoi_input(sample: Sample) -> _StoiInput:
     # The library makes one spectrogram frame fewer than it keeps; it wants 30 of those and returns 1e-5 otherwise.
     if active - 1 < STOI_SEGMENT_FRAMES:
         raise NotScorable(Side.REFERENCE, f"{max(0, active - 1)} active frames, STOI needs {STOI_SEGMENT_FRAMES} ({pair.duration_s:.2f} s)")
-    return _StoiInput(reference, _at_10k(sample.output, n), active, pair.counts(active_frames=active))
+    return _StoiInput(reference, _at_10k(sample.output, n), pair.counts(active_frames=active))
 
 
 def _at_10k(signal: Signal, num_samples: int) -> npt.NDArray[np.float64]:

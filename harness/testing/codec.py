@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from harness.api import Audio, BatchedCodec, Bitstream, ChunkedCodec, Codec, CodecSpec, Codes, Encoded
-from harness.testing.laws import ContractReport, Laws, difference, expect, expect_audio, expect_info
-from harness.testing.signals import lag_samples, silence, speechlike
+from harness.metrics.waveform import estimate_lag
+from harness.testing.laws import ContractReport, Laws, expect, expect_alike, expect_audio, expect_info, expect_kind
+from harness.testing.signals import silence, speechlike
 
 Factory = Callable[[], Codec]
 
@@ -47,7 +48,7 @@ def check_codec(
     digests = [code.digest() for code in encoded]
     with laws.law("length"):
         for audio, code in zip(inputs, encoded, strict=True):
-            _length(codec, audio, code)
+            expect_audio(codec.decode(code), spec.sample_rate, f"the output of {audio.num_samples} samples", audio.num_samples)
     with laws.law("codes untouched"):
         for code, digest in zip(encoded, digests, strict=True):
             expect(code.digest() == digest, "decode changed the codes it was given")
@@ -105,10 +106,9 @@ def _inputs(spec: CodecSpec) -> list[Audio]:
 
 def _declaration(codec: Codec) -> None:
     expect(isinstance(codec, Codec), "a codec has info, spec, encode and decode")
-    expect_info(codec.info)
-    spec = codec.spec
-    expect(isinstance(spec, CodecSpec), f"spec should be a CodecSpec, got {type(spec).__name__}")
-    expect(codec.info == codec.info and codec.spec == spec, "info and spec should be the same at every look")
+    expect_info(codec)
+    spec = expect_kind(codec.spec, CodecSpec, "spec")
+    expect(codec.spec == spec, "spec should be the same at every look")
     expect(isinstance(spec.hop_length, int) and spec.hop_length > 0, f"hop_length should be a positive integer, got {spec.hop_length!r}")
     expect(spec.sample_rate > 0, f"sample_rate is {spec.sample_rate}")
     expect(all(v >= 2 for v in spec.codebook_sizes), f"a codebook needs two entries or more, got sizes {spec.codebook_sizes}")
@@ -136,12 +136,6 @@ def _codes(encoded: object, audio: Audio, spec: CodecSpec) -> None:
     )
 
 
-def _length(codec: Codec, audio: Audio, encoded: Encoded) -> Audio:
-    output = expect_audio(codec.decode(encoded), codec.spec.sample_rate, "the output")
-    expect(output.num_samples == audio.num_samples, f"{audio.num_samples} samples went in, {output.num_samples} came out")
-    return output
-
-
 def _determinism(codec: Codec, inputs: Sequence[Audio], encoded: Sequence[Encoded], tolerance: float) -> None:
     # In another order than before, so that a state left over from the previous utterance shows.
     for audio, first in reversed(list(zip(inputs, encoded, strict=True))):
@@ -149,8 +143,7 @@ def _determinism(codec: Codec, inputs: Sequence[Audio], encoded: Sequence[Encode
         expect(again.digest() == first.digest(), f"encoding the same {audio.num_samples} samples again gave {_unlike(first, again)}")
     once = [codec.decode(e) for e in encoded]
     for before, code in reversed(list(zip(once, encoded, strict=True))):
-        worst = difference(before, codec.decode(code))
-        expect(worst <= tolerance, f"decoding the same codes again differs by {worst:.3g} (allowed {tolerance:g})")
+        expect_alike(before, codec.decode(code), tolerance, "decoding the same codes again")
 
 
 def _unlike(first: Encoded, again: Encoded) -> str:
@@ -171,19 +164,15 @@ def _self_contained(codec: Codec, inputs: Sequence[Audio], encoded: Sequence[Enc
         # Through pickle nothing but the bytes survives; another utterance is encoded first, so that a kept one is the wrong one.
         travelled: Encoded = pickle.loads(pickle.dumps(code))
         codec.encode(inputs[(i + 1) % len(inputs)])
-        decoders: list[tuple[str, Codec]] = [("after another encode", codec)]
+        expect_alike(expected, codec.decode(travelled), tolerance, "what pickled codes give when decoded after another encode")
         if factory is not None:
-            decoders.append(("in a fresh instance", factory()))
-        for where, decoder in decoders:
-            worst = difference(expected, decoder.decode(travelled))
-            expect(worst <= tolerance, f"pickled codes decoded {where} differ by {worst:.3g} (allowed {tolerance:g})")
+            expect_alike(expected, factory().decode(travelled), tolerance, "what pickled codes give when decoded in a fresh instance")
 
 
 def _edge(codec: Codec, audio: Audio) -> None:
     encoded = codec.encode(audio)
     expect(encoded.num_samples == audio.num_samples, f"num_samples is {encoded.num_samples} for an input of {audio.num_samples}")
-    output = expect_audio(codec.decode(encoded), codec.spec.sample_rate, f"the output of {audio.num_samples} samples")
-    expect(output.num_samples == audio.num_samples, f"{audio.num_samples} samples went in, {output.num_samples} came out")
+    expect_audio(codec.decode(encoded), codec.spec.sample_rate, f"the output of {audio.num_samples} samples", audio.num_samples)
 
 
 def _wrong_rate(codec: Codec) -> None:
@@ -196,19 +185,10 @@ def _wrong_rate(codec: Codec) -> None:
 
 
 def _prefix(codec: Codec, encoded: Encoded, tolerance: float) -> None:
-    expect(isinstance(encoded, Codes), "a codec that decodes prefixes returns Codes")
-    assert isinstance(encoded, Codes)
-    whole = codec.decode(encoded)
+    encoded = expect_kind(encoded, Codes, "what a codec that decodes prefixes encodes")
     for b in range(1, encoded.num_codebooks + 1):
-        output = expect_audio(codec.decode(encoded.first(b)), codec.spec.sample_rate, f"the output of {b} codebooks")
-        expect(
-            output.num_samples == encoded.num_samples, f"{b} codebooks gave {output.num_samples} samples instead of {encoded.num_samples}"
-        )
-    worst = difference(whole, output)
-    expect(
-        worst <= tolerance,
-        f"first({encoded.num_codebooks}), which is everything, differs from the whole by {worst:.3g} (allowed {tolerance:g})",
-    )
+        output = expect_audio(codec.decode(encoded.first(b)), codec.spec.sample_rate, f"the output of {b} codebooks", encoded.num_samples)
+    expect_alike(codec.decode(encoded), output, tolerance, f"first({encoded.num_codebooks}), which is everything,")
 
 
 def _causal(codec: Codec, audio: Audio, tolerance: float) -> None:
@@ -244,13 +224,11 @@ def _batched(codec: BatchedCodec, inputs: Sequence[Audio], tolerance: float) -> 
     outputs = codec.decode_batch(alone)
     expect(len(outputs) == len(inputs), f"a batch of {len(inputs)} codes gave {len(outputs)} outputs")
     for i, (one, output) in enumerate(zip(alone, outputs, strict=True)):
-        worst = difference(codec.decode(one), output)
-        expect(worst <= tolerance, f"item {i} decoded in a batch differs by {worst:.3g} from decoding it alone (allowed {tolerance:g})")
+        expect_alike(codec.decode(one), output, tolerance, f"item {i} decoded in a batch and not alone")
 
 
 def _chunked(codec: ChunkedCodec, encoded: Encoded, tolerance: float) -> None:
-    expect(isinstance(encoded, Codes), "a codec that decodes chunks returns Codes")
-    assert isinstance(encoded, Codes)
+    encoded = expect_kind(encoded, Codes, "what a codec that decodes chunks encodes")
     whole = codec.decode(encoded)
     for size in (1, 3, max(1, encoded.num_frames // 2), encoded.num_frames):
         taken: list[int] = []
@@ -260,11 +238,8 @@ def _chunked(codec: ChunkedCodec, encoded: Encoded, tolerance: float) -> None:
             if first_after < 0 and part.num_samples:
                 first_after = len(taken)
         joined = Audio(np.concatenate(parts, axis=1), codec.spec.sample_rate)
-        expect(
-            joined.num_samples == whole.num_samples, f"chunks of {size} gave {joined.num_samples} samples, the whole {whole.num_samples}"
-        )
-        worst = difference(whole, joined)
-        expect(worst <= tolerance, f"chunks of {size} frames joined differ by {worst:.3g} from the whole (allowed {tolerance:g})")
+        expect_audio(joined, codec.spec.sample_rate, f"what chunks of {size} frames give", whole.num_samples)
+        expect_alike(whole, joined, tolerance, f"what chunks of {size} frames give")
         total = -(-encoded.num_frames // size)
         if codec.spec.causal and size == 1 and total > 2 + codec.spec.lookahead // codec.spec.hop_length:
             expect(first_after < total, f"the first audio came only after all {total} chunks had been taken")
@@ -283,8 +258,8 @@ def _chunks(codes: Codes, size: int, taken: list[int]) -> Iterator[Codes]:
 
 def _delay(laws: Laws, codec: Codec, audio: Audio, encoded: Encoded) -> None:
     output = codec.decode(encoded)
-    reach = codec.spec.sample_rate // 10
-    lag, match = lag_samples(audio.samples[0], output.samples[0], reach)
+    found = estimate_lag(audio.samples[0], output.samples[0], codec.spec.sample_rate // 10)
+    lag, match = found.lag_samples, found.correlation
     if match < 0.8:
         laws.skip("delay", f"the output's waveform does not follow the input's (best correlation {match:.2f}), so no lag can be read off")
         return

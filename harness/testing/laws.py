@@ -1,14 +1,17 @@
-"""How a broken law is reported, and what two results must share to count as equal."""
+"""How a broken law is reported, and what is expected of every result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from harness.api import Audio, SystemInfo
+
+T = TypeVar("T")
 
 
 class BrokenLaw(AssertionError):
@@ -83,30 +86,37 @@ def expect(condition: object, sentence: str) -> None:
         raise _Unmet(sentence)
 
 
-def difference(left: Audio, right: Audio) -> float:
-    """Largest absolute difference of two waveforms; infinite when rate or shape differ."""
-    if left.sample_rate != right.sample_rate or left.samples.shape != right.samples.shape:
-        return float("inf")
-    return float(np.abs(left.samples - right.samples).max(initial=0.0))
+def expect_kind(found: object, kind: type[T], what: str) -> T:
+    """``found`` if it is of a class."""
+    expect(isinstance(found, kind), f"{what} should be {kind.__name__}, got {type(found).__name__}")
+    assert isinstance(found, kind)
+    return found
 
 
-def expect_audio(audio: object, sample_rate: int, what: str) -> Audio:
-    """``audio`` if it is mono, finite and at ``sample_rate``."""
-    expect(isinstance(audio, Audio), f"{what} should be Audio, got {type(audio).__name__}")
-    assert isinstance(audio, Audio)
+def expect_alike(wanted: Audio, found: Audio, tolerance: float, what: str) -> None:
+    """Two waveforms of one rate and shape that nowhere differ by more than ``tolerance``."""
+    same = wanted.sample_rate == found.sample_rate and wanted.samples.shape == found.samples.shape
+    worst = float(np.abs(wanted.samples - found.samples).max(initial=0.0)) if same else float("inf")
+    expect(worst <= tolerance, f"{what} differs by {worst:.3g} (allowed {tolerance:g})")
+
+
+def expect_audio(found: object, sample_rate: int, what: str, num_samples: int | None = None) -> Audio:
+    """``found`` if it is Audio, mono, finite, at ``sample_rate`` and, where one is asked for, of a length."""
+    audio = expect_kind(found, Audio, what)
     expect(audio.sample_rate == sample_rate, f"{what} should be at {sample_rate} Hz, got {audio.sample_rate} Hz")
     expect(audio.num_channels == 1, f"{what} should have one channel, got {audio.num_channels}")
     bad = int(audio.samples.size - np.isfinite(audio.samples).sum())
     expect(bad == 0, f"{what} has {bad} NaN or Inf among {audio.samples.size} samples")
+    wanted = audio.num_samples if num_samples is None else num_samples
+    expect(audio.num_samples == wanted, f"{wanted} samples went in, {audio.num_samples} came out ({what})")
     return audio
 
 
-def expect_info(info: object) -> SystemInfo:
-    """``info`` if it identifies a system."""
-    expect(isinstance(info, SystemInfo), f"info should be a SystemInfo, got {type(info).__name__}")
-    assert isinstance(info, SystemInfo)
+def expect_info(system: Any) -> None:
+    """The ``info`` of a system, if it identifies it."""
+    info = expect_kind(system.info, SystemInfo, "info")
     expect(info.family and info.version, f"info needs a family and a version, got family {info.family!r} and version {info.version!r}")
     expect(info.num_parameters >= 0, f"info.num_parameters is {info.num_parameters}")
     pairs = all(isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(word, str) for word in pair) for pair in info.tools)
     expect(pairs, f"info.tools should be pairs of strings, got {info.tools!r}")
-    return info
+    expect(system.info == info, "info should be the same at every look")

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from harness.api import Audio, Better, Evidence, Item, Metric, MetricInfo, Need, NotScorable, PooledMetric, Sample, Side
-from harness.testing.laws import ContractReport, Laws, expect
+from harness.testing.laws import ContractReport, Laws, expect, expect_kind
 from harness.testing.signals import noisy, signal, silence, speechlike
 
 Probe = Callable[[], Sample]
@@ -61,7 +61,8 @@ def check_metric(
         with laws.law("equal instance"):
             other = factory()
             expect(other.info.signature() == info.signature(), f"signatures {info.signature()} and {other.info.signature()}")
-            expect(_values([other.measure(p()) for p in probes]) == _values(evidence), "another instance measures other values")
+            values = [other.measure(probe()).value for probe in probes]
+            expect(values == [found.value for found in evidence], "another instance measures other values")
     _faults(laws, metric, reference, good, audio_only)
     _direction(laws, metric, reference, good, audio_only)
     if isinstance(metric, PooledMetric):
@@ -82,8 +83,7 @@ def _pair(reference: Audio, output: Audio) -> Probe:
 
 
 def _declaration(metric: Metric) -> None:
-    info = metric.info
-    expect(isinstance(info, MetricInfo), f"info should be a MetricInfo, got {type(info).__name__}")
+    info = expect_kind(metric.info, MetricInfo, "info")
     expect(re.fullmatch(r"[a-z][a-z0-9_]*", info.name), f"name {info.name!r} should be lower case letters, digits and underscores")
     expect(info.version, "version is empty")
     expect(info.description.strip() and "\n" not in info.description, f"description should be one line, got {info.description!r}")
@@ -121,7 +121,7 @@ def _deterministic(metric: Metric, probes: Sequence[Probe], first: Sequence[Evid
 
 
 def _evidence(found: Evidence, info: MetricInfo) -> None:
-    expect(isinstance(found, Evidence), f"measure should return Evidence, got {type(found).__name__}")
+    expect_kind(found, Evidence, "what measure returns")
     low, high = info.bounds
     expect(low <= found.value <= high, f"value {found.value!r} is outside the declared bounds {low} to {high}")
     for key, count in found.counts.items():
@@ -133,25 +133,20 @@ def _digests(sample: Sample) -> tuple[str, ...]:
     return tuple(s.audio.digest() for s in (sample.output, sample.reference, sample.prompt, sample.prompt_resynthesis) if s is not None)
 
 
-def _values(evidence: Sequence[Evidence]) -> list[float]:
-    return [e.value for e in evidence]
-
-
 def _faults(laws: Laws, metric: Metric, reference: Audio, good: Audio, audio_only: bool) -> None:
     """What a broken system puts out must be refused or measured, never crash and never become a made-up number."""
     # Codes, timings and lengths are read without looking at the waveform: their metrics fix no rate, or need no output.
     if not audio_only or Need.OUTPUT not in metric.info.needs | ({Need.OUTPUT} if metric.info.sample_rate else set()):
-        laws.skip("NaN output", "the metric does not compare audio, or needs more than audio")
-        laws.skip("faulty output", "the metric does not compare audio, or needs more than audio")
+        for law in ("NaN output", "faulty output"):
+            laws.skip(law, "the metric does not compare audio, or needs more than audio")
         return
     with laws.law("NaN output"):
         for bad in (np.nan, np.inf):
             samples = good.samples.copy()
             samples[0, samples.shape[1] // 2] = bad
             refusal = _refusal(metric, reference, Audio(samples, good.sample_rate))
-            expect(refusal is not None, f"an output with one {bad} sample was scored")
-            assert refusal is not None
-            expect(refusal.side is Side.OUTPUT, f"an output with one {bad} sample was blamed on the {refusal.side}")
+            expect(refusal, f"an output with one {bad} sample was scored")
+            expect(refusal and refusal.side is Side.OUTPUT, f"an output with one {bad} sample was blamed on the reference")
     with laws.law("faulty output"):
         rate, count = good.sample_rate, good.num_samples
         faulty: Mapping[str, Audio] = {

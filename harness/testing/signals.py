@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import Audio, FloatArray, Signal
+from harness.api import Audio, Signal
 
 _VOWELS_HZ = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410), (660, 1720, 2410))
 """First three formants of six vowels, rounded means of men's voices as commonly tabulated (Peterson and Barney, 1952)."""
@@ -53,26 +53,6 @@ def signal(audio: Audio) -> Signal:
     from harness.data.audio import resample
 
     return Signal(audio, resample)
-
-
-def lag_samples(reference: FloatArray, output: FloatArray, reach: int) -> tuple[int, float]:
-    """Where ``output [N]`` matches ``reference [N]`` best, and how well.
-
-    Args:
-        reference: mono.
-        output: mono, same length.
-        reach: largest lag looked at, in samples.
-
-    Returns:
-        The lag (positive: output late) and the normalised correlation there, 0 to 1.
-    """
-    size = 1 << (reference.size + output.size - 1).bit_length()
-    spectrum = np.fft.rfft(output, size) * np.conj(np.fft.rfft(reference, size))
-    correlation = np.fft.irfft(spectrum, size)
-    window = np.concatenate([correlation[-reach:], correlation[: reach + 1]])
-    best = int(np.argmax(window))
-    energy = float(np.sqrt(np.sum(reference.astype(np.float64) ** 2) * np.sum(output.astype(np.float64) ** 2)))
-    return best - reach, float(window[best]) / energy if energy else 0.0
 
 
 def _add(out: npt.NDArray[np.float64], at: int, part: npt.NDArray[np.float64]) -> int:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from harness.api import CodecSpec, Settings, Suite, SuiteInfo, Task
-from harness.testing.laws import ContractReport, Laws, expect
+from harness.testing.laws import ContractReport, Laws, expect, expect_kind
 
 _SPECS = (
     None,
@@ -47,18 +47,13 @@ def check_suite(suite: Suite, specs: Sequence[CodecSpec | None] = _SPECS) -> Con
 
 
 def _declaration(info: SuiteInfo) -> None:
-    expect(isinstance(info, SuiteInfo), f"info should be a SuiteInfo, got {type(info).__name__}")
+    expect_kind(info, SuiteInfo, "info")
     expect(re.fullmatch(r"[a-z][a-z0-9_]*", info.name), f"name {info.name!r} should be lower case letters, digits and underscores")
     expect(info.title.strip() and "\n" not in info.title, f"title should be one line, got {info.title!r}")
     expect(isinstance(info.task, Task), f"task should be a Task, got {info.task!r}")
     expect(info.metrics, "a suite needs at least one metric")
-    for what, names in (
-        ("metrics", info.metrics),
-        ("systems", info.systems),
-        ("headline", info.headline),
-        ("calibration", info.calibration),
-    ):
-        expect(isinstance(names, tuple), f"{what} should be a tuple, got {type(names).__name__}")
+    for what in ("metrics", "systems", "headline", "calibration"):
+        names = expect_kind(getattr(info, what), tuple, what)
         twice = sorted({n for n in names if names.count(n) > 1})
         expect(not twice, f"{what} names {twice} twice")
     unknown = set(info.calibration) - {"same_speaker", "impostor", "ground_truth"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from harness.api import Audio, CodecSynthesizer, Codes, Speech, Synthesizer, Utterance
-from harness.testing.laws import ContractReport, Laws, difference, expect, expect_audio, expect_info
+from harness.testing.laws import ContractReport, Laws, expect, expect_alike, expect_audio, expect_info, expect_kind
 from harness.testing.signals import speechlike
 
 
@@ -34,8 +34,7 @@ def check_synthesizer(
     laws = Laws(type(synthesizer).__name__)
     with laws.law("declaration"):
         expect(isinstance(synthesizer, Synthesizer), "a synthesizer has info, sample_rate, synthesize and stream")
-        expect_info(synthesizer.info)
-        expect(synthesizer.info == synthesizer.info, "info should be the same at every look")
+        expect_info(synthesizer)
         expect(synthesizer.sample_rate > 0, f"sample_rate is {synthesizer.sample_rate}")
     with laws.law("prompt untouched"):
         for request in requests:
@@ -46,14 +45,12 @@ def check_synthesizer(
         first = [_speech(synthesizer, request) for request in requests]
     with laws.law("determinism"):
         for i, request in reversed(list(enumerate(requests))):
-            worst = difference(first[i].audio, synthesizer.synthesize(request, 0).audio)
-            expect(worst <= tolerance, f"request {i} with the same seed again differs by {worst:.3g} (allowed {tolerance:g})")
+            expect_alike(first[i].audio, synthesizer.synthesize(request, 0).audio, tolerance, f"request {i} with the same seed again")
     if factory is None:
         laws.skip("fresh instance", "no factory was given")
     else:
         with laws.law("fresh instance"):
-            worst = difference(first[-1].audio, factory().synthesize(requests[-1], 0).audio)
-            expect(worst <= tolerance, f"a fresh instance differs by {worst:.3g} (allowed {tolerance:g})")
+            expect_alike(first[-1].audio, factory().synthesize(requests[-1], 0).audio, tolerance, "a fresh instance")
     with laws.law("stream"):
         for i, request in enumerate(requests):
             _stream(synthesizer, request, first[i].audio, tolerance)
@@ -72,8 +69,7 @@ def _requests() -> list[Utterance]:
 
 
 def _speech(synthesizer: Synthesizer, request: Utterance) -> Speech:
-    speech = synthesizer.synthesize(request, 0)
-    expect(isinstance(speech, Speech), f"synthesize should return Speech, got {type(speech).__name__}")
+    speech = expect_kind(synthesizer.synthesize(request, 0), Speech, "what synthesize returns")
     expect_audio(speech.audio, synthesizer.sample_rate, "the speech")
     expect(speech.audio.num_samples > 0, f"no sample was made for {request.text!r}")
     expect(
@@ -90,8 +86,7 @@ def _resynthesis(synthesizer: CodecSynthesizer, prompt: Audio, tolerance: float)
     expect(prompt.digest() == before, "resynthesize changed the prompt's samples")
     wanted = round(prompt.duration_s * synthesizer.sample_rate)
     expect(abs(heard.num_samples - wanted) <= 1, f"a prompt of {prompt.duration_s:.3f} s came back as {heard.duration_s:.3f} s")
-    worst = difference(heard, synthesizer.resynthesize(prompt))
-    expect(worst <= tolerance, f"the same prompt resynthesised again differs by {worst:.3g} (allowed {tolerance:g})")
+    expect_alike(heard, synthesizer.resynthesize(prompt), tolerance, "the same prompt resynthesised again")
 
 
 def _stream(synthesizer: Synthesizer, request: Utterance, whole: Audio, tolerance: float) -> None:
@@ -99,5 +94,4 @@ def _stream(synthesizer: Synthesizer, request: Utterance, whole: Audio, toleranc
     expect(chunks, f"the stream of {request.text!r} gave no chunk")
     joined = Audio(np.concatenate([c.samples for c in chunks], axis=1), synthesizer.sample_rate)
     expect(joined.num_samples == whole.num_samples, f"the stream gave {joined.num_samples} samples, synthesize {whole.num_samples}")
-    worst = difference(whole, joined)
-    expect(worst <= tolerance, f"the stream of {len(chunks)} chunks differs by {worst:.3g} from synthesize (allowed {tolerance:g})")
+    expect_alike(whole, joined, tolerance, f"the stream of {len(chunks)} chunks, compared with synthesize,")

@@ -33,8 +33,7 @@ from harness.data.audio import read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.judges.pocketsphinx import PhoneAligner, PhoneSegment
 from harness.metrics import phones
-from harness.metrics.held_out import Examples, hits, leave_one_out
-from harness.metrics.phones import NO_SPEECH, PHONES, Aligner, PhoneAccuracy, PhoneChance, frame_labels
+from harness.metrics.phones import NO_SPEECH, PHONES, Aligner, Examples, PhoneAccuracy, PhoneChance, frame_labels, hits, leave_one_out
 from harness.testing import check_metric
 from reports.statistics.intervals import Range
 from reports.statistics.jackknife import estimate

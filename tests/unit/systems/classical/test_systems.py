@@ -12,10 +12,10 @@ import pytest
 
 from harness.api import Audio, MissingOutput
 from harness.data.audio import read_audio
+from harness.metrics.waveform import estimate_lag
 from harness.settings.config import compose
 from harness.settings.registry import config_choices, resolve
 from harness.testing import speechlike
-from harness.testing.signals import lag_samples
 from systems.classical.codec2 import Codec2
 from systems.classical.ffmpeg import FFmpegCodec
 from systems.classical.gsm import Gsm
@@ -45,7 +45,8 @@ def test_the_delay_is_compensated_to_the_sample(codec: str, bitrate_bps: int | N
     audio = speechlike(2.0, system.spec.sample_rate, seed=4)
     output = system.decode(system.encode(audio))
     pair = [_middle_band(a.samples[0], audio.sample_rate) for a in (audio, output)]
-    lag, match = lag_samples(pair[0], pair[1], 2000)
+    found = estimate_lag(pair[0], pair[1], 2000)
+    lag, match = found.lag_samples, found.correlation
     assert match > 0.5
     assert lag == system.spec.delay == 0
 
@@ -177,7 +178,8 @@ def test_codec2_comes_in_time(mode: str) -> None:
     system = Codec2(mode)
     output = system.decode(system.encode(audio))
     level = [np.log10(np.convolve(a.samples[0].astype(np.float64) ** 2, np.hanning(160), "same") + 1e-4) for a in (audio, output)]
-    lag, match = lag_samples(*(np.asarray(c - c.mean(), dtype=np.float32) for c in level), 400)  # type: ignore[arg-type]
+    found = estimate_lag(level[0], level[1], 400)
+    lag, match = found.lag_samples, found.correlation
     assert match > 0.8
     assert abs(lag) <= 40
 
