@@ -107,7 +107,7 @@ def _block(block: Block, sortable: bool) -> str:
             return _list(block.items, "notes")
         case Code():
             # A document keeps its lines.
-            return f"<pre>{escape(block.text) if chr(10) in block.text else shown(block.text)}</pre>"
+            return f"<pre>{chr(10).join(map(shown, block.text.split(chr(10))))}</pre>"
         case Folded():
             opened = (f' class="{block.style}"' if block.style else "") + " open" * block.open
             return f"<details{opened}><summary>{shown(block.summary)}</summary>{blocks(block.blocks, sortable)}</details>"

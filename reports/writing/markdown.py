@@ -32,7 +32,9 @@ def _block(block: Block) -> str:
         case Bullets():
             return _list(block.items)
         case Code():
-            return f"    {printable(block.text)}"
+            # Behind more backticks than the text has in a row nothing of it ends the block; an indented one would join a list before it.
+            fence = "`" * max([3, *(1 + len(run) for run in re.findall("`+", block.text))])
+            return f"{fence}\n{printable(block.text)}\n{fence}"
         case Folded():
             return f"<details><summary>{escaped(block.summary)}</summary>\n\n{render(block.blocks)}\n</details>"
         case Table(lines=lines) if lines:
