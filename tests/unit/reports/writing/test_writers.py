@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 import re
 from typing import Any
@@ -123,3 +124,8 @@ def test_a_page_admits_its_scripts_only() -> None:
 def test_csv_starts_no_formula() -> None:
     lines: list[dict[str, Any]] = [{"a": "=1\n2", "b": -1.5}, {"a": " @x", "b": None}]
     assert tidy(("a", "b"), lines) == "a,b\n'=1 2,-1.5\n' @x,\n"
+
+
+def test_the_example_is_what_is_written() -> None:
+    found = doctest.testmod(blocks)
+    assert (found.failed, found.attempted) == (0, 3)
