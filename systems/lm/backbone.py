@@ -3,7 +3,7 @@
 A sequence is [utterance embedding, where the model takes one][text tokens][BOS step][speech steps ...]. Speech inputs are the tokens of the
 step before, all codebooks summed; the hidden state at a speech input predicts that step's tokens.
 
-Shape letters: B batch, K codebooks, T frames, S speech steps (inputs: one more, BOS first), P columns of the sequence, W width.
+Shape letters: B batch, K codebooks, T frames, S speech steps (inputs: one more, BOS first), P columns of the sequence, W width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from torch.nn import functional
 
 from systems.layers.transformer import KvCache, Transformer, Watched, Window, aligned_mask
 from systems.lm.config import LmConfig
-from systems.lm.objective import GUIDED_HEADS, LmLoss, guided_layer, strayed
 from systems.lm.patterns import lay
-from systems.lm.reading import Reading
+from systems.lm.reading import GUIDED_HEADS, Reading, guided_layer, strayed
 from systems.lm.tokens import Choose, PairedTokens, WholeTokens
 
 _FEW_LENGTHS = 16
@@ -37,7 +36,7 @@ class LmBatch:
         codes: int64 ``[B, K, T]``.
         frames: int64 ``[B]``, valid frames.
         voice: ``[B, voice_dim]``, utterance embeddings; None for models that take none.
-        spoken: ``[B, T, N]``, the text tokens that each frame speaks, in training with guidance; see `systems.lm.objective`.
+        spoken: ``[B, T, N]``, the text tokens that each frame speaks, in training with guidance; see `systems.lm.reading`.
     """
 
     text: Tensor
@@ -82,6 +81,21 @@ class Prefilled:
     hidden: Tensor
     length: int
     padded: bool
+
+
+@dataclass(frozen=True, eq=False)
+class LmLoss:
+    """Result of a teacher-forced pass.
+
+    Args:
+        total: scalar, what is minimised.
+        codebooks: ``[K]``, nats per token of each codebook.
+        strayed: scalar, see `systems.lm.reading.strayed`; not in the total, and None where the batch does not guide.
+    """
+
+    total: Tensor
+    codebooks: Tensor
+    strayed: Tensor | None = None
 
 
 class LanguageModel(nn.Module):
@@ -203,7 +217,7 @@ class LanguageModel(nn.Module):
             seen: column + 1, where the caller knows it; None to look at the whole cache and mask, as a captured graph must.
             reading: limits the guided heads, and is moved on.
         """
-        x = self._heard(tokens[:, :, None])
+        x = self._embedded(tokens[:, :, None])
         if self.positioned:
             # An item that is over may still be stepped, beside longer ones; where, is of no consequence.
             place = (column - state.speech_from).clamp(max=self.config.max_steps - 1)
@@ -255,7 +269,7 @@ class LanguageModel(nn.Module):
         """Columns before the text: that of the voice, if any."""
         return 0 if self.voice is None else 1
 
-    def _heard(self, tokens: Tensor) -> Tensor:
+    def _embedded(self, tokens: Tensor) -> Tensor:
         """Speech inputs ``[B, S, W]`` of ``tokens [B, K, S]``, without their positions."""
         speech = self.tokens.embed(tokens)
         return speech if self.delay is None else speech + self.delay.weight[self.config.delays.index(self.config.pattern.delay)]
@@ -264,7 +278,7 @@ class LanguageModel(nn.Module):
         """``[B, lead + N + 1 + S, W]``: embedded voice, text, BOS and ``tokens [B, K, S]``, each as long as the longest."""
         self.check(batch.text.shape[1], tokens.shape[2] + 1)
         text = self.text(batch.text)
-        speech = self._heard(functional.pad(tokens, (1, 0), value=self.config.bos))
+        speech = self._embedded(functional.pad(tokens, (1, 0), value=self.config.bos))
         if self.positioned:
             text = text + self.text_positions.weight[: text.shape[1]]
             speech = speech + self.speech_positions.weight[: speech.shape[1]]
@@ -299,3 +313,21 @@ def joined(batches: Sequence[LmBatch]) -> LmBatch:
         torch.cat([b.frames for b in batches]),
         torch.cat(voices) if voices else None,
     )
+
+
+def token_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats ``[..., K]`` that tokens ``targets [..., K]`` cost under ``logits [..., K, V]``; computed in float32."""
+    # Codebook by codebook: the logits are by far the largest tensor of a training step, and whichever way they lie, no more than one
+    # codebook's part of them is copied at a time.
+    pairs = zip(logits.movedim(-2, 0).unbind(), targets.movedim(-1, 0).unbind(), strict=True)
+    return torch.stack([_costs(scores, wanted) for scores, wanted in pairs], dim=-1)
+
+
+def _costs(logits: Tensor, targets: Tensor) -> Tensor:
+    flat = functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+def codebook_means(entropy: Tensor, counted: Tensor) -> Tensor:
+    """``[K]``: mean of ``entropy [B, K, S]`` over what is ``counted`` (bool, the same shape) of each codebook; 0 where nothing is."""
+    return (entropy * counted).sum(dim=(0, 2)) / counted.sum(dim=(0, 2)).clamp(min=1)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from systems.bundled import located, metadata_of
 from systems.checkpoints import Loaded, digest_of, load
+from systems.lm.config import LmInputs
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.quantizers.codebook import Codebook
@@ -155,12 +156,12 @@ def code_source(choice: CodecChoice) -> QdacCodes | SocodecCodes:
     """
     assert choice.codec is not None  # whoever asks knows which
     path = located(choice.codec)
-    told = metadata_of(path)
-    if told.get("family") == "qdac":
+    metadata = metadata_of(path)
+    if metadata.get("family") == "qdac":
         return QdacCodes(load(path, "qdac", QdacModel, QdacConfig), choice.num_codebooks)
     released = None if choice.frame_ms is None else socodec_config("paper", choice.frame_ms)
     loaded = load_socodec(path, released)
-    size = "paper" if "family" not in told else told.get("size", "small")
+    size = "paper" if "family" not in metadata else metadata.get("size", "small")
     features = speech_features(size, choice.ssl and located(choice.ssl)) if loaded.model.config.source == "ssl" else None
     return SocodecCodes(loaded, features)
 
@@ -170,6 +171,11 @@ def _check(features: SpeechFeatures, dim: int, trained_on: str | None) -> None:
         raise ValueError(f"the features have {features.dim} numbers, this codec was made for {dim}")
     if trained_on and trained_on != features.digest:
         raise ValueError(f"this codec was trained on the features of other weights ({trained_on}) than those given ({features.digest})")
+
+
+def lm_inputs(source: CodeSource, text_size: int) -> LmInputs:
+    """What a codec and a text front end of so many tokens decide about a model."""
+    return LmInputs(source.num_codebooks, source.parts, text_size, source.voice_dim, source.sample_rate / source.hop)
 
 
 def derived_frames(source: CodeSource, audio: Tensor) -> Tensor:

@@ -257,5 +257,5 @@ def guided(logits: Tensor, scale: float) -> Tensor:
 
     With log-probabilities l (text) and u (none), both halves become ``u + scale (l - u)``, as in transformers' processor of this name.
     """
-    told, untold = logits.log_softmax(dim=-1).chunk(2)
-    return (untold + scale * (told - untold)).repeat(2, *[1] * (logits.ndim - 1))
+    conditional, unconditional = logits.log_softmax(dim=-1).chunk(2)
+    return (unconditional + scale * (conditional - unconditional)).repeat(2, *[1] * (logits.ndim - 1))

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from systems.checkpoints import Loaded, loaded, read
 from systems.layers.transformer import Transformer, Window
-from systems.lm.backbone import LanguageModel, LmBatch
+from systems.lm.backbone import LanguageModel, LmBatch, LmLoss, codebook_means, token_entropy
 from systems.lm.config import LmConfig
-from systems.lm.objective import LmLoss, codebook_means, token_entropy
 from systems.lm.patterns import lay
 from systems.lm.tokens import SPECIALS, Choose, CodeHeads, WholeTokens
 

@@ -1,12 +1,16 @@
-"""Monotonic reading: in generation, the guided heads may not leap over words nor go back.
+"""Two heads of one layer that know where in the text speech is: told in training, and bounded in generation.
 
-Two heads of one layer were told in training which text token is spoken (`systems.lm.objective`), and show in generation what the
-model reads. A small model sometimes loses its place, leaves words out and ends early. As in Deep Voice 3 (Ping et al. 2018), the
-attention of these heads is limited to a window of the text from the place that was read last, and the place only moves on; the end may not
-come before the text is read. The other heads, and what all heads see of voice and speech, are left alone. A flattened pattern is followed at
-every step, though its heads were told at those of codebook 0 only: no system here speaks so.
+In training (guided attention) they learn to look at the tokens that are spoken next, as an aligner finds them (`systems.lm.aligner`). A language model
+that begins with little data reads on in its own codes and is long in finding out what the text is for. Tachibana, Uenoyama and Aihara
+("Efficiently trainable text-to-speech system ... with guided attention", 2018) penalise attention off the diagonal of text and time instead.
+No other head is told anything.
 
-Shape letters: B rows of a batch, H heads, C columns that are seen, D numbers a head.
+In generation (monotonic reading) they may not leap over words nor go back. A small model sometimes loses its place, leaves words out and ends
+early. As in Deep Voice 3 (Ping et al. 2018), their attention is limited to a window of the text from the place that was read last, and the place only
+moves on; the end may not come before the text is read. The other heads, and what all heads see of voice and speech, are left alone. A flattened
+pattern is followed at every step, though its heads were told at those of codebook 0 only: no system here speaks so.
+
+Shape letters: B rows of a batch, H heads, P columns of a sequence, C columns that are seen, N text tokens, T frames, D numbers a head.
 """
 
 from __future__ import annotations
@@ -16,10 +20,40 @@ from torch import Tensor
 
 from systems.layers.transformer import Watched, Window
 from systems.lm.config import LmConfig
-from systems.lm.objective import GUIDED_HEADS, guided_layer
 
+GUIDED_HEADS = 2
 _BACK = 1  # tokens before the place that stay in sight
 _TAIL = 2  # tokens at the end that nothing need be heard of: a full stop, the mark of the end
+
+
+def guided_layer(config: LmConfig) -> int:
+    """The block whose first `GUIDED_HEADS` heads are told, a third of the way up."""
+    return config.backbone.layers // 3
+
+
+def strayed(watched: Watched, lead: int, text: Tensor, frames: Tensor, spoken: Tensor, every: int = 1) -> Tensor:
+    """Scalar: cross-entropy, in nats per frame, of the heads' attention among the text's columns against the tokens spoken.
+
+    Args:
+        watched: queries and keys of sequences [lead][text][speech ...].
+        lead: columns before the text.
+        text: int64 ``[B]``, tokens; utterances without any do not count.
+        frames: int64 ``[B]``, whose columns begin behind the text: the first of them predicts the first frame.
+        spoken: ``[B, T, N]``, shares of a frame's time.
+        every: columns from frame to frame: more than one where codebooks are said one after the other.
+    """
+    queries, keys = watched.queries.float(), watched.keys.float()
+    steps, tokens = spoken.shape[1:]
+    token, frame = torch.arange(tokens, device=text.device), torch.arange(steps, device=text.device)
+    # A frame behind the end takes some column or other, and is not counted.
+    rows = (lead + text[:, None] + every * frame).clamp(max=queries.shape[2] - 1)
+    asked = queries.gather(2, rows[:, None, :, None].expand(-1, queries.shape[1], -1, queries.shape[3]))
+    scores = asked @ keys[:, :, lead : lead + tokens].transpose(2, 3) / queries.shape[3] ** 0.5  # [B, H, T, N]
+    scores = scores.float().masked_fill(token >= text[:, None, None, None], -1e4).log_softmax(dim=3)
+    cost = -(scores * spoken[:, None]).sum(dim=3).mean(dim=1)  # [B, T]
+    counted = (frame < frames[:, None]) & (text > 0)[:, None]
+    mean: Tensor = (cost * counted).sum() / counted.sum().clamp(min=1)
+    return mean
 
 
 class Reading:

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from systems.checkpoints import Loaded, exported
 from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
-from systems.lm.backbone import LanguageModel, LmBatch
-from systems.lm.codes import CodecChoice, code_source, derived_frames, unpacked
-from systems.lm.config import LmConfig, LmInputs, LmKind, lm_config
+from systems.lm.backbone import LanguageModel, LmBatch, LmLoss
+from systems.lm.codes import CodecChoice, code_source, derived_frames, lm_inputs, unpacked
+from systems.lm.config import LmConfig, LmKind, lm_config
 from systems.lm.models import HierarchicalLm, build_lm, load_lm
-from systems.lm.objective import LmLoss
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.tokens import WholeTokens
 from systems.text.tokens import TextFrontEnd, front_end
@@ -38,7 +37,7 @@ class LmTraining:
             recordings come without a text.
         depth_fraction: of the frames that the hierarchical model's decoder is trained on.
         first_weight: of codebook 0 in the hierarchical model's loss.
-        guide_weight: of guided attention in the loss, see `systems.lm.objective`; 0 for none.
+        guide_weight: of guided attention in the loss, see `systems.lm.reading`; 0 for none.
         guide_after: steps without guidance, in which the aligner learns what to guide to; for a model that has been trained before.
         learning_rate: at the peak.
         weight_decay: of AdamW.
@@ -121,13 +120,7 @@ class LmRecipe:
             raise ValueError("no codec of the paper's size is bundled: give codec=FILE.safetensors")
         self.source = code_source(codec if codec.codec else replace(codec, codec=_CODECS[kind]))
         self.sample_rate = self.source.sample_rate
-        inputs = LmInputs(
-            self.source.num_codebooks,
-            self.source.parts,
-            self.front_end.vocabulary_size,
-            self.source.voice_dim,
-            self.source.sample_rate / self.source.hop,
-        )
+        inputs = lm_inputs(self.source, self.front_end.vocabulary_size)
         pattern = PARALLEL if kind == "hierarchical" else delayed(self.training.delay)
         self.config = config or replace(lm_config(kind, size, inputs, pattern), delays=self.training.delays)
         self.config.check(inputs, "the model")

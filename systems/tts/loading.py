@@ -10,8 +10,8 @@ from systems.bundled import located, metadata_of
 from systems.checkpoints import Loaded, load, untrained
 from systems.configuration import Configuration
 from systems.lm.backbone import LanguageModel
-from systems.lm.codes import CodecChoice, QdacCodes, SocodecCodes, code_source
-from systems.lm.config import LmInputs, lm_config
+from systems.lm.codes import CodecChoice, QdacCodes, SocodecCodes, code_source, lm_inputs
+from systems.lm.config import lm_config
 from systems.lm.models import build_lm, load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.requests import GenerationConfig
@@ -86,7 +86,7 @@ def _trained(asked: Asked, delay: int | None, prompt_share: float) -> Models:
     if "front_end" not in loaded.metadata:
         raise ValueError(f"{path} names no text front end in its metadata: it was not made by harness train")
     text = front_end(loaded.metadata["front_end"], asked.run.tokenizer)
-    config.check(_inputs(source, text.vocabulary_size), str(path))
+    config.check(lm_inputs(source, text.vocabulary_size), str(path))
     return loaded, text, codec
 
 
@@ -103,7 +103,7 @@ def _untrained(asked: Asked, delay: int | None, prompt_share: float) -> Models:
     codec = _speaking(source, asked, prompt_share)
     paper = shape.size == "paper"
     text = front_end("bpe" if paper and tokenizer is not None else "symbols", tokenizer)
-    inputs = _inputs(source, BPE_SIZE if paper else text.vocabulary_size)
+    inputs = lm_inputs(source, BPE_SIZE if paper else text.vocabulary_size)
     pattern = PARALLEL if shape.kind == "hierarchical" else delayed(1 if delay is None else delay)
     config = shape.lm or lm_config(shape.kind, shape.size, inputs, pattern)
     config = config if delay is None else config.at_delay(delay)
@@ -148,10 +148,6 @@ def _codec_config(asked: Asked) -> QdacConfig | SocodecConfig:
     metadata = metadata_of(located(asked.codec.checkpoint))
     config = json.loads(metadata.get("config", "{}"))
     return QdacConfig.from_dict(config) if metadata.get("family") == "qdac" else SocodecConfig.from_dict(config)
-
-
-def _inputs(source: QdacCodes | SocodecCodes, text_size: int) -> LmInputs:
-    return LmInputs(source.num_codebooks, source.parts, text_size, source.voice_dim, source.sample_rate / source.hop)
 
 
 def _name(file: Any) -> str | None:

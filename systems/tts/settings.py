@@ -176,9 +176,9 @@ class Asked:
 
     def _lacks_hubert(self) -> Exception | None:
         """HuBERT as transformers knows it; a state file of torchaudio's needs no package."""
-        heard = self.shape.size == "paper" and self.shape.kind == "multi_stream"
+        hubert = self.shape.size == "paper" and self.shape.kind == "multi_stream"
         folder = self.codec.ssl is None or Path(self.codec.ssl).is_dir()
-        if heard and (folder or self.weights == "random") and not importlib.util.find_spec("transformers"):
+        if hubert and (folder or self.weights == "random") and not importlib.util.find_spec("transformers"):
             return RuntimeError("HuBERT needs the package transformers: pip install 'speech-systems-harness[hf]'")
         return None
 

@@ -14,8 +14,8 @@ from systems.lm.aligner import BANDS, Aligner, best_reading, reading_cost, sound
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
 from systems.lm.models import build_lm
-from systems.lm.objective import strayed
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed
+from systems.lm.reading import strayed
 
 LLAMA = TransformerConfig("llama", 3, 16, 2, 24)
 MODELS = {

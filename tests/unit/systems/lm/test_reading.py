@@ -11,9 +11,8 @@ from systems.layers.transformer import TransformerConfig, Watched, Window
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
 from systems.lm.generation import generate
-from systems.lm.objective import guided_layer
 from systems.lm.patterns import PARALLEL, delayed, lay
-from systems.lm.reading import Reading
+from systems.lm.reading import Reading, guided_layer
 from systems.lm.requests import GenerationConfig, Request
 from tests.stubs.lively_models import lively
 
