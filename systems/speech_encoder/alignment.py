@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from systems.text.pronunciations import PHONES as _SPOKEN
+from systems.text.tokens import PHONES as _SPOKEN
 
 if TYPE_CHECKING:
     import numpy.typing as npt
