@@ -62,40 +62,31 @@ class UnknownName(UsageError):
         return type(self), self._arguments
 
 
-class ConfigError(UsageError):
-    pass
+class ConfigError(UsageError): ...
 
 
-class ManifestError(UsageError):
-    pass
+class ManifestError(UsageError): ...
 
 
-class MissingDependency(UsageError):
-    pass
+class MissingDependency(UsageError): ...
 
 
-class CheckpointError(UsageError):
-    pass
+class CheckpointError(UsageError): ...
 
 
-class RunConflict(UsageError):
-    pass
+class RunConflict(UsageError): ...
 
 
-class DamagedFile(UsageError):
-    pass
+class DamagedFile(UsageError): ...
 
 
-class NewerVersion(UsageError):
-    pass
+class NewerVersion(UsageError): ...
 
 
-class Incomplete(HarnessError):
-    pass
+class Incomplete(HarnessError): ...
 
 
-class StoreError(HarnessError):
-    pass
+class StoreError(HarnessError): ...
 
 
 class Incomparable(HarnessError):

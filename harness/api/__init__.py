@@ -16,12 +16,10 @@ from harness.api.metric import (
     PooledMetric,
     Recogniser,
     Sample,
-    Scalar,
     Side,
     SpeakerEncoder,
 )
-from harness.api.prediction import Prediction, Timing
-from harness.api.record import Record, Status
+from harness.api.results import Prediction, Record, Scalar, Status, Timing
 from harness.api.suite import Curve, Settings, Suite, SuiteInfo, Task, TimingPlan
 from harness.api.systems import (
     UNOBSERVED,

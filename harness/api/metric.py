@@ -15,7 +15,7 @@ import numpy.typing as npt
 from harness.api.audio import FloatArray, Signal
 from harness.api.codes import Encoded
 from harness.api.items import Item
-from harness.api.prediction import Timing
+from harness.api.results import Scalar, Timing
 
 
 class Better(StrEnum):
@@ -65,7 +65,6 @@ class NotApplicable(Exception):
     """The metric says nothing about this item by design (English words error rate on Mandarin, say): skipped, not failed."""
 
 
-Scalar = float | int | str | bool | None
 _LARGEST_INT = 2**53
 """Above it a whole number is kept as a float: not everything that reads a record has integers of any size."""
 

@@ -28,7 +28,6 @@ from harness.storing.runfolder import MANIFEST, RECORDS, parsed_manifest, record
 if TYPE_CHECKING:
     from harness.data.manifests import Dataset
 
-_NAME = re.compile(r"\.(\d+)of(\d+)$")
 SHARED = ("schema", "systems", "metrics", "absent_metrics", "dataset", "suite", "code", "config", "plan_digest")
 """What the manifests of all shards of a run say alike: systems as they were built (weights, tools, a plug-in's code), metrics with the
 libraries in their signatures, the data, the harness's own code; then what was asked, for naming it where only the plan's digest differs."""
@@ -102,8 +101,8 @@ def publish(folder: Path, url: str) -> str:
         for name in (RECORDS, MANIFEST):
             files.put_file(str(folder / name), f"{place}/{name}")
     except Exception as error:  # every kind of place has errors of its own
-        told = without_secrets(f"{folder} to {url}: {type(error).__name__}: {error}")
-        raise StoreError(f"cannot publish {told}; it is complete here") from error
+        what = without_secrets(f"{folder} to {url}: {type(error).__name__}: {error}")
+        raise StoreError(f"cannot publish {what}; it is complete here") from error
     return place
 
 
@@ -123,8 +122,8 @@ def join(run: Path, source: str | None = None) -> RunResult:
     manifests = _manifests(files, root, run.name)
     first = next(iter(manifests.values()))
     for place, manifest in manifests.items():
-        one, another = _shared(first, manifest)
-        if other := list(_differences(one, another)):
+        same_plan = manifest.get("plan_digest") == first.get("plan_digest")
+        if other := list(_differences(_shared(first, same_plan), _shared(manifest, same_plan))):
             rest = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
             raise Incomparable(
                 f"{place} was made otherwise than {next(iter(manifests))} and cannot be joined with it: {'; '.join(other[:SHOWN])}{rest}. "
@@ -173,20 +172,17 @@ def join(run: Path, source: str | None = None) -> RunResult:
     return RunResult(run, counts, failures, int(allowed), shards=len(manifests))
 
 
-def _shared(*manifests: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What must be alike, of the manifests of some shards."""
-    found = []
-    other_plan = len({manifest.get("plan_digest") for manifest in manifests}) > 1
-    for manifest in manifests:
-        told = {key: manifest.get(key) for key in SHARED}
-        told["systems"] = {label: _built(about) for label, about in manifest.get("systems", {}).items()}
-        told["dataset"] = {key: value for key, value in manifest["dataset"].items() if key != "description"}  # which may say where it lies
+def _shared(manifest: Mapping[str, Any], same_plan: bool) -> dict[str, Any]:
+    """What must be alike, of the manifest of a shard."""
+    config, git = manifest.get("config") or {}, manifest.get("git") or {}
+    return {
+        **{key: manifest.get(key) for key in SHARED},
+        "systems": {label: _built(about) for label, about in manifest.get("systems", {}).items()},
+        "dataset": {key: value for key, value in manifest["dataset"].items() if key != "description"},  # which may say where it lies
         # Of the same plan it is the same but for the names that machines have for folders.
-        told["config"] = {key: (manifest.get("config") or {}).get(key) for key in ASKED} if other_plan else None
-        # A checkout that was changed is known by its commit only.
-        told["code"] = (manifest.get("git") or {}).get("commit") or (manifest.get("git") or {}).get("version")
-        found.append(told)
-    return found
+        "config": None if same_plan else {key: config.get(key) for key in ASKED},
+        "code": git.get("commit") or git.get("version"),  # a checkout that was changed is known by its commit only
+    }
 
 
 def _built(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,15 +210,16 @@ def _brief(value: Any) -> str:
 
 def _mixed_times(manifests: Iterable[Mapping[str, Any]]) -> str:
     """Why times of several shards make no figure together, or ""."""
-    found = {tuple(sorted(one.items())): one for manifest in manifests for one in manifest.get("timed_with", ())}
     per_device: dict[str, list[Mapping[str, str]]] = {}
-    for one in found.values():
-        per_device.setdefault(one.get("device", ""), []).append(one)
+    for one in (one for manifest in manifests for one in manifest.get("timed_with", ())):
+        several = per_device.setdefault(one.get("device", ""), [])
+        if one not in several:
+            several.append(one)
     for several in per_device.values():
         if len(several) > 1:
             apart = sorted({key for one in several for key in one if one[key] != several[0].get(key)})
-            told = "; ".join(f"{key} {', '.join(sorted({str(one.get(key)) for one in several}))}" for key in apart)
-            return f"the shards were timed under {len(several)} circumstances ({told}): their times make no figure together"
+            values = "; ".join(f"{key} {', '.join(sorted({str(one.get(key)) for one in several}))}" for key in apart)
+            return f"the shards were timed under {len(several)} circumstances ({values}): their times make no figure together"
     return ""
 
 
@@ -244,50 +241,46 @@ def _digest(dataset: Mapping[str, Any], items: Mapping[str, Any]) -> dict[str, s
     """Of the whole dataset, from what the shards found in its files."""
     if "rows_digest" not in dataset:
         return {}  # of an earlier version, whose digest is the whole's
-    return {
-        "digest": contents_digest(
-            dataset["rows_digest"], {i: Contents(about["digest"], about["prompt_digest"]) for i, about in items.items()}
-        )
-    }
+    contents = {i: Contents(about["digest"], about["prompt_digest"]) for i, about in items.items()}
+    return {"digest": contents_digest(dataset["rows_digest"], contents)}
 
 
 def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:
     """Manifest of each shard by its place, in order."""
-    found: dict[int, tuple[str, int]] = {}
+    found: dict[int, str] = {}
+    sizes = set()
+    named = re.compile(rf"{re.escape(name)}\.(\d+)of(\d+)")
     for path in sorted(files.ls(root, detail=False)) if files.exists(root) else []:
         place = str(path).rstrip("/")
-        folder = place.rpartition("/")[2]
-        match = _NAME.search(folder)
-        if match and folder[: match.start()] == name:
-            if int(match[1]) in found:
-                raise UsageError(
-                    f"{found[int(match[1])][0]} and {place} are both shard {int(match[1])} of the run {name}; move one of them away"
-                )
-            found[int(match[1])] = place, int(match[2])
-    sizes = sorted({size for _, size in found.values()})
+        if match := named.fullmatch(place.rpartition("/")[2]):
+            index, size = map(int, match.groups())
+            if index in found:
+                raise UsageError(f"{found[index]} and {place} are both shard {index} of the run {name}; move one of them away")
+            found[index] = place
+            sizes.add(size)
     if len(sizes) != 1:
-        what = f"cuts of several sizes ({', '.join(map(str, sizes))})" if sizes else f"no shards ({name}.1ofN ...)"
+        what = f"cuts of several sizes ({', '.join(map(str, sorted(sizes)))})" if sizes else f"no shards ({name}.1ofN ...)"
         raise UsageError(f"{root} holds {what} of the run {name}; run them with run.name={name} run.shard=I/N")
-    manifests, unfit = {}, []
-    for index in range(1, sizes[0] + 1):
-        place = found[index][0] if index in found else ""
+    manifests, unfit, count = {}, [], sizes.pop()
+    for shard in (Shard(index, count) for index in range(1, count + 1)):
+        place = found.get(shard.index, "")
         if not place or not files.exists(f"{place}/{MANIFEST}"):
-            unfit.append(f"{index}/{sizes[0]} is missing")
+            unfit.append(f"{shard} is missing")
             continue
         manifest = parsed_manifest(files.cat_file(f"{place}/{MANIFEST}"), f"{place}/{MANIFEST}")
         if manifest.get("status") != "complete":
-            unfit.append(f"{index}/{sizes[0]} is not finished")
+            unfit.append(f"{shard} is not finished")
         elif lacking := [section for section in ADDED_UP if section not in manifest]:
-            unfit.append(f"{index}/{sizes[0]} does not tell its {', '.join(lacking)} (made by an earlier version?)")
-        elif manifest.get("shard") != f"{index}/{sizes[0]}":
-            unfit.append(f"{index}/{sizes[0]} is not in its folder, which holds {manifest.get('shard')} (a copy?)")
-        elif strays := sum(not Shard(index, sizes[0]).holds(item) for item in manifest["items"]):
-            unfit.append(f"{index}/{sizes[0]} holds {strays} items of other shards")
+            unfit.append(f"{shard} does not tell its {', '.join(lacking)} (made by an earlier version?)")
+        elif manifest.get("shard") != str(shard):
+            unfit.append(f"{shard} is not in its folder, which holds {manifest.get('shard')} (a copy?)")
+        elif strays := sum(not shard.holds(item) for item in manifest["items"]):
+            unfit.append(f"{shard} holds {strays} items of other shards")
         for own in ("num_items", "digest") if "rows_digest" in manifest["dataset"] else ("num_items",):
             manifest["dataset"].pop(own, None)  # its own, not the run's
         manifests[place] = manifest
     if unfit:
-        raise UsageError(f"the run {name} cannot be joined: shard {'; '.join(unfit)}. Run these with run.shard=I/{sizes[0]} first")
+        raise UsageError(f"the run {name} cannot be joined: shard {'; '.join(unfit)}. Run these with run.shard=I/{count} first")
     return manifests
 
 
