@@ -83,7 +83,7 @@ def train(words: Sequence[str]) -> int:
         Interrupted: SIGINT or SIGTERM; a checkpoint was written.
     """
     plan = planned(words)
-    faults = importlib.import_module("systems.training.faults")
+    faults = importlib.import_module("systems.training.recipe")
     try:
         _run(plan)
     except faults.StateMismatch as error:

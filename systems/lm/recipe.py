@@ -20,8 +20,7 @@ from systems.lm.models import HierarchicalLm, build_lm, load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.tokens import WholeTokens
 from systems.text.tokens import TextFrontEnd, front_end
-from systems.training.faults import BadRecordings
-from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
+from systems.training.recipe import BadRecordings, Batch, BatchSpec, Derived, Losses, OptimiserSpec
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Training data: recordings decoded once into memory, and batches drawn from them by number.
+"""Training data: recordings decoded once into memory, batches drawn from them by number, and frames derived from them.
 
 A batch depends on (seed, stream, number, process) and on nothing else, so the order of the data needs no saved state: a resumed run
 asks for the next number. There are no worker processes; drawing a batch is a few slices of one int16 array.
@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import math
+import uuid
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from harness.api import FAR_OVER, Item
-from systems.training.faults import BadRecordings
-from systems.training.recipe import BatchSpec
+from systems.training.recipe import BadRecordings, BatchSpec, Derived
 
 Int16Array = npt.NDArray[np.int16]
 Int64Array = npt.NDArray[np.int64]
@@ -70,8 +72,7 @@ class Corpus:
 
     def subset(self, indices: Sequence[int]) -> Corpus:
         """Some of the recordings; the samples are shared."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        items = tuple(self.items[i] for i in indices)
+        chosen, items = np.asarray(indices, dtype=np.int64), tuple(self.items[i] for i in indices)
         return Corpus(items, self.sample_rate, self.lengths[chosen], self.starts[chosen], self.samples, self.digest)
 
 
@@ -112,8 +113,7 @@ def load_corpus(items: Sequence[Item], sample_rate: int, memory_gib: float = 8.0
     if not items:
         raise BadRecordings("there are no recordings to train on")
     with ThreadPoolExecutor(threads) as pool:
-        headers = list(pool.map(lambda item: _attempt(_header, item), items))
-        _raise_if_bad(items, headers)
+        headers = _each(pool, _header, items, items)
         lengths = np.array([round(frames * sample_rate / rate) for frames, rate in headers], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         total = int(lengths.sum())
@@ -127,7 +127,7 @@ def load_corpus(items: Sequence[Item], sample_rate: int, memory_gib: float = 8.0
                 begin = int(starts[index])
                 whole[begin : begin + int(lengths[index])] = _decode(items[index], sample_rate, int(lengths[index]))
 
-            _raise_if_bad(items, list(pool.map(lambda i: _attempt(fill, i), range(len(items)))))
+            _each(pool, fill, range(len(items)), items)
             digest.update(samples.data)
     for item, length in zip(items, lengths, strict=True):
         size = 0 if samples is not None else _path(item).stat().st_size
@@ -234,19 +234,21 @@ class Stream:
         return HostBatch(audio, lengths, indices, texts, tuple(item.language for item in chosen), starts)
 
 
-def _attempt(call: Any, argument: Any) -> Any:
-    """The result, or the reason why a recording cannot be used, to be reported together with the others."""
-    try:
-        return call(argument)
-    except (OSError, RuntimeError, ValueError) as error:  # soundfile's errors are RuntimeErrors
-        return error
+def _each(pool: Executor, call: Callable[[Any], Any], arguments: Iterable[Any], items: Sequence[Item]) -> list[Any]:
+    """What ``call`` gives for each argument; all recordings that cannot be used are reported together."""
 
+    def attempt(argument: Any) -> Any:
+        try:
+            return call(argument)
+        except (OSError, RuntimeError, ValueError) as error:  # soundfile's errors are RuntimeErrors
+            return error
 
-def _raise_if_bad(items: Sequence[Item], results: Sequence[Any]) -> None:
-    bad = [f"{item.path}: {r}" for item, r in zip(items, results, strict=True) if isinstance(r, Exception)]
+    results = list(pool.map(attempt, arguments))
+    bad = [f"{item.path}: {result}" for item, result in zip(items, results, strict=True) if isinstance(result, Exception)]
     if bad:
         more = f"\n  ... and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise BadRecordings(f"{len(bad)} of {len(items)} recordings cannot be used:\n  " + "\n  ".join(bad[:_SHOWN]) + more)
+    return results
 
 
 def _path(item: Item) -> Path:
@@ -314,3 +316,85 @@ def _converted(sound: npt.NDArray[np.float32], rate: int, sample_rate: int, leng
     mono = mono[:length]  # soxr rounds the length its own way: half a sample
     out[: mono.size] = np.clip(np.round(mono * 32768.0), -32768, 32767).astype(np.int16)
     return out
+
+
+class DerivedFrames:
+    """The derived frames of one corpus.
+
+    They are functions of the recordings alone, so nothing here is part of a checkpoint: a resumed run computes them anew.
+
+    Args:
+        corpus: the recordings.
+        wanted: what to compute.
+        crop: samples that a recording is padded to at least, where `Derived.padded` says so.
+        device: where it is computed.
+        memory_gib: of frames to keep; what does not fit is computed (or read) each time.
+        cache: folder that trainings share, for frames with an identity: a file per recording, found by what it sounds like.
+    """
+
+    def __init__(
+        self, corpus: Corpus, wanted: Sequence[Derived], crop: int, device: torch.device, memory_gib: float = 4.0, cache: Path | None = None
+    ) -> None:
+        self._corpus, self._wanted, self._crop, self._device, self._cache = corpus, tuple(wanted), crop, device, cache
+        self._room = int(memory_gib * 2**30)
+        self._kept: dict[tuple[str, int], npt.NDArray[np.float16]] = {}
+
+    def of(self, batch: HostBatch) -> dict[str, Tensor]:
+        """By name, float32 ``[B, T, D]`` on the device: the frames of the batch's rows; zero behind the end of a recording."""
+        return {derived.name: self._rows(derived, batch) for derived in self._wanted}
+
+    def _rows(self, derived: Derived, batch: HostBatch) -> Tensor:
+        count = batch.audio.shape[1] // derived.hop
+        rows = []
+        for index, start in zip(batch.indices.tolist(), batch.starts.tolist(), strict=True):
+            row = self._frames(derived, index)[start // derived.hop :][:count]
+            rows.append(np.pad(row, ((0, count - len(row)), (0, 0))))
+        return torch.from_numpy(np.stack(rows)).to(self._device, non_blocking=True).float()
+
+    def _frames(self, derived: Derived, index: int) -> npt.NDArray[np.float16]:
+        key = (derived.name, index)
+        if key in self._kept:
+            return self._kept[key]
+        samples = self._corpus.read(index, 0, int(self._corpus.lengths[index]))
+        padded = np.pad(samples, (0, max(0, self._crop - samples.size if derived.padded else 0)))
+        path = self._place(derived, padded)
+        frames = None if path is None else _read(path)
+        if frames is None:
+            audio = torch.from_numpy(padded.astype(np.float32) / 32768.0).to(self._device)
+            with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+                frames = derived.compute(audio).cpu().numpy().astype(np.float16)
+            if path is not None:
+                _write(path, frames)
+        if frames.nbytes <= self._room:
+            self._room -= frames.nbytes
+            self._kept[key] = frames
+        return frames
+
+    def _place(self, derived: Derived, samples: npt.NDArray[np.int16]) -> Path | None:
+        """Where these frames lie on disk, or would; None where they are not kept there."""
+        if self._cache is None or not derived.identity:
+            return None
+        what = hashlib.blake2b(f"{derived.identity}\n{derived.name}\n{derived.hop}".encode(), digest_size=8).hexdigest()
+        sound = hashlib.blake2b(samples.tobytes() + f"{self._corpus.sample_rate}".encode(), digest_size=16).hexdigest()
+        return self._cache / what / sound[:2] / f"{sound}.npy"
+
+
+def _read(path: Path) -> npt.NDArray[np.float16] | None:
+    """The frames in a file; None where there is none, or it was cut short."""
+    try:
+        frames = np.load(path, allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return frames if frames.dtype == np.float16 and frames.ndim == 2 else None
+
+
+def _write(path: Path, frames: npt.NDArray[np.float16]) -> None:
+    """Never leaves half a file under the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f"{path.stem}-{uuid.uuid4().hex[:8]}.half")
+    try:
+        with half.open("wb") as file:
+            np.save(file, frames)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)

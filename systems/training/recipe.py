@@ -1,7 +1,15 @@
-"""What the training loop asks of a model family: its modules, its players, its losses, the data it wants.
+"""What the training loop asks of a model family: its modules, its players, its losses, the data it wants; and what can stop a training run.
 
 Shape letters: B batch, N samples. One step of training visits every player once, in the order of `Recipe.players`; the batches are drawn
-once a step and shared by the players. The loop does everything else: optimisers, schedules, averaging, checkpoints, devices, stopping.
+once a step and shared by the players. (The word is that of adversarial training: discriminator and generator play against each other.) The
+loop does everything else: optimisers, schedules, averaging, checkpoints, devices, stopping.
+
+Each fault has its own class, so that a command can tell them apart::
+
+    TrainingFault
+    |-- BadRecordings       training data that cannot be read, or too little of it
+    |-- StateMismatch       a checkpoint of another run, or a damaged one
+    `-- Diverged            losses or weights stopped being finite
 """
 
 from __future__ import annotations
@@ -170,3 +178,19 @@ class Recipe(Protocol):
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors (for safetensors) and metadata of the usable model; averaged weights are in place."""
         ...
+
+
+class TrainingFault(Exception):
+    """Base of all; the message says what was found and what to do."""
+
+
+class BadRecordings(TrainingFault):
+    pass
+
+
+class StateMismatch(TrainingFault):
+    pass
+
+
+class Diverged(TrainingFault):
+    pass

@@ -13,15 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from systems.training.faults import StateMismatch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from systems.training.recipe import StateMismatch
 
 FORMAT = 1
 

@@ -6,22 +6,17 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from systems.training.average import Averages
-from systems.training.data import Corpus, HostBatch, Split, Stream
-from systems.training.faults import Diverged, StateMismatch
-from systems.training.frames import DerivedFrames
-from systems.training.player import Player
+from systems.training.data import Corpus, DerivedFrames, HostBatch, Split, Stream
+from systems.training.optimisation import Averages, Player
 from systems.training.processes import Processes
-from systems.training.recipe import Batch, Recipe
+from systems.training.recipe import Batch, Diverged, Recipe, StateMismatch
 from systems.training.state import State, random_state, restore_random_state, undisturbed
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PRECISIONS = ("float32", "bfloat16")
 _CHECK_STEPS = 50  # on a device, how often the count of skipped steps is waited for

@@ -30,11 +30,9 @@ from systems.socodec.recipe import SocodecRecipe
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.text.tokens import SYMBOLS
-from systems.training.data import Split, Stream, load_corpus
-from systems.training.faults import BadRecordings
-from systems.training.frames import DerivedFrames
+from systems.training.data import DerivedFrames, Split, Stream, load_corpus
 from systems.training.processes import join
-from systems.training.recipe import Batch
+from systems.training.recipe import BadRecordings, Batch
 from systems.training.trainer import Trainer, TrainerConfig
 
 BOOKS, SIZE, HOP = 3, 16, 640

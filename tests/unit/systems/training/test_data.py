@@ -8,8 +8,7 @@ import soundfile
 
 from harness.api import Item
 from systems.training.data import Stream, load_corpus, split
-from systems.training.faults import BadRecordings
-from systems.training.recipe import BatchSpec
+from systems.training.recipe import BadRecordings, BatchSpec
 
 RATE = 16000
 

@@ -10,8 +10,7 @@ import soundfile
 import torch
 
 from harness.api import Item
-from systems.training.data import Stream, load_corpus
-from systems.training.frames import DerivedFrames
+from systems.training.data import DerivedFrames, Stream, load_corpus
 from systems.training.recipe import BatchSpec, Derived
 
 RATE, HOP, CROP = 1000, 20, 200

@@ -13,15 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from harness.api import Item
-from systems.training.average import Averages
 from systems.training.data import load_corpus, split
-from systems.training.faults import Diverged, StateMismatch, TrainingFault
-from systems.training.logbook import CURVE, LOG, Logbook
-from systems.training.loop import Ending, LoopConfig, resume, train
-from systems.training.player import Meter
+from systems.training.loop import CURVE, LOG, Ending, Logbook, LoopConfig, resume, train
+from systems.training.optimisation import Averages, Meter, learning_rate
 from systems.training.processes import Processes, join
-from systems.training.recipe import OptimiserSpec, Recipe
-from systems.training.schedule import learning_rate
+from systems.training.recipe import Diverged, OptimiserSpec, Recipe, StateMismatch, TrainingFault
 from systems.training.state import load_state, save_state, save_tensors
 from systems.training.trainer import Trainer, TrainerConfig
 

@@ -1,18 +1,18 @@
-"""One player of a step: its optimiser, its learning rate, clipping, and the refusal of updates that are not finite."""
+"""How weights move: the learning rate of a step, one player's optimiser with clipping and the refusal of updates that are not finite, and the
+moving averages that are validated and exported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 
 from systems.training.processes import Processes
 from systems.training.recipe import Losses, OptimiserSpec
-from systems.training.schedule import learning_rate
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 class Meter:
@@ -95,3 +95,69 @@ class Player:
     def learning_rate(self, step: int) -> float:
         """Of the step about to be made."""
         return learning_rate(self._spec, step, self._total_steps)
+
+
+SCHEDULES = ("cosine", "exponential", "constant")
+
+
+def learning_rate(spec: OptimiserSpec, step: int, total_steps: int) -> float:
+    """Learning rate of the step that is about to be made.
+
+    Args:
+        spec: peak, warm-up and shape.
+        step: steps finished, from 0.
+        total_steps: planned; the cosine ends there and stays at its end value beyond.
+
+    Raises:
+        ValueError: unknown ``spec.schedule``.
+    """
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    after = step - spec.warmup_steps
+    if spec.schedule == "constant":
+        return spec.learning_rate
+    if spec.schedule == "exponential":
+        return spec.learning_rate * spec.decay**after
+    if spec.schedule == "cosine":
+        progress = min(1.0, after / max(1, total_steps - 1 - spec.warmup_steps))
+        low = spec.learning_rate * spec.final_ratio
+        return low + (spec.learning_rate - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    raise ValueError(f"schedule '{spec.schedule}' is unknown; there are: {', '.join(SCHEDULES)}")
+
+
+class Averages:
+    """Exponential moving averages of the parameters of some modules.
+
+    Buffers are not averaged: codebooks and statistics kept in them are moving averages already.
+
+    Args:
+        modules: by name, on their device.
+        decay: of the average once ``step`` is large; early on it is (1 + step) / (10 + step), so that the start is forgotten.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], decay: float) -> None:
+        parameters = {f"{name}/{key}": p.detach() for name, module in modules.items() for key, p in module.named_parameters()}
+        self._decay, self._live = decay, list(parameters.values())  # the memory of the parameters, without gradient
+        self._averages = {key: p.clone() for key, p in parameters.items()}
+        self._mean = list(self._averages.values())
+
+    def update(self, step: int) -> None:
+        """Takes the weights in after a step; ``step`` counts from 0."""
+        if self._mean:
+            torch._foreach_lerp_(self._mean, self._live, 1.0 - min(self._decay, (1.0 + step) / (10.0 + step)))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The modules hold their averages; afterwards exactly what they held before."""
+        kept = [p.clone() for p in self._live]
+        for live, mean in zip(self._live, self._mean, strict=True):
+            live.copy_(mean)
+        try:
+            yield
+        finally:
+            for live, before in zip(self._live, kept, strict=True):
+                live.copy_(before)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The averages themselves, by "module/parameter"; writing into them restores a state."""
+        return dict(self._averages)
