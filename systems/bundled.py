@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -11,7 +12,7 @@ _ENDING = "_small.safetensors"  # of the small size all are: they were trained o
 
 def bundled() -> dict[str, Path]:
     """Every bundled checkpoint: its file by its name, "qdac16"."""
-    return {path.name.removesuffix(_ENDING): path for path in sorted(_WEIGHTS.rglob(f"*{_ENDING}"))}
+    return dict(sorted((path.name.removesuffix(_ENDING), path) for path in _WEIGHTS.rglob(f"*{_ENDING}")))
 
 
 def located(checkpoint: str | Path) -> Path:
@@ -32,11 +33,40 @@ def located(checkpoint: str | Path) -> Path:
     if path.exists():
         return path
     if path.name != name or path.suffix:
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}; one is made by harness train")
     known = bundled()
     if name not in known:
-        raise FileNotFoundError(f"no checkpoint {name!r} is bundled, and no file is called so; bundled are {', '.join(known)}")
+        raise FileNotFoundError(
+            f"no checkpoint {name!r} comes with the package: harness train system={name} data=MANIFEST makes one, whose file is then given; "
+            f"bundled are {', '.join(known)}"
+        )
     return known[name]
+
+
+def lacking(files: Mapping[str, str | Path | None], weights: str, shape: object = None, where: str = "harness train") -> str | None:
+    """Why a model cannot be had from these files, or None.
+
+    Args:
+        files: by parameter: bundled names or paths, None where nobody named one.
+        weights: "trained", or "random", which needs one file or a shape for its shape alone.
+        shape: of random weights.
+        where: files come from that are not bundled.
+
+    Raises:
+        ValueError: weights that are neither.
+    """
+    if weights not in ("trained", "random"):
+        raise ValueError(f'weights is "trained" or "random", got {weights!r}')
+    if weights == "random" and shape is not None:
+        return None
+    if unnamed := [f"{name}=" for name, file in files.items() if file is None]:
+        return f"no weights of it are bundled: give {', '.join(unnamed)} (from {where}), or weights=random to measure speed only"
+    try:
+        for file in files.values():
+            located(file or "")
+    except FileNotFoundError as problem:
+        return str(problem)
+    return None
 
 
 def metadata_of(path: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 if TYPE_CHECKING:
     from typing import Self
@@ -24,7 +24,8 @@ class Configuration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a file's metadata."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return] - subclasses are dataclasses
+        found: dict[str, Any] = asdict(cast(Any, self))  # subclasses are dataclasses
+        return found
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -33,7 +34,8 @@ class Configuration:
         Raises:
             ValueError: a name that is none of the fields, here or in a field that is a dataclass.
         """
-        return _read(cls, values)
+        found: Self = _read(cls, values)
+        return found
 
 
 def _read(kind: Any, values: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from harness.commands import path
 
@@ -27,7 +28,7 @@ def declare(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Carries it out."""
-    from harness.settings.registry import config_choices, config_names, entries, variants
+    from harness.settings.registry import config_choices, config_names, entries
 
     plugins = {what: {e.name: f"plug-in from {e.origin}" for e in entries(what).values() if e.origin} for what in ("systems", "suites")}
     if options.what is None:
@@ -37,7 +38,7 @@ def main(options: Namespace) -> int:
         print("\n`harness list systems` and so on describe each.")
         return 0
     if options.what == "systems":
-        rows = variants(options.config_dir)
+        rows = _systems(options.config_dir)
     elif options.what == "metrics":
         rows = {name: entry.summary or f"plug-in from {entry.origin}" for name, entry in entries("metrics").items()}
     else:
@@ -46,3 +47,18 @@ def main(options: Namespace) -> int:
     for name, summary in rows.items():
         print(f"{name:<{width}}  {summary}".rstrip())
     return 0
+
+
+def _systems(config_dir: Path | None) -> dict[str, str]:
+    """Each system with how it stands here and its description."""
+    from harness.settings.registry import config_names, variants
+    from harness.settings.systems import standing
+
+    known = variants(config_dir)
+    stands = {name: standing(name, config_dir) for name in config_names("systems", config_dir)}
+    width = max(len(state) for state, _ in stands.values())
+    rows = {}
+    for name, summary in known.items():
+        state, what = stands.get(name, ("", ""))
+        rows[name] = f"{state:<{width}}  {summary}{f' [{what}]' if what else ''}"
+    return rows

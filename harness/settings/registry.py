@@ -49,6 +49,16 @@ SYSTEMS = {
     "worker_synthesizer": "systems.worker.synthesizer:WorkerSynthesizer",
 }
 
+NEEDS = {
+    **dict.fromkeys(("encodec", "dac", "mimi", "xcodec", "xcodec2"), ("package", "transformers")),
+    "speechtokenizer": ("package", "speechtokenizer"),
+    "ffmpeg": ("package", "av"),
+    "gsm": ("package", "soundfile"),
+    "codec2": ("program", "c2enc"),
+    "espeak": ("program", "espeak-ng"),
+    "flite": ("program", "flite"),
+}
+"""What a family cannot do without, for lists; the systems themselves say more (`harness doctor`)."""
 
 LENT: dict[str, Callable[[], Any]] = {}
 """Families of systems that exist in this process only, while somebody measures an object (`harness.notebook.evaluate`)."""

@@ -14,12 +14,21 @@ num_codebooks: 8
 
 from __future__ import annotations
 
+import importlib
+import os
+import re
+import shutil
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from harness.data.documents import YAML_BYTES, read_text
 from harness.errors import ConfigError, UnknownName
-from harness.settings.registry import config_files, entries
+from harness.settings.registry import NEEDS, config_files, entries
+
+_WEIGHTS = ("checkpoint", "codec", "decoder", "vocoder", "ssl")
+_SETTINGS = ("python", "root")
 
 
 def system_section(name: str, extra_dir: Path | None = None) -> dict[str, Any]:
@@ -65,3 +74,57 @@ def _merged(name: str, files: Mapping[str, Path], asking: tuple[str, ...]) -> An
         raise ConfigError(f"{files[name]} says nothing of a system: family: NAME and its parameters are wanted")
     bases = own.pop("defaults", None) or []
     return OmegaConf.merge(*(_merged(str(base), files, (*asking, name)) for base in bases), own)
+
+
+def standing(name: str, extra_dir: Path | None = None) -> tuple[str, str]:
+    """How a system stands here as far as files tell; a list of systems asks this, and imports none of them nor a reader of YAML.
+
+    Args:
+        name: of a system with YAML.
+        extra_dir: a folder of the user's own YAML.
+
+    Returns:
+        "ready", "needs package", "needs program", "needs weights" or "needs setting"; and which, or what gets them, "" when ready.
+    """
+    said = _words(name, config_files("systems", extra_dir), ())
+    kind, need = NEEDS.get(said.get("family", ""), ("", ""))
+    if need and (find_spec(need) if kind == "package" else shutil.which(need)) is None:
+        return f"needs {kind}", need
+    files = {key: value for key, value in said.items() if key.rpartition(".")[2] in _WEIGHTS and "checkpoint" in said}
+    if given := [f"{key}=" for key, value in files.items() if value == "null"]:
+        return "needs weights", ", ".join(given)
+    for value in files.values():
+        if "/" in value and not (_hub() / f"models--{value.replace('/', '--')}").is_dir() and not Path(value).exists():
+            return "needs weights", f"hf download {value}"
+        if "/" not in value and value not in importlib.import_module("systems.bundled").bundled():
+            return "needs weights", f"harness train system={value} data=MANIFEST"
+    wanted = [f"{key}=" for key in _SETTINGS if said.get(key) == "null"]
+    return ("needs setting", ", ".join(wanted)) if wanted else ("ready", "")
+
+
+def _hub() -> Path:
+    """The local Hugging Face cache."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
+def _words(name: str, files: Mapping[str, Path], asking: tuple[str, ...]) -> dict[str, str]:
+    """The plain words a YAML says at its top level, and one level below in braces ("codec.vocoder"), its defaults' before its own."""
+    found: dict[str, str] = {}
+    if name in asking or name not in files:
+        return found
+    try:
+        lines = read_text(files[name], YAML_BYTES).splitlines()
+    except (OSError, ValueError):
+        return found
+    for line in lines:
+        if match := re.match(r"(\w+):\s*(\{?)([^#]*)", line):
+            key, brace, rest = match[1], match[2], match[3].strip()
+            if key == "defaults":
+                for base in re.findall(r"[\w.-]+", rest):
+                    found |= _words(base, files, (*asking, name))
+                continue
+            found = {k: v for k, v in found.items() if brace or not k.startswith(f"{key}.")}
+            pairs = [(f"{key}.{inner}", value) for inner, value in re.findall(r"(\w+): *([^\s,{}]+)", rest)] if brace else [(key, rest)]
+            found |= {k: v.strip("'\"") for k, v in pairs}
+    return found

@@ -27,8 +27,6 @@ from harness.data.documents import check_yaml
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.settings.schema import unquoted
 
-USE_ONLY = ("checkpoint", "vocoder", "weights", "device", "precision", "search_width", "training_seed")
-"""Parameters of a system's YAML that concern its use and say nothing about its training, where the recipe does not choose itself (`words`)."""
 TEXT = ("system", "data", "valid", "out", "cache", "device", "precision", "start", "transfer")
 """Words and paths, taken as typed: a folder may be called 2024, or [a."""
 
@@ -112,11 +110,11 @@ def planned(overrides: Sequence[str]) -> Plan:
     for name, example in (("system", "system=qdac16"), ("data", "data=train/manifest.csv")):
         if name not in typed:
             raise ConfigError(f"{name}= is missing, e.g. {example}; `harness train --help` shows every key")
-    settings = Settings(**{k: v for k, v in typed.items() if k in own})
-    section = _section(settings.system)
-    family = str(section.pop("family", settings.system))
-    recipe_class = _recipe_class(family, settings.system)
+    section = _section(str(typed["system"]))
+    family = str(section.get("family", typed["system"]))
+    recipe_class = _recipe_class(family, str(typed["system"]))
     variant = getattr(recipe_class, "words", _words)(section)
+    settings = Settings(**{k: v for k, v in {**variant, **typed}.items() if k in own})
     accepted = known_parameters(recipe_class)
     words = {k: v for k, v in typed.items() if k not in own}
     if unknown := sorted(set(words) - set(accepted)):
@@ -128,7 +126,7 @@ def planned(overrides: Sequence[str]) -> Plan:
             f"'{unknown[0]}' is neither a key of `harness train` nor a parameter of the recipe of '{family}' "
             f"(which has: {_listed(accepted)}).{hint}"
         )
-    for key in sorted(set(variant) - set(accepted) - set(USE_ONLY)):
+    for key in sorted(set(variant) - set(accepted) - own):
         raise ConfigError(
             f"system={settings.system} says {key}: {variant[key]}, which the recipe of '{family}' cannot train (it has: {_listed(accepted)})"
         )
@@ -186,9 +184,8 @@ def _section(system: str) -> dict[str, Any]:
 
 
 def _words(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of the recipe that a system's YAML says: its ``shape`` and ``training``, or else all of it."""
-    told = {**(section.get("shape") or {}), **(section.get("training") or {})}
-    return told or dict(section)
+    """What a system's YAML says of its training: its ``shape`` and ``training``."""
+    return {**(section.get("shape") or {}), **(section.get("training") or {})}
 
 
 def _recipe_class(family: str, system: str) -> Any:

@@ -20,7 +20,7 @@ from systems.lm.config import LmInputs
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.quantizers.codebook import Codebook
-from systems.socodec.config import SAMPLE_RATE, socodec_config
+from systems.socodec.config import SAMPLE_RATE
 from systems.socodec.model import SocodecModel
 from systems.socodec.released import load_socodec
 from systems.socodec.ssl import SpeechFeatures, speech_features
@@ -37,13 +37,11 @@ class CodecChoice:
         codec: bundled name or path of its safetensors file; by default socodec120 or qdac8_25hz, as the kind of model asks.
         num_codebooks: the first so many of QDAC's; None for all.
         ssl: what computes SoCodec's features, bundled name or path; see `SocodecCodec`.
-        frame_ms: of a released SoCodec, whose file does not say: 40, 120 or 240.
     """
 
     codec: str | None = None
     num_codebooks: int | None = None
     ssl: str | None = None
-    frame_ms: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +126,7 @@ class SocodecCodes:
     def __init__(self, loaded: Loaded[SocodecModel], features: SpeechFeatures | None) -> None:
         config = loaded.model.config
         if features is not None:
-            _check(features, config.ssl_dim, loaded.metadata.get("ssl"))
+            features.check_fit(config.ssl_dim, loaded.metadata.get("ssl", ""))
         self.model, self.features, self.mel = loaded.model, features, MelFrames()
         self.digests = (loaded.digest, *([] if features is None else [features.digest]))
         self.digest = digest_of(self.digests)
@@ -156,21 +154,11 @@ def code_source(choice: CodecChoice) -> QdacCodes | SocodecCodes:
     """
     assert choice.codec is not None  # whoever asks knows which
     path = located(choice.codec)
-    metadata = metadata_of(path)
-    if metadata.get("family") == "qdac":
+    if metadata_of(path).get("family") == "qdac":
         return QdacCodes(load(path, "qdac", QdacModel, QdacConfig), choice.num_codebooks)
-    released = None if choice.frame_ms is None else socodec_config("paper", choice.frame_ms)
-    loaded = load_socodec(path, released)
-    size = "paper" if "family" not in metadata else metadata.get("size", "small")
-    features = speech_features(size, choice.ssl and located(choice.ssl)) if loaded.model.config.source == "ssl" else None
-    return SocodecCodes(loaded, features)
-
-
-def _check(features: SpeechFeatures, dim: int, trained_on: str | None) -> None:
-    if features.dim != dim:
-        raise ValueError(f"the features have {features.dim} numbers, this codec was made for {dim}")
-    if trained_on and trained_on != features.digest:
-        raise ValueError(f"this codec was trained on the features of other weights ({trained_on}) than those given ({features.digest})")
+    loaded = load_socodec(path)
+    heard = loaded.model.config.source == "ssl"
+    return SocodecCodes(loaded, speech_features(located(choice.ssl or "speech_encoder")) if heard else None)
 
 
 def lm_inputs(source: CodeSource, text_size: int) -> LmInputs:

@@ -138,7 +138,7 @@ class LmRecipe:
         files, codes = codec if isinstance(codec, Mapping) else {"checkpoint": codec}, shape.get("codec") or {}
         words = {"kind": shape.get("kind"), "size": shape.get("size"), "delay": system.get("delay")}
         words |= {"codec": files.get("checkpoint"), "ssl": files.get("ssl")}
-        words |= {name: codes.get(name) for name in ("num_codebooks", "frame_ms")}
+        words |= {"num_codebooks": codes.get("num_codebooks")}
         return {name: value for name, value in words.items() if value is not None}
 
     def modules(self) -> Mapping[str, nn.Module]:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
 from harness.api.libraries import versions
-from systems.socodec.config import SAMPLE_RATE, QuantizerName, SocodecConfig, Source
-from systems.socodec.variant import Files, SocodecVariant
+from systems.bundled import lacking, located
+from systems.socodec.config import SAMPLE_RATE, SocodecConfig, socodec_config
+
+if TYPE_CHECKING:
+    from systems.checkpoints import Loaded
+    from systems.socodec.model import SocodecModel
+    from systems.socodec.ssl import SpeechFeatures
+    from systems.vocoder.loading import Vocoder
 
 _SIDE = "utterance"
+_RELEASE = (
+    "harness train, or of the paper's size: checkpoint and vocoder are the released safetensors files at "
+    "https://huggingface.co/hhguo/SoCodec, ssl a folder of TencentGameMate/chinese-hubert-large"
+)
 
 
 class SocodecCodec:
@@ -21,86 +34,71 @@ class SocodecCodec:
     The embedding is side information: D float32 numbers an utterance (6,144 bits of the small size, 32,768 of the paper's), apart from
     the bit rate of the codes, as in the paper.
 
+    ```python
+    codec = SocodecCodec("socodec40")
+    audio = codec.decode(codec.encode(harness.api.Audio.mono(samples, 16000)))
+    ```
+
     Args:
-        size: "small" (bundled) or "paper" (needs ``checkpoint``, ``vocoder`` and ``ssl``, or ``weights="random"`` for timing).
-        frame_ms: 40 (1 stream), 120 (4 streams) or 240 (8 streams).
-        quantizer: "opq", "pq", "rq" or "orq", see `systems.socodec.config`.
-        source: "ssl" or "mel": what the encoder sees.
-        semantic: trained to tell the features, too.
-        checkpoint: of the codec: a safetensors file of `harness train` or in the released layout.
-        vocoder: a safetensors file of the small vocoder or of a BigVGAN in the released layout.
-        ssl: a HuBERT folder of transformers or state of torchaudio (paper), or a safetensors file of the speech encoder (small).
-        weights: "trained" or "random".
-        config: shapes other than those of the size, for random weights.
+        checkpoint: of the codec, a bundled name or the path of a safetensors file of `harness train` or in the released layout; the file
+            says everything about the model.
+        vocoder: a bundled name or path: the small vocoder, or a BigVGAN in the released layout.
+        ssl: what computes the features: a bundled name or path of a speech encoder, or a HuBERT (transformers' folder or torchaudio's
+            state). A codec that hears mel frames needs none.
+        weights: "trained", or "random" to measure speed only: numbers drawn anew in the shape of the checkpoint or of ``shape``.
+        shape: of random weights: arguments of `systems.socodec.config.socodec_config`, such as ``{"size": "paper"}``, or a configuration.
         device: "cpu", "cuda", ...
         seed: of random weights.
-        training_seed: which of several trainings of the same variant, for bundled weights.
 
     Raises:
-        ValueError: impossible parameters, or files that do not fit them.
-        FileNotFoundError: no such file.
+        ValueError: impossible parameters, or files that do not fit one another.
+        FileNotFoundError: no such file, see `missing`.
         RuntimeError: HuBERT is asked for and transformers is not installed.
     """
 
     def __init__(
         self,
-        size: str = "small",
-        frame_ms: int = 120,
-        quantizer: QuantizerName = "opq",
-        source: Source = "ssl",
-        semantic: bool = True,
-        checkpoint: str | Path | None = None,
-        vocoder: str | Path | None = None,
-        ssl: str | Path | None = None,
+        checkpoint: str | Path | None = "socodec120",
+        vocoder: str | Path | None = "mel_vocoder",
+        ssl: str | Path | None = "speech_encoder",
         weights: str = "trained",
-        config: SocodecConfig | None = None,
+        shape: Mapping[str, Any] | SocodecConfig | None = None,
         device: str = "cpu",
         seed: int = 0,
-        training_seed: int = 0,
     ) -> None:
-        variant = SocodecVariant(size, frame_ms, quantizer, source, semantic, training_seed)
-        files = Files.at(checkpoint, vocoder, ssl)
-        if weights not in ("trained", "random"):
-            raise ValueError(f'weights is "trained" or "random", got {weights!r}')
-        if weights == "random" and checkpoint is not None:
-            raise ValueError('weights="random" and a checkpoint exclude each other')
-        if config is not None and weights == "trained":
-            raise ValueError('a config of one\'s own goes with weights="random"; trained weights bring theirs')
-        if reason := variant.unnamed(files, weights):
-            raise ValueError(reason)
-        if reason := variant.absent(files, weights):
+        if reason := self.missing(checkpoint, vocoder, ssl, weights, shape):
             raise FileNotFoundError(reason)
-
         from systems.checkpoints import digest_of
-        from systems.socodec.parts import random_parts, trained_parts
         from systems.vocoder.mel import MelFrames
 
         if weights == "trained":
-            parts = trained_parts(variant, variant.completed(files))
+            assert checkpoint is not None and vocoder is not None and ssl is not None  # `missing` has said so
+            loaded, features, voice = _trained(located(checkpoint), located(vocoder), ssl)
         else:
-            parts = random_parts(variant, files, config or variant.config, seed)
-        self._model = parts.model.to(device)
-        self._features = None if parts.features is None else parts.features.to(device)
-        self._vocoder, self._mel = parts.vocoder.model.to(device), MelFrames().to(device)
+            loaded, features, voice = _random(checkpoint, shape, seed)
+        self._model = loaded.model.to(device)
+        self._features = None if features is None else features.to(device)
+        self._vocoder, self._mel = voice.model.to(device), MelFrames().to(device)
         self._device = device
-        shape = parts.model.config
+        config, size = loaded.model.config, loaded.metadata.get("size", "paper")
         self.spec = CodecSpec(
             sample_rate=SAMPLE_RATE,
-            hop_length=shape.hop,
-            codebook_sizes=(shape.stream_size,) * shape.num_streams,
+            hop_length=config.hop,
+            codebook_sizes=(config.stream_size,) * config.num_streams,
             prefix_decodable=True,
         )
-        counts = parts.counts()
+        parts = {"codec": self._model, **({} if features is None else {"features": features}), "vocoder": self._vocoder}
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         told = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in counts.items())
         self.info = SystemInfo(
             family="socodec",
             version="1",
-            description=f"SoCodec {size}, {shape.num_streams} x {shape.stream_size} every {shape.frame_ms:g} ms, {_kind(shape)}; {told}",
+            description=f"SoCodec {size}, {config.num_streams} x {config.stream_size} every {config.frame_ms:g} ms, {_kind(config)}; {told}",
             size=size,
-            weights=Weights.TRAINED if weights == "trained" else Weights.RANDOM,
-            weights_digest=digest_of(parts.digests),
+            weights=Weights(weights),
+            weights_digest=digest_of([loaded.digest, *([] if features is None else [features.digest]), voice.digest]),
             num_parameters=sum(counts.values()),
-            training_data=_learnt_from(dict(parts.metadata)),
+            training_data=loaded.training_data,
             device=device,
             tools=versions("torch"),
         )
@@ -108,21 +106,19 @@ class SocodecCodec:
     @classmethod
     def missing(
         cls,
-        size: str = "small",
-        frame_ms: int = 120,
-        quantizer: QuantizerName = "opq",
-        source: Source = "ssl",
-        semantic: bool = True,
-        checkpoint: str | Path | None = None,
-        vocoder: str | Path | None = None,
-        ssl: str | Path | None = None,
+        checkpoint: str | Path | None = "socodec120",
+        vocoder: str | Path | None = "mel_vocoder",
+        ssl: str | Path | None = "speech_encoder",
         weights: str = "trained",
-        training_seed: int = 0,
-        **rest: object,
+        shape: object = None,
+        **others: object,
     ) -> str | None:
-        """Why this variant cannot be built here, or None."""
-        variant = SocodecVariant(size, frame_ms, quantizer, source, semantic, training_seed)
-        return variant.missing(Files.at(checkpoint, vocoder, ssl), weights)
+        """Why it cannot be built here, or None."""
+        files = {"checkpoint": checkpoint, "vocoder": vocoder, "ssl": ssl} if weights == "trained" else {"checkpoint": checkpoint}
+        reason = lacking(files, weights, shape, _RELEASE)
+        if not reason and weights == "trained" and Path(ssl or "").is_dir() and not importlib.util.find_spec("transformers"):
+            return "HuBERT needs the package transformers: pip install 'speech-systems-harness[hf]'"
+        return reason
 
     def encode(self, audio: Audio) -> Codes:
         """Codes of one utterance; a last partial frame is filled with zeros.
@@ -176,14 +172,43 @@ class SocodecCodec:
         return Audio.mono(audio[0, : encoded.num_samples].float().cpu().numpy(), self.spec.sample_rate)
 
 
+def _trained(checkpoint: Path, vocoder: Path, ssl: str | Path) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
+    from systems.socodec.released import load_socodec
+    from systems.socodec.ssl import speech_features
+    from systems.vocoder.loading import load_vocoder
+
+    loaded = load_socodec(checkpoint)
+    features = speech_features(located(ssl)) if loaded.model.config.source == "ssl" else None
+    if features is not None:
+        features.check_fit(loaded.model.config.ssl_dim, loaded.metadata.get("ssl", ""))
+    return loaded, features, load_vocoder(vocoder)
+
+
+def _random(
+    checkpoint: str | Path | None, shape: Mapping[str, Any] | SocodecConfig | None, seed: int
+) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
+    from systems.checkpoints import untrained
+    from systems.socodec.model import SocodecModel
+    from systems.socodec.released import load_socodec
+    from systems.socodec.ssl import random_features
+    from systems.vocoder.loading import random_vocoder
+
+    size = "small"
+    if shape is None:
+        assert checkpoint is not None  # `missing` has said so
+        found = load_socodec(located(checkpoint))
+        config, size = found.model.config, found.metadata.get("size", "paper")
+    elif isinstance(shape, SocodecConfig):
+        config = shape
+    else:
+        config, size = socodec_config(**shape), shape.get("size", size)
+    loaded = untrained(lambda: SocodecModel(config), seed)
+    features = random_features(size, config.ssl_dim, seed) if config.source == "ssl" else None
+    return replace(loaded, metadata={"size": size}), features, random_vocoder(size, seed)
+
+
 def _kind(shape: SocodecConfig) -> str:
     """In words, what a variant is."""
     quantizer = {"opq": "ordered product", "pq": "product", "rq": "residual", "orq": "ordered residual"}[shape.quantizer]
     source = "" if shape.source == "ssl" else " of mel frames"
     return f"{quantizer} quantization{source}{'' if shape.semantic else ', not semantic'}"
-
-
-def _learnt_from(metadata: dict[str, str]) -> str:
-    if "num_items" in metadata and "data_hours" in metadata:  # as the training loop writes them
-        return f"{metadata['num_items']} recordings, {float(metadata['data_hours']):.2f} h"
-    return metadata.get("training_data", "")

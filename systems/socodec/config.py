@@ -131,7 +131,7 @@ class SocodecConfig(Configuration):
         )
 
 
-_FRAMES: dict[int, tuple[tuple[int, ...], int]] = {40: ((2,), 1), 120: ((2, 3), 4), 240: ((2, 3, 2), 8)}
+FRAMES_MS: dict[int, tuple[tuple[int, ...], int]] = {40: ((2,), 1), 120: ((2, 3), 4), 240: ((2, 3, 2), 8)}
 """Milliseconds to strides and streams. The paper gives 40 and 120 ms; of 240 ms it gives the product, 12."""
 
 
@@ -150,9 +150,9 @@ def socodec_config(
     Raises:
         ValueError: another size, frame or name.
     """
-    if frame_ms not in _FRAMES:
-        raise ValueError(f"SoCodec has frames of {', '.join(map(str, _FRAMES))} ms, got {frame_ms}")
-    strides, streams = _FRAMES[frame_ms]
+    if frame_ms not in FRAMES_MS:
+        raise ValueError(f"SoCodec has frames of {', '.join(map(str, FRAMES_MS))} ms, got {frame_ms}")
+    strides, streams = FRAMES_MS[frame_ms]
     paper = SocodecConfig(source=source, semantic=semantic, strides=strides, num_streams=streams, quantizer=quantizer)
     if size == "paper":
         return paper

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from systems.bundled import located
 from systems.checkpoints import exported
 from systems.layers.discriminator import discriminator_loss, generator_loss
 from systems.socodec.config import FEATURE_HOP, QuantizerName, SocodecConfig, Source, socodec_config
@@ -21,6 +22,23 @@ from systems.socodec.utterance import clip_and_shuffle
 from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
 from systems.vocoder.mel import DB_PER_NEPER, LOWEST, SAMPLE_RATE, MelFrames
 from systems.vocoder.mel import HOP as MEL_HOP
+
+
+@dataclass(frozen=True)
+class SocodecVariant:
+    """What was varied between trainings; see `socodec_config`.
+
+    Args:
+        frame_ms: 40, 120 or 240.
+        quantizer: "opq", "pq", "rq" or "orq".
+        source: "ssl" or "mel".
+        semantic: decode the features too.
+    """
+
+    frame_ms: int = 120
+    quantizer: QuantizerName = "opq"
+    source: Source = "ssl"
+    semantic: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,11 +82,8 @@ class SocodecRecipe:
 
     Args:
         size: "small" or "paper".
-        frame_ms: 40, 120 or 240.
-        quantizer: "opq", "pq", "rq" or "orq".
-        source: "ssl" or "mel".
-        semantic: decode the features too.
-        ssl: what computes them: a file of `systems.speech_encoder` (the bundled one by default), or for the paper size a HuBERT.
+        variant: of the size.
+        ssl: what computes the features: a bundled name or path of a speech encoder, or for the paper size a HuBERT.
         config: shapes other than those of the size.
         training: choices other than the size's.
         seed: of the initial weights.
@@ -83,17 +98,15 @@ class SocodecRecipe:
     def __init__(
         self,
         size: str = "small",
-        frame_ms: int = 120,
-        quantizer: QuantizerName = "opq",
-        source: Source = "ssl",
-        semantic: bool = True,
+        variant: SocodecVariant | None = None,
         ssl: str | Path | None = None,
         config: SocodecConfig | None = None,
         training: SocodecTraining | None = None,
         seed: int = 0,
     ) -> None:
         self.size = size
-        self.config = config or socodec_config(size, frame_ms, quantizer, source, semantic)
+        self.variant = variant or SocodecVariant()
+        self.config = config or socodec_config(size, **asdict(self.variant))
         self.training = training or (PAPER_TRAINING if size == "paper" else SocodecTraining())
         self.sample_rate = SAMPLE_RATE
         self.players = ("discriminator", "generator")
@@ -188,7 +201,9 @@ class SocodecRecipe:
             return None
         from systems.socodec.ssl import speech_features
 
-        found = speech_features(self.size, ssl)
+        if ssl is None and self.size == "paper":
+            raise ValueError("SoCodec of the paper's size hears through HuBERT: give ssl=FOLDER of TencentGameMate/chinese-hubert-large")
+        found = speech_features(located(ssl or "speech_encoder"))
         self._ssl_digest = found.digest
         return found
 

@@ -15,8 +15,6 @@ from systems.checkpoints import digest, exported, load, untrained
 if TYPE_CHECKING:
     from typing import Self
 
-_BUNDLED = Path(__file__).resolve().parents[1] / "weights" / "speech_encoder_small.safetensors"
-
 
 class SpeechFeatures(nn.Module):
     """Audio at 16 kHz to features, 50 a second, taken as they are: the network stays in evaluation mode and has no gradients.
@@ -37,35 +35,47 @@ class SpeechFeatures(nn.Module):
         features: Tensor = self.network(audio)
         return features
 
+    def check_fit(self, dim: int, trained_on: str) -> None:
+        """That a codec may hear these features.
+
+        Args:
+            dim: that the codec was made for.
+            trained_on: digest of the weights it was trained on, "" where its file does not say.
+
+        Raises:
+            ValueError: it may not.
+        """
+        if self.dim != dim:
+            raise ValueError(f"the features have {self.dim} numbers, this codec was made for {dim}")
+        if trained_on and trained_on != self.digest:
+            raise ValueError(f"this codec was trained on the features of other weights ({trained_on}) than those given ({self.digest})")
+
     def train(self, mode: bool = True) -> Self:
         """Keeps evaluation mode, whatever is asked."""
         return super().train(False)
 
 
-def speech_features(size: str, path: str | Path | None = None) -> SpeechFeatures:
-    """What hears for a size, with trained weights.
+def speech_features(path: Path) -> SpeechFeatures:
+    """What hears, with trained weights.
 
     Args:
-        size: "paper" or "small".
-        path: a HuBERT folder as transformers saves it or a torchaudio state (paper, see `systems.socodec.hubert`), or a file of
-            `systems.speech_encoder` (small; the bundled one by default).
+        path: a safetensors file of `systems.speech_encoder`; or a HuBERT, a folder as transformers saves it or a torchaudio state (see
+            `systems.socodec.hubert`).
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: no path, or weights that do not fit.
+        ValueError: weights that do not fit.
         RuntimeError: transformers is not installed, or cannot be imported.
     """
-    if size == "paper":
-        if path is None:
-            raise ValueError("SoCodec of the paper's size hears through HuBERT: give ssl=FOLDER of TencentGameMate/chinese-hubert-large")
+    if path.suffix != ".safetensors":
         from systems.socodec.hubert import local_hubert
 
-        hubert = local_hubert(Path(path))
+        hubert = local_hubert(path)
         return SpeechFeatures(hubert, hubert.dim, digest(exported(hubert)))
     from systems.speech_encoder.config import SpeechEncoderConfig
     from systems.speech_encoder.model import SpeechEncoder
 
-    loaded = load(path or _BUNDLED, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
+    loaded = load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
     return SpeechFeatures(loaded.model, loaded.model.dim, loaded.digest)
 
 

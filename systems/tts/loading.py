@@ -75,8 +75,7 @@ def _trained(asked: Asked, delay: int | None, prompt_share: float) -> Models:
         except ValueError as error:
             raise ValueError(f"{path} was {error}") from error
     config, names = loaded.model.config, asked.codec
-    words = asked.shape.codec
-    source = code_source(CodecChoice(str(names.checkpoint), config.num_codebooks, _name(names.ssl), words.get("frame_ms")))
+    source = code_source(CodecChoice(str(names.checkpoint), config.num_codebooks, _name(names.ssl)))
     codec = _speaking(source, asked, prompt_share)
     if loaded.metadata.get("codec") != source.digest:
         raise ValueError(

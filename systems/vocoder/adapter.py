@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo, Weights
 from harness.api.libraries import versions
+from systems.bundled import lacking, located
 
 SAMPLE_RATE, HOP, NUM_BANDS = 16000, 160, 80
-_BUNDLED = Path(__file__).resolve().parents[1] / "weights" / "mel_vocoder_small.safetensors"
 
 
 class MelVocoder:
@@ -19,34 +20,41 @@ class MelVocoder:
     Nothing is quantized but the float16 (128 kbps): what is lost here, a codec that decodes to mel frames loses too.
 
     Args:
-        size: "small" (bundled) or "paper" (needs ``vocoder``, a BigVGAN in the released layout, or ``weights="random"`` for timing).
-        vocoder: a safetensors file; the bundled one by default.
-        weights: "trained" or "random".
+        checkpoint: a bundled name, or the path of a safetensors file of `harness train` or of a BigVGAN in the released layout.
+        weights: "trained", or "random" to measure speed only.
+        shape: of random weights: ``{"size": "paper"}`` for a BigVGAN.
         device: "cpu", "cuda", ...
         seed: of random weights.
 
     Raises:
         ValueError: impossible parameters, or a file that holds no vocoder.
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, see `missing`.
     """
 
     def __init__(
-        self, size: str = "small", vocoder: str | Path | None = None, weights: str = "trained", device: str = "cpu", seed: int = 0
+        self,
+        checkpoint: str | Path | None = "mel_vocoder",
+        weights: str = "trained",
+        shape: Mapping[str, str] | None = None,
+        device: str = "cpu",
+        seed: int = 0,
     ) -> None:
+        from systems.vocoder.bigvgan import BigVgan
         from systems.vocoder.loading import load_vocoder, random_vocoder
         from systems.vocoder.mel import MelFrames
 
-        if reason := self.missing(size, vocoder, weights):
-            raise (FileNotFoundError if reason.startswith("no ") else ValueError)(reason)
-        made = random_vocoder(size, seed) if weights == "random" else load_vocoder(vocoder or _BUNDLED)
+        if reason := self.missing(checkpoint, weights):
+            raise FileNotFoundError(reason)
+        random = weights == "random"
+        made = random_vocoder(dict(shape or {}).get("size", "small"), seed) if random else load_vocoder(located(checkpoint or ""))
         self._model, self._mel, self._device = made.model.to(device), MelFrames().to(device), device
         self.spec = CodecSpec(sample_rate=SAMPLE_RATE, hop_length=HOP)
         self.info = SystemInfo(
             family="mel_vocoder",
             version="1",
             description=f"mel frames to audio, no codec: {made.model.TITLE}",
-            size=size,
-            weights=Weights.RANDOM if weights == "random" else Weights.TRAINED,
+            size="paper" if isinstance(made.model, BigVgan) else "small",
+            weights=Weights(weights),
             weights_digest=made.digest,
             num_parameters=sum(p.numel() for p in made.model.parameters()),
             device=device,
@@ -54,18 +62,9 @@ class MelVocoder:
         )
 
     @classmethod
-    def missing(cls, size: str = "small", vocoder: str | Path | None = None, weights: str = "trained", **rest: object) -> str | None:
-        """Why this variant cannot be built here, or None."""
-        if size not in ("small", "paper"):
-            return f'a mel vocoder has the sizes "small" and "paper", got {size!r}'
-        if weights not in ("trained", "random"):
-            return f'weights is "trained" or "random", got {weights!r}'
-        if weights == "random":
-            return None
-        if vocoder is None and size == "paper":
-            return 'the vocoder of size "paper" is not bundled: give vocoder=FILE.safetensors (BigVGAN), or weights=random for timing'
-        path = Path(vocoder or _BUNDLED)
-        return None if path.is_file() else f"no mel vocoder at {path}; train one with: harness train system=mel_vocoder data=MANIFEST"
+    def missing(cls, checkpoint: str | Path | None = "mel_vocoder", weights: str = "trained", **others: object) -> str | None:
+        """Why it cannot be built here, or None."""
+        return lacking({"checkpoint": checkpoint}, weights, shape={})
 
     def encode(self, audio: Audio) -> Bitstream:
         """One packet of 80 float16 numbers per 10 ms.

@@ -44,10 +44,10 @@ def _codecs():
         "Mimi, 8 codebooks": Mimi(weights="random"),
         "qdac16": QdacCodec(),
         "qdac16, search_width=4": QdacCodec(search_width=4),
-        "qdac8_25hz": QdacCodec(num_codebooks=8, frame_rate=25),
-        "qdac16_paper": QdacCodec(size="paper", weights="random"),
+        "qdac8_25hz": QdacCodec("qdac8_25hz"),
+        "qdac16_paper": QdacCodec(weights="random", shape={"size": "paper"}),
         "socodec120": SocodecCodec(),
-        "socodec120_paper": SocodecCodec(size="paper", weights="random"),
+        "socodec120_paper": SocodecCodec(weights="random", shape={"size": "paper"}),
     }
 
 

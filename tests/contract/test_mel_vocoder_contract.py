@@ -27,7 +27,8 @@ def test_packets_are_counted() -> None:
 
 
 def test_what_is_missing_is_said(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match="harness train system=mel_vocoder"):
-        MelVocoder(vocoder=tmp_path / "none.safetensors")
-    with pytest.raises(ValueError, match="not bundled"):
-        MelVocoder(size="paper")
+    with pytest.raises(FileNotFoundError, match="made by harness train"):
+        MelVocoder(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="give checkpoint="):
+        MelVocoder(None)
+    assert "BigVGAN" in MelVocoder(None, weights="random", shape={"size": "paper"}).info.description

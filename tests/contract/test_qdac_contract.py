@@ -14,14 +14,14 @@ _LAWS = {"codes", "length", "determinism", "decode needs only the encoded", "edg
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"num_codebooks": 16}, {"num_codebooks": 4, "semantic": False}, {"num_codebooks": 8, "frame_rate": 25}]
+    "parameters", [{"checkpoint": "qdac16"}, {"checkpoint": "qdac16_noasr", "num_codebooks": 4}, {"checkpoint": "qdac8_25hz"}]
 )
 def test_bundled_small_weights(parameters: dict[str, object]) -> None:
     if reason := QdacCodec.missing(**parameters):
         pytest.skip(reason)
     report = check_codec(QdacCodec(**parameters), factory=lambda: QdacCodec(**parameters))
     assert set(report.checked) >= _LAWS
-    if parameters["num_codebooks"] == 16:
+    if parameters["checkpoint"] == "qdac16":
         # Only there does the waveform follow the input closely enough for a lag to be read off.
         assert "delay" in report.checked, dict(report.skipped)["delay"]
 
@@ -43,7 +43,7 @@ def test_untrained_narrow_copies(size: str, frame_rate: int) -> None:
     )
 
     def build() -> QdacCodec:
-        return QdacCodec(size=size, num_codebooks=3, frame_rate=frame_rate, weights="random", config=shape)
+        return QdacCodec(weights="random", shape=shape)
 
     codec = build()
     assert codec.spec.frame_rate_hz == frame_rate

@@ -11,22 +11,14 @@ from systems.socodec.adapter import SocodecCodec
 from systems.socodec.config import UtteranceConfig, socodec_config
 
 _LAWS = {"codes", "length", "determinism", "decode needs only the encoded", "edge lengths", "silence", "wrong sample rate", "prefix"}
-_BUNDLED = [
-    {"frame_ms": 40},
-    {"frame_ms": 120},
-    {"frame_ms": 240},
-    {"quantizer": "pq"},
-    {"quantizer": "rq"},
-    {"source": "mel", "semantic": False},
-    {"semantic": False},
-]
+_BUNDLED = ["socodec40", "socodec120", "socodec240", "socodec120_pq", "socodec120_rq", "socodec120_codec1", "socodec120_codec2"]
 
 
-@pytest.mark.parametrize("parameters", _BUNDLED)
-def test_bundled_small_weights(parameters: dict[str, object]) -> None:
-    if reason := SocodecCodec.missing(**parameters):
+@pytest.mark.parametrize("name", _BUNDLED)
+def test_bundled_small_weights(name: str) -> None:
+    if reason := SocodecCodec.missing(name):
         pytest.skip(reason)
-    report = check_codec(SocodecCodec(**parameters), factory=lambda: SocodecCodec(**parameters))
+    report = check_codec(SocodecCodec(name), factory=lambda: SocodecCodec(name))
     assert set(report.checked) >= _LAWS
 
 
@@ -34,7 +26,6 @@ def test_bundled_small_weights(parameters: dict[str, object]) -> None:
 @pytest.mark.parametrize("quantizer", ["opq", "rq"])
 @pytest.mark.parametrize("source", ["ssl", "mel"])
 def test_untrained_narrow_copies(frame_ms: int, quantizer: str, source: str) -> None:
-    parameters = {"frame_ms": frame_ms, "quantizer": quantizer, "source": source, "weights": "random"}
     shape = replace(
         socodec_config("small", frame_ms, quantizer, source),
         ssl_dim=8,
@@ -46,9 +37,9 @@ def test_untrained_narrow_copies(frame_ms: int, quantizer: str, source: str) -> 
     )
 
     def build() -> SocodecCodec:
-        return SocodecCodec(**parameters, config=shape)
+        return SocodecCodec(weights="random", shape=shape)
 
-    assert SocodecCodec.missing(**parameters) is None
+    assert SocodecCodec.missing(weights="random", shape=shape) is None
     codec = build()
     assert codec.spec.hop_length == 16 * frame_ms
     assert codec.spec.codebook_sizes == (64,) * {40: 1, 120: 4, 240: 8}[frame_ms]

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from harness.cli import main
+from systems.bundled import located
 
 fault = pytest.mark.fault
 torch = pytest.importorskip("torch")
@@ -104,11 +105,8 @@ CASES = [
 def test_a_checkpoint_that_is_refused(tmp_path, monkeypatch, capsys, make, said):
     from safetensors import safe_open
 
-    import systems
-
     monkeypatch.chdir(tmp_path)
-    bundled = f"{next(iter(systems.__path__))}/weights/qdac16_small.safetensors"
-    with safe_open(bundled, framework="pt") as file:
+    with safe_open(located("qdac16"), framework="pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
     path = tmp_path / "weights.safetensors"
     make(path, tensors, metadata)

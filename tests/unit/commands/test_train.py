@@ -214,6 +214,13 @@ def test_a_variant_gives_the_recipe_the_parameters_it_has(stubs, tmp_path, monke
     assert plan.family == "stub_frames"
 
 
+def test_a_repeated_training_has_the_seed_of_its_yaml_unless_another_is_typed():
+    plan = planned(["system=socodec120_rq_seed1", "data=x"])
+    assert plan.settings.seed == 1 and plan.parameters == {"frame_ms": 120, "quantizer": "rq"}
+    assert planned(["system=socodec120_rq_seed1", "data=x", "seed=5"]).settings.seed == 5
+    assert planned(["system=qdac16_noasr", "data=x"]).parameters == {"semantic": False}
+
+
 def test_the_table_of_recipes(stubs):
     found = trainers()
     assert found["stub_frames"] == "stub_recipe:FramesRecipe"

@@ -99,7 +99,7 @@ def test_codes_are_those_that_the_codec_gives(tmp_path, qdac):
     corpus = _corpus(tmp_path, (1.0, 1.31, 0.77, 2.0), ("one", "two", "three", "four"))
     host, derived = _derived(recipe, corpus)
     frames = derived["codes"]
-    codec = QdacCodec(num_codebooks=BOOKS, frame_rate=25, checkpoint=qdac, semantic=False)
+    codec = QdacCodec(qdac, num_codebooks=BOOKS)
     assert sorted(host.indices.tolist()) == [0, 1, 2, 3]
     for row, index in enumerate(host.indices.tolist()):
         samples = corpus.read(index, 0, int(corpus.lengths[index])).astype(np.float32) / 32768.0
@@ -251,7 +251,7 @@ def test_words_of_the_command_line_reach_codec_model_and_training(qdac):
     words = {"kind": "hierarchical", "num_codebooks": 2, "codec": qdac, "batch_size": 3, "depth_fraction": 0.5}
     recipe = build_recipe(LmRecipe, words, seed=4)
     assert recipe.config.num_codebooks == 2 and recipe.training.batch_size == 3 and recipe.model.depth_fraction == 0.5
-    assert {"frame_ms", "ssl", "delay", "text_dropout", "backbone"} <= set(known_parameters(LmRecipe))
+    assert {"num_codebooks", "ssl", "delay", "text_dropout", "backbone"} <= set(known_parameters(LmRecipe))
 
 
 def test_the_paper_size_needs_files_of_its_own():

@@ -227,12 +227,13 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     _, path = _written(tmp_path)
     for parameters, message in (
         ({"num_codebooks": 16}, "has 3 codebooks"),
-        ({"frame_rate": 25, "num_codebooks": 2}, "25"),
-        ({"semantic": False, "num_codebooks": 2}, "semantic=true"),
-        ({"size": "paper", "num_codebooks": 2}, "size 'small'"),
+        ({"num_codebooks": 0}, "has 3 codebooks, asked were 0"),
+        ({"search_width": 0}, "at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            QdacCodec(checkpoint=path, **parameters)
+            QdacCodec(path, **parameters)
+    with pytest.raises(ValueError, match="holds no qdac model"):
+        QdacCodec("socodec120")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not safetensors at all")
     with pytest.raises(ValueError, match="no readable safetensors"):
@@ -242,15 +243,25 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
 
 
 def test_missing_says_what_to_do(tmp_path):
-    assert "checkpoint=" in str(QdacCodec.missing(size="paper"))
-    assert QdacCodec.missing(size="paper", weights="random") is None
-    assert "absent" in str(QdacCodec.missing(checkpoint=tmp_path / "absent"))
-    with pytest.raises(ValueError, match="checkpoint="):
-        QdacCodec(size="paper")
-    with pytest.raises(ValueError, match="exclude"):
-        QdacCodec(weights="random", checkpoint="x")
+    paper = {"checkpoint": None, "shape": {"size": "paper"}}
+    assert "checkpoint=" in str(QdacCodec.missing(**paper))
+    assert QdacCodec.missing(**paper, weights="random") is None and QdacCodec.missing(weights="random") is None
+    assert "absent" in str(QdacCodec.missing(tmp_path / "absent"))
+    assert "harness train system=qdac17 data=MANIFEST" in str(QdacCodec.missing("qdac17"))
+    with pytest.raises(FileNotFoundError, match="checkpoint="):
+        QdacCodec(**paper)
+    with pytest.raises(FileNotFoundError, match="checkpoint="):
+        QdacCodec(None, weights="random")
     with pytest.raises(ValueError, match="trained"):
         QdacCodec(weights="lucky")
+
+
+def test_random_weights_have_the_shape_of_the_checkpoint_or_the_one_given():
+    trained, random, other = QdacCodec("qdac8_25hz"), QdacCodec("qdac8_25hz", weights="random"), QdacCodec(weights="random", seed=1)
+    assert random.spec == trained.spec and random.info.size == "small"
+    assert len({codec.info.weights_digest for codec in (trained, random, other)}) == 3
+    given = QdacCodec(weights="random", shape={"num_codebooks": 2, "frame_rate": 25})
+    assert given.spec.num_codebooks == 2 and given.spec.frame_rate_hz == 25 and given.info.weights == "random"
 
 
 @pytest.mark.parametrize("frame_rate", [25, 50])

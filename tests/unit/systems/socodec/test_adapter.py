@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from harness.api import Audio, Codes
+from systems import bundled as weights
 from systems.checkpoints import digest, exported
-from systems.socodec import variant
 from systems.socodec.adapter import SocodecCodec
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.model import SocodecModel
-from systems.socodec.variant import SocodecVariant
 from systems.speech_encoder.config import SpeechEncoderConfig
 from systems.speech_encoder.model import SpeechEncoder
 from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
@@ -44,7 +43,7 @@ def _stored(path: Path, dim: int = 6) -> str:
 @pytest.fixture
 def bundled(tmp_path, monkeypatch) -> Path:
     """A folder of narrow weights under the names of the bundled ones."""
-    monkeypatch.setattr(variant, "_BUNDLED", tmp_path)
+    monkeypatch.setattr(weights, "_WEIGHTS", tmp_path)
     torch.manual_seed(0)
     heard = _stored(tmp_path / "speech_encoder_small.safetensors")
     told = {"family": "socodec", "size": "small", "ssl": heard, "num_items": "7", "data_hours": "1.5"}
@@ -63,29 +62,17 @@ def _audio(samples: int = 5000) -> Audio:
     return Audio.mono(0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
 
 
-def test_variants_have_the_names_of_their_weights():
-    names = {
-        "socodec40": {"frame_ms": 40},
-        "socodec240_pq": {"frame_ms": 240, "quantizer": "pq"},
-        "socodec120_codec1": {"source": "mel", "semantic": False},
-        "socodec120_codec2": {"semantic": False},
-        "socodec120_rq_seed2": {"quantizer": "rq", "training_seed": 2},
-    }
-    assert {name: SocodecVariant(**parameters).name for name, parameters in names.items()} == {name: name for name in names}
-
-
-@pytest.mark.parametrize(
-    "parameters", [{}, {"quantizer": "rq", "training_seed": 1}, {"source": "mel", "semantic": False}], ids=["opq", "rq_seed1", "codec1"]
-)
-def test_bundled_files_are_found_by_the_variant(bundled, parameters):
-    assert SocodecCodec.missing(**parameters) is None
-    codec = SocodecCodec(**parameters)
+@pytest.mark.parametrize("name", ["socodec120", "socodec120_rq_seed1", "socodec120_codec1"])
+def test_bundled_files_are_found_by_name(bundled, name):
+    assert SocodecCodec.missing(name) is None
+    codec = SocodecCodec(name)
     codes = codec.encode(_audio())
     assert codes.indices.shape == (4, 3) and codes.side["utterance"].dtype == np.float32
     assert codec.decode(codes).num_samples == 5000
     assert codec.info.training_data == "7 recordings, 1.50 h" and codec.info.size == "small"
+    assert ("residual" in codec.info.description) == ("rq" in name)
     heard = "features" in codec.info.description
-    assert heard == ("source" not in parameters)  # nothing is heard for mel frames
+    assert heard == (name != "socodec120_codec1")  # nothing is heard for mel frames
 
 
 def test_embedding_travels_with_the_codes_and_is_counted_apart(bundled):
@@ -112,30 +99,19 @@ def test_features_of_other_weights_than_in_training_are_refused(bundled, tmp_pat
         SocodecCodec(ssl=other)
 
 
-def test_a_checkpoint_of_another_variant_is_refused(bundled):
-    path = bundled / "socodec120_small.safetensors"
-    for parameters, message in (
-        ({"frame_ms": 240}, "frames: 120 ms instead of 240 ms, streams: 4 instead of 8"),
-        ({"quantizer": "pq"}, "quantizer: opq instead of pq"),
-        ({"source": "mel"}, "source: ssl instead of mel"),
-        ({"semantic": False}, "semantic: True instead of False"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            SocodecCodec(checkpoint=path, **parameters)
-
-
 def test_what_is_missing_is_said_with_what_to_do(bundled):
-    assert "harness train system=socodec40 " in str(SocodecCodec.missing(frame_ms=40))
-    assert str(SocodecCodec.missing(quantizer="pq", training_seed=3)).endswith("harness train system=socodec120_pq data=MANIFEST seed=3")
-    with pytest.raises(FileNotFoundError, match="no SoCodec checkpoint at"):
-        SocodecCodec(frame_ms=40)
-    reason = str(SocodecCodec.missing(size="paper"))
+    assert "harness train system=socodec40 data=MANIFEST" in str(SocodecCodec.missing("socodec40"))
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'socodec40' comes with"):
+        SocodecCodec("socodec40")
+    paper = {"checkpoint": None, "vocoder": None, "ssl": None}
+    reason = str(SocodecCodec.missing(**paper, shape={"size": "paper"}))
     assert all(word in reason for word in ("checkpoint=", "vocoder=", "ssl=", "weights=random", "chinese-hubert-large"))
-    with pytest.raises(ValueError, match="checkpoint="):
-        SocodecCodec(size="paper")
-    given = {"size": "paper", "checkpoint": bundled / "socodec120_small.safetensors", "vocoder": bundled / "mel_vocoder_small.safetensors"}
-    assert "ssl=" in str(SocodecCodec.missing(**given))
-    assert "no HuBERT" in str(SocodecCodec.missing(**given, ssl=bundled))
+    with pytest.raises(FileNotFoundError, match="checkpoint="):
+        SocodecCodec(**paper)
+    given = {"checkpoint": "socodec120", "vocoder": "mel_vocoder"}
+    assert "give ssl=" in str(SocodecCodec.missing(**given, ssl=None))
+    with pytest.raises((FileNotFoundError, RuntimeError), match=r"no HuBERT|pip install"):
+        SocodecCodec(**given, ssl=bundled)
     (bundled / "mel_vocoder_small.safetensors").unlink()
     assert "harness train system=mel_vocoder" in str(SocodecCodec.missing())
 
@@ -143,11 +119,11 @@ def test_what_is_missing_is_said_with_what_to_do(bundled):
 def test_impossible_parameters():
     for parameters, message in (
         ({"weights": "borrowed"}, '"trained" or "random"'),
-        ({"weights": "random", "checkpoint": "x"}, "exclude each other"),
-        ({"config": TINY}, "trained weights bring theirs"),
-        ({"frame_ms": 50}, "40, 120, 240 ms, got 50"),
-        ({"quantizer": "fsq"}, "opq, pq, rq, orq"),
-        ({"size": "huge"}, "sizes"),
+        ({"weights": "random", "shape": {"frame_ms": 50}}, "40, 120, 240 ms, got 50"),
+        ({"weights": "random", "shape": {"quantizer": "fsq"}}, "opq, pq, rq, orq"),
+        ({"weights": "random", "shape": {"size": "huge"}}, "sizes"),
     ):
         with pytest.raises(ValueError, match=message):
             SocodecCodec(**parameters)
+    with pytest.raises(ValueError, match="holds no socodec model"):
+        SocodecCodec("qdac16")

@@ -171,7 +171,7 @@ def test_the_list_has_the_published_counts(released, vocoder_tensors):
 
 
 def test_released_weights_land_in_their_places(released, released_file):
-    loaded = load_socodec(released_file, socodec_config("paper", 120))
+    loaded = load_socodec(released_file)
     model = loaded.model
     for name in ("encoder.layers.5.layers.6.weight", "decoder_1.layers.2.layers.0.weight", "speaker_encoder.asp.tdnn.conv.conv.weight"):
         assert torch.equal(model.state_dict()[name], released[name].float())
@@ -183,25 +183,30 @@ def test_released_weights_land_in_their_places(released, released_file):
     assert sum(p.numel() for name, p in model.named_parameters() if not name.endswith(".entries")) == 48_342_736
 
 
-def test_a_released_file_needs_the_size_it_is_of(released_file):
-    with pytest.raises(ValueError, match="family=None"):
-        load_socodec(released_file)
+def test_a_released_file_says_its_streams_by_its_codebooks(released, released_file, tmp_path):
+    assert load_socodec(released_file).model.config == socodec_config("paper", 120)
+    book = "quantizer.quantizers.0._codebook.codebooks.{}.embed"
+    wider = {**released, **{book.format(i): released[book.format(0)].clone() for i in range(8, 16)}}
+    save_file(wider, tmp_path / "wider.safetensors")
     with pytest.raises(ValueError, match=r"does not fit.*missing: decoder_1\.layers\.11\.bias"):
-        load_socodec(released_file, socodec_config("paper", 240))
+        load_socodec(tmp_path / "wider.safetensors")
 
 
 def test_released_tensors_missing_or_spoilt_are_named_as_in_the_file(released, tmp_path):
-    path, shape = tmp_path / "x.safetensors", socodec_config("paper", 120)
+    path = tmp_path / "x.safetensors"
     name = "quantizer.quantizers.0._codebook.codebooks.3.embed"
     save_file({key: value for key, value in released.items() if key != name}, path)
-    with pytest.raises(ValueError, match=f"missing: {name}"):
-        load_socodec(path, shape)
+    with pytest.raises(ValueError, match="holds 7 codebooks; the released SoCodecs have 2, 8, 16"):
+        load_socodec(path)
+    save_file({key: value for key, value in released.items() if key != "encoder.layers.0.weight"}, path)
+    with pytest.raises(ValueError, match=r"missing: encoder\.layers\.0\.weight"):
+        load_socodec(path)
     save_file({**released, "encoder.layers.9.weight": torch.ones(2)}, path)
     with pytest.raises(ValueError, match=r"unexpected: encoder\.layers\.9\.weight"):
-        load_socodec(path, shape)
+        load_socodec(path)
     save_file({**released, name: torch.full((128, 128), math.nan)}, path)
     with pytest.raises(ValueError, match=f"not finite in {name}"):
-        load_socodec(path, shape)
+        load_socodec(path)
 
 
 def test_vocoder_in_each_form_of_its_weight_norm(vocoder_tensors, vocoder_file, tmp_path):
@@ -254,8 +259,8 @@ def test_small_vocoder_comes_back_as_it_was_stored(tmp_path):
 
 def test_the_papers_size_runs_from_released_files(released_file, vocoder_file, hubert_folder):
     files = {"checkpoint": released_file, "vocoder": vocoder_file, "ssl": hubert_folder}
-    assert SocodecCodec.missing(size="paper", **files) is None
-    codec = SocodecCodec(size="paper", frame_ms=120, **files)
+    assert SocodecCodec.missing(**files) is None
+    codec = SocodecCodec(**files)
     assert codec.spec.hop_length == 1920 and codec.spec.codebook_sizes == (16384,) * 4
     assert codec.spec.nominal_bps == pytest.approx(466.7, abs=0.1)
     assert codec.info.weights == "trained" and codec.info.num_parameters > 54_000_000
@@ -267,7 +272,7 @@ def test_the_papers_size_runs_from_released_files(released_file, vocoder_file, h
         made = codec.decode(codes.first(b))
         assert made.num_samples == 9001 and np.isfinite(made.samples).all() and made.samples.std() > 0
     assert not np.array_equal(codec.decode(codes.first(1)).samples, codec.decode(codes).samples)
-    again = SocodecCodec(size="paper", frame_ms=120, **files)
+    again = SocodecCodec(**files)
     assert again.info.weights_digest == codec.info.weights_digest
     assert np.array_equal(again.encode(audio).indices, codes.indices)
 

@@ -156,7 +156,7 @@ def test_configuration_survives_its_metadata():
     assert SocodecConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ValueError, match="has no colour"):
         SocodecConfig.from_dict({**config.to_dict(), "colour": 1})
-    with pytest.raises(ValueError, match="utterance encoder has no size"):
+    with pytest.raises(ValueError, match="UtteranceConfig has no size"):
         SocodecConfig.from_dict({**config.to_dict(), "utterance": {"size": 1}})
 
 

@@ -39,7 +39,7 @@ def _copied(folder: Path, to: Path) -> Path:
 
 
 def test_hubert_hears_the_audio_normalised_with_silence_behind_it_and_attends_to_what_it_returns(folder):
-    features = speech_features("paper", folder)
+    features = speech_features(folder)
     assert features.dim == 24
     audio = 0.1 * torch.randn(2, 12 * 320, generator=torch.Generator().manual_seed(0)) + 0.05
     heard = features(audio)
@@ -77,7 +77,7 @@ def state(folder, tmp_path_factory) -> Path:
 
 def test_a_torchaudio_state_hears_what_the_transformers_folder_does(state):
     audio = 0.1 * torch.randn(2, 10 * 320 + 7, generator=torch.Generator().manual_seed(0)) + 0.05
-    wanted, heard = speech_features("paper", state.parent), speech_features("paper", state)
+    wanted, heard = speech_features(state.parent), speech_features(state)
     assert heard.dim == wanted.dim == 128
     torch.testing.assert_close(heard(audio), wanted(audio), rtol=1e-3, atol=1e-4)
     assert float(wanted(audio).std()) > 0.1 and heard(audio[:, :100]).shape == (2, 0, 128)
@@ -88,16 +88,16 @@ def test_a_torchaudio_state_that_lacks_something_or_is_none_is_refused(state, tm
     left = {name: tensor for name, tensor in tensors.items() if "layers.1.attention.k_proj" not in name}
     torch.save(left, tmp_path / "lacking.pth")
     with pytest.raises(ValueError, match=r"lacks weights .*layers\.1\.attention\.k_proj"):
-        speech_features("paper", tmp_path / "lacking.pth")
+        speech_features(tmp_path / "lacking.pth")
     torch.save({"some": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="no HuBERT of torchaudio"):
-        speech_features("paper", tmp_path / "other.pth")
+        speech_features(tmp_path / "other.pth")
     torch.save({"code": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match="without running code"):
-        speech_features("paper", tmp_path / "evil.pth")
+        speech_features(tmp_path / "evil.pth")
     (tmp_path / "text.pth").write_text("not tensors")
     with pytest.raises(ValueError, match="without running code"):
-        speech_features("paper", tmp_path / "text.pth")
+        speech_features(tmp_path / "text.pth")
 
 
 class Evil:
@@ -107,7 +107,7 @@ class Evil:
 
 @pytest.mark.parametrize("samples", [0, 319, 320, 640, 1000])
 def test_hubert_gives_a_frame_for_every_whole_20_ms(folder, samples):
-    heard = speech_features("paper", folder)(torch.zeros(1, samples))
+    heard = speech_features(folder)(torch.zeros(1, samples))
     assert heard.shape == (1, samples // 320, 24) and bool(torch.isfinite(heard).all())
 
 
@@ -115,44 +115,42 @@ def test_the_folder_says_whether_the_input_is_normalised(folder, tmp_path):
     audio = torch.randn(1, 3200) * 0.01
     plain = _copied(folder, tmp_path / "plain")
     (plain / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
-    assert not torch.allclose(speech_features("paper", plain)(audio), speech_features("paper", folder)(audio), atol=1e-3)
-    torch.testing.assert_close(speech_features("paper", folder)(3.0 * audio), speech_features("paper", folder)(audio), rtol=1e-2, atol=1e-2)
+    assert not torch.allclose(speech_features(plain)(audio), speech_features(folder)(audio), atol=1e-3)
+    torch.testing.assert_close(speech_features(folder)(3.0 * audio), speech_features(folder)(audio), rtol=1e-2, atol=1e-2)
 
 
 def test_features_stay_as_they_are_in_training(folder):
-    features = speech_features("paper", folder)
+    features = speech_features(folder)
     features.train()
     assert not any(module.training for module in features.modules())
     assert not any(p.requires_grad for p in features.parameters())
-    assert features.digest == speech_features("paper", folder).digest
+    assert features.digest == speech_features(folder).digest
 
 
 def test_folders_that_do_not_fit_are_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="ssl=FOLDER"):
-        speech_features("paper")
     with pytest.raises(FileNotFoundError, match=r"with a config\.json"):
-        speech_features("paper", tmp_path)
+        speech_features(tmp_path)
     other = _copied(folder, tmp_path / "other")
     (other / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="of type 'bert', not hubert"):
-        speech_features("paper", other)
+        speech_features(other)
     bare = _copied(folder, tmp_path / "bare")
     (bare / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="no usable HuBERT"):
-        speech_features("paper", bare)
+        speech_features(bare)
     poor = _copied(folder, tmp_path / "poor")
     import transformers
 
     tensors = transformers.HubertModel.from_pretrained(folder).state_dict()
     save_file({name: t.contiguous() for name, t in tensors.items() if name != "encoder.layer_norm.weight"}, poor / "model.safetensors")
     with pytest.raises(ValueError, match=r"lacks weights of its HuBERT: encoder\.layer_norm\.weight"):
-        speech_features("paper", poor)
+        speech_features(poor)
 
 
 def test_without_transformers_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(RuntimeError, match=r"pip install 'speech-systems-harness\[hf\]'"):
-        speech_features("paper", folder)
+        speech_features(folder)
 
 
 def test_the_small_size_hears_through_our_own_encoder(tmp_path):
@@ -161,12 +159,12 @@ def test_the_small_size_hears_through_our_own_encoder(tmp_path):
     model = SpeechEncoder(shape).eval()
     path = tmp_path / "e.safetensors"
     save_file(exported(model, torch.float32), path, {"family": "speech_encoder", "config": json.dumps(shape.to_dict())})
-    features, audio = speech_features("small", path), torch.randn(1, 1000)
+    features, audio = speech_features(path), torch.randn(1, 1000)
     assert (features.dim, features(audio).shape) == (6, (1, 3, 6))
     with torch.no_grad():
         torch.testing.assert_close(features(audio), model(audio))
     with pytest.raises(FileNotFoundError, match="absent"):
-        speech_features("small", tmp_path / "absent")
+        speech_features(tmp_path / "absent")
 
 
 def test_random_features_are_those_of_their_seed():

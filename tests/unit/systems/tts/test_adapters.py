@@ -15,7 +15,7 @@ from systems.text.tokens import SymbolFrontEnd
 from systems.tts.codecs import mono_at
 from systems.tts.lm_tts import LmTts
 from systems.tts.settings import Shape
-from tests.stubs.tiny_synthesizers import BOOKS, HOP, PROMPTED, QDAC, SOCODEC, sound, tiny
+from tests.stubs.tiny_synthesizers import HOP, PROMPTED, QDAC, SOCODEC, sound, tiny
 
 # -- speaking
 
@@ -36,11 +36,7 @@ def test_streams_come_in_pieces_and_equal_the_whole(kind: str) -> None:
 def test_codes_are_what_is_heard(name: str) -> None:
     """The codec's own adapter makes the same audio of them."""
     synthesizer = tiny(name)
-    codec = (
-        SocodecCodec(weights="random", config=SOCODEC)
-        if name == "multi_stream"
-        else QdacCodec("small", BOOKS, 25, weights="random", config=QDAC)
-    )
+    codec = SocodecCodec(weights="random", shape=SOCODEC) if name == "multi_stream" else QdacCodec(weights="random", shape=QDAC)
     speech = synthesizer.synthesize(PROMPTED, 3)
     assert isinstance(speech.codes, Codes) and speech.codes.spec == codec.spec and speech.codes.num_frames > 0
     assert np.allclose(codec.decode(speech.codes).samples, speech.audio.samples, atol=2e-6)
@@ -61,7 +57,7 @@ def test_a_runaway_is_cut_and_said_to_be_one() -> None:
 
 
 def test_a_prompt_is_continued_after_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    synthesizer, codec = tiny(), QdacCodec("small", BOOKS, 25, weights="random", config=QDAC)
+    synthesizer, codec = tiny(), QdacCodec(weights="random", shape=QDAC)
     asked = []
     engine = synthesizer._engine
     generate = engine.generate
