@@ -45,8 +45,8 @@ SYSTEMS = {
     "mel_vocoder": "systems.vocoder.adapter:MelVocoder",
     "socodec": "systems.socodec.adapter:SocodecCodec",
     "lm_tts": "systems.tts.lm_tts:LmTts",
-    "worker_codec": "systems.worker.codec:WorkerCodec",
-    "worker_synthesizer": "systems.worker.synthesizer:WorkerSynthesizer",
+    "worker_codec": "systems.worker.adapters:WorkerCodec",
+    "worker_synthesizer": "systems.worker.adapters:WorkerSynthesizer",
 }
 
 NEEDS = {

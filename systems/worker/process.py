@@ -1,4 +1,4 @@
-"""One worker process: frames in both directions under a deadline, its last words, its end."""
+"""One worker process: how it is started, frames in both directions under a deadline, its last words, its end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,121 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from systems.worker.elsewhere import speech_worker as wire
-from systems.worker.elsewhere.speech_worker import Malformed, Message
-from systems.worker.frames import FrameBuffer
-from systems.worker.launch import Launch
+from systems.worker.elsewhere.speech_worker import FDS_VARIABLE, FOLDER_VARIABLE, Malformed, Message
+
+WORKERS = Path(__file__).parent / "elsewhere"
+"""The workers that come with the harness, and speech_worker.py, which all of them import."""
+
+_OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PYTHONSTARTUP", FDS_VARIABLE, FOLDER_VARIABLE)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command and what surrounds it.
+
+    Args:
+        words: program and arguments, never a shell line.
+        environment: of the process, whole.
+        standard_streams: the protocol goes through standard input and output, because nothing else reaches the worker (ssh, docker).
+        parameters: for the worker's constructor.
+        timeout_s: for one request.
+        start_timeout_s: until the worker has loaded its system and said hello.
+    """
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str]
+    standard_streams: bool
+    parameters: Mapping[str, Any]
+    timeout_s: float
+    start_timeout_s: float
+
+    @property
+    def name(self) -> str:
+        """The worker in messages: its script, or else its program."""
+        return f"worker '{Path(self.words[-1]).name}'"
+
+
+def inherited(extra: Mapping[str, Any]) -> dict[str, str]:
+    """What the worker's process inherits: everything but what describes this Python; and a path on which speech_worker.py lies.
+
+    Args:
+        extra: variables to set; a PYTHONPATH is searched before ours.
+    """
+    found = {name: value for name, value in os.environ.items() if name not in _OF_THIS_PYTHON}
+    # So that the last words before a crash are heard, a native one included.
+    found.update(PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
+    found.update({name: str(value) for name, value in extra.items()})
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(extra.get("PYTHONPATH") or ""), str(WORKERS)]))
+    return found
+
+
+_EXCERPT_BYTES = 60
+
+
+class FrameBuffer:
+    """Bytes of a worker that have not yet become messages.
+
+    What cannot become a frame is refused with the first byte that shows it, before anything more is read or room is made for it.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def feed(self, data: bytes) -> None:
+        """Appends what came."""
+        self._bytes += data
+
+    @property
+    def wanted(self) -> int | None:
+        """Length in bytes of the frame that has begun, head included; None before its head is complete.
+
+        Raises:
+            Malformed: no frame begins here, or one that is too long.
+        """
+        if not wire.MAGIC.startswith(bytes(self._bytes[: len(wire.MAGIC)])):
+            raise Malformed(f"not a frame: it begins with {self.excerpt()!r}")
+        if len(self._bytes) < wire.HEAD.size:
+            return None
+        head = wire.read_head(self._bytes)
+        return wire.HEAD.size + head.json_bytes + head.data_bytes
+
+    @property
+    def complete(self) -> bool:
+        """Whether a whole frame is there.
+
+        Raises:
+            Malformed: as `wanted`.
+        """
+        wanted = self.wanted
+        return wanted is not None and len(self._bytes) >= wanted
+
+    def take(self) -> Message:
+        """The first frame, taken off.
+
+        Raises:
+            Malformed: as `wanted`, or its content is damaged.
+        """
+        wanted = self.wanted
+        if wanted is None or len(self._bytes) < wanted:
+            raise Malformed(f"half a frame: {len(self._bytes)} bytes")
+        head = wire.read_head(self._bytes)
+        body = bytes(self._bytes[wire.HEAD.size : wanted])
+        del self._bytes[:wanted]
+        return wire.unpack(head, body)
+
+    def excerpt(self) -> bytes:
+        """The first bytes, for messages."""
+        return bytes(self._bytes[:_EXCERPT_BYTES])
+
 
 _TICK_S = 0.5  # how often a worker is looked at whose pipe is kept open by a process of its own
 _LAST_WORDS_BYTES = 4000

@@ -208,7 +208,7 @@ def test_a_worker_ends_when_the_harness_is_killed(tmp_path, other_python, how):
     (tmp_path / "troubled.py").write_text(TROUBLED)
     code = f"""
 from harness.api import Utterance
-from systems.worker.synthesizer import WorkerSynthesizer
+from systems.worker.adapters import WorkerSynthesizer
 system = WorkerSynthesizer(python={str(other_python)!r}, worker={str(tmp_path / "troubled.py")!r}, parameters={{"log": {str(tmp_path / "log")!r}}})
 system.synthesize(Utterance("one", "en"), 0)
 print("ready", flush=True)

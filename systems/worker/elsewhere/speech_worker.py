@@ -51,8 +51,7 @@ import numpy as np
 
 PROTOCOL = 1
 FDS_VARIABLE, FOLDER_VARIABLE = "SPEECH_WORKER_FDS", "SPEECH_WORKER_FOLDER"
-HEAD = struct.Struct("<4sIII")
-MAGIC = b"SWP1"
+HEAD, MAGIC = struct.Struct("<4sIII"), b"SWP1"
 MAX_JSON_BYTES = 1 << 20
 MAX_DATA_BYTES = 1 << 28  # 256 MiB: 23 minutes of float32 at 48 kHz
 DTYPES = ("<f2", "<f4", "<f8", "<i4", "<i8", "|u1")
@@ -139,9 +138,7 @@ class Request:
             raise MissingOutput("the item has no voice prompt, and this system cannot speak without one")
         path = str(Path(self.folder) / "prompt.wav")
         with wave.open(path, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(self.prompt_rate_hz)
+            file.setparams((1, 2, self.prompt_rate_hz, 0, "NONE", ""))  # one channel of two bytes a sample
             file.writeframes(np.clip(np.round(np.asarray(self.prompt) * 32768.0), -32768, 32767).astype("<i2").tobytes())
         return path
 
@@ -296,8 +293,7 @@ class _Server:
         except Exception as error:
             trace = traceback.format_exc()
             print(trace, file=sys.stderr, flush=True)
-            told = {"type": type(error).__name__, "message": str(error)[:2000], "trace": trace[-4000:]}
-            self._send({"op": "error", "id": number, **told})
+            self._send({"op": "error", "id": number, "type": type(error).__name__, "message": str(error)[:2000], "trace": trace[-4000:]})
 
     def _send(self, fields: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> None:
         left = memoryview(pack(fields, arrays))
@@ -339,10 +335,8 @@ class _Server:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _hello(self, fields: dict[str, Any]) -> dict[str, Any]:
-        if fields.get("protocol") != PROTOCOL:
-            raise ValueError(
-                f"this speech_worker.py speaks protocol {PROTOCOL}, the harness {fields.get('protocol')}: copy the harness's file"
-            )
+        if (theirs := fields.get("protocol")) != PROTOCOL:
+            raise ValueError(f"this speech_worker.py speaks protocol {PROTOCOL}, the harness {theirs}: copy the harness's file")
         self.system = self.build(**fields["parameters"])
         kind = "synthesizer" if hasattr(self.system, "synthesize") else "codec"
         about = asdict(self.system.about)

@@ -11,9 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from harness.api import Audio, Bitstream, Codes, MissingOutput, Speech, Utterance
 from systems.worker import bridge
-from systems.worker.codec import WorkerCodec
+from systems.worker.adapters import WorkerCodec, WorkerSynthesizer
 from systems.worker.elsewhere import speech_worker as wire
-from systems.worker.synthesizer import WorkerSynthesizer
 
 SOME = settings(max_examples=120, deadline=None)
 ABOUT = {

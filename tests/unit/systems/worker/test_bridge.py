@@ -11,12 +11,10 @@ import pytest
 
 from harness.api import Audio, Bitstream, Codes, MissingOutput, Utterance
 from harness.testing import check_codec, check_synthesizer, speechlike
+from systems.worker.adapters import WorkerCodec, WorkerSynthesizer
 from systems.worker.bridge import WorkerError
-from systems.worker.codec import WorkerCodec
 from systems.worker.elsewhere import speech_worker as wire
-from systems.worker.launch import WORKERS
-from systems.worker.process import WorkerLost
-from systems.worker.synthesizer import WorkerSynthesizer
+from systems.worker.process import WORKERS, WorkerLost
 
 SPEAKER = '''
 import os

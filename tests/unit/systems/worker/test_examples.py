@@ -14,8 +14,8 @@ import pytest
 
 from harness.api import Audio, MissingOutput, Utterance
 from harness.testing import speechlike
-from systems.worker.launch import WORKERS
-from systems.worker.synthesizer import WorkerSynthesizer
+from systems.worker.adapters import WorkerSynthesizer
+from systems.worker.process import WORKERS
 
 SPOKEN = '''
 import wave

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from systems.worker.bridge import read_hello
 from systems.worker.elsewhere import speech_worker as wire
-from systems.worker.frames import FrameBuffer
-from systems.worker.hello import read_hello
+from systems.worker.process import FrameBuffer
 
 SOME = settings(max_examples=100, deadline=None)
 VALUES = st.recursive(
