@@ -96,7 +96,8 @@ def _block(block: Block, sortable: bool) -> str:
             name = f' id="{shown(block.id)}"' if block.id else ""
             return f"<h{block.level}{name}>{shown(block.text)}</h{block.level}>"
         case Text():
-            return f'<p class="{block.tone} small">{shown(block.text)}</p>'
+            style = f' class="{block.tone} small"' if block.tone else ""
+            return f"<p{style}>{shown(block.text)}</p>"
         case Banner():
             below = f'<span class="below">{shown(block.below)}</span>' if block.below else ""
             return f'<strong class="banner {block.tone}" role="note">{shown(block.text)}{below}</strong>'

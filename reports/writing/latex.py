@@ -37,12 +37,13 @@ def render(tables: Iterable[Table], warnings: Iterable[str] = (), comments: Iter
 
 
 def _table(table: Table, warned: str) -> str:
-    heads = [table.heads[i] for i in table.filled]
+    kept = table.filled
+    heads = [table.heads[i] for i in kept]
     body = [_line([escaped(head.heading) for head in heads]), r"\midrule"]
     for i, line in enumerate(table.lines):
         if table.grey and line.grey and i and not table.lines[i - 1].grey:
             body.append(r"\midrule")
-        cells = [list(_lines(line.cells[k], table.heads[k])) for k in table.filled]
+        cells = [list(_lines(line.cells[k], table.heads[k])) for k in kept]
         if line.grey and cells[0]:
             cells[0][0] = rf"\textit{{{cells[0][0]}}}"
         # Words stand in one cell, which breaks its lines itself; what belongs to a figure in a row each.

@@ -47,10 +47,11 @@ def _list(items: Sequence[str]) -> str:
 
 
 def _table(table: Table) -> str:
-    heads = [table.heads[i] for i in table.filled]
+    kept = table.filled
+    heads = [table.heads[i] for i in kept]
     rows = [[escaped(h.heading) for h in heads], ["---" if h.words else "---:" for h in heads]]
     for line in table.lines:
-        cells = ["<br>".join(_lines(line.cells[i])) for i in table.filled]
+        cells = ["<br>".join(_lines(line.cells[i])) for i in kept]
         rows.append([f"*{cells[0]}*" if line.grey and cells[0] else cells[0], *cells[1:]])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
