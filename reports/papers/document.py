@@ -79,7 +79,7 @@ def latex(study: Study) -> str:
     for published in study.paper.tables:
         # Why nothing was measured is told by the other formats, which have the commands too.
         table = _table(published, study, [c for c in study.cells if c.table is published and c.value is not None])
-        how = f"{_protocol(published)} Printed, and measured here with {percent(study.confidence)} intervals and scored / wanted outputs."
+        how = f"{_protocol(published)} Printed, below it measured here, with {percent(study.confidence)} intervals and scored / wanted outputs."
         tables.append(replace(table, name=f"{study.paper.title}, {published.source}: {published.title}", caption=how))
     for measured in study.figures:
         title = f"{measured.figure.source}: {measured.figure.title}"

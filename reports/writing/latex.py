@@ -51,7 +51,7 @@ def _table(table: Table, warned: str) -> str:
             cells = [[" ".join(cell)] for cell in cells]
         body += [_line(row) for row in zip_longest(*cells, fillvalue="") if any(row)]
     wide = sum(head.wide or table.wordy for head in heads)
-    alignment = "".join(rf"p{{{0.9 / max(wide, 3):.2g}\linewidth}}" if h.wide or table.wordy else "l" if h.words else "r" for h in heads)
+    alignment = "".join(rf"p{{{0.88 / max(wide, 3):.2g}\linewidth}}" if h.wide or table.wordy else "l" if h.words else "r" for h in heads)
     caption = " ".join(filter(None, (f"{escaped(table.name)}.{warned}", escaped(table.caption))))
     return "\n".join(
         [
@@ -69,8 +69,8 @@ def _lines(cell: Entry, head: Head) -> Iterator[str]:
         figure = escaped(cell.text) if head.words else _figure(cell.text)
         yield rf"\textbf{{{figure.strip('$')}}}" if cell.mark else figure
     tag = rf"\textbf{{{escaped(cell.tag)}}}" if cell.tag else ""
-    small = (_figure(cell.span), _figure(cell.count), *(escaped(text) for text in (*cell.below, cell.others) if head.words))
-    yield from filter(None, (tag, *map(_small, small)))
+    below = (_small(escaped(text)) for text in (*cell.below, cell.others) if head.words)
+    yield from filter(None, (_small(_figure(cell.span)), _small(_figure(cell.count)), tag, *below))
 
 
 def _figure(text: str) -> str:
