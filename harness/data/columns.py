@@ -60,6 +60,8 @@ FOLDERS = ("clips", "wavs", "wav", "audio")
 TYPED = frozenset(WORDS) - {"licence", "split"}
 """Columns whose values are text, and nothing else, where a format has types."""
 
+_SAME = ("audio", "text", "language", "speaker", "prompt_audio", "prompt_text")
+"""Columns that are fields of an entry as they stand."""
 _TRUTH = {"": False, "false": False, "no": False, "0": False, "true": True, "yes": True, "1": True}
 
 
@@ -161,20 +163,10 @@ def entries(file: Path, source: str, rows: Sequence[Row], problems: Problems) ->
         for fault in faults:
             problems.add(source, number, fault)
         if not faults:
-            yield Entry(
-                source=source,
-                line=number,
-                id=told["id"] if taken.words["id"] else id_from_path(told["audio"]),
-                base=base,
-                audio=told["audio"],
-                text=told["text"],
-                language=told["language"],
-                speaker=told["speaker"],
-                prompt_audio=told["prompt_audio"],
-                prompt_text=told["prompt_text"],
-                synthetic=bool(synthetic),
-                notes={k: told[k] for k in ("licence", "split") if taken.words[k]} | {k: values[k] for k in taken.others},
-            )
+            same: dict[str, str] = {name: told[name] for name in _SAME}
+            notes = {k: told[k] for k in ("licence", "split") if taken.words[k]} | {k: values[k] for k in taken.others}
+            name = told["id"] if taken.words["id"] else id_from_path(told["audio"])
+            yield Entry(source=source, line=number, id=name, base=base, synthetic=bool(synthetic), notes=notes, **same)
 
 
 def header_fault(header: list[str]) -> str:

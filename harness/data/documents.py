@@ -17,7 +17,6 @@ from harness.errors import ConfigError
 MIB = 1 << 20
 YAML_BYTES, YAML_DEPTH, YAML_VALUES = MIB, 50, 50_000
 """What a YAML text may have: bytes, collections in one another, and values when its aliases are written out."""
-JSON_BYTES = 1024 * MIB
 
 
 class NotRegular(OSError):
@@ -127,20 +126,6 @@ def check_yaml(text: str, name: str) -> None:
             open_[-1] = around, so_far + values
             if so_far + values > YAML_VALUES:
                 raise ConfigError(f"{name}: more than {YAML_VALUES} values once its aliases are written out")
-
-
-def load_json(text: str | bytes) -> Any:
-    """JSON as plain data.
-
-    Raises:
-        ValueError: not JSON, or nested deeper than can be read.
-    """
-    import json
-
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("lists and objects lie too deep in one another") from None
 
 
 def _require_regular(mode: int) -> None:

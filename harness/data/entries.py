@@ -140,6 +140,14 @@ class PathGuard:
             self._require_inside(path, text)
         return path
 
+    def admitted(self, base: str, text: str, where: str, faults: list[str]) -> Path | None:
+        """`check` of a path that may be left out; a refusal is one of the ``faults``, which says ``where``."""
+        try:
+            return self.check(base, text) if text else None
+        except RefusedPath as refusal:
+            faults.append(f"{where}{refusal}")
+            return None
+
     def _require_inside(self, path: Path, text: str) -> None:
         try:
             real = os.path.realpath(path)
@@ -172,36 +180,18 @@ def checked_items(dataset: str, root: Path, default_language: str, entries: Iter
             where = f"{clash.source}:{clash.line}" if clash.line else clash.source
             same = "is already used" if clash.id == entry.id else f"differs only in case or composition from {_printable(clash.id)}"
             faults.append(f"id {_printable(entry.id)} {same} in {_escaped(where)}")
-        path, prompt, language = None, None, ""
+        language = ""
         try:
             language = checked_language(entry.language) or default_language
         except ValueError as error:
             faults.append(str(error))
-        try:
-            path = guard.check(entry.base, entry.audio) if entry.audio else None
-        except RefusedPath as refusal:
-            faults.append(str(refusal))
-        try:
-            prompt = guard.check(entry.base, entry.prompt_audio) if entry.prompt_audio else None
-        except RefusedPath as refusal:
-            faults.append(f"prompt: {refusal}")
+        path = guard.admitted(entry.base, entry.audio, "", faults)
+        prompt = guard.admitted(entry.base, entry.prompt_audio, "prompt: ", faults)
         for fault in faults:
             problems.add(entry.source, entry.line, fault)
         if not faults:
-            items.append(
-                Item(
-                    id=entry.id,
-                    dataset=dataset,
-                    path=path,
-                    text=entry.text,
-                    language=language,
-                    speaker=entry.speaker,
-                    prompt_path=prompt,
-                    prompt_text=entry.prompt_text,
-                    synthetic=entry.synthetic,
-                    notes=entry.notes,
-                )
-            )
+            said = {name: getattr(entry, name) for name in ("id", "text", "speaker", "prompt_text", "synthetic", "notes")}
+            items.append(Item(dataset=dataset, path=path, language=language, prompt_path=prompt, **said))
     problems.raise_if_any(dataset)
     return tuple(items)
 

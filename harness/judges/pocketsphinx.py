@@ -35,6 +35,9 @@ text leaves little to search."""
 class _Sphinx(Judge):
     needs, lacking = ("pocketsphinx",), "PocketSphinx is not installed: pip install pocketsphinx"
 
+    def _identify(self, family: str, model: str, loading: Loading) -> None:
+        self.info = BackendInfo(family, model, loading.digest(), package("pocketsphinx"), languages=("en",))
+
 
 class PocketSphinx(_Sphinx):
     """Open-vocabulary English with the packaged trigram model.
@@ -55,12 +58,8 @@ class PocketSphinx(_Sphinx):
         folder = model_folder()
         loading = Loading([*acoustic_files(), folder / "en-us.lm.bin"])
         self._decoder = decoder(folder / "en-us.lm.bin", folder / "cmudict-en-us.dict", max_active_hmms, max_words_per_frame)
-        self.info = BackendInfo(
-            family="pocketsphinx",
-            model=f"en-us open vocabulary, {max_active_hmms} HMMs, {max_words_per_frame} words a frame, {DITHER}",
-            digest=loading.digest(),
-            package=package("pocketsphinx"),
-            languages=("en",),
+        self._identify(
+            "pocketsphinx", f"en-us open vocabulary, {max_active_hmms} HMMs, {max_words_per_frame} words a frame, {DITHER}", loading
         )
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
@@ -107,13 +106,11 @@ class ClosedVocabulary(_Sphinx):
             spoken = sorted({word for sentence in known for word in sentence.split()})
             words.write_text("".join(line for word in spoken for line in self._dictionary[word]), encoding="utf-8")
             self._decoder = decoder(path, words, max_active_hmms, max_words_per_frame)
-        self.info = BackendInfo(
-            family="closed_vocabulary",
-            model=f"en-us closed trigram of {len(known)} texts ({self.left_out} left out), {DITHER}, "
+        self._identify(
+            "closed_vocabulary",
+            f"en-us closed trigram of {len(known)} texts ({self.left_out} left out), {DITHER}, "
             f"{max_active_hmms} HMMs, {max_words_per_frame} words a frame",
-            digest=loading.digest(),
-            package=package("pocketsphinx"),
-            languages=("en",),
+            loading,
         )
 
     def out_of_vocabulary(self, text: str) -> tuple[str, ...]:
@@ -164,13 +161,7 @@ class PhoneAligner(_Sphinx):
             hmm=str(folder / "en-us"), dict=str(dictionary), lm=None, fwdflat=False, bestpath=False,
             beam=BEAM, pbeam=BEAM, wbeam=WORD_BEAM, cmn="batch", dither=False, loglevel="FATAL",
         )  # fmt: skip
-        self.info = BackendInfo(
-            family="phone_alignment",
-            model=f"PocketSphinx en-us forced alignment, beams {BEAM:g} and {WORD_BEAM:g}, {DITHER}",
-            digest=loading.digest(),
-            package=package("pocketsphinx"),
-            languages=("en",),
-        )
+        self._identify("phone_alignment", f"PocketSphinx en-us forced alignment, beams {BEAM:g} and {WORD_BEAM:g}, {DITHER}", loading)
 
     def out_of_vocabulary(self, text: str) -> tuple[str, ...]:
         """The words of ``text`` that the pronouncing dictionary lacks, in order."""

@@ -42,13 +42,7 @@ class Whisper(FolderJudge):
         self._model = pretrained(WhisperForConditionalGeneration, found.folder, device)
         self._processor: Any = WhisperProcessor.from_pretrained(found.folder, local_files_only=True)
         self._device = device
-        self.info = BackendInfo(
-            family="whisper",
-            model=f"{found.label} greedy float32 first 30 s",
-            digest=loading.digest(),
-            package=package("transformers", "torch"),
-            sample_rate=16000,
-        )
+        self.info = BackendInfo("whisper", f"{found.label} greedy float32 first 30 s", loading.digest(), package("transformers", "torch"))
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
         """Transcript of the first 30 s of mono ``samples [N]`` at 16 kHz, the language given to the model, without timestamps."""
@@ -86,10 +80,7 @@ class FasterWhisper(FolderJudge):
         self._model = model(str(found.folder), device=device, compute_type="float32", local_files_only=True)
         self._beam_size = beam_size
         self.info = BackendInfo(
-            family="faster_whisper",
-            model=f"{found.label} beam {beam_size} float32",
-            digest=loading.digest(),
-            package=package("faster-whisper", "ctranslate2"),
+            "faster_whisper", f"{found.label} beam {beam_size} float32", loading.digest(), package("faster-whisper", "ctranslate2")
         )
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
@@ -128,13 +119,7 @@ class FunAsr(FolderJudge):
         names = ("config.yaml", "model.pt", *(name for name in optional if (found.folder / name).is_file()))
         loading = Loading(found.folder / name for name in names)
         self._model = _load(found, device)
-        self.info = BackendInfo(
-            family="funasr",
-            model=found.label,
-            digest=loading.digest(),
-            package=package("funasr", "torch", "torchaudio"),
-            languages=(language,),
-        )
+        self.info = BackendInfo("funasr", found.label, loading.digest(), package("funasr", "torch", "torchaudio"), languages=(language,))
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
         """Transcript of mono ``samples [N]`` at 16 kHz as FunASR returns it; "" when it returns nothing.

@@ -204,7 +204,9 @@ def test_every_dataset_of_the_configuration_is_valid(name):
     import yaml
 
     text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
-    config = DatasetConfig.from_mapping(yaml.safe_load(text))
+    usual, own = (yaml.safe_load(part) for part in ((CONF / "_settings.yaml").read_text(encoding="utf-8"), text))
+    assert own.pop("defaults", ["_settings", "_self_"]) == ["_settings", "_self_"]
+    config = DatasetConfig.from_mapping({**usual, **own})
     assert config.name == name
     assert config.kind in KINDS
     first = text.splitlines()[0]
