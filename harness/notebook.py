@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ItemLike = Mapping[str, Any] | Sequence[Any]
 """An item: a mapping with the columns of a manifest, or ``(id, audio, text, speaker, language)`` of which the end may be left out."""
 SECTIONS = ("run", "dataset", "executor", "report", "suite", "asr", "speaker", "mos")
-COLUMNS = ("id", "audio", "text", "speaker", "language")
+ITEM_COLUMNS = ("id", "audio", "text", "speaker", "language")
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ def _dataset(given: dict[str, Any]) -> dict[str, str]:
 
 def _written(items: Iterable[ItemLike], root: Path) -> Path:
     """A folder of these items with their manifest, named by what they are."""
-    rows = [dict(item) if isinstance(item, Mapping) else dict(zip(COLUMNS, item, strict=False)) for item in items]
+    rows = [dict(item) if isinstance(item, Mapping) else dict(zip(ITEM_COLUMNS, item, strict=False)) for item in items]
     sounds: dict[str, Audio | Path] = {}
     for row in rows:
         for column in ("audio", "prompt_audio"):

@@ -21,7 +21,6 @@ BASELINES = Path("baselines")
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "RUN or out=DIR")
 
 

@@ -36,7 +36,6 @@ KEYS = {
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "RUN or key=value")
 
 

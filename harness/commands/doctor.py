@@ -50,7 +50,7 @@ class Finding:
 
 
 def declare(parser: ArgumentParser) -> None:
-    """No arguments."""
+    pass
 
 
 def main(options: Namespace) -> int:
@@ -85,13 +85,8 @@ def _machine() -> Iterator[Finding]:
     from harness.running.provenance import machine, packages
 
     facts = machine()
-    yield Finding(
-        "machine",
-        "processor",
-        True,
-        False,
-        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, Python {facts['python']}",
-    )
+    told = f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, Python {facts['python']}"
+    yield Finding("machine", "processor", True, False, told)
     try:
         import torch
 
@@ -100,23 +95,13 @@ def _machine() -> Iterator[Finding]:
         cuda = f"CUDA {torch.version.cuda}, {torch.cuda.device_count()} devices" if torch.cuda.is_available() else "CPU only"
         yield Finding("machine", "torch", True, False, f"{torch.__version__}, {cuda}")
         version = load_torchaudio().__version__
-        yield Finding(
-            "machine",
-            "torchaudio",
-            True,
-            False,
-            f"{version}" + (", without its compiled part (built for another torch; not needed here)" if is_stubbed() else ""),
-        )
+        without = ", without its compiled part (built for another torch; not needed here)" if is_stubbed() else ""
+        yield Finding("machine", "torchaudio", True, False, f"{version}{without}")
     except (ImportError, OSError) as error:
         yield Finding("machine", "torch", False, False, f"{error}: pip install torch==2.13.0 torchaudio==2.11.0")
     absent = [name for name, version in packages().items() if version == "absent" and name != "transformers"]
-    yield Finding(
-        "machine",
-        "packages",
-        not absent,
-        False,
-        f"missing: {', '.join(absent)}; install with the README's first command" if absent else "all installed",
-    )
+    told = f"missing: {', '.join(absent)}; install with the README's first command" if absent else "all installed"
+    yield Finding("machine", "packages", not absent, False, told)
 
 
 def _systems() -> Iterator[Finding]:

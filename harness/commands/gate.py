@@ -29,7 +29,6 @@ KEYS = {"against": str, "rules": str, "force": bool, "out": str}
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "RUN or key=value")
 
 

@@ -15,13 +15,11 @@ from harness.commands import path
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     parser.add_argument("run", type=path, metavar="RUN", help="folder of the whole run, e.g. runs/big")
     parser.add_argument("--from", dest="source", metavar="URL", help="where the shards were published (beside RUN)")
 
 
 def main(options: Namespace) -> int:
-    """Carries it out."""
     from harness.running.shards import join
 
     joined = join(options.run, options.source)

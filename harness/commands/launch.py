@@ -28,7 +28,6 @@ RESULTS = "hydra.sweep.dir=runs/launch/${now:%Y-%m-%d_%H-%M-%S}"
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "key=value")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs' commands and stop")
 

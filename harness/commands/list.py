@@ -21,13 +21,11 @@ GROUPS = {
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     parser.add_argument("what", nargs="?", choices=sorted(GROUPS))
     parser.add_argument("--config-dir", type=path, metavar="DIR", help="folder with YAML of your own, listed as well")
 
 
 def main(options: Namespace) -> int:
-    """Carries it out."""
     from harness.settings.registry import config_choices, config_names, entries
 
     plugins = {what: {e.name: f"plug-in from {e.origin}" for e in entries(what).values() if e.origin} for what in ("systems", "suites")}

@@ -21,7 +21,6 @@ PAGE, KEY = "listening.html", "listening_key.json"
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     parser.add_argument("run", type=path, nargs="?", metavar="RUN", help="run folder, e.g. runs/codec-1a2b3c4d")
     parser.add_argument("--design", choices=("rating", "ab", "abx"), default="rating", help="what is asked (rating)")
     parser.add_argument("--systems", type=lambda text: text.split(","), default=[], metavar="A,B", help="to hear (all under test)")
@@ -32,7 +31,6 @@ def declare(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Carries it out."""
     folders = [path for path in options.answers if path.is_dir()]  # the run, where it was typed behind the answers
     run = options.run or (folders[0] if len(folders) == 1 else None)
     if run is None:

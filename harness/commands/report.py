@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     parser.add_argument("run", type=path, metavar="RUN", help="run folder, e.g. runs/codec-1a2b3c4d")
     parser.add_argument("--out", type=path, metavar="DIR", help="where to write (the run folder)")
 
 
 def main(options: Namespace) -> int:
-    """Carries it out."""
     from harness.notebook import Run
 
     show(Run(options.run), options.out or options.run)

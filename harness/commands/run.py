@@ -25,14 +25,12 @@ from harness.commands import take_words
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "key=value", "folder with YAML of your own (systems/NAME.yaml, dataset/NAME.yaml, ...)")
     parser.add_argument("--show-config", action="store_true", help="print the composed configuration and stop")
     parser.add_argument("--no-report", action="store_true", help="leave out the report files (the table is still printed)")
 
 
 def main(options: Namespace) -> int:
-    """Carries it out."""
     from harness.commands.report import show
     from harness.notebook import carried_out, composed
     from harness.storing.aliases import typed

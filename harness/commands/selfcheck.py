@@ -90,7 +90,6 @@ PLAIN = {"kind": "local", "workers": 1, "predict_workers": 1, "threads": 1, "tim
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "key=value", "folder with YAML of your own")
 
 

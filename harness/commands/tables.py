@@ -63,7 +63,6 @@ class Request:
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "PAPER or key=value", "folder with YAML of your own systems")
 
 

@@ -62,12 +62,10 @@ NOTES = "training.json"
 
 
 def declare(parser: ArgumentParser) -> None:
-    """Adds the arguments."""
     take_words(parser, "key=value")
 
 
 def main(options: Namespace) -> int:
-    """Carries it out."""
     return train(options.words)
 
 
