@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,14 @@ from reports.claims.verdicts import MeasuredContrast, Replication
 from reports.run import document, page, tidy
 from reports.run import summarise as tables
 from reports.run.output import write_report
+from tests.stubs import consoles
 from tests.stubs.claim_stories import QUICK, less, pair, pilot
 
 # ---- how it is printed ---------------------------------------------------------------------------------------------------------
 
 
 def printed(summary: Any, encoding: str, width: int = 100) -> str:
-    from rich.console import Console
-
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    document.print_summary(summary, Console(file=stream, width=width, color_system=None))
-    stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    return consoles.printed(lambda console: document.print_summary(summary, console), encoding, width)
 
 
 def test_every_format_shows_the_claims(tmp_path: Path) -> None:
@@ -41,7 +36,7 @@ def test_every_format_shows_the_claims(tmp_path: Path) -> None:
     lines = printed(summary, "ascii").splitlines()
     assert max(map(len, lines)) <= 100
     assert files.claims is not None
-    rows = list(csv.DictReader(files.claims.open(encoding="utf-8")))
+    rows = list(csv.DictReader(files.claims.read_text(encoding="utf-8").splitlines()))
     assert {r["claim"] for r in rows} == {v.claim.id for v in summary.verdicts}
     mine = [r for r in rows if r["claim"] == verdict.claim.id]
     assert [float(r["value"]) for r in mine] == [f.value for f in verdict.contrasts]

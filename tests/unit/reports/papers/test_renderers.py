@@ -15,10 +15,10 @@ import pytest
 from harness.errors import StoreError
 from reports.papers import document, tidy
 from reports.papers.figures import drawings
+from tests.stubs import consoles
+from tests.stubs.consoles import NASTY
 from tests.stubs.fake_papers import PAPER, found, paper
 from tests.stubs.fake_papers import study as study_of
-
-NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b onclick=x>\x1b[31m\u202e é"
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,7 @@ def study() -> Any:
 
 
 def printed(study: Any, encoding: str = "utf-8", width: int = 120) -> str:
-    from rich.console import Console
-
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    document.print_study(study, Console(file=stream, width=width, color_system=None))
-    stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    return consoles.printed(lambda console: document.print_study(study, console), encoding, width)
 
 
 def test_every_format_holds_the_same_cells(study: Any) -> None:

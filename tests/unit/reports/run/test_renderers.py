@@ -26,10 +26,11 @@ from reports.run.summarise import summarise
 from reports.statistics.intervals import IntervalSettings
 from reports.writing import clips, html, wording
 from reports.writing.drawing import INK
+from tests.stubs import consoles
+from tests.stubs.consoles import NASTY
 from tests.stubs.fake_runs import METRICS, FakeRun, metric
 
 QUICK = IntervalSettings(resamples=100)
-NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><b>\x1b[31m\u202e é"
 UNWRITABLE = "\ud800"
 """A lone surrogate, as an undecodable file name leaves it; UTF-8 has no form for it."""
 SPEECH = 0.1 * np.sin(np.arange(1600) / 10)
@@ -77,12 +78,7 @@ def test_same_number_in_every_format(run: Any) -> None:
 
 
 def printed(summary: Any, width: int, encoding: str = "utf-8", columns: Any = None) -> str:
-    from rich.console import Console
-
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    document.print_summary(summary, Console(file=stream, width=width, color_system=None), columns)
-    stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    return consoles.printed(lambda console: document.print_summary(summary, console, columns), encoding, width)
 
 
 def test_terminal_is_harmless_and_fits(run: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import io
 import re
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 from reports.writing import blocks, html, latex, markdown, terminal
 from reports.writing.blocks import Banner, Bullets, Code, Entry, Facts, Folded, Head, Heading, Line, Markup, Table, Text, words
 from reports.writing.files import tidy
-
-NASTY = "a|b_$100%&#{x}~^\\[c]*`</script><img src=x onerror=y>\x1b[31m\u202e\n=1"
+from tests.stubs import consoles
+from tests.stubs.consoles import NASTY
 
 
 def table(text: str = "opus6", columns: int = 1) -> Table:
@@ -39,12 +38,7 @@ def document(text: str) -> list[blocks.Block]:
 
 
 def printed(content: list[blocks.Block], encoding: str = "utf-8", width: int = 100) -> str:
-    from rich.console import Console
-
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    terminal.write(content, Console(file=stream, width=width, color_system=None, force_terminal=True))
-    stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    return consoles.printed(lambda console: terminal.write(content, console), encoding, width, terminal=True)
 
 
 def test_every_writer_says_the_same() -> None:
