@@ -21,6 +21,7 @@ from harness.errors import Incomparable, UnknownName
 from reports.compare.pairing import Half, Matched, Obstacle, difference, matched, obstacles, other_packages, standing
 from reports.run.oddities import few_speakers
 from reports.statistics.intervals import Array, Estimate, IntervalSettings
+from reports.statistics.pooling import UnpoolableError
 from reports.statistics.power import Advice, advice
 from reports.statistics.records import COVERAGE_TOLERANCE, Column, Row, unit_noun
 from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, too_few
@@ -192,7 +193,10 @@ def compare(
             f"nothing in {left.name} and {right.name} can be compared: {'; '.join(dict.fromkeys(c.reason for c in changes)) or 'no metric of a common system'}"
         )
     for i, pair in pairs.items():
-        changes[i] = _measured(changes[i], pair, difference(pair, settings.statistics, pooled), settings)
+        try:
+            changes[i] = _measured(changes[i], pair, difference(pair, settings.statistics, pooled or {}), settings)
+        except UnpoolableError as problem:
+            changes[i] = replace(changes[i], outcome=Conclusion.INCOMPARABLE, reason=str(problem))
     return Comparison(left, right, tuple(_judged(changes, settings)), tuple(notes), settings)
 
 
@@ -214,18 +218,16 @@ def _keys(left: Half, right: Half, wanted: Sequence[str]) -> list[str]:
     return [name if name in known else names[name] for name in wanted] or list(known)
 
 
-def _measured(change: Change, pair: Matched, figure: Estimate | str, settings: Settings) -> Change:
+def _measured(change: Change, pair: Matched, known: Estimate, settings: Settings) -> Change:
     """The change with its figures; what it amounts to is said when all p-values are known."""
     column = pair.column
-    if isinstance(figure, str):
-        return replace(change, outcome=Conclusion.INCOMPARABLE, reason=figure)
     how = settings.statistics
-    found = figure.interval(how.confidence)
+    found = known.interval(how.confidence)
     left, right = pair.left, pair.right
     margin = settings.margins.get(column.key, settings.margins.get(column.name))
     units = unit_noun(pair.clusters)
-    lacking = too_few(figure, units, figure.value, how.confidence)
-    p = None if lacking else min(1.0, 2 * min(exceeding_level(figure), exceeding_level(figure.mirrored())))
+    lacking = too_few(known, units, known.value, how.confidence)
+    p = None if lacking else min(1.0, 2 * min(exceeding_level(known), exceeding_level(known.mirrored())))
     whole = _whole(pair)
     delta = right.values - left.values
     return replace(
@@ -233,21 +235,21 @@ def _measured(change: Change, pair: Matched, figure: Estimate | str, settings: S
         outcome=Conclusion.TOO_FEW if lacking else change.outcome,
         reason=lacking,
         left=whole[0],
-        # The figure of a pooled metric is its own: only the difference is formed here, and the right figure from it.
-        right=whole[0] + figure.value if whole[0] is not None else None,
-        difference=figure.value,
+        # A pooled metric has no whole: only the difference is formed here.
+        right=whole[0] + known.value if whole[0] is not None else None,
+        difference=known.value,
         low=found.low,
         high=found.high,
         p=p,
-        n=figure.n,
-        clusters=figure.clusters,
-        differing=differing(figure),
+        n=known.n,
+        clusters=known.clusters,
+        differing=differing(known),
         units=units,
         left_coverage=left.coverage,
         right_coverage=right.coverage,
         seed_spread=_seed_spread(pair),
         margin=margin,
-        advice=advice(figure, margin, confidence=how.confidence) if margin else None,
+        advice=advice(known, margin, confidence=how.confidence) if margin else None,
         advised=bool({column.key, column.name} & settings.advised),
         worst=_items(pair, _worsening(delta, column.better), settings.num_items) if column.better is not Better.NEITHER else (),
         changed=_items(pair, np.abs(delta), settings.num_items),

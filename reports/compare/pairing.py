@@ -17,7 +17,7 @@ from reports.run.summarise import summarise
 from reports.run.summary import Summary
 from reports.statistics.intervals import Array, Estimate, IntervalSettings
 from reports.statistics.jackknife import WeightedMean
-from reports.statistics.pooling import UnpoolableError, combined
+from reports.statistics.pooling import combined
 from reports.statistics.records import Column, Row, scored, unit_names
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Kind(StrEnum):
     DATA = "data"
     PACKAGES = "packages"
     SIGNATURE = "signature"
-    FIGURE = "figure"
+    VALUE = "value"
 
 
 FORCEABLE = frozenset({Kind.DATA, Kind.PACKAGES, Kind.SIGNATURE})
@@ -294,11 +294,11 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
     sides = [_scored(group or (), excluded, side) for group, side in zip(groups, (left, right), strict=True)]
     common = set.intersection(*(set(frame.index) for side in sides for frame in side.frames))
     if not common:
-        return Obstacle(Kind.FIGURE, f"no item has {two.name} in both runs")
+        return Obstacle(Kind.VALUE, f"no item has {two.name} in both runs")
     items = sorted(common)
     one_side, other_side = (side.over(items) for side in sides)
     if not all(frame["weight"].any() for side in (one_side, other_side) for frame in side.frames):
-        return Obstacle(Kind.FIGURE, f"all common items weigh nothing in {two.name}")
+        return Obstacle(Kind.VALUE, f"all common items weigh nothing in {two.name}")
     clusters = tuple(right.cluster[item] for item in items)
     return Matched(two, rows[0], rows[1], tuple(items), clusters, one_side, other_side, tuple(notes))
 
@@ -316,7 +316,7 @@ def _scored(repeats: Sequence[Sequence[pd.DataFrame]], excluded: set[str], side:
     return Scores([seeds for seeds in kept if seeds], ok_count, wanted_count, tuple(sorted(lacking)))
 
 
-def difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, PooledMetric] | None = None) -> Estimate | str:
+def difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, PooledMetric]) -> Estimate:
     """Right minus left.
 
     Args:
@@ -324,10 +324,7 @@ def difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, Pooled
         how: resamples and seed, for pooled values.
         pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
 
-    Returns:
-        The difference; words where that of a pooled metric cannot be formed.
+    Raises:
+        UnpoolableError: the difference of a pooled metric cannot be formed.
     """
-    try:
-        return combined([(1.0, pair.right.frames), (-1.0, pair.left.frames)], pair.column, pair.clusters, how, pooled or {})
-    except UnpoolableError as problem:
-        return str(problem)
+    return combined([(1.0, pair.right.frames), (-1.0, pair.left.frames)], pair.column, pair.clusters, how, pooled)

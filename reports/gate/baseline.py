@@ -21,6 +21,7 @@ from harness.storing.frame import COLUMNS, Run, open_run
 from harness.storing.runfolder import MANIFEST, RECORDS, read_manifest, read_records, records_file
 from reports.compare.pairing import Half, half, obstacles
 from reports.statistics.records import Column
+from reports.writing.wording import some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +168,7 @@ def _check_repeats(halves: Sequence[Half]) -> None:
         ours, theirs = ({(key, r.facts.label, r.settings) for key, r in _cells(h)} for h in (first, other))
         if ours != theirs:
             named = sorted({f"{key} of {label}" for key, label, _ in ours ^ theirs})
-            found.append(f"only one of them has {', '.join(named[:4])}{' ...' if len(named) > 4 else ''}")
+            found.append(f"only one of them has {some(named, 4)}")
         signatures = [{c.key: c.signature for c in h.summary.columns} for h in (first, other)]
         if signatures[0] != signatures[1]:
             found.append("their metrics' signatures differ")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,8 +24,13 @@ from harness.errors import ConfigError, HarnessError, Incomparable
 from reports.compare.pairing import Half, Kind, Matched, Obstacle, difference, matched, obstacles, other_packages, standing
 from reports.gate.rules import Rule, Rules
 from reports.statistics.intervals import Estimate, IntervalSettings
+from reports.statistics.pooling import UnpoolableError
 from reports.statistics.records import Column, Row, unit_noun
 from reports.statistics.significance import differing, exceeding_level, holm, lower_bound, too_few
+from reports.writing.wording import some
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOTHING_LIKE = 1e-9
 """Relative size of a difference that rounding alone makes."""
@@ -115,11 +121,11 @@ class GateResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Trial:
-    """A check on its way: the worsening of one group under its resamples, and the run-to-run spread."""
+class _Worsening:
+    """Difference to the baseline in the bad direction, of all items or of one speaker or language (``group``)."""
 
     group: str
-    figure: Estimate
+    estimate: Estimate
     baseline: float | None
     tolerance: float
     spread: float
@@ -129,19 +135,22 @@ class _Trial:
     @property
     def lacking(self) -> str:
         """Why it decides nothing, "" where it may; that nothing differs at all is plain from two items."""
-        if self.figure.bounded and not self.figure.value and not differing(self.figure):
+        if self.estimate.bounded and not self.estimate.value and not differing(self.estimate):
             return ""
-        return too_few(self.figure, self.units, self.figure.value - self.tolerance)
+        return too_few(self.estimate, self.units, self.estimate.value - self.tolerance)
 
-    def bound(self, level: float) -> float:
-        return lower_bound(self.figure, level, self.spread, self.repeats)
+    def lower(self, level: float) -> float:
+        return lower_bound(self.estimate, level, self.spread, self.repeats)
+
+    def upper(self, level: float) -> float:
+        return -lower_bound(self.estimate.mirrored(), level, self.spread, self.repeats)
 
     @cached_property
     def p(self) -> float:
         # A difference that only rounding made is none, however surely it is there.
-        if abs(self.figure.value) <= NOTHING_LIKE * max(1.0, abs(self.baseline or 0.0)):
+        if abs(self.estimate.value) <= NOTHING_LIKE * max(1.0, abs(self.baseline or 0.0)):
             return 0.5 if self.tolerance >= 0 else 0.0
-        return exceeding_level(self.figure, self.tolerance, self.spread, self.repeats)
+        return exceeding_level(self.estimate, self.tolerance, self.spread, self.repeats)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +168,7 @@ class Gate:
     pooled: Mapping[str, PooledMetric] = field(default_factory=dict)
 
     def judge(self, run: Half, baseline: Half) -> GateResult:
-        """The verdict on a run.
+        """What becomes of a run.
 
         Raises:
             ConfigError: a rule asks for a direction that its metric does not have, or no rule concerns the baseline.
@@ -173,30 +182,29 @@ class Gate:
         notes = [f"forced: {o.text}" for o in found if o not in forbidden]
         if other := other_packages(baseline, run):
             notes.append(f"other packages differ: {other}")
-        verdict = GateResult(CheckStatus.INCOMPARABLE, run.name, baseline.name, self.rules, repeats, notes=tuple(notes))
+        result = GateResult(CheckStatus.INCOMPARABLE, run.name, baseline.name, self.rules, repeats, notes=tuple(notes))
         if forbidden:
             advice = " (force=true judges all the same)" if forceable else ""
-            return replace(verdict, problems=tuple(o.text + advice for o in forbidden))
+            return replace(result, problems=tuple(o.text + advice for o in forbidden))
         checks, problems = self._checks(run, baseline)
         if not checks:
             raise ConfigError(
                 f"no rule of '{self.rules.name}' concerns {baseline.name}: it has {', '.join(c.key for c in baseline.summary.columns)} "
                 f"of {', '.join(r.label for r in baseline.summary.systems)}"
             )
-        outcome = CheckStatus.PASS
-        if problems or any(c.outcome is CheckStatus.INCOMPARABLE for c in checks):
+        outcomes = {c.outcome for c in checks}
+        outcome = next((o for o in (CheckStatus.INCOMPARABLE, CheckStatus.REGRESSION, CheckStatus.PASS) if o in outcomes), None)
+        if outcome is None and not problems:
+            problems.append("no check could be judged; their reasons are with them")
+        if outcome is None or problems:
             outcome = CheckStatus.INCOMPARABLE
-        elif any(c.outcome is CheckStatus.REGRESSION for c in checks):
-            outcome = CheckStatus.REGRESSION
-        elif not any(c.outcome is CheckStatus.PASS for c in checks):
-            outcome, problems = CheckStatus.INCOMPARABLE, [*problems, "no check could be judged; their reasons are with them"]
-        return replace(verdict, outcome=outcome, checks=tuple(checks), problems=tuple(problems))
+        return replace(result, outcome=outcome, checks=tuple(checks), problems=tuple(problems))
 
     def _checks(self, run: Half, baseline: Half) -> tuple[list[Check], list[str]]:
+        """Every rule applied to every system of the baseline, and what hinders that."""
         here = {(r.facts.label, r.settings): r for r in run.summary.systems}
-        problems = []
-        checks: list[Check] = []
-        pairs: dict[int, Matched] = {}
+        measured = {c.key for c in baseline.summary.columns}
+        problems, checks, pairs = [], list[Check](), dict[int, Matched]()
         for row in baseline.summary.systems:
             other = here.get((row.facts.label, row.settings))
             if other is None:
@@ -204,15 +212,14 @@ class Gate:
                 problems.append(f"{row.label} is in the baseline and not in {run.name}, which has {there}: missing or renamed")
                 continue
             for rule in self.rules.rules:
-                if (rule.systems and row.facts.label not in rule.systems) or rule.metric not in {c.key for c in baseline.summary.columns}:
+                if (rule.systems and row.facts.label not in rule.systems) or rule.metric not in measured:
                     continue
-                if not row.cells[rule.metric].statuses:
-                    continue
-                check = self._covered(rule, run, baseline, (row, other))
-                if isinstance(check, Matched):
-                    pairs[len(checks)] = check
-                    check = Check(rule, other.label, column=check.column, notes=check.notes)
-                checks.append(check)
+                if row.cells[rule.metric].statuses:
+                    check = self._covered(rule, run, baseline, (row, other))
+                    if isinstance(check, Matched):
+                        pairs[len(checks)] = check
+                        check = Check(rule, other.label, column=check.column, notes=check.notes)
+                    checks.append(check)
         if unknown := sorted({s for r in self.rules.rules for s in r.systems} - {r.facts.label for r in baseline.summary.systems}):
             problems.append(f"the rules name {', '.join(unknown)}, which the baseline does not have")
         return self._judged(checks, pairs), problems
@@ -220,85 +227,75 @@ class Gate:
     def _covered(self, rule: Rule, run: Half, baseline: Half, rows: tuple[Row, Row]) -> Matched | Check:
         """The records to judge, or the check where there is nothing to compute."""
         pair = matched(baseline, run, rows, rule.metric, self.force)
-        blank = Check(rule, rows[1].label)
+        old, new = rows[0].cells[rule.metric], rows[1].cells.get(rule.metric)
         if isinstance(pair, Obstacle):
-            cell = rows[0].cells[rule.metric]
-            if pair.kind is Kind.FIGURE and not cell.n_ok:
-                return replace(blank, reason=f"the baseline has no figure: {cell.reason}")
-            newly = rows[1].cells.get(rule.metric)
-            if pair.kind is Kind.FIGURE and newly is not None and newly.n_total and not newly.n_ok:
-                return replace(
-                    blank, outcome=CheckStatus.REGRESSION, reason=f"none of {newly.n_total} outputs has a figure any more: {newly.reason}"
-                )
-            return replace(blank, outcome=CheckStatus.INCOMPARABLE, reason=pair.text)
-        absent = rows[1].cells[rule.metric].n_missing
-        if absent:
-            return replace(
-                blank, outcome=CheckStatus.INCOMPARABLE, column=pair.column, reason=f"{absent} measurements are missing: finish the run"
-            )
-        lost = sorted(set(pair.right.lacking) - set(pair.left.lacking))
+            if pair.kind is Kind.VALUE and not old.n_ok:
+                return Check(rule, rows[1].label, reason=f"the baseline has no figure: {old.reason}")
+            if pair.kind is Kind.VALUE and new is not None and new.n_total and not new.n_ok:
+                reason = f"none of {new.n_total} outputs has a figure any more: {new.reason}"
+                return Check(rule, rows[1].label, CheckStatus.REGRESSION, reason)
+            return Check(rule, rows[1].label, CheckStatus.INCOMPARABLE, pair.text)
+        if absent := rows[1].cells[rule.metric].n_missing:
+            reason = f"{absent} measurements are missing: finish the run"
+            return Check(rule, rows[1].label, CheckStatus.INCOMPARABLE, reason, pair.column)
         if pair.left.coverage - pair.right.coverage > self.rules.coverage + NOTHING_LIKE:
+            lost = sorted(set(pair.right.lacking) - set(pair.left.lacking))
             words = f"{pair.right.n_ok}/{pair.right.n_wanted} outputs have a figure, {pair.left.n_ok}/{pair.left.n_wanted} in the baseline"
-            named = f"; lost: {', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}" if lost else ""
-            return replace(blank, outcome=CheckStatus.REGRESSION, column=pair.column, reason=f"coverage fell: {words}{named}")
+            named = f"; lost: {some(lost, 3)}" if lost else ""
+            return Check(rule, rows[1].label, CheckStatus.REGRESSION, f"coverage fell: {words}{named}", pair.column)
         return pair
 
     def _judged(self, checks: list[Check], pairs: Mapping[int, Matched]) -> list[Check]:
         """The checks with figures, after the correction over all that have one."""
-        how = IntervalSettings(1 - 2 * self.rules.level, self.rules.resamples, self.rules.seed)
-        trials: dict[int, list[_Trial]] = {i: [] for i in pairs}
+        tested: dict[int, list[_Worsening]] = {}
         for i, pair in pairs.items():
-            for group, part in _parts(pair, checks[i].rule):
-                worsening = difference(part, how, self.pooled)
-                if isinstance(worsening, str):
-                    checks[i] = replace(checks[i], outcome=CheckStatus.INCOMPARABLE, reason=worsening)
-                else:
-                    trials[i].append(_trial(checks[i].rule, group, part, worsening))
-        tested: dict[int, float] = {}
-        for i, each in trials.items():
-            if checks[i].outcome is CheckStatus.INCOMPARABLE:
+            check = checks[i]
+            try:
+                each = [self._worsening(check.rule, group, part) for group, part in _parts(pair, check.rule)]
+            except UnpoolableError as problem:
+                checks[i] = replace(check, outcome=CheckStatus.INCOMPARABLE, reason=str(problem))
                 continue
-            fit = [t for t in each if not t.lacking]
+            fit = [w for w in each if not w.lacking]
             if not fit:
-                checks[i] = _too_few(checks[i], each)
-            elif checks[i].rule.strict:
-                checks[i] = _strict(checks[i], fit, self.rules.level)
+                checks[i] = _too_few(check, each)
+            elif check.rule.strict:
+                checks[i] = _strict(check, fit, self.rules.level)
             else:
-                # Groups of one check share its level evenly.
-                tested[i] = min(1.0, min(t.p for t in fit) * len(fit))
-        adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-        ranked = sorted(tested, key=lambda i: (adjusted[i], tested[i]))
+                tested[i] = fit
+                if left := len(each) - len(fit):
+                    words = f"{left} of {len(each)} {check.rule.each}s have too few independent items to be judged"
+                    checks[i] = replace(check, notes=(*check.notes, words))
+        # Groups of one check share its level evenly.
+        alone = {i: min(1.0, min(w.p for w in fit) * len(fit)) for i, fit in tested.items()}
+        adjusted = dict(zip(alone, holm(list(alone.values())), strict=True))
+        ranked = sorted(tested, key=lambda i: (adjusted[i], alone[i]))
         rejected = sum(adjusted[i] <= self.rules.level for i in ranked)
         for rank, i in enumerate(ranked):
+            # Holm's level of this check: of all that are rejected its own, of the others that of the first of them.
             level = self.rules.level / (len(ranked) - min(rank, rejected))
-            fit = [t for t in trials[i] if not t.lacking]
-            if left := len(trials[i]) - len(fit):
-                words = f"{left} of {len(trials[i])} {checks[i].rule.each}s have too few independent items to be judged"
-                checks[i] = replace(checks[i], notes=(*checks[i].notes, words))
-            checks[i] = _decided(checks[i], fit, level, adjusted[i] <= self.rules.level, adjusted[i])
+            checks[i] = _decided(checks[i], tested[i], level, adjusted[i] <= self.rules.level, adjusted[i])
         return checks
+
+    def _worsening(self, rule: Rule, group: str, pair: Matched) -> _Worsening:
+        how = IntervalSettings(1 - 2 * self.rules.level, self.rules.resamples, self.rules.seed)
+        estimate = difference(pair, how, self.pooled)
+        if _direction(rule, pair.column) is Better.HIGHER:
+            estimate = estimate.mirrored()
+        means = [np.mean([_mean(f) for f in seeds]) for seeds in pair.left.repeats] if pair.column.is_mean else []
+        level = float(np.mean(means)) if means else None
+        if rule.relative and level is None:
+            raise ConfigError(f"a rule on {rule.metric} cannot be relative: its figure is no mean over items; give a tolerance:")
+        tolerance = rule.tolerance * abs(level or 0.0) if rule.relative else rule.tolerance
+        spread = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+        return _Worsening(group, estimate, level, tolerance, spread, max(1, len(means)), unit_noun(pair.clusters))
 
 
 def _parts(pair: Matched, rule: Rule) -> list[tuple[str, Matched]]:
     if not rule.each:
         return [("", pair)]
-    frame = pair.right.frames[0]
-    labels = [str(v or "") for v in frame[rule.each]]
+    labels = [str(v or "") for v in pair.right.frames[0][rule.each]]
     groups = sorted(set(labels) - {""})
     return [(g, pair.part([i for i, label in enumerate(labels) if label == g])) for g in groups] or [("", pair)]
-
-
-def _trial(rule: Rule, group: str, pair: Matched, figure: Estimate) -> _Trial:
-    if _direction(rule, pair.column) is Better.HIGHER:
-        figure = figure.mirrored()
-    means = pair.column.is_mean
-    whole = [np.mean([_mean(f) for f in seeds]) for seeds in pair.left.repeats] if means else []
-    level = float(np.mean(whole)) if whole else None
-    if rule.relative and level is None:
-        raise ConfigError(f"a rule on {rule.metric} cannot be relative: its figure is no mean over items; give a tolerance:")
-    tolerance = rule.tolerance * abs(level or 0.0) if rule.relative else rule.tolerance
-    spread = float(np.std(whole, ddof=1)) if len(whole) > 1 else 0.0
-    return _Trial(group, figure, level, tolerance, spread, max(1, len(whole)), unit_noun(pair.clusters))
 
 
 def _direction(rule: Rule, column: Column) -> Better:
@@ -316,61 +313,56 @@ def _direction(rule: Rule, column: Column) -> Better:
     return rule.better or column.better
 
 
-def _mean(frame: object) -> float:
-    values, weights = (frame[name].to_numpy(float) for name in ("value", "weight"))  # type: ignore[index]
+def _mean(frame: pd.DataFrame) -> float:
+    values, weights = (frame[name].to_numpy(float) for name in ("value", "weight"))
     return float((values * weights).sum() / weights.sum())
 
 
-def _too_few(check: Check, trials: Sequence[_Trial]) -> Check:
-    most = max(trials, key=lambda t: t.figure.clusters)
-    told = f"the largest {check.rule.each} has {most.lacking}" if check.rule.each else most.lacking
-    filled = _filled(check, most, None) if most.figure.bounded else check
-    return replace(filled, outcome=CheckStatus.TOO_FEW, reason=told)
-
-
-def _filled(check: Check, trial: _Trial, bound: float | None) -> Check:
+def _filled(check: Check, worse: _Worsening, bound: float | None, **told: Any) -> Check:
+    """The check with the figures of one worsening."""
     up = check.column is not None and _direction(check.rule, check.column) is Better.HIGHER
-    sign = -1.0 if up else 1.0
     return replace(
         check,
-        group=trial.group,
-        baseline=trial.baseline,
-        candidate=None if trial.baseline is None else trial.baseline + sign * trial.figure.value,
-        worsening=trial.figure.value,
+        group=worse.group,
+        baseline=worse.baseline,
+        candidate=None if worse.baseline is None else worse.baseline + (-1.0 if up else 1.0) * worse.estimate.value,
+        worsening=worse.estimate.value,
         bound=bound,
-        tolerance=trial.tolerance,
-        n=trial.figure.n,
-        clusters=trial.figure.clusters,
-        run_spread=trial.spread if trial.repeats > 1 else None,
+        tolerance=worse.tolerance,
+        n=worse.estimate.n,
+        clusters=worse.estimate.clusters,
+        run_spread=worse.spread if worse.repeats > 1 else None,
+        **told,
     )
 
 
-def _decided(check: Check, trials: Sequence[_Trial], level: float, failed: bool, adjusted: float) -> Check:
-    worst = min(trials, key=lambda t: (t.p, t.tolerance - t.figure.value))
-    each = level / len(trials)
-    failing = tuple(t.group for t in trials if t.group and t.p <= each) if failed else ()
-    filled = _filled(check, worst, worst.bound(each))
-    reason = ""
-    if failed:
-        reason = "the bound exceeds the tolerance"
-        if len(failing) > 1:
-            reason += f", in {len(failing)} of {len(trials)} groups: {', '.join(failing[:5])}{' ...' if len(failing) > 5 else ''}"
+def _too_few(check: Check, each: Sequence[_Worsening]) -> Check:
+    most = max(each, key=lambda w: w.estimate.clusters)
+    told = f"the largest {check.rule.each} has {most.lacking}" if check.rule.each else most.lacking
+    filled = _filled(check, most, None) if most.estimate.bounded else check
+    return replace(filled, outcome=CheckStatus.TOO_FEW, reason=told)
+
+
+def _decided(check: Check, each: Sequence[_Worsening], level: float, failed: bool, adjusted: float) -> Check:
+    worst = min(each, key=lambda w: (w.p, w.tolerance - w.estimate.value))
+    share = level / len(each)
+    failing = tuple(w.group for w in each if w.group and w.p <= share) if failed else ()
+    reason = "the bound exceeds the tolerance" if failed else ""
+    if len(failing) > 1:
+        reason += f", in {len(failing)} of {len(each)} groups: {some(failing, 5)}"
     outcome = CheckStatus.REGRESSION if failed else CheckStatus.PASS
-    return replace(filled, outcome=outcome, reason=reason, p=worst.p, adjusted=adjusted, failing=failing)
+    return _filled(check, worst, worst.lower(share), outcome=outcome, reason=reason, p=worst.p, adjusted=adjusted, failing=failing)
 
 
-def _strict(check: Check, trials: Sequence[_Trial], level: float) -> Check:
+def _strict(check: Check, each: Sequence[_Worsening], level: float) -> Check:
     """All upper bounds must lie within the tolerance; a conjunction needs no correction."""
-
-    def upper(trial: _Trial) -> float:
-        return -lower_bound(trial.figure.mirrored(), level, trial.spread, trial.repeats)
-
-    worst = max(trials, key=lambda t: upper(t) - t.tolerance)
-    filled = _filled(check, worst, upper(worst))
-    failing = tuple(t.group for t in trials if t.group and upper(t) > t.tolerance)
-    if upper(worst) <= worst.tolerance:
-        return replace(filled, outcome=CheckStatus.PASS)
-    return replace(filled, outcome=CheckStatus.REGRESSION, reason="not shown that the worsening is within the tolerance", failing=failing)
+    upper = {w.group: w.upper(level) for w in each}
+    worst = max(each, key=lambda w: upper[w.group] - w.tolerance)
+    if upper[worst.group] <= worst.tolerance:
+        return _filled(check, worst, upper[worst.group], outcome=CheckStatus.PASS)
+    failing = tuple(w.group for w in each if w.group and upper[w.group] > w.tolerance)
+    reason = "not shown that the worsening is within the tolerance"
+    return _filled(check, worst, upper[worst.group], outcome=CheckStatus.REGRESSION, reason=reason, failing=failing)
 
 
 def refusal(run: str, baseline: str, rules: Rules, problem: HarnessError) -> GateResult:

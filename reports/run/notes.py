@@ -11,7 +11,7 @@ from harness.api import Better
 from reports.run.summary import Note
 from reports.statistics.jackknife import METHOD, RESAMPLED_FROM
 from reports.statistics.records import Column, Row, unit_words
-from reports.writing.wording import plural
+from reports.writing.wording import plural, some
 
 RECORDING = "ground_truth"
 """The calibration row of the recordings themselves."""
@@ -126,9 +126,7 @@ def _recogniser(columns: Sequence[Column], rows: Sequence[Row], manifest: Mappin
         if abs(own - whole) > MISHEARD * unit:
             told.append(f"the recogniser is off by {column.shown(abs(own - whole))} on the recordings themselves")
         if better:
-            told.append(
-                f"it does better on {', '.join(better[:3])}{' ...' if len(better) > 3 else ''} than on the recordings ({column.shown(own)})"
-            )
+            told.append(f"it does better on {some(better, 3)} than on the recordings ({column.shown(own)})")
         if told:
             yield Note(
                 f"{column.name}: {' and '.join(told)}; what it ranks here is its own taste as much as the systems' words.", (column.key,)
@@ -163,7 +161,10 @@ def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
     for column in columns:
         key = (column.key,)
         if column.excluded:
-            yield Note(f"{column.name}: left out for every system, the reference cannot be scored: {_few(column.excluded)}.", key)
+            yield Note(
+                f"{column.name}: left out for every system, the reference cannot be scored: {plural(len(column.excluded), 'item')} ({some(column.excluded, 3)}).",
+                key,
+            )
         if column.unranked.startswith(("coverage", "the systems")):
             yield Note(f"{column.name}: not ranked, {column.unranked}.", key)
         elif column.common:
@@ -208,7 +209,3 @@ def _without_figure(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[
     for (reason, whose), keys in together.items():
         whom = "any system" if whose == systems and len(whose) > 1 else ", ".join(whose)
         yield Note(f"{', '.join(names[k] for k in keys)}: no figure for {whom}: {reason}.", tuple(keys))
-
-
-def _few(items: Sequence[str]) -> str:
-    return f"{len(items)} item{'s' if len(items) != 1 else ''} ({', '.join(items[:3])}{' ...' if len(items) > 3 else ''})"

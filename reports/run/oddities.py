@@ -19,6 +19,7 @@ from harness.metrics.waveform import MAX_LAG_S, MEANINGFUL_PEAK
 from reports.run.summary import Note
 from reports.statistics.intervals import FEWEST
 from reports.statistics.records import Column, Row
+from reports.writing.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,9 +107,9 @@ def _flagged(manifest: Mapping[str, Any]) -> Iterator[Note]:
         words = f"{flag.replace('_', ' ')}{f' ({FLAGS[flag]})' if flag in FLAGS else ''}"
         if side := SIDES.get(str(told.get("side") or "")):
             advice = "; dataset.channel=N takes one of them" if flag == "channels_averaged" else ""
-            yield Note(f"{n} {side}{'' if n == 1 else 's'}: {words}{advice}.")
+            yield Note(f"{plural(n, side)}: {words}{advice}.")
         else:
-            yield Note(f"{told.get('system', '')}: {words} in {n} output{'' if n == 1 else 's'}.")
+            yield Note(f"{told.get('system', '')}: {words} in {plural(n, 'output')}.")
 
 
 @dataclass(frozen=True)

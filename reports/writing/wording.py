@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.api import Better
 
@@ -65,6 +65,11 @@ def percent(share: float) -> str:
 def plural(number: int, noun: str) -> str:
     """``1 item``, ``1,200 items``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first names, and dots where there are more: ``a, b, c ...``."""
+    return f"{', '.join(names[:most])}{' ...' if len(names) > most else ''}"
 
 
 def heading(name: str, unit: str, better: Better) -> str:
