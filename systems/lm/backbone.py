@@ -195,6 +195,7 @@ class LanguageModel(nn.Module):
         if total > cache.capacity:
             raise ValueError(f"text and prompt take {total} positions, the cache has {cache.capacity}")
         pieces = self._pieces(batch, prefix.tokens)
+        # Items end in one column, so that the steps to come write one column for all of them: what is empty stands in front and is masked.
         padding = total - lengths
         columns = torch.arange(total, device=lengths.device)
         index = columns - padding[:, None]

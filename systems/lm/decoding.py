@@ -7,6 +7,7 @@ token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -106,6 +107,7 @@ class Decoding:
         given = torch.where(layouts < 0, shape.bos, torch.where(layouts < ends, left_over, -1))
         self._layout.copy_(layouts)
         self._given.copy_(given)
+        # Every number of an item is drawn beforehand and from its own seed, so that neither its neighbours nor the device change what it says.
         draws = [torch.rand(turns, books, len(shape.parts), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         self._uniform.copy_(torch.stack(draws, dim=1))
         self._length.copy_(torch.tensor(limits))
@@ -118,7 +120,7 @@ class Decoding:
         state = model.prefill_into(self._state.cache, prefix)
         self._state.padding.copy_(state.padding)
         self._state.speech_from.copy_(state.speech_from)
-        self._state = Prefilled(state.cache, self._state.padding, self._state.speech_from, self._state.hidden, state.length, state.padded)
+        self._state = replace(self._state, length=state.length, padded=state.padded)
         if self._reading is not None:
             self._reading.start(state.padding + model.lead, batch.text_lengths, torch.tensor(read, device=self.device))
         self._column.fill_(state.length)
@@ -186,6 +188,7 @@ class Decoding:
         frames = self._layout.index_select(0, self._turn)[0]
         given = self._given.index_select(0, self._turn)[0]
         chosen = self._model.emit(hidden, self._choose)
+        # Codebook 0 alone ends an item, where it draws itself; the others follow to that length, each as late as its delay.
         ends = (chosen[:, 0] == self._eos) & (given[:, 0] < 0) & ~self._ended & (frames[:, 0] < self._length)
         self._length.copy_(torch.where(ends, frames[:, 0], self._length))
         self._ended.logical_or_(ends)
@@ -203,6 +206,7 @@ class Decoding:
         logits = logits.float()
         if self._config.guided:
             logits = guided(logits, self._config.guidance_scale)
+        # Of a token of two halves the pair counts, so the penalty waits for the second half and looks behind the first.
         if self._counts is not None and part + 1 == len(self._shape.parts):
             logits = penalised(logits, self._seen(self._counts[:, books], logits.shape[2]), self._config.repetition_penalty)
         if part == 0:

@@ -89,11 +89,12 @@ class HierarchicalLm(LanguageModel):
         self.decoder_heads = CodeHeads(books - 1, size, width, tables)
 
     def emit(self, hidden: Tensor, choose: Choose) -> Tensor:
-        """See `LanguageModel.emit`: a whole frame, its codebooks one after the other; the decoder's cache lives for this frame only."""
+        """See `LanguageModel.emit`: a whole frame, its codebooks one after the other."""
         config = self.config
         chosen = [choose(self.tokens.heads(hidden), 0, 0)[:, 0]]
         if config.num_codebooks == 1:
             return chosen[0][:, None]
+        # The backbone's state and codebook 0 go in together; from then on each codebook is one more column of a cache that lives for a frame.
         cache = self.decoder.new_cache(hidden.shape[0], config.num_codebooks)
         columns = torch.arange(config.num_codebooks, device=hidden.device)
         x = torch.stack([self.enter(hidden) + self.place[0], self._entered(chosen[0], 0)], dim=1)
