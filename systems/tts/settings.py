@@ -142,18 +142,20 @@ class Asked:
         """What stands against building it here: a ValueError where a file has to be given, a FileNotFoundError where it is not there, a
         RuntimeError where a package is not installed.
         """
+        files, tokenizer = list(self._files()), self.run.tokenizer
         if self.weights == "random":
-            return self._lacks_hubert()
-        paper, tokenizer = self.shape.size == "paper", self.run.tokenizer
-        asked = [f"{name}=" for name, file, _ in self._files() if file is None] + (
-            ["run.tokenizer="] if paper and tokenizer is None else []
-        )
+            files = (
+                [] if self.shape.codec else [part for part in files if part[2] == "codec" and part[1] is not None]
+            )  # whose shape is taken
+        asked = [f"{name}=" for name, file, _ in files if file is None]
+        if self.weights == "trained" and self.shape.size == "paper" and tokenizer is None:
+            asked.append("run.tokenizer=")
         if asked:
             return ValueError(
                 f"there are no bundled weights of it: give {', '.join(asked)} (checkpoint: from harness train; run.tokenizer: the JSON file "
                 "of its byte-pair units; the rest as in its training), or weights=random to measure speed only"
             )
-        for _, file, what in self._files():
+        for _, file, what in files:
             try:
                 located(str(file))
             except FileNotFoundError:
@@ -161,6 +163,8 @@ class Asked:
                 system = _TRAINED_AS.get(what, file if named else None)
                 advice = f"; train one with: harness train system={system} data=MANIFEST" if system else ""
                 return FileNotFoundError(f"no {what} {f'{file!r} is bundled' if named else f'at {file}'}{advice}")
+        if self.weights == "random":
+            return self._lacks_hubert()
         if metadata_of(located(str(self.checkpoint))).get("front_end", "").startswith("bpe") and (why := BpeFrontEnd.missing(tokenizer)):
             return (FileNotFoundError if "file" in why else RuntimeError)(why)
         return self._lacks_hubert()

@@ -134,6 +134,8 @@ def test_random_weights_have_the_shapes_of_the_files_that_are_there() -> None:
     assert random.info.num_parameters == trained.info.num_parameters and random.info.weights_digest != trained.info.weights_digest
     again = LmTts("qtts_multihead", "qdac8_25hz", weights="random", shape={"kind": "multihead"})
     assert again.info.weights_digest == random.info.weights_digest
+    assert "no codec 'socodec480' is bundled" in str(LmTts.missing(codec="socodec480", weights="random"))
+    assert LmTts.missing(codec="socodec480", weights="random", shape={"codec": {"frame_ms": 240}}) is None
 
 
 # -- variants
