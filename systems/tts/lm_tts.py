@@ -47,8 +47,7 @@ class LmTts:
 
     Raises:
         ValueError: impossible settings, or files that do not fit them or one another.
-        FileNotFoundError: no such file.
-        RuntimeError: HuBERT or the tokenizer is asked for and its package is not installed.
+        FileNotFoundError: a file or a package that it needs is not there, see `missing`.
     """
 
     def __init__(
@@ -62,8 +61,8 @@ class LmTts:
         run: Mapping[str, Any] | Run | None = None,
     ) -> None:
         asked = Asked.of(checkpoint, codec, weights, shape, run)
-        if problem := asked.lacking():
-            raise problem
+        if reason := asked.missing():
+            raise FileNotFoundError(reason)
 
         from systems.checkpoints import digest_of
         from systems.lm.generation import Engine
@@ -109,8 +108,7 @@ class LmTts:
         """
         if strange := [name for name in given if name not in signature(cls).parameters]:
             raise TypeError(_misplaced(strange[0]))
-        problem = Asked.of(checkpoint, **given).lacking()
-        return None if problem is None else str(problem)
+        return Asked.of(checkpoint, **given).missing()
 
     @property
     def sample_rate(self) -> int:

@@ -67,7 +67,7 @@ def models(asked: Asked, delay: int | None, prompt_share: float) -> Models:
 
 
 def _trained(asked: Asked, delay: int | None, prompt_share: float) -> Models:
-    path = located(str(asked.checkpoint))
+    path = located(asked.checkpoint or "")
     loaded = load_lm(path)
     if delay is not None:
         try:
@@ -116,7 +116,7 @@ def _speaking(source: QdacCodes | SocodecCodes, asked: Asked, prompt_share: floa
     if isinstance(source, SocodecCodes):
         if names.decoder is not None:
             raise ValueError("codec.decoder is for the codes of QDAC; SoCodec has one of its own")
-        vocoder = random_vocoder(shape.size, shape.seed) if random else load_vocoder(located(str(names.vocoder)))
+        vocoder = random_vocoder(shape.size, shape.seed) if random else load_vocoder(located(names.vocoder or ""))
         return SocodecSpeech(source, vocoder, device, prompt_share)
     codec = QdacSpeech(source, device)
     if names.decoder is None:
@@ -127,8 +127,8 @@ def _speaking(source: QdacCodes | SocodecCodes, asked: Asked, prompt_share: floa
         fitting = SpeakerDecoderConfig.fitting(source)
         decoder, vocoder = untrained(lambda: SpeakerDecoder(fitting), shape.seed), random_vocoder("small", shape.seed)
     else:
-        decoder = load(path := located(str(names.decoder)), FAMILY, SpeakerDecoder, SpeakerDecoderConfig)
-        vocoder = load_vocoder(located(str(names.vocoder)))
+        decoder = load(path := located(names.decoder), FAMILY, SpeakerDecoder, SpeakerDecoderConfig)
+        vocoder = load_vocoder(located(names.vocoder or ""))
         if decoder.metadata.get("codec", "") != source.digest:
             raise ValueError(
                 f"{path} decodes the codes of other codec weights ({decoder.metadata.get('codec')}) than those it is to hear ({source.digest}, "

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from systems.bundled import located, metadata_of
+from systems.bundled import lacking, located, metadata_of
 from systems.configuration import Configuration
 from systems.text.tokens import BpeFrontEnd
 
 Kind = Literal["multi_stream", "multihead", "hierarchical"]
 Precision = Literal["float32", "bfloat16", "int8"]
-_TRAINED_AS = {"vocoder": "mel_vocoder", "decoder": "qtts_decoder", "speech encoder": "speech_encoder"}
-"""Parts that are trained under one name, whatever their file is called."""
+_ORIGIN = "harness train; run.tokenizer: the JSON file of its byte-pair units; the rest as in its training"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Asked:
         run: how.
 
     Raises:
-        ValueError: weights of another word, or a shape of one's own beside trained ones.
+        ValueError: a shape of one's own beside trained weights.
     """
 
     checkpoint: str | Path | None
@@ -133,57 +132,30 @@ class Asked:
         return cls(checkpoint, configured(CodecFiles, files), weights, configured(Shape, shape), configured(Run, run))
 
     def __post_init__(self) -> None:
-        if self.weights not in ("trained", "random"):
-            raise ValueError(f'weights is "trained" or "random", got {self.weights!r}')
         if self.weights == "trained" and (self.shape.lm is not None or not isinstance(self.shape.codec, Mapping)):
             raise ValueError('shapes of one\'s own go with weights="random"; trained weights bring theirs')
 
-    def lacking(self) -> Exception | None:
-        """What stands against building it here: a ValueError where a file has to be given, a FileNotFoundError where it is not there, a
-        RuntimeError where a package is not installed.
+    def missing(self) -> str | None:
+        """Why it cannot be built here, or None.
+
+        Raises:
+            ValueError: weights that are neither trained nor random.
         """
-        files, tokenizer = list(self._files()), self.run.tokenizer
-        if self.weights == "random":
-            files = (
-                [] if self.shape.codec else [part for part in files if part[2] == "codec" and part[1] is not None]
-            )  # whose shape is taken
-        asked = [f"{name}=" for name, file, _ in files if file is None]
-        if self.weights == "trained" and self.shape.size == "paper" and tokenizer is None:
-            asked.append("run.tokenizer=")
-        if asked:
-            return ValueError(
-                f"there are no bundled weights of it: give {', '.join(asked)} (checkpoint: from harness train; run.tokenizer: the JSON file "
-                "of its byte-pair units; the rest as in its training), or weights=random to measure speed only"
-            )
-        for _, file, what in files:
-            try:
-                located(str(file))
-            except FileNotFoundError:
-                named = Path(str(file)).name == str(file) and not Path(str(file)).suffix
-                system = _TRAINED_AS.get(what, file if named else None)
-                advice = f"; train one with: harness train system={system} data=MANIFEST" if system else ""
-                return FileNotFoundError(f"no {what} {f'{file!r} is bundled' if named else f'at {file}'}{advice}")
-        if self.weights == "random":
-            return self._lacks_hubert()
-        if metadata_of(located(str(self.checkpoint))).get("front_end", "").startswith("bpe") and (why := BpeFrontEnd.missing(tokenizer)):
-            return (FileNotFoundError if "file" in why else RuntimeError)(why)
-        return self._lacks_hubert()
-
-    def _files(self) -> Iterator[tuple[str, str | Path | None, str]]:
-        """Parameter, what was given for it, and what it is."""
-        yield "checkpoint", self.checkpoint, "language model"
-        yield "codec.checkpoint", self.codec.checkpoint, "codec"
-        if self.codec.decoder is not None:
-            yield "codec.decoder", self.codec.decoder, "decoder"
-        yield "codec.vocoder", self.codec.vocoder, "vocoder"
-        yield "codec.ssl", self.codec.ssl, "speech encoder"
-
-    def _lacks_hubert(self) -> Exception | None:
-        """HuBERT as transformers knows it; a state file of torchaudio's needs no package."""
-        hubert = self.shape.size == "paper" and self.shape.kind == "multi_stream"
-        folder = self.codec.ssl is None or Path(self.codec.ssl).is_dir()
-        if hubert and (folder or self.weights == "random") and not importlib.util.find_spec("transformers"):
-            return RuntimeError("HuBERT needs the package transformers: pip install 'speech-systems-harness[hf]'")
+        codec, tokenizer, paper = self.codec, self.run.tokenizer, self.shape.size == "paper"
+        files = {"codec.checkpoint": codec.checkpoint}
+        if self.weights == "trained":
+            files = {"checkpoint": self.checkpoint, **files, "codec.vocoder": codec.vocoder, "codec.ssl": codec.ssl}
+            files |= {} if codec.decoder is None else {"codec.decoder": codec.decoder}
+            files |= {"run.tokenizer": tokenizer} if paper else {}
+        if reason := lacking(files, self.weights, self.shape.codec or None, _ORIGIN):
+            return reason
+        trained_on = metadata_of(located(self.checkpoint or "")) if self.weights == "trained" else {}
+        if trained_on.get("front_end", "").startswith("bpe") and (reason := BpeFrontEnd.missing(tokenizer)):
+            return reason
+        # A state file of torchaudio's needs no package; random weights have the shape that transformers knows.
+        hubert = self.weights == "random" or Path(codec.ssl or "").is_dir()
+        if paper and self.shape.kind == "multi_stream" and hubert and not importlib.util.find_spec("transformers"):
+            return "HuBERT needs the package transformers: pip install 'speech-systems-harness[hf]'"
         return None
 
 

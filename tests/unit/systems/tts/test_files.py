@@ -110,13 +110,12 @@ def test_socodec_tts_from_its_files(folder: Path) -> None:
     assert synthesizer.synthesize(PROMPTED, 0).codes.num_codebooks == 4
     with pytest.raises(ValueError, match=r"features of other weights|192 numbers"):  # the bundled encoder is another
         LmTts(path, codec)
-    missing = LmTts.missing("socodec480_tts", codec=files)
-    assert "no language model 'socodec480_tts' is bundled" in missing and "harness train system=socodec480_tts data=MANIFEST" in missing
-    for role, system in (("vocoder", "mel_vocoder"), ("ssl", "speech_encoder")):
+    assert "harness train system=socodec480_tts data=MANIFEST" in str(LmTts.missing("socodec480_tts", codec=files))
+    for role in ("vocoder", "ssl", "checkpoint"):
         absent = {**files, role: folder / "none.safetensors"}
-        with pytest.raises(FileNotFoundError, match=f"at .*none.safetensors; train one with: harness train system={system}"):
+        with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*none.safetensors"):
             LmTts(path, absent)
-        assert system in str(LmTts.missing(path, codec=absent))
+        assert "none.safetensors" in str(LmTts.missing(path, codec=absent))
 
 
 def test_a_file_that_knows_several_delays_serves_them_all(folder: Path) -> None:
@@ -134,7 +133,7 @@ def test_random_weights_have_the_shapes_of_the_files_that_are_there() -> None:
     assert random.info.num_parameters == trained.info.num_parameters and random.info.weights_digest != trained.info.weights_digest
     again = LmTts("qtts_multihead", "qdac8_25hz", weights="random", shape={"kind": "multihead"})
     assert again.info.weights_digest == random.info.weights_digest
-    assert "no codec 'socodec480' is bundled" in str(LmTts.missing(codec="socodec480", weights="random"))
+    assert "no checkpoint 'socodec480'" in str(LmTts.missing(codec="socodec480", weights="random"))
     assert LmTts.missing(codec="socodec480", weights="random", shape={"codec": {"frame_ms": 240}}) is None
 
 
@@ -164,7 +163,7 @@ def test_bundled_variants_lack_nothing(name: str) -> None:
 def test_variants_without_weights_say_how_they_come_by_them(name: str) -> None:
     trained = name.removesuffix("_plain")
     assert f"harness train system={trained} data=MANIFEST" in str(LmTts.missing(**_parameters(name)))
-    with pytest.raises(FileNotFoundError, match=f"no language model '{trained}' is bundled"):
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint '{trained}' comes with the package"):
         LmTts(**_parameters(name))
 
 
@@ -176,7 +175,7 @@ def test_paper_variants_say_what_they_need(name: str) -> None:
         needed += ["codec.vocoder=", "codec.ssl="]
     reason = LmTts.missing(**words)
     assert all(word in reason for word in needed) and "weights=random" in reason
-    with pytest.raises(ValueError, match="no bundled weights"):
+    with pytest.raises(FileNotFoundError, match="no weights of it are bundled"):
         LmTts(**words)
 
 
