@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from harness.api.audio import Audio
 from harness.api.codes import Encoded
@@ -124,15 +123,3 @@ class Record:
             raise ValueError(f"a record has a finite value exactly when its status is ok, got status {self.status} and value {self.value}")
         if not ok and not self.reason:
             raise ValueError(f"a record with status {self.status} must give its reason")
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON: no NaN); it shares ``counts`` and ``detail`` with the record."""
-        return {**vars(self), "status": str(self.status)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Record:
-        """The inverse of `as_dict`; unknown keys are refused."""
-        known = {f.name for f in fields(cls)}
-        if extra := set(data) - known:
-            raise ValueError(f"unknown record fields {sorted(extra)}; known: {sorted(known)}")
-        return cls(**{**data, "status": Status(data["status"])})

@@ -200,39 +200,27 @@ class Work:
 
 
 class Observer(Protocol):
-    """Told by a system what it is doing."""
+    """Told by a system what it is doing; one that overrides nothing listens to nothing."""
 
     def stage(self, name: str) -> AbstractContextManager[object]:
         """Around a stage: "prompt", "text", "prefill", "lm", "codec", "vocoder" ..."""
-        ...
-
-    def event(self, name: str) -> None:
-        """Something is there now: "token" (the first one), "frame" (every codebook of the first frame)."""
-        ...
-
-    def work(self, stage: str, work: Work) -> None:
-        """The least a stage has to do, added to what was told of it before."""
-        ...
-
-    def memory(self, name: str, num_bytes: int) -> None:
-        """Memory that was taken, e.g. "kv_cache"."""
-        ...
-
-
-class Unobserved:
-    """An `Observer` that nobody listens to."""
-
-    def stage(self, name: str) -> AbstractContextManager[object]:
         return nullcontext()
 
     def event(self, name: str) -> None:
-        pass
+        """Something is there now: "token" (the first one), "frame" (every codebook of the first frame)."""
+        return
 
     def work(self, stage: str, work: Work) -> None:
-        pass
+        """The least a stage has to do, added to what was told of it before."""
+        return
 
     def memory(self, name: str, num_bytes: int) -> None:
-        pass
+        """Memory that was taken, e.g. "kv_cache"."""
+        return
+
+
+class Unobserved(Observer):
+    """An `Observer` that nobody listens to."""
 
 
 UNOBSERVED = Unobserved()

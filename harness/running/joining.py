@@ -109,7 +109,7 @@ def write_run(session: Session, folder: Path, manifest: dict[str, Any]) -> tuple
     section = write_records(folder, counting())
     for label, seconds in session.warmups_s.items():
         manifest["systems"][label]["warmup_s"] = round(seconds, 4)
-    outputs = [{**_planned(a), **_stored(session.store, a)} for a in session.plan]
+    outputs = [_output(session.store, a) for a in session.plan]
     warnings.update((output["label"], "", flag) for output in outputs for flag in output.get("flags", ()))
     ends = {
         "finished": now(),
@@ -143,18 +143,14 @@ def fails(record: Record, untested: Collection[str]) -> bool:
     return record.status not in (Status.OK, Status.SKIPPED_BY_POLICY)
 
 
-def _planned(attempt: Attempt) -> dict[str, Any]:
-    """What the manifest says of an attempt; the contents of an item's files stand with the items."""
-    timing = asdict(attempt.timing) if attempt.timing else None
-    return {**{name: getattr(attempt, name) for name in ("label", "settings", "item", "seed", "key")}, "timing": timing}
-
-
-def _stored(store: Store, attempt: Attempt) -> dict[str, Any]:
+def _output(store: Store, attempt: Attempt) -> dict[str, Any]:
     """What the manifest says of an output: whether it is there, what is odd about it, and of a synthesizer how it ended."""
-    if not store.has_prediction(attempt.key):
-        return {"stored": False}
-    prediction = store.describe_prediction(attempt.key)
-    return {"stored": True, **{name: prediction[name] for name in ("stop_reason", "flags") if prediction.get(name)}}
+    about = {name: getattr(attempt, name) for name in ("label", "settings", "item", "seed", "key")}
+    about |= {"timing": asdict(attempt.timing) if attempt.timing else None, "stored": store.has_prediction(attempt.key)}
+    if about["stored"]:
+        prediction = store.describe_prediction(attempt.key)
+        about |= {name: prediction[name] for name in ("stop_reason", "flags") if prediction.get(name)}
+    return about
 
 
 def warning_list(found: Mapping[tuple[str, str, str], int]) -> list[dict[str, Any]]:

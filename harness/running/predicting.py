@@ -56,9 +56,8 @@ class Describe:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the parent learns of a prediction."""
+    """What the parent learns of a prediction that was made or not: either is in the store."""
 
-    outcome: Outcome | None  # None when it was stored, else why not
     warmup_s: float | None = None  # wall time of the untimed first call, when this step made it
     changed: tuple[str, ...] = ()  # settings of the whole process that the system changed and that were put back, in words
     timed_with: Mapping[str, str] = field(default_factory=dict)  # what its times depend on
@@ -112,10 +111,7 @@ class PredictWorker(StageWorker):
         if isinstance(step, Describe):
             with Kept():
                 return card_for(self._card, self._entrant.label if self._entrant else "", self._system, step.suite, self._items)
-        predicted = self._predict(step)
-        if predicted.outcome is not None:
-            self._keep(step.key, predicted.outcome)
-        return predicted
+        return self._predict(step)
 
     def _predict(self, asked: Attempt) -> Predicted:
         kept, warmup_s = Kept(), None
@@ -131,14 +127,15 @@ class PredictWorker(StageWorker):
             if prediction.prompt_resynthesis and (reason := _unusable(prediction.prompt_resynthesis)):
                 raise _failed(f"resynthesis of the prompt: {reason}")
         except _NoPrediction as ended:
-            return Predicted(ended.outcome, warmup_s, kept.changed)
+            self._keep(asked.key, ended.outcome)
+            return Predicted(warmup_s, kept.changed)
         odd = (*flags(prediction.audio), *self._repeated(asked, prediction.audio))
         taken_with: Mapping[str, str] = {}
         if prediction.timing is not None:
             taken_with = self._card.timed_with
             prediction = replace(prediction, timing=replace(prediction.timing, taken_with=dict(taken_with)))
         self._store.save_prediction(asked.key, prediction, odd)
-        return Predicted(None, warmup_s, kept.changed, taken_with)
+        return Predicted(warmup_s, kept.changed, taken_with)
 
     def _made(self, asked: Attempt) -> tuple[Prediction, float | None]:
         """The prediction, and how long the untimed first call took, if there was one."""

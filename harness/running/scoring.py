@@ -42,14 +42,6 @@ class DescribeMetrics:
     """A step: build the metrics and say what they are."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What the parent learns of a measurement, whose outcome is in the store."""
-
-    status: Status
-    changed: tuple[str, ...] = ()  # what a plug-in metric changed that is not its own and was put back, in words
-
-
 class ScoreWorker(StageWorker):
     """Measures all outputs of one item together, so that what is derived from its recording is computed once."""
 
@@ -72,15 +64,15 @@ class ScoreWorker(StageWorker):
         self._odd: dict[str, str] = {}
         self.end()
 
-    def step(self, step: Measure | DescribeMetrics) -> Scored | MetricCards:
+    def step(self, step: Measure | DescribeMetrics) -> MetricCards | tuple[str, ...]:
+        """The declarations; or what a plug-in metric changed that is not its own and was put back, in words: the outcome is in the store."""
         self._refuse(describing=isinstance(step, DescribeMetrics))
         assert self._set is not None
         if isinstance(step, DescribeMetrics):
             return self._set.cards
         self._changed: tuple[str, ...] = ()
-        outcome = self._measure(self._set, step)
-        self._keep(step.key, outcome)
-        return Scored(outcome.status, self._changed)
+        self._keep(step.key, self._measure(self._set, step))
+        return self._changed
 
     def end(self) -> None:
         """Forgets the item."""

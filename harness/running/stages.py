@@ -140,7 +140,7 @@ def score(session: Session, executor: Executor) -> int:
     jobs = [Job(f"item '{i}'", Subject(session.items[i], session.digests.contents[i]), tuple(s.values())) for i, s in steps.items()]
     jobs.sort(key=lambda job: -_size(job.payload.item))  # the longest first, so that no worker is left with a long one at the end
     for event in _finished(session, executor, jobs):
-        session.note_changes(f"metric '{event.step.metric}'", event.result.changed)
+        session.note_changes(f"metric '{event.step.metric}'", event.result)
     return total
 
 

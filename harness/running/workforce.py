@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from harness.running.plan import Card, Entrant, belongs
 from harness.running.predicting import Describe, PredictWorker, default_threads
 from harness.running.scoring import DescribeMetrics, ScoreWorker
 from harness.workers.executors import KINDS, build
-from harness.workers.jobs import Broken, Executor, Job, Resources, Stop
+from harness.workers.jobs import Broken, Executor, Finished, Job, Resources, Stop
 
 
 class Progress(Protocol):
@@ -87,22 +87,22 @@ def describe(
     # Reference rows first: the system a worker has built last is the one it predicts with first, so a single one is loaded once.
     ordered = sorted(entrants.values(), key=lambda e: not e.calibration)
     jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in ordered]
-    for event in workforce.predictors.run(jobs):
-        if isinstance(event, Broken):
-            raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
-        cards[event.job.payload.label] = event.result
+    for built in _built(workforce.predictors, jobs):
+        cards[built.job.payload.label] = built.result
         progress.advance()
-    metrics: MetricCards | None = None
     # one job per worker, so that all of them have loaded before anything is timed
     warmers = [Job("the metrics", None, (DescribeMetrics(),)) for _ in range(workforce.scorers.size)]
-    for event in workforce.scorers.run(warmers):
-        if isinstance(event, Broken):
-            raise ConfigError(f"the metrics cannot be built: {event.reason}\n{event.trace}".rstrip())
-        metrics = event.result
-    assert metrics is not None
+    metrics: MetricCards = [built.result for built in _built(workforce.scorers, warmers)][-1]
     progress.advance()
     progress.done()
     for key, reason in metrics.absent.items():
         progress.note(f"metric '{key}' is left out: {reason}")
     measured = [label for label, e in entrants.items() if not e.calibration or belongs(e.calibration, suite.info, metrics.metrics)]
     return metrics, {label: cards[label] for label in measured}
+
+
+def _built(executor: Executor, jobs: Iterable[Job]) -> Iterator[Finished]:
+    for event in executor.run(jobs):
+        if isinstance(event, Broken):
+            raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
+        yield event

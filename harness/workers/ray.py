@@ -85,22 +85,13 @@ def _require_listener(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=5.0).close()
 
 
-@dataclass(frozen=True)
-class _Surroundings:
-    """Of the driver, wanted in every actor."""
-
-    folder: str
-    module_path: tuple[str, ...]
-    resources: Resources
-
-
 class _Actor:
-    """What runs at the other end. Every method gives an `answer`, as a process of `harness.workers.processes` does."""
+    """What runs at the other end, in the driver's folder and with its module path. Every method gives an `answer`."""
 
-    def __init__(self, factory: bytes, surroundings: _Surroundings) -> None:
-        sys.path.extend(p for p in surroundings.module_path if p not in sys.path)
-        os.chdir(surroundings.folder)
-        self._host = Host(factory, surroundings.resources)
+    def __init__(self, factory: bytes, folder: str, module_path: Sequence[str], resources: Resources) -> None:
+        sys.path.extend(p for p in module_path if p not in sys.path)
+        os.chdir(folder)
+        self._host = Host(factory, resources)
         tell(lambda what: None)  # this process is supervised: no plug-in is tried in another one first
 
     def ready(self) -> None:
@@ -135,7 +126,6 @@ class RayExecutor(Supervisor[_Held]):
         self._ray: Any = import_module("ray")
         # By value, as one object for all actors: the actor's own interpreter finds the classes once its module path is set.
         self._factory = self._ray.put(pickle.dumps(factory))
-        self._around = _Surroundings(str(Path.cwd()), tuple(sys.path), resources)
         super().__init__(resources, stop)
 
     def close(self) -> None:
@@ -158,7 +148,7 @@ class RayExecutor(Supervisor[_Held]):
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": threads},
         )
-        return _Held(actor=kind.remote(self._factory, self._around))
+        return _Held(actor=kind.remote(self._factory, str(Path.cwd()), tuple(sys.path), self._resources))
 
     def _replacement(self) -> _Held:
         """Gets no job before it is there: a cluster that has lost a machine may have no place for it, and others can do the work."""
