@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 _STREAMED_SIZE = 0x7F000000
@@ -47,15 +47,26 @@ def missing_bytes(data: bytes) -> str:
     return f"the header declares {promise.declared} bytes of samples, the file holds {max(promise.present, 0)}"
 
 
+def _chunks(data: bytes, place: int, header: str, even: int = 1, within: int = 0) -> Iterator[tuple[bytes, int, int]]:
+    """Name, length and start of each chunk from ``place`` on.
+
+    ``header`` is the format of a name and a length, in which ``within`` bytes of the header count; chunks begin at multiples of ``even``.
+    """
+    size = struct.calcsize(header)
+    while len(data) >= place + size:
+        name, length = struct.unpack_from(header, data, place)
+        start, length = place + size, length - within
+        yield name, length, start
+        place = start + length + -length % even
+
+
 def _riff(data: bytes) -> _Promise | None:
     """RIFF, RIFX, RF64 and BW64."""
     if data[8:12] != b"WAVE":
         return None
     endian = ">" if data[:4] == b"RIFX" else "<"
-    place, frame, wide = 12, 1, None
-    while len(data) >= place + 8:
-        name, (length,) = data[place : place + 4], struct.unpack_from(endian + "I", data, place + 4)
-        start = place + 8
+    frame, wide = 1, None
+    for name, length, start in _chunks(data, 12, endian + "4sI", even=2):
         if name == b"fmt " and len(data) >= start + 14:
             frame = max(1, struct.unpack_from(endian + "H", data, start + 12)[0])
         elif name == b"ds64" and len(data) >= start + 16:
@@ -64,34 +75,28 @@ def _riff(data: bytes) -> _Promise | None:
             if wide is None and length >= _STREAMED_SIZE > len(data):
                 return None
             return _Promise(wide if wide is not None and length == 0xFFFFFFFF else length, len(data) - start, frame)
-        place = start + length + length % 2
     return None
 
 
 def _w64(data: bytes) -> _Promise | None:
     """Sony Wave64: lengths of 64 bits that count the chunk's own header; chunks begin at multiples of 8."""
-    place, frame = 40, 1
-    while len(data) >= place + 24:
-        name, (length,) = data[place : place + 16], struct.unpack_from("<Q", data, place + 16)
-        if name[4:] != _W64_GUID or length < 24:
+    frame = 1
+    for name, length, start in _chunks(data, 40, "<16sQ", even=8, within=24):
+        if name[4:] != _W64_GUID or length < 0:
             return None
-        if name[:4] == b"fmt " and len(data) >= place + 38:
-            frame = max(1, struct.unpack_from("<H", data, place + 36)[0])
+        if name[:4] == b"fmt " and len(data) >= start + 14:
+            frame = max(1, struct.unpack_from("<H", data, start + 12)[0])
         elif name[:4] == b"data":
-            return _Promise(length - 24, len(data) - place - 24, frame)
-        place += length + -length % 8
+            return _Promise(length, len(data) - start, frame)
     return None
 
 
 def _iff(data: bytes) -> _Promise | None:
     """AIFF, AIFF-C (samples in SSND, behind 8 bytes) and the Amiga's 8SVX and 16SV (in BODY)."""
-    place = 12
-    while len(data) >= place + 8:
-        name, (length,) = data[place : place + 4], struct.unpack_from(">I", data, place + 4)
+    for name, length, start in _chunks(data, 12, ">4sI", even=2):
         if name in (b"SSND", b"BODY"):
             ahead = 8 if name == b"SSND" else 0
-            return None if length >= _STREAMED_SIZE > len(data) else _Promise(length - ahead, len(data) - place - 8 - ahead)
-        place += 8 + length + length % 2
+            return None if length >= _STREAMED_SIZE > len(data) else _Promise(length - ahead, len(data) - start - ahead)
     return None
 
 
@@ -105,17 +110,14 @@ def _au(data: bytes) -> _Promise | None:
 
 def _caf(data: bytes) -> _Promise | None:
     """Apple's Core Audio Format: lengths of 64 bits; -1 for samples that go on to the end of the file."""
-    place, frame = 8, 1
-    while len(data) >= place + 12:
-        name, (length,) = data[place : place + 4], struct.unpack_from(">q", data, place + 4)
-        start = place + 12
+    frame = 1
+    for name, length, start in _chunks(data, 8, ">4sq"):
         if name == b"desc" and len(data) >= start + 20:
             frame = max(1, struct.unpack_from(">I", data, start + 16)[0])  # 0 where packets differ in length
-        elif name == b"data":
-            return None if length < 0 else _Promise(length - 4, len(data) - start - 4, frame)
-        elif length < 0:
+        if length < 0:
             return None
-        place = start + length
+        if name == b"data":
+            return _Promise(length - 4, len(data) - start - 4, frame)
     return None
 
 

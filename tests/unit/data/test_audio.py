@@ -474,3 +474,13 @@ def test_over_full_scale_is_flagged_from_what_16_bits_cannot_hold():
 def test_16_bit_full_scale_counts_as_clipped(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.clip(4 * tone(level=0.5), -1, 1), 16000, subtype="PCM_16")
     assert flags(read_audio(tmp_path / "a.wav")) == ("clipped",)
+
+
+def test_a_chunk_of_negative_length_is_no_way_back(tmp_path):
+    """The walk over a CAF file's chunks went before its first byte and ended with struct.error."""
+    from harness.data.containers import missing_bytes
+
+    soundfile.write(tmp_path / "a.caf", tone(), 16000, subtype="PCM_16")
+    whole = (tmp_path / "a.caf").read_bytes()
+    assert whole[8:12] == b"desc" and missing_bytes(whole) == ""
+    assert missing_bytes(whole[:12] + struct.pack(">q", -(2**48)) + whole[20:]) == ""
