@@ -121,7 +121,7 @@ def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
         parameters: of the variant.
 
     Returns:
-        "ready", "missing package", "missing program", "missing weights", "needs setting" or "broken"; and one sentence, "" when ready.
+        "ready", "needs package", "needs program", "needs weights", "needs setting" or "broken"; and one sentence, "" when ready.
     """
     ensure_torchaudio()  # a system's libraries may import it
     try:
@@ -137,10 +137,10 @@ def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
     if not reason:
         return "ready", ""
     if "pip install" in reason:
-        return "missing package", reason
+        return "needs package", reason
     if "apt-get install" in reason:
-        return "missing program", reason
-    return ("missing weights" if "checkpoint" in inspect.signature(kind).parameters else "needs setting"), reason
+        return "needs program", reason
+    return ("needs weights" if "checkpoint" in inspect.signature(kind).parameters else "needs setting"), reason
 
 
 def _backends() -> Iterator[Finding]:

@@ -6,10 +6,11 @@ import inspect
 
 import pytest
 
+from harness.commands.doctor import state_of
 from harness.errors import UnknownName
 from harness.settings.config import compose
 from harness.settings.registry import SYSTEMS, config_files, entries, resolve
-from harness.settings.systems import system_section
+from harness.settings.systems import standing, system_section
 from harness.settings.trees import expanded
 
 NAMES = list(config_files("systems"))
@@ -58,3 +59,44 @@ def test_a_users_file_wins_over_one_of_the_package_and_may_begin_with_it(tmp_pat
 def test_no_such_system():
     with pytest.raises(UnknownName, match="qdac16"):
         system_section("qdac17")
+
+
+def test_a_list_says_of_each_system_what_the_system_itself_says():
+    for name in NAMES:
+        section = expanded({name: system_section(name)})[name]
+        section.pop("training", None)
+        said, _ = state_of(section.pop("family"), section)
+        state, what = standing(name)
+        assert state == said, (name, state, what, said)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("defaults: [qdac16]\nnum_codebooks: 3  # of 16\n", ("ready", "")),
+        ("defaults: [qdac16]\ncheckpoint: mine\n", ("needs weights", "harness train system=mine data=MANIFEST")),
+        ("defaults: [qdac16]\ncheckpoint: null\n", ("needs weights", "checkpoint=")),
+        ("defaults: [encodec6]\ncheckpoint: nobody/nothing\n", ("needs weights", "hf download nobody/nothing")),
+        ("defaults: [socodec120]\nssl: null\nvocoder: null\n", ("needs weights", "ssl=, vocoder=")),
+        ("defaults: [socodec120_tts]\ncodec: {checkpoint: other, ssl: speech_encoder}\n", ("needs weights", "harness train system=other data=MANIFEST")),
+        ("defaults: [mine]\n", ("ready", "")),
+    ],
+)  # fmt: skip
+def test_what_a_users_system_needs(tmp_path, text, expected):
+    pytest.importorskip("transformers")
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "systems" / "mine.yaml").write_text(text)
+    assert standing("mine", tmp_path) == expected
+
+
+def test_a_package_or_program_that_is_not_there(monkeypatch):
+    from harness.settings import systems
+
+    monkeypatch.setattr(systems, "find_spec", lambda name: None)
+    monkeypatch.setattr(systems.shutil, "which", lambda name: None)
+    assert standing("opus16") == ("needs package", "av") and standing("codec2_700c") == ("needs program", "c2enc")
+    assert standing("recorded") == ("needs setting", "root=") and standing("noise") == ("ready", "")
+
+
+def test_nothing_is_called_trained_here():
+    assert not [name for name, path in config_files("systems").items() if "trained here" in path.read_text()]

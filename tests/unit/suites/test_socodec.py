@@ -71,14 +71,16 @@ def test_ablations_run_each_codec_once_and_whole(kind: Any) -> None:
 
 
 def parameters(name: str) -> dict[str, Any]:
-    return system_section(name)
+    """What a system's YAML says, the settings of generation beside the rest."""
+    section = system_section(name)
+    return {**section.pop("generation", {}), **section}
 
 
 @pytest.mark.parametrize(
     ("kind", "differing"),
     [
-        (QuantizerAblationTtsSuite, {"quantizer", "temperature", "top_k", "top_p", "repetition_penalty"}),
-        (SemanticAblationTtsSuite, {"source", "semantic"}),
+        (QuantizerAblationTtsSuite, {"checkpoint", "codec", "temperature", "top_k", "top_p", "repetition_penalty"}),
+        (SemanticAblationTtsSuite, {"checkpoint", "codec"}),
     ],
 )
 def test_language_models_of_an_ablation_differ_in_nothing_else(kind: Any, differing: set[str]) -> None:

@@ -110,7 +110,7 @@ def test_what_speaks_of_quality(better, needs, expected):
 def test_doctor_tells_what_keeps_a_system_from_running(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     state, reason = state_of("encodec", {"bandwidth_kbps": 6, "checkpoint": "facebook/encodec_24khz", "revision": None})
-    assert state == "missing weights" and "hf download facebook/encodec_24khz" in reason and "licence: MIT" in reason
+    assert state == "needs weights" and "hf download facebook/encodec_24khz" in reason and "licence: MIT" in reason
     assert state_of("encodec", {"checkpoint": str(tiny.save(tmp_path / "encodec", "encodec"))}) == ("ready", "")
     assert state_of("recorded", {"root": None})[0] == "needs setting"
     assert state_of("passthrough", {}) == ("ready", "")
@@ -125,7 +125,7 @@ def test_doctor_tells_a_missing_package_from_a_broken_one(monkeypatch, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("systems.published.release.importlib.util.find_spec", absent)
         state, reason = state_of("mimi", {})
-        assert state == "missing package" and "pip install 'speech-systems-harness[hf]'" in reason
+        assert state == "needs package" and "pip install 'speech-systems-harness[hf]'" in reason
     # Installed, but something it imports is not there.
     package = tmp_path / "speechtokenizer"
     package.mkdir()
