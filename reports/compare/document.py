@@ -17,7 +17,7 @@ from reports.writing import html, terminal
 from reports.writing import markdown as md
 from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Facts, Folded, Head, Heading, Line, Player, Table, Text, Tone, words
 from reports.writing.clips import Clip, encoded
-from reports.writing.wording import ABSENT, percent, shortened, signed, significant, unit_beside
+from reports.writing.wording import ABSENT, percent, shortened, signed, significant, unit_beside, with_unit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,8 +27,6 @@ TONES: dict[Conclusion, Tone] = {
     Conclusion.UNRANKED: "warn", Conclusion.INCOMPARABLE: "warn",
 }  # fmt: skip
 REASON_LIMIT = 300
-MIN_WIDTH = 120
-"""Of what is not a terminal: a file or a pipe has no width."""
 
 
 @dataclass
@@ -62,7 +60,7 @@ class _Clips:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """To a terminal or a pipe."""
-    terminal.write([Heading(title(comparison), 1), table(comparison), Bullets(notes(comparison))], console, MIN_WIDTH)
+    terminal.write([Heading(title(comparison), 1), table(comparison), Bullets(notes(comparison))], console, terminal.WIDE)
 
 
 def markdown(comparison: Comparison) -> str:
@@ -117,8 +115,7 @@ def table(comparison: Comparison) -> Table:
 
 def _line(change: Change) -> Line:
     column, told = change.column, remark(change)
-    unit = unit_beside(column.name, column.shown_unit)
-    entries = [Entry(change.label), Entry(f"{column.name} ({unit})" if unit else column.name)]
+    entries = [Entry(change.label), Entry(with_unit(column.name, unit_beside(column.name, column.shown_unit)))]
     entries.append(Entry(tag=change.outcome, tone=TONES.get(change.outcome, "")))
     if change.difference is None:
         entries += [*(Entry(ABSENT) for _ in range(5)), Entry()]

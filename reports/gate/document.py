@@ -11,7 +11,7 @@ from reports.gate.checks import Check, CheckStatus, GateResult
 from reports.writing import markdown as md
 from reports.writing import terminal
 from reports.writing.blocks import Block, Bullets, Entry, Folded, Head, Heading, Line, Table, Text, Tone, words
-from reports.writing.wording import ABSENT, percent, plural, shortened, signed, significant
+from reports.writing.wording import ABSENT, percent, plural, shortened, signed, significant, with_unit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +33,6 @@ SENTENCES = {
 ORDER = (CheckStatus.REGRESSION, CheckStatus.INCOMPARABLE, CheckStatus.TOO_FEW, CheckStatus.UNJUDGED, CheckStatus.PASS)
 """Checks in the order that a reader wants them in."""
 TEXT_LIMIT = 400
-MIN_WIDTH = 120
-"""Of what is not a terminal: a file or a pipe has no width."""
 
 
 def headline(result: GateResult) -> str:
@@ -63,12 +61,12 @@ def blocks(result: GateResult) -> Iterator[Block]:
 
 def print_result(result: GateResult, console: Console) -> None:
     """To a terminal or a pipe."""
-    terminal.write([Heading(headline(result), 1), *blocks(result)], console, MIN_WIDTH)
+    terminal.write([Heading(headline(result), 1), *blocks(result)], console, terminal.WIDE)
 
 
 def text(result: GateResult) -> str:
     """The same as text, for a log."""
-    return terminal.plain([Heading(headline(result), 1), *blocks(result)], MIN_WIDTH)
+    return terminal.plain([Heading(headline(result), 1), *blocks(result)])
 
 
 def markdown(result: GateResult) -> str:
@@ -88,8 +86,8 @@ def _line(check: Check) -> Line:
     moved = [ABSENT if v is None else signed(v) for v in (check.worsening, check.bound)]
     allowed = ABSENT if check.tolerance is None else significant(check.tolerance)
     where = f"{check.system} ({check.group})" if check.group else check.system
-    unit = f" ({check.column.unit})" if check.column is not None and check.column.unit else ""
-    metric = f"{check.rule.metric}{unit}{f', each {check.rule.each}' if check.rule.each else ''}"
+    metric = with_unit(check.rule.metric, check.column.unit if check.column else "")
+    metric += f", each {check.rule.each}" if check.rule.each else ""
     told = (where, metric, *figures, *moved, allowed, str(check.n or ABSENT), shortened(check.reason, TEXT_LIMIT))
     return Line((outcome, *map(Entry, told)))
 

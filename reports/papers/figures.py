@@ -11,7 +11,7 @@ from reports.papers.study import Study
 from reports.run.figures import draw
 from reports.run.summary import Axes
 from reports.writing.drawing import INK, Drawing, attempted, canvas, dress, finish, png_of, points, svg_of
-from reports.writing.wording import printable, shortened
+from reports.writing.wording import printable, shortened, with_unit
 
 LABEL_LIMIT = 42
 """Characters of a row's name in a figure; the tables have the whole."""
@@ -51,7 +51,7 @@ def _draw_table(published: PublishedTable, study: Study, title: str) -> Drawing:
                     points(panel, [((low, cell.value, high), (y + 0.13,) * 3)], 0, "measured here")
             panel.set_ylim(len(names) - 0.5, -0.5)
             panel.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
-            panel.set_xlabel(printable(f"{column.id}{f' ({column.unit})' if column.unit else ''}"))
+            panel.set_xlabel(printable(with_unit(column.id, column.unit)))
             panel.margins(x=0.15)
             dress(panel)
         shown = any(c.table is published and c.value is not None for c in study.cells)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.writing.drawing import Drawing
-from reports.writing.wording import plural
+from reports.writing.wording import plural, with_unit
 
 Tone = Literal["", "good", "bad", "warn", "soft"]
 
@@ -103,7 +103,7 @@ class Head:
 
     @property
     def heading(self) -> str:
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        return with_unit(self.name, self.unit)
 
 
 @dataclass(frozen=True)

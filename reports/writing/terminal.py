@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
-MIN_WIDTH = 100
-"""Of what is not a terminal: a file or a pipe has no width, and the 80 columns it is usually given split every table."""
+MIN_WIDTH, WIDE = 100, 120
+"""Of what is not a terminal: a file or a pipe has no width, and the 80 columns it is usually given split every table. Tables of many columns
+are wide."""
 WORDS_WIDTH = 22
 """What a column of words keeps where figures need the room."""
 HEADING_WIDTH = 16
@@ -46,7 +47,7 @@ def write(blocks: Sequence[Block], console: Console, min_width: int = MIN_WIDTH)
         console.width = width
 
 
-def plain(blocks: Sequence[Block], width: int = 120) -> str:
+def plain(blocks: Sequence[Block], width: int = WIDE) -> str:
     """The same as text."""
     from rich.console import Console
 

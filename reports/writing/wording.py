@@ -74,8 +74,12 @@ def some(names: Sequence[str], most: int) -> str:
 
 def heading(name: str, unit: str, better: Better) -> str:
     """``pesq_wb (MOS) ↑``; a unit that the name already ends in is not repeated."""
-    shown = f" ({beside})" if (beside := unit_beside(name, unit)) else ""
-    return f"{name}{shown} {ARROWS[better]}".rstrip()
+    return f"{with_unit(name, unit_beside(name, unit))} {ARROWS[better]}".rstrip()
+
+
+def with_unit(name: str, unit: str) -> str:
+    """``CER (%)``, or the name alone where there is no unit."""
+    return f"{name} ({unit})" if unit else name
 
 
 def unit_beside(name: str, unit: str) -> str:
