@@ -151,10 +151,9 @@ def unready(systems: Sequence[str], words: Sequence[str], config_dir: Path | Non
 
 
 def _systems_named(paper: Paper, suite: str) -> list[str]:
-    from reports.papers.archive import systems_of
     from reports.statistics.records import CALIBRATION
 
-    return sorted(systems_of(paper, suite).difference(CALIBRATION))
+    return sorted(paper.systems_of(suite).difference(CALIBRATION))
 
 
 def _study(paper: Paper, reasons: Mapping[str, Mapping[str, str]], request: Request) -> Study:

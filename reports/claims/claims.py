@@ -27,7 +27,7 @@ A test is a mapping with one of these keys:
     a list of tests, all of which must hold.
 
 A side (``left``, ``right``) names a system and the settings it was run with, none for the plain one. ``minus: {system, ...}`` inside a
-side takes a second figure away from the first, so that the gain of one system can be compared with the gain of another. Margins are
+side takes a second value away from the first, so that the gain of one system can be compared with the gain of another. Margins are
 in the metric's stored unit: dB, and fractions for error rates. A system name stands for all its training seeds
 (`harness train` with another seed, kept as ``<name>_seed1``, ``<name>_seed2`` ...).
 """
@@ -85,7 +85,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Side:
-    """A figure, or the difference of two."""
+    """A value, or the difference of two."""
 
     point: Point
     minus: Point | None = None

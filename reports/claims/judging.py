@@ -1,6 +1,6 @@
 """What a run says of the papers' claims: reproduced, not reproduced, too few, not comparable or not run, with the measured differences.
 
-A claim is a conjunction of comparisons. Each is a difference over the items that every figure in it has, with an interval over
+A claim is a conjunction of comparisons. Each is a difference over the items that every value in it has, with an interval over
 speakers (or items). A system trained with several seeds counts with the mean over its seeds; the
 spread between them is told beside the interval, which does not hold it. A claim is *reproduced* when every interval lies in the
 claimed range at the report's confidence (a conjunction needs no correction for that). It is *contradicted* when one lies wholly

@@ -14,7 +14,7 @@ CONTRADICTED, UNDECIDED = "contradicted", "undecided"
 
 
 class Replication(StrEnum):
-    """Whether a published figure or a claim is seen again in what was measured here."""
+    """Whether a published value or a claim is seen again in what was measured here."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
@@ -34,7 +34,7 @@ class MeasuredContrast:
         words: what is compared.
         metric: shown name.
         outcome: of this comparison alone.
-        reason: what speaks against it (`CONTRADICTED` or `UNDECIDED` first), or why there is no figure; "" where it is reproduced.
+        reason: what speaks against it (`CONTRADICTED` or `UNDECIDED` first), or why there is no value; "" where it is reproduced.
         value, low, high: left minus right and its interval; None where there is none.
         unit: of them, as printed.
         n, n_wanted: items compared, and items of the run.

@@ -83,7 +83,7 @@ class Change:
         column: the metric, printed as in the right run.
         outcome: in a word.
         reason: why no more can be said, "" otherwise.
-        left, right: figures over the common items, None where not comparable, as all that follows.
+        left, right: values over the common items, None where not comparable, as all that follows.
         difference, low, high: right minus left and its interval.
         p, adjusted: two-sided p-value, and corrected by Holm over the table; None where there are too few for any.
         n: items compared.
@@ -219,7 +219,7 @@ def _keys(left: Half, right: Half, wanted: Sequence[str]) -> list[str]:
 
 
 def _measured(change: Change, pair: Matched, known: Estimate, settings: Settings) -> Change:
-    """The change with its figures; what it amounts to is said when all p-values are known."""
+    """The change with its values; what it amounts to is said when all p-values are known."""
     column = pair.column
     how = settings.statistics
     found = known.interval(how.confidence)

@@ -29,7 +29,7 @@ PINNED: Mapping[str, tuple[str, ...]] = {
     "jiwer": ("wer", "cer", "dwer", "intelligibility_probe"),
     "torch": (),
 }
-"""Packages that move figures, with the metrics they make. Signatures and systems' tools name them; those of early runs do not, and there
+"""Packages that move values, with the metrics they make. Signatures and systems' tools name them; those of early runs do not, and there
 the packages of the whole run are all that is known."""
 READ = ("value", "weight", "speaker", "language", "counts", "detail")
 """Columns of the records that a comparison reads; the others would be copied for every group of items."""
@@ -111,7 +111,7 @@ class Scores:
     Args:
         repeats: of each repeat its seeds' records.
         n_ok, n_wanted: scored outputs and those that should have been, of all seeds of the first repeat.
-        lacking: items without a figure through the system's fault.
+        lacking: items without a value through the system's fault.
     """
 
     repeats: Sequence[Sequence[pd.DataFrame]]
@@ -154,7 +154,7 @@ class Matched:
     Args:
         column: of the metric, as the right run has it.
         left_row, right_row: what is compared.
-        items: with a figure on both sides.
+        items: with a value on both sides.
         clusters: of them.
         left, right: their records.
         notes: what ``force`` let pass.
@@ -262,7 +262,7 @@ def _other_versions(left: Half, right: Half) -> dict[str, str]:
 
 
 def _unsigned(side: Half, package: str, metrics: Sequence[str]) -> bool:
-    """Whether a run has figures made with a package that neither their signatures nor its systems' tools name."""
+    """Whether a run has values made with a package that neither their signatures nor its systems' tools name."""
     if not metrics:
         return any("tools" not in about for about in (side.run.manifest.get("systems") or {}).values())
     return any(c.key in metrics and f"{package} " not in c.signature for c in side.summary.columns)
@@ -273,7 +273,7 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
 
     Args:
         left, right: the runs.
-        rows: of the left and of the right one, whose figures are compared.
+        rows: of the left and of the right one, whose values are compared.
         key: of the metric.
         force: compare although signatures differ.
     """

@@ -38,12 +38,12 @@ KEPT_OF_ITEMS = ("language", "speaker", "synthetic", "digest", "prompt_digest")
 
 @dataclass(frozen=True)
 class Spread:
-    """How much one figure differs between repeats, as it is printed.
+    """How much one value differs between repeats, as it is printed.
 
     Args:
         label: of the system.
         column: the metric.
-        deviation: standard deviation of the figure over the repeats, in the stored unit.
+        deviation: standard deviation of the value over the repeats, in the stored unit.
     """
 
     label: str
@@ -59,7 +59,7 @@ class Blessing:
         path: the baseline.
         repeats: runs in it.
         num_bytes: of both files.
-        spreads: of every figure, for at least two repeats.
+        spreads: of every value, for at least two repeats.
         identical: no value differs between the repeats.
     """
 
@@ -181,7 +181,7 @@ def _cells(side: Half) -> list[tuple[str, Any]]:
 
 
 def _small(frame: pd.DataFrame, calibration: set[str], means: set[str]) -> pd.DataFrame:
-    """The records of systems under test, sorted; transcripts and counts only where a figure is pooled from them."""
+    """The records of systems under test, sorted; transcripts and counts only where a value is pooled from them."""
     kept = frame[~frame["system"].isin(calibration)].drop(columns=["name", "unit", "better"])
     plain = kept["metric"].isin(means)
     kept = kept.assign(counts=kept["counts"].where(~plain, "{}"), detail=kept["detail"].where(~plain, "{}"))

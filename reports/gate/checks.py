@@ -49,7 +49,7 @@ EXIT_CODES = {CheckStatus.PASS: 0, CheckStatus.REGRESSION: 1, CheckStatus.INCOMP
 
 @dataclass(frozen=True)
 class Check:
-    """A rule applied to one system. Figures are in the metric's stored unit; None where there are none.
+    """A rule applied to one system. Values are in the metric's stored unit; None where there are none.
 
     Args:
         rule: of it.
@@ -58,13 +58,13 @@ class Check:
         reason: what speaks against it, or why it is not judged.
         column: the metric, None where it was not measured.
         group: the speaker or language with the worst standing, "" for all items together.
-        baseline, candidate: figures over the common items.
+        baseline, candidate: values over the common items.
         worsening: difference in the bad direction; below 0 it became better.
         bound: lower confidence bound of it (upper for a strict rule), at the level that remains to this check among all.
         tolerance: in the stored unit.
         p, adjusted: of "the worsening is within the tolerance"; corrected by Holm over the checks.
         n, clusters: items compared and units resampled.
-        run_spread: standard deviation of the figure over the baseline's repeats, None for one.
+        run_spread: standard deviation of the value over the baseline's repeats, None for one.
         failing: all groups that fail by themselves.
         notes: what ``force`` let pass.
     """
@@ -246,7 +246,7 @@ class Gate:
         return pair
 
     def _judged(self, checks: list[Check], pairs: Mapping[int, Matched]) -> list[Check]:
-        """The checks with figures, after the correction over all that have one."""
+        """The checks with values, after the correction over all that have one."""
         tested: dict[int, list[_Worsening]] = {}
         for i, pair in pairs.items():
             check = checks[i]
@@ -319,7 +319,7 @@ def _mean(frame: pd.DataFrame) -> float:
 
 
 def _filled(check: Check, worse: _Worsening, bound: float | None, **told: Any) -> Check:
-    """The check with the figures of one worsening."""
+    """The check with the values of one worsening."""
     up = check.column is not None and _direction(check.rule, check.column) is Better.HIGHER
     return replace(
         check,

@@ -6,10 +6,10 @@
     resamples: 10000       # of the intervals (10000)
     seed: 0                # of them (0)
     repeats: 1             # runs that the baseline must hold at least (1)
-    coverage: 0.01         # share of outputs that may lose their figure (0.01)
+    coverage: 0.01         # share of outputs that may lose their value (0.01)
     rules:
       - metric: pesq_wb          # registry key
-        tolerance: 0.02          # worsening allowed, in the metric's stored unit; or ``relative: 0.1``, a share of the baseline's figure
+        tolerance: 0.02          # worsening allowed, in the metric's stored unit; or ``relative: 0.1``, a share of the baseline's value
         systems: [qdac16]        # optional: only these
         each: speaker            # optional: every speaker (or language) by itself
         strict: true             # optional: fail unless it is shown that the worsening lies within the tolerance
@@ -38,7 +38,7 @@ class Rule:
 
     Args:
         metric: registry key.
-        tolerance: worsening allowed, >= 0: in the stored unit, or as a share of the baseline's figure if ``relative``.
+        tolerance: worsening allowed, >= 0: in the stored unit, or as a share of the baseline's value if ``relative``.
         relative: see above.
         systems: labels that it is about, all if empty.
         each: "speaker" or "language" where every one is judged by itself, "" for all items together.
@@ -72,7 +72,7 @@ class Rules:
         level: chance of a false alarm of all together, at most.
         resamples, seed: of the intervals.
         repeats: runs that the baseline must hold.
-        coverage: share of outputs that may lose their figure.
+        coverage: share of outputs that may lose their value.
     """
 
     name: str

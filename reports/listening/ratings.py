@@ -45,7 +45,7 @@ class Result:
 
     Args:
         label: system, or pair of systems.
-        words: what the figure is.
+        words: what the value is.
         value: a mean rating, or a share from 0 to 1.
         low, high: bounds of the interval, None where there is none.
         n: answers.

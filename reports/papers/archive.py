@@ -44,6 +44,11 @@ class FoundRun:
         return frozenset([*(self.manifest.get("systems") or {}), *(self.manifest.get("calibration") or ())])
 
     @property
+    def systems(self) -> frozenset[str]:
+        """The same, each for all its training seeds."""
+        return frozenset(map(system_of, self.labels))
+
+    @property
     def metrics(self) -> frozenset[str]:
         """Measured, or asked for and absent for a reason that the run states."""
         return frozenset([*(self.manifest.get("metrics") or {}), *(self.manifest.get("absent_metrics") or {})])
@@ -122,43 +127,19 @@ class Archive:
     def of(self, suite: str, systems: Iterable[str]) -> list[FoundRun]:
         """Runs of a suite with at least one of some systems."""
         wanted = set(systems)
-        return [run for run in self.runs if run.suite == suite and wanted & {system_of(label) for label in run.labels}]
+        return [run for run in self.runs if run.suite == suite and wanted & run.systems]
 
     def summary(self, run: FoundRun) -> Summary | None:
-        """The figures of what the paper speaks of in a run, and its verdicts on the paper's claims; None where it holds none of it."""
+        """The values of what the paper speaks of in a run, and its verdicts on the paper's claims; None where it holds none of it."""
         if id(run) not in self._summaries:
             self._summaries[id(run)] = self._summarised(run)
         return self._summaries[id(run)]
 
     def _summarised(self, run: FoundRun) -> Summary | None:
         read = run.load()
-        frame, systems, metrics = read.frame, systems_of(self.paper, run.suite), metrics_of(self.paper, run.suite)
+        frame, systems, metrics = read.frame, self.paper.systems_of(run.suite), self.paper.metrics_of(run.suite)
         kept = frame[frame["metric"].isin(metrics) & frame["system"].map(lambda label: system_of(str(label)) in systems)]
         if kept.empty:
             return None
         claims: list[Claim] = [c for c in self.paper.claims if c.suite == run.suite]
         return summarise(replace(read, frame=kept), self.how, claims=claims)
-
-
-def systems_of(paper: Paper, suite: str) -> frozenset[str]:
-    """Every system that a paper's part about a suite speaks of."""
-    return frozenset(
-        [
-            *(s for t in paper.tables if t.suite == suite for row in t.rows for s in row.systems),
-            *(s for f in paper.figures if f.suite == suite for s in f.systems),
-            *(s for c in paper.claims if c.suite == suite for s in c.systems),
-        ]
-    )
-
-
-def metrics_of(paper: Paper, suite: str) -> tuple[str, ...]:
-    """Every metric that a paper's part about a suite needs, in order."""
-    return tuple(
-        dict.fromkeys(
-            [
-                *(c.metric for t in paper.tables if t.suite == suite for c in t.columns if c.metric),
-                *(m for f in paper.figures if f.suite == suite for m in f.y),
-                *(m for c in paper.claims if c.suite == suite for m in c.metrics),
-            ]
-        )
-    )

@@ -1,4 +1,4 @@
-"""A published figure beside what was measured of it, and whether the two can be compared at all."""
+"""A printed value beside what was measured of it, and whether the two can be compared at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class JudgedCell:
 
     Args:
         table, row, column: which.
-        published: figure, in the printed unit.
+        published: printed value, in its unit.
         outcome: what became of it.
         reasons: why it is not reproduced, not comparable or not run; none where it is reproduced.
         value, low, high: measured, in the printed unit; None where there is none.
@@ -75,7 +75,7 @@ class JudgedCell:
 
 
 def judged_cells(table: PublishedTable, archive: Archive, unready: Mapping[str, str]) -> Iterator[JudgedCell]:
-    """Every published figure of a table, row by row.
+    """Every printed value of a table, row by row.
 
     Args:
         table: of a paper.
@@ -85,7 +85,7 @@ def judged_cells(table: PublishedTable, archive: Archive, unready: Mapping[str, 
     for row in table.rows:
         for column in table.columns:
             if column.id in row.values:
-                yield _finding(table, row, column, archive, unready)
+                yield _judged(table, row, column, archive, unready)
 
 
 @dataclass(frozen=True)
@@ -97,42 +97,38 @@ class _Measured:
     differences: tuple[str, ...]
 
 
-def _finding(table: PublishedTable, row: PublishedRow, column: PublishedColumn, archive: Archive, unready: Mapping[str, str]) -> JudgedCell:
-    finding = JudgedCell(table, row, column, row.values[column.id], Replication.NOT_RUN)
+def _judged(table: PublishedTable, row: PublishedRow, column: PublishedColumn, archive: Archive, unready: Mapping[str, str]) -> JudgedCell:
+    cell = JudgedCell(table, row, column, row.values[column.id], Replication.NOT_RUN)
     if not column.metric:
-        return _with(finding, Replication.NOT_COMPARABLE, f"{column.why}; nothing here measures it")
+        return _with(cell, Replication.NOT_COMPARABLE, f"{column.why}; nothing here measures it")
     if not row.systems:
-        return _with(finding, Replication.NOT_RUN, "no system here stands for it")
+        return _with(cell, Replication.NOT_RUN, "no system here stands for it")
     found = next(filter(None, (_measured(table, row, column, label, archive) for label in row.systems)), None)
     if found is None:
-        return _with(finding, Replication.NOT_RUN, *_why_not_run(row, finding.protocol, unready))
+        return _with(cell, Replication.NOT_RUN, *_why_not_run(row, cell.protocol, unready))
     value, low, high = (None if v is None else v * column.scale for v in (found.cell.value, found.cell.low, found.cell.high))
     if low is not None and high is not None:
         low, high = min(low, high), max(low, high)
-    finding = JudgedCell(
-        table, row, column, finding.published, Replication.NOT_COMPARABLE, found.differences, value, low, high,
-        found.cell.n_ok, found.cell.n_total, found.facts.label, found.run.name, found.signature,
-    )  # fmt: skip
+    about = {"system": found.facts.label, "run": found.run.name, "signature": found.signature}
+    cell = replace(cell, value=value, low=low, high=high, n_ok=found.cell.n_ok, n_total=found.cell.n_total, **about)
     if value is None:
-        return _with(finding, Replication.NOT_COMPARABLE, found.cell.reason, *found.differences)
+        return _with(cell, Replication.NOT_COMPARABLE, found.cell.reason, *found.differences)
     if found.differences:
-        return finding
+        return _with(cell, Replication.NOT_COMPARABLE, *found.differences)
     if low is None or high is None:
-        return _with(finding, Replication.TOO_FEW, found.cell.method)
+        return _with(cell, Replication.TOO_FEW, found.cell.method)
     if found.cell.clusters < FEWEST:
-        return _with(
-            finding, Replication.TOO_FEW, f"{found.cell.clusters} independent speakers or items, a verdict takes at least {FEWEST}"
-        )
-    return _with(finding, *verdict_on(finding.published, low, high, column))
+        return _with(cell, Replication.TOO_FEW, f"{found.cell.clusters} independent speakers or items, a verdict takes at least {FEWEST}")
+    return _with(cell, *replication_of(cell.published, low, high, column))
 
 
-def verdict_on(published: float, low: float, high: float, column: PublishedColumn) -> tuple[Replication, str]:
-    """Replication and reason of a comparable figure: the same when its whole interval lies within the column's distance of the printed one.
+def replication_of(published: float, low: float, high: float, column: PublishedColumn) -> tuple[Replication, str]:
+    """Replication and reason of a comparable value: the same when its whole interval lies within the column's distance of the printed one.
 
     Args:
-        published: printed figure.
+        published: printed value.
         low, high: interval of the measured one, in the printed unit.
-        column: says how far apart figures may be.
+        column: says how far apart the two may be.
     """
     least, most = published - column.within, published + column.within
     if least <= low and high <= most:
@@ -143,8 +139,8 @@ def verdict_on(published: float, low: float, high: float, column: PublishedColum
     return Replication.NOT_REPRODUCED, f"{UNDECIDED}: the interval is not wholly {within} of {column.printed(published)}"
 
 
-def _with(finding: JudgedCell, outcome: Replication, *reasons: str) -> JudgedCell:
-    return replace(finding, outcome=outcome, reasons=tuple(r for r in reasons if r))
+def _with(cell: JudgedCell, outcome: Replication, *reasons: str) -> JudgedCell:
+    return replace(cell, outcome=outcome, reasons=tuple(r for r in reasons if r))
 
 
 def _measured(table: PublishedTable, row: PublishedRow, column: PublishedColumn, label: str, archive: Archive) -> _Measured | None:
@@ -168,10 +164,10 @@ def _measured(table: PublishedTable, row: PublishedRow, column: PublishedColumn,
 
 
 def differences_from(protocol: Protocol, metric: str, run: FoundRun, facts: SystemFacts, cell: Cell) -> Iterator[str]:
-    """Why a measured figure is not to be held against the published one, each reason once.
+    """Why a measured value is not to be held against the published one, each reason once.
 
     Args:
-        protocol: of the published figure.
+        protocol: of the published value.
         metric: registry key.
         run, facts, cell: that measured it.
     """

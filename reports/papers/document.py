@@ -12,7 +12,7 @@ from reports.papers import tidy
 from reports.papers.cells import JudgedCell
 from reports.papers.figures import drawings
 from reports.papers.needs import NeededRun
-from reports.papers.published import Citation, PublishedFigure, PublishedTable
+from reports.papers.published import Citation, Part, PublishedTable
 from reports.papers.study import JudgedClaim, MeasuredFigure, Study
 from reports.writing import html, terminal
 from reports.writing import latex as tex
@@ -119,11 +119,11 @@ def _body(study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
         yield from _need(need)
 
 
-def _part(part: PublishedTable | PublishedFigure) -> Iterator[Block]:
+def _part(part: Part) -> Iterator[Block]:
     yield Heading(f"{part.source}: {part.title}", id=part.id, short=part.source)
 
 
-def _below(part: PublishedTable | PublishedFigure, study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
+def _below(part: Part, study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
     if part.id in drawn:
         yield Figure(drawn[part.id])
     yield _claims(study.claims_of(part), study)

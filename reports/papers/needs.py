@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.storing.aliases import Aliases, typed
-from reports.papers.archive import Archive, FoundRun, metrics_of
+from reports.papers.archive import Archive, FoundRun
 from reports.papers.published import Paper
-from reports.statistics.records import CALIBRATION, system_of
+from reports.statistics.records import CALIBRATION
 
 LISTS = {"seedtts": "dataset.root=FOLDER"}
 """What names the files of a dataset; of the others a list of one's own does."""
@@ -76,10 +76,7 @@ def needs_of(paper: Paper, archive: Archive, unready: Mapping[str, Mapping[str, 
 
 
 def _anywhere(paper: Paper, suite: str, archive: Archive, unready: Mapping[str, str], words: Sequence[str]) -> Iterator[NeededRun]:
-    rows = [row.systems for t in paper.tables if t.suite == suite for row in t.rows]
-    rows += [(s,) for f in paper.figures if f.suite == suite for s in f.systems]
-    rows += [(s,) for c in paper.claims if c.suite == suite for s in c.systems]
-    found, metrics = _entrants(rows, unready), metrics_of(paper, suite)
+    found, metrics = _entrants(paper.entrants(suite), unready), paper.metrics_of(suite)
     mine = tuple(w for w in words if not w.startswith("systems.") or w.split(".")[1] in found.ready)
     there = [run for run in archive.of(suite, found.ready) if _holds(run, found.ready, metrics)]
     best = max(there, key=lambda run: run.preference, default=None)
@@ -127,5 +124,4 @@ def _entrants(rows: Sequence[Sequence[str]], unready: Mapping[str, str]) -> _Ent
 
 
 def _holds(run: FoundRun, systems: Sequence[str], metrics: Sequence[str]) -> bool:
-    labels = {system_of(label) for label in run.labels}
-    return bool(systems) and labels.issuperset(systems) and run.metrics.issuperset(metrics)
+    return bool(systems) and run.systems.issuperset(systems) and run.metrics.issuperset(metrics)

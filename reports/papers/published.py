@@ -21,10 +21,10 @@ A paper's file ``papers/NAME.yaml`` holds beside its claims (`reports.claims.cla
     runs: {speed: [systems.socodec40_tts_paper.weights=random]}    # overrides that the runs of a suite need
 
 A row names its systems in order of preference, the paper's size first; ``settings`` are those they are run with. ``within`` is how far a
-measured figure may lie from the printed one to be called the same, our own choice, in the printed unit; ``scale`` leads to that
+measured value may lie from the printed one to be called the same, our own choice, in the printed unit; ``scale`` leads to that
 from the metric's stored one. A protocol says in words what the paper measured on (``data``) and who judged (``judge``), and which
 ``dataset`` (with ``split``, ``language`` and the number of ``items``) and which options ``asr``, ``speaker`` or ``mos`` are the same here, where any are;
-``machine`` names that of a timing. A column's or row's protocol is laid over that of its table. ``only: true`` refuses figures from other data.
+``machine`` names that of a timing. A column's or row's protocol is laid over that of its table. ``only: true`` refuses values from other data.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ JUDGES = ("asr", "speaker", "mos")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a published figure was measured, "" where that is not said or not to be had here.
+    """How a published value was measured, "" where that is not said or not to be had here.
 
     Args:
         data: in words.
         dataset, split, language: the same data under the names of ``harness run``.
         items: their number, 0 where unknown.
-        only: figures from other data are not shown beside it.
+        only: values from other data are not shown beside it.
         judge: people or models, in words.
         asr, speaker, mos: the option that is that judge.
         machine: of a timing.
@@ -83,7 +83,7 @@ class PublishedColumn:
         metric: registry key, "" where nothing here measures it.
         unit: as printed.
         scale: from the metric's stored unit to the printed one.
-        within: largest distance at which figures count as the same, in the printed unit.
+        within: largest distance at which values count as the same, in the printed unit.
         why: nothing measures it.
         protocol: as far as it is the column's own.
     """
@@ -98,7 +98,7 @@ class PublishedColumn:
     protocol: Protocol = Protocol()
 
     def printed(self, value: float) -> str:
-        """A figure with the paper's number of decimals."""
+        """A value with the paper's number of decimals."""
         return f"{value:.{self.decimals}f}"
 
 
@@ -109,9 +109,9 @@ class PublishedRow:
     Args:
         name: as the paper calls it.
         systems: that stand for it here, the closest first.
-        values: published figures by column id.
+        values: printed, by column id.
         settings: that they are run with, as sorted pairs.
-        source: where its figures are from, if not from the table's source.
+        source: where its values are from, if not from the table's source.
         protocol: as far as it is the row's own.
     """
 
@@ -124,14 +124,28 @@ class PublishedRow:
 
 
 @dataclass(frozen=True)
-class PublishedTable:
-    """A table of a paper, or figures of a text put into one."""
+class Part:
+    """What is shown of a paper by itself.
+
+    Args:
+        id: unique in the paper.
+        title: in words.
+        source: where in the paper; claims of the same source are shown with it.
+        standing: how firmly it is known.
+        suite: that measures it.
+    """
 
     id: str
     title: str
     source: str
     standing: Standing
     suite: str
+
+
+@dataclass(frozen=True)
+class PublishedTable(Part):
+    """A table of a paper, or numbers of a text put into one."""
+
     protocol: Protocol
     columns: tuple[PublishedColumn, ...]
     rows: tuple[PublishedRow, ...]
@@ -142,21 +156,15 @@ class PublishedTable:
 
 
 @dataclass(frozen=True)
-class PublishedFigure:
+class PublishedFigure(Part):
     """A figure whose numbers are not printed: what it says are the claims of the same source.
 
     Args:
-        id, title, source, standing, suite: as of a table.
         x: as of `harness.api.Curve`: ``settings.NAME``, ``config.NAME``, or "" for one place a system.
         y: metrics, a panel each.
         systems: drawn.
     """
 
-    id: str
-    title: str
-    source: str
-    standing: Standing
-    suite: str
     x: str
     y: tuple[str, ...]
     systems: tuple[str, ...]
@@ -164,12 +172,12 @@ class PublishedFigure:
 
 @dataclass(frozen=True)
 class Citation:
-    """Figures of others that a table may cite; nothing of them is measured here.
+    """Values of others that a table may cite; nothing of them is measured here.
 
     Args:
         title, source: in words.
         columns: headings.
-        rows: name to printed figures, "" for none.
+        rows: name to printed values, "" for none.
     """
 
     title: str
@@ -209,6 +217,22 @@ class Paper:
         own = [w for w in self.words.get(suite, ()) if not (w.startswith("systems.") and w.split(".")[1] in theirs)]
         return *own, *words
 
-    def claims_of(self, part: PublishedTable | PublishedFigure) -> tuple[Claim, ...]:
+    def entrants(self, suite: str) -> tuple[tuple[str, ...], ...]:
+        """What its part about a suite needs run: systems of which one is enough, in order of preference."""
+        rows = [row.systems for t in self.tables if t.suite == suite for row in t.rows]
+        rows += [(s,) for part in (*self.figures, *self.claims) if part.suite == suite for s in part.systems]
+        return tuple(rows)
+
+    def systems_of(self, suite: str) -> frozenset[str]:
+        """Every system that its part about a suite speaks of."""
+        return frozenset(s for systems in self.entrants(suite) for s in systems)
+
+    def metrics_of(self, suite: str) -> tuple[str, ...]:
+        """Every metric that its part about a suite needs, in order."""
+        tables = [c.metric for t in self.tables if t.suite == suite for c in t.columns if c.metric]
+        figures = [m for f in self.figures if f.suite == suite for m in f.y]
+        return tuple(dict.fromkeys([*tables, *figures, *(m for c in self.claims if c.suite == suite for m in c.metrics)]))
+
+    def claims_of(self, part: Part) -> tuple[Claim, ...]:
         """What the paper's words say of a table or figure."""
         return tuple(c for c in self.claims if (c.source, c.suite) == (part.source, part.suite))

@@ -12,7 +12,7 @@ from reports.claims.verdicts import MeasuredContrast, Replication, Verdict
 from reports.papers.archive import Archive, FoundRun
 from reports.papers.cells import JudgedCell, judged_cells
 from reports.papers.needs import NeededRun, needs_of
-from reports.papers.published import Paper, PublishedFigure, PublishedTable
+from reports.papers.published import Paper, Part, PublishedFigure, PublishedTable
 from reports.run.summary import Summary
 from reports.statistics.intervals import IntervalSettings
 from reports.statistics.records import Row, system_of
@@ -49,7 +49,7 @@ class MeasuredFigure:
     """A figure without printed numbers, measured.
 
     Args:
-        figure: of the paper.
+        figure: of the paper, a drawing whose numbers are not printed.
         summary: of the run that holds most of it, None where there is none.
         rows: of that summary, its systems only.
         run: its name.
@@ -67,7 +67,7 @@ class Study:
 
     Args:
         paper: what it says.
-        cells: every published figure, in order.
+        cells: every printed value, in order.
         figures: measured.
         claims: judged, in order.
         needs: the runs.
@@ -99,10 +99,10 @@ class Study:
         return {warning: tuple(names) for warning, names in found.items()}
 
     def cell(self, table: PublishedTable, row: str, column: str) -> JudgedCell | None:
-        """The finding of one cell, by the names of row and column."""
+        """One cell, by the names of row and column."""
         return next((c for c in self.cells if c.table is table and c.row.name == row and c.column.id == column), None)
 
-    def claims_of(self, part: PublishedTable | PublishedFigure) -> tuple[JudgedClaim, ...]:
+    def claims_of(self, part: Part) -> tuple[JudgedClaim, ...]:
         """What is said in words of a table or figure."""
         told = self.paper.claims_of(part)
         return tuple(c for c in self.claims if c.verdict.claim in told)
@@ -110,8 +110,7 @@ class Study:
     @cached_property
     def other_claims(self) -> tuple[JudgedClaim, ...]:
         """Those about no table or figure of the file."""
-        parts: list[PublishedTable | PublishedFigure] = [*self.paper.tables, *self.paper.figures]
-        about = [c for part in parts for c in self.paper.claims_of(part)]
+        about = [c for part in (*self.paper.tables, *self.paper.figures) for c in self.paper.claims_of(part)]
         return tuple(c for c in self.claims if c.verdict.claim not in about)
 
 
@@ -154,8 +153,7 @@ def _fullest(suite: str, systems: Sequence[str], metrics: Sequence[str], archive
     """The run that holds most of some systems and metrics, of equals the one with most items, then the newest: one run, so that all is paired."""
 
     def worth(run: FoundRun) -> tuple[int, int, tuple[int, str]]:
-        labels = {system_of(label) for label in run.labels}
-        return len(labels.intersection(systems)), len(run.metrics.intersection(metrics)), run.preference
+        return len(run.systems.intersection(systems)), len(run.metrics.intersection(metrics)), run.preference
 
     return max((run for run in archive.of(suite, systems) if archive.summary(run)), key=worth, default=None)
 
@@ -164,8 +162,8 @@ def _judged(claim: Claim, archive: Archive, unready: Mapping[str, str]) -> Judge
     run = _fullest(claim.suite, claim.systems, claim.metrics, archive)
     summary = archive.summary(run) if run else None
     if run is None or summary is None:
-        findings = tuple(MeasuredContrast(_said(part), part.metric, Replication.NOT_RUN) for part in claim.test)
-        return JudgedClaim(Verdict(claim, Replication.NOT_RUN, _to_do(claim, unready, "see the runs"), findings), "")
+        contrasts = tuple(MeasuredContrast(_said(part), part.metric, Replication.NOT_RUN) for part in claim.test)
+        return JudgedClaim(Verdict(claim, Replication.NOT_RUN, _to_do(claim, unready, "see the runs"), contrasts), "")
     verdict = next(v for v in summary.verdicts if v.claim.id == claim.id)
     if verdict.outcome is Replication.NOT_RUN:
         verdict = replace(verdict, reason=_to_do(claim, unready, verdict.reason))

@@ -202,7 +202,7 @@ def error_rates(rates: Sequence[ErrorRates]) -> Table:
     lines = []
     for e in rates:
         keys = (e.macro, e.corpus, e.median, e.above_half)
-        shown = [Entry(text, key=key, span=span) for text, key, span in zip(e.figures, keys, ("", "", "", e.span), strict=True)]
+        shown = [Entry(text, key=key, span=span) for text, key, span in zip(e.printed, keys, ("", "", "", e.span), strict=True)]
         lines.append(Line((Entry(e.label), Entry(e.metric), *shown, Entry(str(e.n), key=e.n)), grey=e.calibration))
     return Table("Error rates in per cent", heads, tuple(lines), caption)
 

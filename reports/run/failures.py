@@ -28,7 +28,7 @@ def grouped_failures(
     calibration: Collection[str] = frozenset(),
     anchors: Collection[str] = frozenset(),
 ) -> tuple[Failure, ...]:
-    """Groups of records without a value: same status and reason once item names and figures are taken out of it.
+    """Groups of records without a value: same status and reason once item names and numbers are taken out of it.
 
     A failure belongs to its system and is grouped by it; what a policy skipped, or an unscorable reference, is nobody's fault
     and makes one group for all systems.

@@ -1,4 +1,4 @@
-"""The items of a run as the page shows them: text, figures of every system, transcripts aligned, players within a budget."""
+"""The items of a run as the page shows them: text, values of every system, transcripts aligned, players within a budget."""
 
 from __future__ import annotations
 
@@ -106,11 +106,11 @@ class _Budget:
 
 
 def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -> Listing:
-    """Items with their figures and players.
+    """Items with their values and players.
 
     Args:
         run: as read.
-        summary: of it; figures follow its columns, rows are numbered as in it.
+        summary: of it; values follow its columns, rows are numbered as in it.
         audio_limit_mb: of base64 audio, in 10^6 bytes.
         item_limit: items listed at most.
     """
@@ -205,7 +205,7 @@ def _length_s(paths: Mapping[_Key, Path]) -> float | None:
 
 @dataclass
 class _Measured:
-    """One output of an item: figures, statuses with reasons and texts, each by column number."""
+    """One output of an item: values, statuses with reasons and texts, each by column number."""
 
     values: list[float | None]
     missing: dict[int, tuple[str, str]] = field(default_factory=dict)

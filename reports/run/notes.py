@@ -1,4 +1,4 @@
-"""The sentences under the tables: how intervals were made, what was left out, what has no figure and why."""
+"""The sentences under the tables: how intervals were made, what was left out, what has no value and why."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def notes_on(
 
 
 def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]:
-    """Recordings below the rate at which metrics compare, and figures that pool two rates.
+    """Recordings below the rate at which metrics compare, and values that pool two rates.
 
     Args:
         frame: of the run, with ``counts`` as JSON text.
@@ -84,7 +84,7 @@ def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]
 
 
 def token_notes(frame: pd.DataFrame, columns: Sequence[Column], labels: Mapping[tuple[str, str], str]) -> Iterator[Note]:
-    """How many tokens stand behind the figures of codebooks: use grows with their number, entropy is an estimate from them.
+    """How many tokens stand behind the values of codebooks: use grows with their number, entropy is an estimate from them.
 
     Args:
         frame: of the run, with ``counts`` as JSON text.
@@ -157,7 +157,7 @@ def _missing(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
 
 
 def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
-    """What stands behind a column's figures: excluded references, no ranking, failures, seeds."""
+    """What stands behind a column's values: excluded references, no ranking, failures, seeds."""
     for column in columns:
         key = (column.key,)
         if column.excluded:
@@ -194,7 +194,7 @@ def _left_out(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
 
 
 def _without_figure(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Note]:
-    """Cells without a figure: metrics that lack it for one reason in the same systems share a note."""
+    """Cells without a value: metrics that lack it for one reason in the same systems share a note."""
     systems = tuple(r.label for r in rows if not r.calibration)
     lacking: dict[tuple[str, str], list[str]] = {}
     for column in columns:

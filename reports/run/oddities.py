@@ -1,6 +1,6 @@
-"""What recordings and outputs have about them that a figure alone does not show: delays, rates, repeated prompts, flags.
+"""What recordings and outputs have about them that a value alone does not show: delays, rates, repeated prompts, flags.
 
-Every note here says what was found, of how many outputs, and what it does to which figure.
+Every note here says what was found, of how many outputs, and what it does to which value.
 """
 
 from __future__ import annotations

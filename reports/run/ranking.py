@@ -29,13 +29,13 @@ def ranked(
 ) -> tuple[tuple[Column, ...], list[Row]]:
     """Best cells marked, where a direction is declared, coverage is alike and there is a choice.
 
-    Systems that scored different items are ranked by their figures over the common ones, as far as these are a fair part of all.
+    Systems that scored different items are ranked by their values over the common ones, as far as these are a fair part of all.
 
     Args:
         columns, rows: of the table.
         groups: records by metric, system and settings.
         pooled: metric objects by registry key.
-        barred: (metric, system) whose figure is not what it seems.
+        barred: (metric, system) whose value is not what it seems.
     """
     best: list[set[str]] = [set() for _ in rows]
     out = []
@@ -74,9 +74,9 @@ def ranked(
 def _apart(
     rivals: Sequence[tuple[Row, Cell]], column: Column, groups: Mapping[Any, pd.DataFrame], pooled: Mapping[str, PooledMetric]
 ) -> tuple[int, list[float] | None] | None:
-    """The number of items that all rivals scored, and their figures over these alone; None where they all scored the same items.
+    """The number of items that all rivals scored, and their values over these alone; None where they all scored the same items.
 
-    The figures are None where too few are common, or one cannot be formed over them.
+    The values are None where too few are common, or one cannot be formed over them.
     """
     if all(c.n_ok == c.n_total and not (c.n_missing or c.n_skipped or c.n_own) for _, c in rivals):
         return None

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 APART = 100
-"""Largest over smallest figure from which a column of ratios is printed in significant digits."""
+"""Largest over smallest value from which a column of ratios is printed in significant digits."""
 LARGE = 1_000_000
 """Records from which a run is read metric by metric; a record takes about 1.5 kB while a summary is made."""
 ITEMS_SHOWN = 1000
@@ -65,7 +65,7 @@ def summarise(
     Args:
         run: as read from its folder.
         statistics: of the intervals.
-        pooled: metric objects by registry key, for metrics whose corpus figure is not a mean of items; what is not given
+        pooled: metric objects by registry key, for metrics whose corpus value is not a mean of items; what is not given
             is built by the registry.
         claims: to judge; those of all papers about this suite unless told.
 
@@ -102,7 +102,7 @@ def summarise(
     facts = {r.facts.label: r.facts for r in marked if not r.calibration}
     absent = manifest.get("absent_metrics") or {}
     measured = Measurements(frame, columns, facts, cluster, num_items, how, pooled or {}, absent)
-    # How to read the figures, then what is odd about them, then what is missing.
+    # How to read the values, then what is odd about them, then what is missing.
     general, *particular = notes_on(columns, marked, how, cluster, manifest)
     return Summary(
         suite=str(described.get("name", "")),
@@ -183,7 +183,7 @@ def _range(group: pd.DataFrame, info: Mapping[str, Any]) -> Range:
 
 
 def _printed(column: Column, values: Sequence[float]) -> Column:
-    """The column with the digits that its pooled figures are printed with."""
+    """The column with the digits that its pooled values are printed with."""
     sizes = [abs(v) for v in values if v]
     # Bit rates and real-time factors, the ratios of sums, span orders of magnitude: one number of decimals would leave 0.00 of some.
     apart = column.aggregation.startswith("weighted mean") and bool(sizes) and max(sizes) >= APART * min(sizes)

@@ -13,7 +13,7 @@ from reports.writing.wording import plural, shortened
 
 @dataclass(frozen=True)
 class Failure:
-    """Records without a value that share status and reason (up to the figures in it).
+    """Records without a value that share status and reason (up to the numbers in it).
 
     Args:
         kind: "failure" counts against the system; "reference" is left out for every system; "calibration" is of a row that is not under
@@ -77,7 +77,7 @@ class ErrorRates:
     calibration: bool
 
     @property
-    def figures(self) -> tuple[str, ...]:
+    def printed(self) -> tuple[str, ...]:
         """Macro, corpus, median and share above 50 % as printed, in per cent."""
         return tuple(f"{100 * v:.2f}" for v in (self.macro, self.corpus, self.median, self.above_half))
 

@@ -1,1 +1,1 @@
-"""Intervals, pooled figures, tests, power."""
+"""Intervals, pooled values, tests, power."""

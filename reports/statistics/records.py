@@ -61,7 +61,7 @@ class Column:
 
     @property
     def is_mean(self) -> bool:
-        """The corpus figure is ``sum(w v) / sum(w)``; otherwise the metric object pools it."""
+        """The corpus value is ``sum(w v) / sum(w)``; otherwise the metric object pools it."""
         return self.aggregation in ("", "mean") or self.aggregation.startswith("weighted mean")
 
     @property
@@ -70,7 +70,7 @@ class Column:
 
     @property
     def shown_unit(self) -> str:
-        """The unit that figures are printed in; the stored one is ``unit``."""
+        """The unit that values are printed in; the stored one is ``unit``."""
         return SHOWN_UNITS.get(self.unit, (self.unit, 1.0))[0]
 
     @property
@@ -79,7 +79,7 @@ class Column:
         return SHOWN_UNITS.get(self.unit, (self.unit, 1.0))[1]
 
     def shown(self, value: float | None) -> str:
-        """A figure as printed, in ``shown_unit``; a dash where there is none."""
+        """A value as printed, in ``shown_unit``; a dash where there is none."""
         if value is None:
             return ABSENT
         return significant(value * self.factor) if self.significant else number(value * self.factor, self.decimals)
@@ -91,7 +91,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One system's figure of one metric. Its records are ``n_total + n_excluded + n_skipped`` in number.
+    """One system's value of one metric. Its records are ``n_total + n_excluded + n_skipped`` in number.
 
     Args:
         value: pooled over the ``n_ok`` scored outputs, or None.
@@ -102,13 +102,13 @@ class Cell:
         n_own: those of them that are left out of this row only, a calibration row with recordings of its own.
         n_skipped: records the metric does not apply to, or that were skipped by policy.
         n_missing: items of the run without any record (an unfinished run).
-        pessimistic: the figure when each failure counts as the worst value that is natural; None where there is none.
+        pessimistic: the value when each failure counts as the worst value that is natural; None where there is none.
         statuses: records by status, of all of them.
         reason: why there is no value, "" otherwise.
         clusters: independent units behind the interval.
         method: of the interval.
         seeds: number of seeds.
-        seed_spread: standard deviation of the figure over seeds, None for one seed.
+        seed_spread: standard deviation of the value over seeds, None for one seed.
     """
 
     value: float | None = None
@@ -174,7 +174,7 @@ class Row:
         settings: JSON text as in the frame.
         calibration: a reference row, not a system under test.
         cells: by metric key.
-        best: keys of the metrics in which no ranked system has a better figure (as printed).
+        best: keys of the metrics in which no ranked system has a better value (as printed).
     """
 
     facts: SystemFacts
