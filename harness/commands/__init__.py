@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-TYPE_CHECKING = (
-    False  # as type checkers take it; `harness --help` has 3 times what an empty Python takes, and typing or pathlib want a third
-)
+# As type checkers take it: `harness --help` has three times what an empty Python takes, and typing or pathlib want a third of that.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 

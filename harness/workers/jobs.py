@@ -11,6 +11,7 @@ import pickle
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -118,7 +119,10 @@ class Stop:
 
     @contextmanager
     def install(self) -> Iterator[None]:
-        """Handles SIGINT and SIGTERM while the context lasts."""
+        """Handles SIGINT and SIGTERM while the context lasts; not in a side thread of somebody's program, where nobody can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def handler(number: int, frame: object) -> None:
             if self.requested:

@@ -4,6 +4,7 @@ import doctest
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -141,6 +142,12 @@ def test_items_may_be_arrays_paths_and_texts(tmp_path):
     assert again.records()["item"].tolist() == ["b"]
     with pytest.raises(ConfigError, match="item 'a'"):
         harness.run(systems=["noise"], dataset=[("a", tmp_path / "nowhere.wav")], **asked)
+
+
+def test_a_side_thread_may_ask(tmp_path):
+    with ThreadPoolExecutor(1) as side:
+        done = side.submit(harness.run, systems=["passthrough"], metrics=["level_rms_db"], limit=2, executor="serial", run_root=tmp_path)
+        assert done.result().records()["status"].tolist() == ["ok"] * 2
 
 
 def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path):
