@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -42,12 +43,13 @@ def check_codec(
             codec.encode(audio)
             expect(audio.digest() == before, f"encode changed its input of {audio.num_samples} samples")
     encoded = [codec.encode(audio) for audio in inputs]
+    pairs = list(zip(inputs, encoded, strict=True))
     with laws.law("codes"):
-        for audio, code in zip(inputs, encoded, strict=True):
+        for audio, code in pairs:
             _codes(code, audio, spec)
     digests = [code.digest() for code in encoded]
     with laws.law("length"):
-        for audio, code in zip(inputs, encoded, strict=True):
+        for audio, code in pairs:
             expect_audio(codec.decode(code), spec.sample_rate, f"the output of {audio.num_samples} samples", audio.num_samples)
     with laws.law("codes untouched"):
         for code, digest in zip(encoded, digests, strict=True):
@@ -70,27 +72,19 @@ def check_codec(
 
 
 def _optional(laws: Laws, codec: Codec, inputs: Sequence[Audio], encoded: Sequence[Encoded], tolerance: float) -> None:
-    spec = codec.spec
-    if not spec.prefix_decodable:
-        laws.skip("prefix", "spec.prefix_decodable is false")
-    else:
-        with laws.law("prefix"):
-            _prefix(codec, encoded[0], tolerance)
-    if not spec.causal:
-        laws.skip("causal", "spec.causal is false")
-    else:
-        with laws.law("causal"):
-            _causal(codec, inputs[0], tolerance)
-    if not isinstance(codec, BatchedCodec):
-        laws.skip("batched", "no encode_batch and decode_batch")
-    else:
-        with laws.law("batched"):
-            _batched(codec, inputs, tolerance)
-    if not isinstance(codec, ChunkedCodec):
-        laws.skip("chunked", "no decode_chunks")
-    else:
-        with laws.law("chunked"):
-            _chunked(codec, encoded[0], tolerance)
+    batched, chunked = isinstance(codec, BatchedCodec), isinstance(codec, ChunkedCodec)
+    optional: Sequence[tuple[str, bool, str, Callable[[], None]]] = (
+        ("prefix", codec.spec.prefix_decodable, "spec.prefix_decodable is false", lambda: _prefix(codec, encoded[0], tolerance)),
+        ("causal", codec.spec.causal, "spec.causal is false", lambda: _causal(codec, inputs[0], tolerance)),
+        ("batched", batched, "no encode_batch and decode_batch", lambda: _batched(cast(BatchedCodec, codec), inputs, tolerance)),
+        ("chunked", chunked, "no decode_chunks", lambda: _chunked(cast(ChunkedCodec, codec), encoded[0], tolerance)),
+    )
+    for name, applies, why_not, check in optional:
+        if applies:
+            with laws.law(name):
+                check()
+        else:
+            laws.skip(name, why_not)
     _delay(laws, codec, inputs[0], encoded[0])
 
 

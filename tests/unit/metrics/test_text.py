@@ -30,7 +30,7 @@ from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.judges import normalisers
 from harness.judges.normalisers import normaliser
 from harness.judges.presets import PRESETS, AsrProtocol, Unit, build_asr, missing_asr
-from harness.metrics.text import Cer, ClosedRecogniser, DWer, IntelligibilityProbe, Wer, align
+from harness.metrics.text import Cer, ClosedRecogniser, DWer, IntelligibilityProbe, Wer, align, cer, wer
 
 CONF = Path(__file__).resolve().parents[3] / "harness" / "conf" / "asr"
 
@@ -286,6 +286,26 @@ def test_wer_keeps_counts_and_transcripts() -> None:
     assert evidence.detail["transcript"] == "The CAT sat, on mat"
     assert evidence.detail["transcript_normalised"] == "the cat sat on mat"
     assert evidence.weight == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "heard", "language"),
+    [("The boats' crew came home, late!", "the boats crew came in home", "en"), ("今天下雨。", "今天 下雪", "zh")],
+)
+def test_two_texts_give_what_a_transcript_gives(text: str, heard: str, language: str) -> None:
+    for preset in ("basic", "embedded"):
+        asr = protocol({10: heard}, preset, language)
+        name = PRESETS[preset].normaliser(language)
+        assert cer(text, heard, name, language) == Cer(asr).measure(sample(text, language=language)).value
+        if language == "en":
+            assert wer(text, heard, name) == Wer(asr).measure(sample(text)).value > 0
+        else:
+            with pytest.raises(NotApplicable, match="per character: see cer"):
+                wer(text, heard, name, language)
+            with pytest.raises(NotApplicable, match="per character: see cer"):
+                Wer(asr).measure(sample(text, language=language))
+    with pytest.raises(NotScorable, match="the reference text is empty"):
+        wer("...", heard)
 
 
 def test_a_looping_transcript_exceeds_one() -> None:
