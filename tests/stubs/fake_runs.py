@@ -118,7 +118,7 @@ class FakeRun:
         rows = []
         for r in self.records:
             info = METRICS[r.metric]
-            row = {**r.as_dict(), "name": info.name, "unit": info.unit, "better": info.better.value}
+            row = {**vars(r), "status": str(r.status), "name": info.name, "unit": info.unit, "better": info.better.value}
             row |= {"counts": json.dumps(dict(r.counts)), "detail": json.dumps(dict(r.detail))}
             row |= {k: math.nan if row[k] is None else row[k] for k in ("value", "weight")}
             rows.append(row)
