@@ -7,10 +7,8 @@ checkpoint's config.json may say ``"untrained": true``; and parameters that ever
 from __future__ import annotations
 
 import abc
-import importlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,21 +28,21 @@ MARK = "untrained"
 
 @dataclass(frozen=True)
 class Asked:
-    """How weights are asked for.
+    """How weights are asked for; the constructors of all published codecs take these beside their own parameters.
 
     Args:
-        checkpoint: a folder or a hub id; None for the release's own.
+        checkpoint: a folder, or a hub id in the local cache; None for the release's own.
         revision: commit of the hub id, None for the cached one.
-        weights: "trained" or "random".
-        seed: of random weights.
+        weights: "trained", or "random" for speed only.
         device: "cpu", "cuda", ...
+        seed: of random weights.
     """
 
     checkpoint: str | None = None
     revision: str | None = None
     weights: str = "trained"
-    seed: int = 0
     device: str = "cpu"
+    seed: int = 0
 
 
 class NeuralCodec(abc.ABC):
@@ -67,6 +65,10 @@ class NeuralCodec(abc.ABC):
     release: Release
     starts: ClassVar[Mapping[str, float]]
     """Endings of the names of tensors that training moves, with the value all of them start from."""
+    num_codebooks: int | None = None
+    """Asked for; None for what the network has, or its bandwidth gives."""
+    setting: str = ""
+    """What of the variant is told beside its codebooks: " at 6 kbps"."""
     whole_frames: ClassVar[bool] = True
     """The codec's own preparation fills the last frame with zeros; otherwise its network takes any length."""
 
@@ -85,14 +87,15 @@ class NeuralCodec(abc.ABC):
         random = found is None or config.get(MARK) is True or self.untouched(model)
         self._model = model.to(asked.device).eval().requires_grad_(False)
         self._device = asked.device
-        self.spec = self._spec()
+        self.spec = spec = self._spec()
+        shape = f"{spec.num_codebooks} x {spec.codebook_sizes[0]} at {spec.frame_rate_hz:.4g} Hz"
         module, _ = self.release.package
         from systems.checkpoints import digest
 
         self.info = SystemInfo(
             family=self.family,
             version=self.version,
-            description=f"{self._description()}, {found.label if found else 'untrained'}",
+            description=f"{self.release.title}{self.setting}, {shape}, {found.label if found else 'untrained'}",
             weights=Weights.RANDOM if random else Weights.TRAINED,
             weights_digest=digest(model.state_dict()),
             num_parameters=_size(model),
@@ -103,16 +106,29 @@ class NeuralCodec(abc.ABC):
         self._shortfall = self._measured_shortfall()
 
     @classmethod
-    def missing(cls, *, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **_: Any) -> str | None:
+    def missing(cls, *, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **others: Any) -> str | None:
         """Why this variant cannot be built here, or None."""
-        return cls.missing_for(cls.release, Asked(checkpoint, revision, weights))
-
-    @classmethod
-    def missing_for(cls, release: Release, asked: Asked) -> str | None:
-        """Why weights cannot be had here, or None."""
+        release = cls.release_for(**others)
         if reason := missing_package(release):
             return reason
-        return None if asked.weights == "random" else missing_weights(release, asked.checkpoint, asked.revision)
+        return None if weights == "random" else missing_weights(release, checkpoint, revision)
+
+    @classmethod
+    def broken(cls) -> str | None:
+        """Why the installed package cannot be used, or None. Imports it."""
+        package, _ = cls.release.package
+        if importlib.util.find_spec(package) is None:
+            return None
+        try:
+            cls.network()
+        except Exception as error:  # a half-installed package fails in any way: it is reported, with the reason
+            return f"{package} is installed but {cls.__name__}'s model cannot be imported: {str(error).strip().splitlines()[0]}"
+        return None
+
+    @classmethod
+    def release_for(cls, **others: Any) -> Release:
+        """The release that the variant's own parameters ask for."""
+        return cls.release
 
     @classmethod
     def untouched(cls, model: torch.nn.Module) -> bool:
@@ -167,13 +183,14 @@ class NeuralCodec(abc.ABC):
     def _samples(self, indices: torch.Tensor) -> torch.Tensor:
         """``[M]`` of ``indices [1, K, T]``."""
 
+    @classmethod
+    @abc.abstractmethod
+    def network(cls) -> Any:
+        """The package's class, imported now."""
+
     @abc.abstractmethod
     def _spec(self) -> CodecSpec:
         """Read from the network."""
-
-    @abc.abstractmethod
-    def _description(self) -> str:
-        """One line without the weights' name."""
 
     @abc.abstractmethod
     def _built(self) -> tuple[Any, Mapping[str, Any]]:
@@ -182,6 +199,17 @@ class NeuralCodec(abc.ABC):
     @abc.abstractmethod
     def _loaded(self, found: Found) -> tuple[Any, Mapping[str, Any]]:
         """The network with its weights, and its configuration."""
+
+    def _books(self, available: int) -> int:
+        """How many codebooks are used: as many as were asked for, all where nothing was said.
+
+        Raises:
+            ValueError: the network has not so many.
+        """
+        books = available if self.num_codebooks is None else self.num_codebooks
+        if not 1 <= books <= available:
+            raise ValueError(f"this {self.release.title} has 1 to {available} codebooks, asked were {books}")
+        return books
 
     def _located(self, asked: Asked) -> Found:
         found = locate(self.release, asked.checkpoint, asked.revision)
@@ -199,51 +227,6 @@ class NeuralCodec(abc.ABC):
         return max(0, frames * self.spec.hop_length - heard)
 
 
-class TransformersCodec(NeuralCodec):
-    """A codec that transformers carries."""
-
-    model_class: ClassVar[str]
-    config_class: ClassVar[str]
-
-    @classmethod
-    def broken(cls) -> str | None:
-        """Why the installed package cannot be used, or None. Imports it."""
-        if importlib.util.find_spec("transformers") is None:
-            return None
-        try:
-            from_transformers(cls.model_class)
-        except Exception as error:  # a half-installed package fails in any way: it is reported, with the reason
-            return f"transformers is installed but {cls.model_class} cannot be imported: {str(error).strip().splitlines()[0]}"
-        return None
-
-    def _shape(self) -> dict[str, Any]:
-        """Arguments of the configuration that give the release's shape, where its defaults do not."""
-        return {}
-
-    def _built(self) -> tuple[Any, Mapping[str, Any]]:
-        model = from_transformers(self.model_class)(from_transformers(self.config_class)(**self._shape()))
-        scatter_codebooks(model)
-        return model, {}
-
-    def _loaded(self, found: Found) -> tuple[Any, Mapping[str, Any]]:
-        import torch
-
-        safe = not (found.folder / "pytorch_model.bin").is_file() or (found.folder / "model.safetensors").is_file()
-        config = json.loads((found.folder / "config.json").read_text(encoding="utf-8"))
-        kind = config.get("model_type")
-        expected = from_transformers(self.config_class).model_type
-        if kind != expected:
-            raise ValueError(f"{found.label} holds a model of type {kind!r}, {self.release.title} is {expected!r}")
-        with _quiet():
-            # A pickled file is read by transformers with weights_only=True, so that no code in it runs.
-            model, told = from_transformers(self.model_class).from_pretrained(
-                found.folder, dtype=torch.float32, use_safetensors=safe, local_files_only=True, output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )  # fmt: skip
-        _check_loading(told, found.label)
-        return model, config
-
-
 def scatter_codebooks(model: torch.nn.Module, scale: float = 1e-3) -> None:
     """Fills codebooks that start as zeros with normal numbers: all codes would be 0 otherwise, and nothing of a rate be exercised.
 
@@ -258,39 +241,13 @@ def scatter_codebooks(model: torch.nn.Module, scale: float = 1e-3) -> None:
             buffer.copy_(torch.randn(buffer.shape) * scale)
 
 
-def from_transformers(name: str) -> Any:
-    """A class of transformers by name, imported now."""
-    return getattr(importlib.import_module("transformers"), name)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars, which would run into the harness's."""
-    bars: Any = importlib.import_module("transformers.utils.logging")
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-
-
-def _check_loading(told: Mapping[str, Any], label: str) -> None:
-    """Refuses weights of which anything is missing, unexpected or misshapen: transformers would go on with random numbers."""
-    kinds = {"missing_keys": "missing", "unexpected_keys": "unexpected", "mismatched_keys": "misshapen", "error_msgs": "errors"}
-    faults = [f"{word}: {_some(sorted(map(str, told[kind])))}" for kind, word in kinds.items() if told.get(kind)]
-    if faults:
-        raise ValueError(f"the weights of {label} do not fit their configuration; {'; '.join(faults)}")
-
-
 def _check_finite(model: torch.nn.Module, label: str) -> None:
     rotten = [n for n, t in model.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if rotten:
-        raise ValueError(f"the weights of {label} hold NaN or Inf in {_some(rotten)}")
+        raise ValueError(f"the weights of {label} hold NaN or Inf in {some(rotten)}")
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import pickle
 import sys
@@ -35,11 +34,7 @@ class SpeechTokenizer(NeuralCodec):
 
     Args:
         num_codebooks: 1..8.
-        checkpoint: a folder with config.json and SpeechTokenizer.pt, or a hub id in the local cache; None for fnlp/SpeechTokenizer.
-        revision: commit of the hub id; None for the cached one.
-        weights: "trained", or "random" for speed only.
-        device: "cpu", "cuda", ...
-        seed: of random weights.
+        checkpoint, revision, weights, device, seed: see `Asked`; fnlp/SpeechTokenizer, a folder with config.json and SpeechTokenizer.pt.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
@@ -67,29 +62,17 @@ class SpeechTokenizer(NeuralCodec):
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
-        self._num_codebooks = num_codebooks
-        super().__init__(Asked(checkpoint, revision, weights, seed, device))
+        self.num_codebooks = num_codebooks
+        super().__init__(Asked(checkpoint, revision, weights, device, seed))
 
     @classmethod
-    def broken(cls) -> str | None:
-        """Why the installed package cannot be used, or None. Imports it."""
-        if importlib.util.find_spec("speechtokenizer") is None:
-            return None
-        try:
-            model_class()
-        except Exception as error:  # a half-installed package fails in any way: it is reported, with the reason
-            return f"speechtokenizer is installed but cannot be imported: {str(error).strip().splitlines()[0]}"
-        return None
+    def network(cls) -> Any:
+        return model_class()
 
     def _spec(self) -> CodecSpec:
-        model, books = self._model, self._num_codebooks
-        if not 1 <= books <= model.n_q:
-            raise ValueError(f"this SpeechTokenizer has 1 to {model.n_q} codebooks, asked were {books}")
-        return CodecSpec(int(model.sample_rate), int(model.downsample_rate), (model.quantizer.bins,) * books, prefix_decodable=True)
-
-    def _description(self) -> str:
-        spec = self.spec
-        return f"SpeechTokenizer, {spec.num_codebooks} x {spec.codebook_sizes[0]} at {spec.frame_rate_hz:g} Hz"
+        model = self._model
+        sizes = (model.quantizer.bins,) * self._books(model.n_q)
+        return CodecSpec(int(model.sample_rate), int(model.downsample_rate), sizes, prefix_decodable=True)
 
     def _built(self) -> tuple[Any, Mapping[str, Any]]:
         model = model_class()(_SHAPE)

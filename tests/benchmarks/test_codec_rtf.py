@@ -31,9 +31,7 @@ def _speech(rate):
 def _codecs():
     ensure_torchaudio()
     pytest.importorskip("transformers")
-    from systems.published.dac import Dac
-    from systems.published.encodec import Encodec
-    from systems.published.mimi import Mimi
+    from systems.published.transformers_codecs import Dac, Encodec, Mimi
     from systems.qdac.adapter import QdacCodec
     from systems.socodec.adapter import SocodecCodec
 

@@ -66,9 +66,9 @@ def test_random_weights_are_built_without_any_file(tiny, monkeypatch, family):
 
 def test_shapes_of_the_releases():
     """Frames a second and codebooks as published; the networks themselves are not built."""
-    from systems.published.dac import _MODELS
+    from systems.published.transformers_codecs import DAC_MODELS
 
-    assert {rate: (rate / torch.tensor(strides).prod().item(), books) for rate, (_, strides, books) in _MODELS.items()} == {
+    assert {rate: (rate / torch.tensor(strides).prod().item(), books) for rate, (_, strides, books) in DAC_MODELS.items()} == {
         16000: (50, 12),
         24000: (75, 32),
         44100: (44100 / 512, 9),
