@@ -53,6 +53,14 @@ def test_the_example_codec_keeps_the_laws_and_runs(my_codec, tmp_path, capsys):
     assert mean["mulaw", "pesq_wb"] > 3.0
 
 
+def test_the_lines_of_python_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(block("python"), names)
+    assert "opus16" in capsys.readouterr().out
+    assert names["quiet"].table()["value"].round(1).tolist() == [-6.0]
+
+
 def test_the_example_is_twenty_lines():
     assert len([line for line in block("example").splitlines() if line.strip()]) <= 20
 
