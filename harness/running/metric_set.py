@@ -20,7 +20,7 @@ from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.foreign import attempt, loading, reason_of
 from harness.judges import build
 from harness.kept import Kept
-from harness.settings.registry import entries, metric_class
+from harness.settings.registry import entries, resolve
 from harness.settings.sources import source_digest
 
 
@@ -83,7 +83,7 @@ class MetricBuilder:
         return MetricSet(metrics, cards, frozenset(key for key in metrics if origins[key]))
 
     def _metric(self, key: str, origin: str) -> Metric:
-        make = metric_class(key)
+        make = resolve("metrics", key)
         wanted = inspect.signature(make).parameters
         arguments = {name: self._judge(name) for name in wanted if name in JUDGES}
         if "against" in wanted:

@@ -131,11 +131,6 @@ def resolve(group: str, name: str) -> Any:
         raise MissingDependency(f"{what} cannot be imported: {reason_of(error)}") from error
 
 
-def metric_class(key: str) -> Any:
-    """The class of a metric; those that need no backend are built without arguments."""
-    return resolve("metrics", key)
-
-
 def broken_plugins() -> dict[Entry, str]:
     """Plug-ins that cannot be used, and distributions whose entry points cannot be read, with the reason.
 

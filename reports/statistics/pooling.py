@@ -12,7 +12,7 @@ import numpy as np
 from harness.api import Evidence, PooledMetric
 from harness.foreign import attempt, raised
 from harness.kept import Kept
-from harness.settings.registry import metric_class
+from harness.settings.registry import resolve
 from reports.statistics.intervals import Array, Estimate, Interval, IntervalSettings, Range
 from reports.statistics.jackknife import Statistic, WeightedMean, estimate
 from reports.statistics.records import Column
@@ -129,7 +129,7 @@ def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledM
     if column.key in pooled:
         return pooled[column.key]
     try:
-        make = metric_class(column.key)
+        make = resolve("metrics", column.key)
         metric = attempt(make)
         sound, here = isinstance(metric, PooledMetric), metric.info.signature().split("|")[:2]
     except Exception as problem:

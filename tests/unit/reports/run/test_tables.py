@@ -14,7 +14,7 @@ import pytest
 
 from harness.api import Audio, CodecSpec, Codes, Evidence, Item, Sample, Signal, Status
 from harness.errors import Incomparable, StoreError
-from harness.settings.registry import metric_class
+from harness.settings.registry import resolve
 from harness.storing.frame import Run
 from reports.run.failures import whose
 from reports.run.summarise import summarise
@@ -195,7 +195,7 @@ def test_pooled_metric_is_pooled_not_averaged(fake: FakeRun) -> None:
 @pytest.mark.cases("B5", before="figures of codebooks without a word on how many tokens", after="tokens counted stand under the tables")
 def test_pooled_metric_of_the_registry(fake: FakeRun) -> None:
     """The tokens of four items, measured and pooled by the harness's own metric, against numpy on all tokens joined."""
-    metric = metric_class("entropy_bps")()
+    metric = resolve("metrics", "entropy_bps")()
     spec = CodecSpec(16000, 320, (8, 8))
     silence = Signal(Audio.mono(np.zeros(320 * 50), 16000), lambda samples, source, target: samples)
     rng = np.random.default_rng(4)
@@ -218,7 +218,7 @@ def test_pooled_metric_of_the_registry(fake: FakeRun) -> None:
 
 @pytest.mark.cases("B5", before="a figure of two items", after="a dash, and a note that says too few tokens")
 def test_too_few_tokens_are_a_note(fake: FakeRun) -> None:
-    metric = metric_class("codebook_perplexity")()
+    metric = resolve("metrics", "codebook_perplexity")()
     spec = CodecSpec(16000, 320, (16384,))
     silence = Signal(Audio.mono(np.zeros(320 * 50), 16000), lambda samples, source, target: samples)
     METRICS["codebook_perplexity"] = metric.info
@@ -237,10 +237,10 @@ def test_too_few_tokens_are_a_note(fake: FakeRun) -> None:
 def test_unresolvable_pooled_metric_is_absent_with_its_reason(fake: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     import reports.statistics.pooling
 
-    def unavailable(name: str) -> Any:
+    def unavailable(group: str, name: str) -> Any:
         raise ImportError(f"no module named {name}")
 
-    monkeypatch.setattr(reports.statistics.pooling, "metric_class", unavailable)
+    monkeypatch.setattr(reports.statistics.pooling, "resolve", unavailable)
     fake.add("a", "perplexity", "i0", 7.0)
     found = cell(summarise(fake.run(), QUICK), "a", "perplexity")
     assert found.value is None and "no module named perplexity" in found.reason and found.n_ok == 1
