@@ -26,9 +26,9 @@ CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = ("systems", "suites", "metrics")
 
 SYSTEMS = {
-    "passthrough": "systems.classical.passthrough:Passthrough",
-    "noise": "systems.classical.noise:Noise",
-    "resampled": "systems.classical.resampled:Resampled",
+    "passthrough": "systems.classical.bounds:Passthrough",
+    "noise": "systems.classical.bounds:Noise",
+    "resampled": "systems.classical.bounds:Resampled",
     "ffmpeg": "systems.classical.ffmpeg:FFmpegCodec",
     "gsm": "systems.classical.gsm:Gsm",
     "codec2": "systems.classical.codec2:Codec2",
@@ -39,8 +39,8 @@ SYSTEMS = {
     "xcodec2": "systems.published.transformers_codecs:XCodec2",
     "speechtokenizer": "systems.published.speechtokenizer:SpeechTokenizer",
     "recorded": "systems.classical.recorded:RecordedFolder",
-    "espeak": "systems.classical.espeak:Espeak",
-    "flite": "systems.classical.flite:Flite",
+    "espeak": "systems.classical.speaking_programs:Espeak",
+    "flite": "systems.classical.speaking_programs:Flite",
     "qdac": "systems.qdac.adapter:QdacCodec",
     "mel_vocoder": "systems.vocoder.adapter:MelVocoder",
     "socodec": "systems.socodec.adapter:SocodecCodec",

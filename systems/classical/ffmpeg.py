@@ -58,18 +58,7 @@ _CODERS = {
     # libopus takes 16 kHz as it is and looks 104 samples ahead (its pre-skip of 312 at 48 kHz).
     "opus": _Coder("libopus", "libopus", 16000, 320, 104, "flt", (6000, 256000), 16000, any_between=True),
     # LAME's 576 and the decoder's 529. Packets draw on bits saved in earlier ones, and the encoder looks ahead.
-    "mp3": _Coder(
-        "libmp3lame",
-        "mp3float",
-        16000,
-        576,
-        1105,
-        "fltp",
-        (8000, 16000, 24000, 32000, 40000, 48000, 56000, 64000),
-        32000,
-        causal=False,
-        tail=2,
-    ),
+    "mp3": _Coder("libmp3lame", "mp3float", 16000, 576, 1105, "fltp", (8000, *range(16000, 64001, 8000)), 32000, causal=False, tail=2),
     "aac": _Coder("aac", "aac", 16000, 1024, 1024, "fltp", (8000, 96000), 24000, any_between=True, causal=False, tail=2),
     "amrnb": _Coder(
         "libopencore_amrnb", "libopencore_amrnb", 8000, 160, 40, "s16", (4750, 5150, 5900, 6700, 7400, 7950, 10200, 12200), 12200
@@ -80,7 +69,7 @@ _CODERS = {
 }
 _OPUS_PRE_SKIP_48K = 312
 _OPUS_OUTPUT_HZ = 48000
-_AAC_FREQUENCIES_HZ = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_AAC_16_KHZ = 8  # the index of that frequency in ISO 14496-3
 
 
 class FFmpegCodec:
@@ -127,20 +116,16 @@ class FFmpegCodec:
         )
 
     @classmethod
-    def missing(
-        cls, codec: str = "opus", bitrate_bps: int | None = None, application: str = "voip", complexity: int = 10, vbr: bool = True
-    ) -> str | None:
+    def missing(cls, codec: str = "opus", **others: Any) -> str | None:
         if importlib.util.find_spec("av") is None:
             return "the package PyAV is not installed: pip install av"
         import av.codec
 
         coder = _CODERS.get(codec)
         absent = sorted({coder.encoder, coder.decoder} - av.codec.codecs_available) if coder else []
-        return (
-            f"this build of PyAV has no {' and no '.join(absent)}; the wheels from PyPI do: pip install --force-reinstall av"
-            if absent
-            else None
-        )
+        if not absent:
+            return None
+        return f"this build of PyAV has no {' and no '.join(absent)}; the wheels from PyPI do: pip install --force-reinstall av"
 
     def encode(self, audio: Audio) -> Bitstream:
         samples, coder = mono(audio, self._coder.sample_rate), self._coder
@@ -206,7 +191,7 @@ class FFmpegCodec:
             context.extradata = b"OpusHead" + struct.pack("<BBHIHB", 1, 1, 0, self._coder.sample_rate, 0, 0)
         if self._codec == "aac":
             # AudioSpecificConfig: object type 2 (LC) in 5 bits, frequency index in 4, one channel in 4.
-            context.extradata = struct.pack(">H", 2 << 11 | _AAC_FREQUENCIES_HZ.index(self._coder.sample_rate) << 7 | 1 << 3)
+            context.extradata = struct.pack(">H", 2 << 11 | _AAC_16_KHZ << 7 | 1 << 3)
         context.open()
         blocks = [f.to_ndarray()[0] for p in packets for f in context.decode(av.Packet(p))]
         blocks += [f.to_ndarray()[0] for f in context.decode(None)]

@@ -16,13 +16,11 @@ from harness.metrics.waveform import estimate_lag
 from harness.settings.config import compose
 from harness.settings.registry import config_choices, resolve
 from harness.testing import speechlike
+from systems.classical.bounds import Noise, Passthrough, Resampled
 from systems.classical.codec2 import Codec2
 from systems.classical.ffmpeg import FFmpegCodec
 from systems.classical.gsm import Gsm
-from systems.classical.noise import Noise
-from systems.classical.passthrough import Passthrough
 from systems.classical.recorded import RecordedFolder
-from systems.classical.resampled import Resampled
 
 needs_codec2 = pytest.mark.skipif(shutil.which("c2enc") is None, reason="Debian's codec2 is not installed")
 
