@@ -20,7 +20,7 @@ from systems.layers.discriminator import (
     generator_loss,
 )
 from systems.qdac.config import QdacConfig, qdac_config
-from systems.qdac.model import QdacModel, Reconstruction
+from systems.qdac.model import QdacModel, Reconstruction, start
 from systems.qdac.objective import (
     PAPER_OBJECTIVE,
     ObjectiveConfig,
@@ -28,7 +28,6 @@ from systems.qdac.objective import (
     snr_db,
 )
 from systems.qdac.semantic import SemanticConfig, SemanticSupervisor, pad_tokens
-from systems.qdac.start import start
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 
 

@@ -16,8 +16,7 @@ from systems.checkpoints import exported
 from systems.layers.discriminator import discriminator_loss, generator_loss
 from systems.socodec.config import FEATURE_HOP, QuantizerName, SocodecConfig, Source, socodec_config
 from systems.socodec.discriminator import SMALL_MEL_DISCRIMINATOR, MelDiscriminator, MelDiscriminatorConfig
-from systems.socodec.initial import spread
-from systems.socodec.model import Reconstruction, SocodecModel
+from systems.socodec.model import Reconstruction, SocodecModel, spread
 from systems.socodec.utterance import clip_and_shuffle
 from systems.training.recipe import Batch, BatchSpec, Derived, Losses, OptimiserSpec
 from systems.vocoder.mel import DB_PER_NEPER, LOWEST, SAMPLE_RATE, MelFrames

@@ -72,8 +72,7 @@ def speech_features(path: Path) -> SpeechFeatures:
 
         hubert = local_hubert(path)
         return SpeechFeatures(hubert, hubert.dim, digest(exported(hubert)))
-    from systems.speech_encoder.config import SpeechEncoderConfig
-    from systems.speech_encoder.model import SpeechEncoder
+    from systems.speech_encoder.model import SpeechEncoder, SpeechEncoderConfig
 
     loaded = load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
     return SpeechFeatures(loaded.model, loaded.model.dim, loaded.digest)
@@ -86,8 +85,7 @@ def random_features(size: str, dim: int, seed: int) -> SpeechFeatures:
         RuntimeError: transformers is not installed, or cannot be imported.
     """
     from systems.socodec.hubert import random_hubert
-    from systems.speech_encoder.config import SpeechEncoderConfig
-    from systems.speech_encoder.model import SpeechEncoder
+    from systems.speech_encoder.model import SpeechEncoder, SpeechEncoderConfig
 
     def build() -> nn.Module:
         return random_hubert(dim) if size == "paper" else SpeechEncoder(SpeechEncoderConfig(dim=dim))

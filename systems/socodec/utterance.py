@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.socodec.causal import channels_first
 from systems.socodec.config import UtteranceConfig
+from systems.socodec.networks import channels_first
 
 _KERNEL, _DILATIONS = 3, (2, 3, 4)
 _LEAST_FRAMES = 1 + _DILATIONS[-1]  # mirroring needs more frames than it adds at one edge

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from systems.checkpoints import exported
 from systems.speech_encoder.alignment import UNKNOWN, PhoneAligner
-from systems.speech_encoder.config import SpeechEncoderConfig
-from systems.speech_encoder.model import Hidden, SpeechEncoder
+from systems.speech_encoder.model import Hidden, SpeechEncoder, SpeechEncoderConfig
 from systems.speech_encoder.objective import MaskedPrediction, Prediction, draw_mask, warped
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 

@@ -27,7 +27,7 @@ from systems.qdac.model import QdacModel
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.recipe import SocodecRecipe
-from systems.speech_encoder.config import SpeechEncoderConfig
+from systems.speech_encoder.model import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.text.tokens import SYMBOLS
 from systems.training.data import DerivedFrames, Split, Stream, load_corpus

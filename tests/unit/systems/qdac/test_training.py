@@ -13,11 +13,10 @@ from systems.checkpoints import load
 from systems.layers.discriminator import Discriminator, DiscriminatorConfig
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.config import QdacConfig, qdac_config
-from systems.qdac.model import QdacModel
+from systems.qdac.model import QdacModel, start
 from systems.qdac.objective import ObjectiveConfig, ReconstructionObjective, snr_db
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.qdac.semantic import END, SemanticConfig, SemanticSupervisor, pad_tokens, to_text, to_tokens
-from systems.qdac.start import start
 from systems.training.recipe import Batch, Recipe
 
 TINY = QdacConfig(num_codebooks=3, codebook_size=16, codebook_dim=8, latent_dim=8, width=16, hidden=32, encoder_depth=1, decoder_depth=1)

@@ -17,8 +17,7 @@ from systems.checkpoints import digest, exported
 from systems.socodec.adapter import SocodecCodec
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.model import SocodecModel
-from systems.speech_encoder.config import SpeechEncoderConfig
-from systems.speech_encoder.model import SpeechEncoder
+from systems.speech_encoder.model import SpeechEncoder, SpeechEncoderConfig
 from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 
 TINY = replace(

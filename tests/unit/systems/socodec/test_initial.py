@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from systems.socodec.config import socodec_config
-from systems.socodec.initial import spread
-from systems.socodec.model import SocodecModel
+from systems.socodec.model import SocodecModel, spread
 
 
 def _felt(model: SocodecModel) -> tuple[float, float, float]:

@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from harness.torchaudio import ensure_torchaudio
 from systems.checkpoints import exported
 from systems.socodec.ssl import random_features, speech_features
-from systems.speech_encoder.config import SpeechEncoderConfig
-from systems.speech_encoder.model import SpeechEncoder
+from systems.speech_encoder.model import SpeechEncoder, SpeechEncoderConfig
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,9 @@ from safetensors.torch import save_file
 from harness.settings.training import planned
 from systems.checkpoints import load
 from systems.speech_encoder.alignment import PHONES, UNKNOWN, PhoneAligner
-from systems.speech_encoder.config import SpeechEncoderConfig
-from systems.speech_encoder.model import Hidden, SpeechEncoder
-from systems.speech_encoder.objective import MaskedPrediction, draw_mask, warped
+from systems.speech_encoder.model import Hidden, SpeechEncoder, SpeechEncoderConfig
+from systems.speech_encoder.objective import AcousticUnits, Cepstra, MaskedPrediction, draw_mask, warped
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
-from systems.speech_encoder.targets import AcousticUnits, Cepstra
 from systems.training.recipe import Batch, Recipe
 
 TINY = SpeechEncoderConfig(num_bands=20, width=24, hidden=32, kernel=3, depth=2, dim=8)

@@ -9,8 +9,8 @@ import torch
 
 from systems.checkpoints import Loaded, untrained
 from systems.lm.codes import QdacCodes, SocodecCodes
-from systems.qdac.decoder import build_decoder
 from systems.qdac.model import QdacModel
+from systems.qdac.networks import LappedDecoder, WaveformDecoder
 from systems.socodec.model import SocodecModel
 from systems.tts.chunked import ChunkedDecoder, ReceptiveField, pushed, receptive_field, vocoder_stages
 from systems.tts.codecs import QdacSpeech, SocodecSpeech, Voice
@@ -47,8 +47,8 @@ def test_what_adds_up_reaches_back_to_the_start() -> None:
 def _decoders():
     """Networks, their output rate, and the numbers of a frame."""
     torch.manual_seed(0)
-    yield "lapped", build_decoder(QDAC), HOP, 8
-    yield "waveform", build_decoder(WAVEFORM), HOP, 8
+    yield "lapped", LappedDecoder(QDAC), HOP, 8
+    yield "waveform", WaveformDecoder(WAVEFORM), HOP, 8
     yield "bigvgan", BigVgan(BigVganConfig(channels=32)).fold(), 160, 80
 
 
@@ -72,7 +72,7 @@ def test_chunks_joined_are_the_whole_and_as_early_as_can_be(name: str, network: 
 def test_a_field_too_short_would_be_heard() -> None:
     """The measured field is needed: with a frame less on either side the chunks differ."""
     torch.manual_seed(0)
-    network = build_decoder(WAVEFORM).eval().requires_grad_(False)
+    network = WaveformDecoder(WAVEFORM).eval().requires_grad_(False)
     frames, field = torch.randn(1, 40, 8), receptive_field(network, 8)
     for wrong in (replace(field, after=field.after - 2), replace(field, before=field.before - 2)):
         stream = ChunkedDecoder(network, HOP, wrong)

@@ -25,7 +25,7 @@ from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.socodec.recipe import SocodecRecipe
-from systems.speech_encoder.config import SpeechEncoderConfig
+from systems.speech_encoder.model import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.tts.lm_tts import LmTts
 from systems.vocoder.wave import WaveVocoder

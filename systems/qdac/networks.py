@@ -1,11 +1,11 @@
-"""Audio to latent frames: DAC's strided convolutions (paper) or a lapped transform and ConvNeXt blocks (small)."""
+"""Audio to latent frames and back: DAC's strided convolutions (paper), or a lapped transform and ConvNeXt blocks (small)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from systems.layers.convolution import ConvNeXtStack, DownBlock, Snake
+from systems.layers.convolution import ConvNeXtStack, DownBlock, Snake, UpBlock
 from systems.layers.spectrum import Analysis, LappedTransform, compand, energy
 from systems.qdac.config import QdacConfig
 
@@ -38,7 +38,7 @@ class LappedEncoder(nn.Module):
 
     The coefficients carry the waveform, half as many as a short-time spectrum has numbers; its magnitudes, which do not swing with the
     phase as those do, show the blocks what is being said. The linear maps start as a principal component analysis of the coefficients
-    (`systems.qdac.start`), so the codec begins as a transform codec and the blocks learn what is better.
+    (`systems.qdac.model.start`), so the codec begins as a transform codec and the blocks learn what is better.
 
     Args:
         config: ``front`` must be "lapped".
@@ -73,6 +73,46 @@ class LappedEncoder(nn.Module):
         return latent
 
 
-def build_encoder(config: QdacConfig) -> WaveformEncoder | LappedEncoder:
-    """The encoder of a configuration."""
-    return WaveformEncoder(config) if config.front == "waveform" else LappedEncoder(config)
+class WaveformDecoder(nn.Module):
+    """DAC's decoder: convolution, an upsampling block per stride with halved width, Snake, convolution, tanh.
+
+    Args:
+        config: ``front`` must be "waveform".
+    """
+
+    def __init__(self, config: QdacConfig) -> None:
+        super().__init__()
+        width = config.decoder_width
+        layers: list[nn.Module] = [nn.utils.parametrizations.weight_norm(nn.Conv1d(config.latent_dim, width, 7, padding=3))]
+        for stride in reversed(config.strides):
+            layers.append(UpBlock(width, width // 2, stride))
+            width //= 2
+        layers += [Snake(width), nn.utils.parametrizations.weight_norm(nn.Conv1d(width, 1, 7, padding=3)), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
+        audio: Tensor = self.layers(latent.transpose(1, 2))
+        return audio[:, 0]
+
+
+class LappedDecoder(nn.Module):
+    """A linear map, ConvNeXt blocks, a linear map to companded MDCT coefficients, which are expanded and inverted.
+
+    Args:
+        config: ``front`` must be "lapped".
+    """
+
+    def __init__(self, config: QdacConfig) -> None:
+        super().__init__()
+        self.power = config.power
+        self.enter = nn.Linear(config.latent_dim, config.width)
+        self.stack = ConvNeXtStack(config.width, config.hidden, config.decoder_depth)
+        self.head = nn.Linear(config.width, config.hop)
+        self.transform = LappedTransform(config.hop)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Audio ``[B, T x hop]`` of ``latent [B, T, D]``."""
+        companded = self.head(self.stack(self.enter(latent))).float()
+        with torch.autocast(latent.device.type, enabled=False):
+            return self.transform.inverse(compand(companded, 1.0 / self.power))

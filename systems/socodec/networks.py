@@ -1,14 +1,19 @@
-"""SoCodec's convolution blocks: causal, with grouped residual units and Swish, in the order of the released tensors.
+"""SoCodec's convolutions, all causal: blocks of grouped residual units with Swish, the encoder, the decoders.
 
 Every module that holds weights sits where the release has it, so that the names of its tensors are those of the release; normalisation,
-which the release has switched off, is an Identity there.
+which the release has switched off, is an Identity there. Nothing comes from a frame later than what is told (`CausalConv`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from systems.socodec.config import SocodecConfig
 
 
 class CausalConv(nn.Conv1d):
@@ -138,3 +143,64 @@ def activated(blocks: list[nn.Module]) -> list[nn.Module]:
 def channels_first(x: Tensor) -> Tensor:
     """``[B, T, C]`` as ``[B, C, T]``, and back."""
     return torch.transpose(x, 1, 2)
+
+
+class SocodecEncoder(nn.Module):
+    """Convolution of 3, downsampling blocks, convolution of 3 (SoCodec, section 2.1; the release's ``encoder``).
+
+    Args:
+        config: ``input_dim``, ``width``, ``strides``, ``groups`` and ``whole_frames`` count.
+    """
+
+    def __init__(self, config: SocodecConfig) -> None:
+        super().__init__()
+        width = config.width
+        blocks: list[nn.Module] = [DownBlock(width, stride, config.groups, config.whole_frames) for stride in config.strides]
+        self.layers = nn.Sequential(CausalConv(config.input_dim, width, 3), nn.SiLU(), *activated(blocks), CausalConv(width, width, 3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Latent ``[B, T, D]`` of ``features [B, T x stride, input_dim]``."""
+        return channels_first(self.layers(channels_first(features)))
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """What a decoder gives.
+
+    Args:
+        output: ``[B, T', outputs]``, or None of a decoder without a head.
+        hidden: ``[B, T', D]``, what the head reads.
+    """
+
+    output: Tensor | None
+    hidden: Tensor
+
+
+class SocodecDecoder(nn.Module):
+    """Convolution of 3, upsampling blocks, convolution of 3 as the head.
+
+    SoCodec has two in a row: decoder_1 climbs to 50 frames a second and tells the features, decoder_2 goes on from decoder_1's last hidden
+    frames to 100 frames a second and tells the mel spectrum. Both add the utterance embedding to every frame of their input.
+
+    Args:
+        width: channels D.
+        strides: of the blocks, in their order.
+        groups: of the residual units.
+        outputs: of the head; 0 for a trunk without one.
+    """
+
+    def __init__(self, width: int, strides: Sequence[int], groups: int, outputs: int) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [UpBlock(width, stride, groups) for stride in strides]
+        layers: list[nn.Module] = [CausalConv(width, width, 3), nn.SiLU(), *activated(blocks)]
+        self._trunk = len(layers)
+        if outputs:
+            layers.append(CausalConv(width, outputs, 3))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, latent: Tensor, embedding: Tensor) -> Frames:
+        """Frames of ``latent [B, T, D]`` spoken by ``embedding [B, D]``."""
+        x = channels_first(latent + embedding[:, None])
+        hidden = self.layers[: self._trunk](x)
+        output = channels_first(self.layers[self._trunk](hidden)) if len(self.layers) > self._trunk else None
+        return Frames(output, channels_first(hidden))
