@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 from harness.api import MissingOutput, SystemInfo
+
+_FOLDERS = "(?:[^/]+/)*"
 
 
 class RecordedFolder:
@@ -32,12 +34,12 @@ class RecordedFolder:
         if "{id}" not in pattern or pattern.startswith("/") or ".." in parts:
             raise ValueError(f"pattern wants {{id}} in a path below root, got {pattern!r}")
         self._root, self._parts = Path(root).resolve(), parts
-        self._files: dict[str, list[tuple[str, ...]]] = {}
+        self._files: dict[str, list[str]] = {}
         for folder, subfolders, names in os.walk(self._root):
             subfolders.sort()
             for name in sorted(names):
                 path = Path(folder) / name
-                place = path.relative_to(self._root).parts
+                place = path.relative_to(self._root).as_posix()
                 if not path.is_file():
                     continue
                 for key in {name, path.stem}:
@@ -62,39 +64,25 @@ class RecordedFolder:
         if not found:
             raise MissingOutput(f"no output {asked[:300]!r} in {self._root}")
         if len(found) > 1:
-            some = ", ".join("/".join(place) for place in found[:2])
-            raise ValueError(f"{len(found)} outputs fit {asked!r} in {self._root}: {some} ...; make the pattern narrower")
-        path = self._root.joinpath(*found[0]).resolve()
+            raise ValueError(f"{len(found)} outputs fit {asked!r} in {self._root}: {', '.join(found[:2])} ...; make the pattern narrower")
+        path = (self._root / found[0]).resolve()
         if not path.is_relative_to(self._root):
             raise MissingOutput(f"the output {asked!r} is a link that leaves {self._root}")
         return path
 
-    def _matches(self, item_id: str) -> list[tuple[str, ...]]:
+    def _matches(self, item_id: str) -> list[str]:
         if not item_id or item_id in (".", "..") or any(c in item_id for c in "/\\\x00"):
             return []
-        wanted = [_Part(part, item_id) for part in self._parts]
         last = self._parts[-1].replace("{id}", item_id)
         places = self._files.get(last if "*" not in self._parts[-1] else last.removesuffix(".*"), [])
         if "*" in self._parts[-1] and not self._parts[-1].endswith("{id}.*"):
             places = sorted({place for group in self._files.values() for place in group})
-        return [place for place in places if _fits(place, wanted)]
+        # The id goes in literally; only the pattern's own stars are special.
+        wanted = "".join(_FOLDERS if part == "**" else f"{_expression(part, item_id)}/" for part in self._parts[:-1])
+        wanted += _expression(self._parts[-1], item_id)
+        return [place for place in places if re.fullmatch(wanted, place)]
 
 
-class _Part:
-    """One part of a pattern with the id put in literally; only the pattern's own ``*`` is special."""
-
-    def __init__(self, part: str, item_id: str) -> None:
-        self.any_folders = part == "**"
-        pattern = "".join(f"[{c}]" if c in "?[" else c for c in part)
-        self.glob = pattern.replace("{id}", "".join(f"[{c}]" if c in "*?[" else c for c in item_id))
-
-    def fits(self, name: str) -> bool:
-        return fnmatch.fnmatchcase(name, self.glob)
-
-
-def _fits(place: tuple[str, ...], wanted: list[_Part]) -> bool:
-    if not wanted:
-        return not place
-    if wanted[0].any_folders:
-        return any(_fits(place[i:], wanted[1:]) for i in range(len(place)))
-    return bool(place) and wanted[0].fits(place[0]) and _fits(place[1:], wanted[1:])
+def _expression(part: str, item_id: str) -> str:
+    """One part of a pattern as a regular expression."""
+    return re.escape(part).replace(r"\*", "[^/]*").replace(re.escape("{id}"), re.escape(item_id))

@@ -86,16 +86,11 @@ class GemvBlock(nn.Module):
     """A block of a transformer over a cache in one call for a few rows, and the block itself for more.
 
     Args:
-        block: its four linear layers are `GemvLinear`.
-
-    Raises:
-        ValueError: they are not, or its norms have another epsilon.
+        block: one that `takes_block` says yes to.
     """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        if not takes_block(block):
-            raise ValueError("a block goes in one call where gemv.c takes each of its linear layers and norms")
         self.block, self._linears = block, _linears(block)
         norms = [getattr(norm, name, None) for norm in (block.attention_norm, block.feed_forward_norm) for name in ("weight", "bias")]
         self._norms = [None if tensor is None else tensor.detach().contiguous() for tensor in norms]

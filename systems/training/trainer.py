@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -206,7 +205,10 @@ class Trainer:
         if different:
             raise StateMismatch(f"the checkpoint belongs to another run ({'; '.join(different)})")
         for name, module in self._modules.items():
-            _load_module(name, module, _below(state.tensors, f"module/{name}/"))
+            try:
+                module.load_state_dict(_below(state.tensors, f"module/{name}/"))
+            except RuntimeError as error:
+                raise StateMismatch(f"module '{name}' does not fit the checkpoint: {' '.join(str(error).split())}") from error
         averages = _below(state.tensors, "average/")
         for name, tensor in self.averages.tensors().items():
             if name not in averages or averages[name].shape != tensor.shape:
@@ -256,14 +258,3 @@ def _frozen_after(players: Sequence[Player]) -> dict[str, list[torch.nn.Paramete
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _load_module(name: str, module: Any, tensors: Mapping[str, Tensor]) -> None:
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    shapes = [
-        f"{k} is {list(tensors[k].shape)}, wanted {list(v.shape)}" for k, v in own.items() if k in tensors and tensors[k].shape != v.shape
-    ]
-    if missing or extra or shapes:
-        raise StateMismatch(f"module '{name}' does not fit the checkpoint: missing {missing}, unknown {extra}, shapes {shapes}")
-    module.load_state_dict(tensors)
