@@ -16,7 +16,7 @@ from reports.statistics.records import Row
 from reports.writing import html, terminal
 from reports.writing import markdown as md
 from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Facts, Folded, Head, Heading, Line, Player, Table, Text, Tone, words
-from reports.writing.clips import Clip, encoded
+from reports.writing.clips import Clip, Shelf, encoded
 from reports.writing.wording import ABSENT, percent, shortened, signed, significant, unit_beside, with_unit
 
 if TYPE_CHECKING:
@@ -30,32 +30,23 @@ REASON_LIMIT = 300
 
 
 @dataclass
-class _Clips:
-    """Clips embedded so far, each file once, never more than ``limit`` bytes."""
+class _Players:
+    """Players of the page, each file taken along once."""
 
-    limit: int
-    used: int = 0
-    full: bool = False
-    texts: list[str] = field(default_factory=list)
-    numbers: dict[Path, tuple[int, Clip]] = field(default_factory=dict)
+    shelf: Shelf
+    known: dict[Path, tuple[int, Clip]] = field(default_factory=dict)
 
-    def player(self, path: Path | None, words: str, digest: str = "") -> Iterator[Player]:
-        """The player of a file, none where there is no file or no more room; ``digest`` as in `reports.writing.clips.encoded`."""
-        if path is None or (path not in self.numbers and self.full):
-            return
-        if path not in self.numbers:
+    def of(self, path: Path | None, words: str, digest: str = "") -> Iterator[Player]:
+        """None where there is no file or no more room; ``digest`` as in `reports.writing.clips.encoded`."""
+        if path is not None and path not in self.known and not self.shelf.full:
             clip = encoded(path, digest)
             if clip.problem:
                 yield Player(words, problem=clip.problem)
-                return
-            self.full = self.used + clip.num_bytes > self.limit
-            if self.full:
-                return
-            self.used += clip.num_bytes
-            self.numbers[path] = len(self.texts), clip
-            self.texts.append(clip.flac)
-        number, clip = self.numbers[path]
-        yield Player(words, number, clip.sample_rate, clip.duration_s)
+            elif self.shelf.take([clip]):
+                self.known[path] = self.shelf.place(clip), clip
+        if path in self.known:
+            number, clip = self.known[path]
+            yield Player(words, number, clip.sample_rate, clip.duration_s)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -65,7 +56,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def markdown(comparison: Comparison) -> str:
     """The comparison as GitHub-flavoured Markdown."""
-    return md.render([*_header(comparison), table(comparison), Bullets(notes(comparison)), *_changes(comparison, _Clips(0))])
+    return md.render(
+        [*_header(comparison), table(comparison), Bullets(notes(comparison)), *_changes(comparison, _Players(Shelf(0, full=True)))]
+    )
 
 
 def page(comparison: Comparison, audio_limit_mb: float = 24.0) -> Iterator[str]:
@@ -75,17 +68,17 @@ def page(comparison: Comparison, audio_limit_mb: float = 24.0) -> Iterator[str]:
         comparison: shown.
         audio_limit_mb: of embedded audio, in 10^6 bytes of base64.
     """
-    clips = _Clips(int(audio_limit_mb * 1e6))
-    items = list(_changes(comparison, clips))
+    shelf = Shelf(int(audio_limit_mb * 1e6))
+    items = list(_changes(comparison, _Players(shelf)))
     main: list[Block] = [Heading("Differences", id="results"), table(comparison), Bullets(notes(comparison))]
     if items:
         limit = f"The limit of {audio_limit_mb:g} MB of audio is reached; the other items have no players."
-        main += [Heading("Items that changed"), *([Text(limit)] if clips.full else []), *items]
+        main += [Heading("Items that changed"), *([Text(limit)] if shelf.full else []), *items]
     signatures = list(dict.fromkeys(c.column.signature for c in comparison.changes))
     commands = [Code(half.summary.command) for half in (comparison.left, comparison.right) if half.summary.command]
     main += [Heading("Provenance"), *commands, Folded("Signatures of the metrics", [Bullets(signatures)])]
     return html.page(
-        title(comparison), _header(comparison), main, ("tables.js", "clips.js", "players.js", "comparison.js"), {}, clips.texts
+        title(comparison), _header(comparison), main, ("tables.js", "clips.js", "players.js", "comparison.js"), {}, shelf.clips
     )
 
 
@@ -165,32 +158,32 @@ def notes(comparison: Comparison) -> list[str]:
     ]
 
 
-def _changes(comparison: Comparison, clips: _Clips) -> Iterator[Folded]:
+def _changes(comparison: Comparison, players: _Players) -> Iterator[Folded]:
     """Of each change the items that became worst and that changed most."""
     for change in comparison.changes:
         lists = {"Became worse, the worst first": change.worst, "Changed most": change.changed}
         # Where everything moved one way the two lists are one.
         if [i.item for i in change.worst] == [i.item for i in change.changed]:
             del lists["Changed most"]
-        blocks = [b for name, found in lists.items() if found for b in (Heading(name, 4), _items(found, change, comparison, clips))]
+        blocks = [b for name, found in lists.items() if found for b in (Heading(name, 4), _items(found, change, comparison, players))]
         if blocks:
             yield Folded(f"{change.label}, {change.column.name}: {change.outcome}", blocks, open=change.outcome is Conclusion.WORSE)
 
 
-def _items(found: Sequence[ItemChange], change: Change, comparison: Comparison, clips: _Clips) -> Table:
+def _items(found: Sequence[ItemChange], change: Change, comparison: Comparison, players: _Players) -> Table:
     run, lines = comparison.right.run, []
     for each in found:
         about: dict[str, Any] = dict(comparison.right.items.get(each.item) or {})
         said = " · ".join(filter(None, (str(about.get("speaker") or ""), str(about.get("text") or ""))))
         reference = run.references.get(each.item)
-        players = (
-            *clips.player(reference if reference is not None and reference.exists() else None, "recording", run.digests.get(each.item, "")),
-            *clips.player(_output(comparison.left, change.left_row, each.item), "left"),
-            *clips.player(_output(comparison.right, change.right_row, each.item), "right"),
+        sounds = (
+            *players.of(reference if reference is not None and reference.exists() else None, "recording", run.digests.get(each.item, "")),
+            *players.of(_output(comparison.left, change.left_row, each.item), "left"),
+            *players.of(_output(comparison.right, change.right_row, each.item), "right"),
         )
         figures = [Entry(change.column.shown(v), key=v) for v in (each.left, each.right)]
         moved = Entry(signed(each.difference * change.column.factor), key=each.difference)
-        lines.append(Line((Entry(each.item), *figures, moved, Entry(below=(said,), players=players))))
+        lines.append(Line((Entry(each.item), *figures, moved, Entry(below=(said,), players=sounds))))
     heads = (*words("item"), *map(Head, ("left", "right", "right − left")), Head("utterance", words=True, wide=True))
     return Table(f"Items, {change.column.name}", heads, tuple(lines))
 

@@ -14,7 +14,7 @@ from harness.judges.presets import Unit, unspaced
 from harness.storing.frame import Run
 from reports.run.summary import Summary
 from reports.statistics.records import Column
-from reports.writing.clips import Clip, duration_s, encoded
+from reports.writing.clips import Clip, Shelf, duration_s, encoded
 from reports.writing.wording import shortened
 
 TEXT_LIMIT = 400
@@ -80,31 +80,6 @@ class Listing:
     audio_bytes: int
 
 
-@dataclass
-class _Budget:
-    """Clips taken so far, never above ``limit`` bytes, the reference and all outputs of an item together or not at all."""
-
-    limit: int
-    clips: list[str] = field(default_factory=list)
-    used: int = 0
-    full: bool = False
-
-    def take(self, clips: Mapping[Any, Clip]) -> bool:
-        wanted = sum(c.num_bytes for c in clips.values())
-        self.full = self.full or self.used + wanted > self.limit
-        if not self.full:
-            self.used += wanted
-        return not self.full
-
-    def numbered(self, clip: Clip, taken: bool) -> Mapping[str, Any]:
-        if clip.problem:
-            return {"problem": shortened(clip.problem, TEXT_LIMIT)}
-        if not taken:
-            return {}
-        self.clips.append(clip.flac)
-        return {"clip": len(self.clips) - 1, "rate": clip.sample_rate, "s": round(clip.duration_s, 3), "clipped": clip.clipped}
-
-
 def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -> Listing:
     """Items with their values and players.
 
@@ -123,20 +98,20 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
     for (system, settings, item, seed), path in run.outputs.items():
         if (system, settings) in row_numbers:
             outputs.setdefault(item, []).append((row_numbers[system, settings], int(seed), path))
-    budget = _Budget(int(audio_limit_mb * 1e6))
+    shelf = Shelf(int(audio_limit_mb * 1e6))
     items: dict[str, Mapping[str, Any]] = {}
     players, withheld = 0, 0
     for item in _priority(shown, records, summary):
         paths: dict[_Key, Path] = {(row, seed): path for row, seed, path in outputs.get(item, ())}
         if item in run.references:
             paths[_REFERENCE] = run.references[item]
-        # Nothing is read once the budget is spent.
+        # Nothing is read once the shelf is full.
         clips = (
             {}
-            if budget.full
+            if shelf.full
             else {key: encoded(path, run.digests.get(item, "") if key == _REFERENCE else "") for key, path in sorted(paths.items())}
         )
-        taken = budget.take(clips)
+        taken = shelf.take(clips.values())
         players += taken and any(c.flac for c in clips.values())
         withheld += bool(paths) and not taken
         about = described.get(item) or {}
@@ -153,14 +128,14 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
             "synthetic": bool(about.get("synthetic")),
             "prompt": str(about.get("prompt_text") or ""),
             "s": _length_s(paths),
-            "reference": budget.numbered(clips[_REFERENCE], taken) if _REFERENCE in clips else {},
+            "reference": _player(clips.get(_REFERENCE), shelf, taken),
             "outputs": [
                 {
                     "row": row,
                     "seed": seed,
                     "values": output.values,
                     "missing": {column: status for column, (status, _) in output.missing.items()},
-                    "audio": budget.numbered(clips[row, seed], taken) if (row, seed) in clips else {},
+                    "audio": _player(clips.get((row, seed)), shelf, taken),
                 }
                 for (row, seed), output in zip(order, made, strict=True)
             ],
@@ -169,7 +144,16 @@ def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -
             "words": _once("name", (told for told in words if told[0][1] != shortened(text, TEXT_LIMIT)), summary),
             "reasons": _once("status", reasons, summary),
         }
-    return Listing(tuple(items[i] for i in shown), tuple(budget.clips), len(ids), players, withheld, budget.used)
+    return Listing(tuple(items[i] for i in shown), tuple(shelf.clips), len(ids), players, withheld, shelf.used)
+
+
+def _player(clip: Clip | None, shelf: Shelf, taken: bool) -> Mapping[str, Any]:
+    """What the scripts know of a clip: its number, or why there is none. Those of an item are taken together or not at all."""
+    if clip is None or not (clip.problem or taken):
+        return {}
+    if clip.problem:
+        return {"problem": shortened(clip.problem, TEXT_LIMIT)}
+    return {"clip": shelf.place(clip), "rate": clip.sample_rate, "s": round(clip.duration_s, 3), "clipped": clip.clipped}
 
 
 def ranked(summary: Summary) -> list[Column]:

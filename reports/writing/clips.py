@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,28 @@ class Clip:
     def num_bytes(self) -> int:
         """What it adds to the page."""
         return len(self.flac)
+
+
+@dataclass
+class Shelf:
+    """The clips that a page takes along, by number, never more than ``limit`` bytes of base64."""
+
+    limit: int
+    clips: list[str] = field(default_factory=list)
+    used: int = 0
+    full: bool = False
+
+    def take(self, clips: Collection[Clip]) -> bool:
+        """Whether there is room for all of some clips; once there was none, nothing more is taken."""
+        wanted = sum(clip.num_bytes for clip in clips)
+        self.full = self.full or self.used + wanted > self.limit
+        self.used += 0 if self.full else wanted
+        return not self.full
+
+    def place(self, clip: Clip) -> int:
+        """The number of a clip that was taken."""
+        self.clips.append(clip.flac)
+        return len(self.clips) - 1
 
 
 def encoded(path: Path, digest: str = "") -> Clip:
