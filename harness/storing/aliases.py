@@ -76,14 +76,11 @@ def without_secrets(node: Any, name: str = "") -> Any:
 def secrets(node: Any, shown: Any = None) -> Iterator[str]:
     """The texts that `without_secrets` takes out of a configuration."""
     shown = without_secrets(node) if shown is None else shown
-    if shown == WITHHELD:
-        yield from _leaves(node)
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from secrets(value, shown[key])
-    elif isinstance(node, list | tuple):
-        for value, other in zip(node, shown, strict=True):
-            yield from secrets(value, other)
+    if isinstance(node, Mapping | list | tuple):
+        for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+            yield from secrets(value, shown if shown == WITHHELD else shown[key])
+    elif shown == WITHHELD:
+        yield str(node)
     elif isinstance(node, str) and node != shown:
         yield from (m["value"] for m in (*_ASSIGNED.finditer(node), *_VARIABLE.finditer(node)) if m["value"] not in shown)
 
@@ -131,17 +128,6 @@ def _shown(text: str) -> str:
 
 def _unnamed(found: re.Match[str]) -> str:
     return f"{WITHHELD}@" if found["user"] else f"{found['signed'] or ''}{WITHHELD}"
-
-
-def _leaves(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for value in node.values():
-            yield from _leaves(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _leaves(value)
-    else:
-        yield str(node)
 
 
 @dataclass(frozen=True)
