@@ -20,7 +20,7 @@ from harness.running.plan import Digests, Entrant, attempts, reference_rows, wit
 from harness.running.provenance import describe_run
 from harness.running.shards import Shard, publish
 from harness.running.stages import Session, counted, predict, score
-from harness.running.workforce import Progress, describe, employed
+from harness.running.workforce import Progress, describe, open_workforce
 from harness.settings.config import Config
 from harness.settings.registry import resolve
 from harness.settings.sources import source_digest
@@ -83,7 +83,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         texts = tuple(item.text for item in dataset.items if item.language == "en" and item.text)
         judges = {k: config[k] for k in ("asr", "speaker", "mos")}
         builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task)
-        with employed(config["executor"], store.root, items, builder, stop) as workforce:
+        with open_workforce(config["executor"], store.root, items, builder, stop) as workforce:
             metrics, cards = describe(workforce, suite, entrants, progress)
             progress.stage("hashing the recordings", len(items))
             digests = Digests.of(cut.items, cut.hashed(progress.advance), entrants.values())

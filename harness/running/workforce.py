@@ -37,7 +37,9 @@ class Workforce:
 
 
 @contextmanager
-def employed(section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop) -> Iterator[Workforce]:
+def open_workforce(
+    section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop
+) -> Iterator[Workforce]:
     """Workers as the section ``executor`` of the configuration asks for them, while the context lasts.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What lies on disk: the store, run folders, and files that are whole or refused."""
+"""What lies on disk: the content-keyed `store` with its `outcomes`, run folders, and `files` that are whole or refused."""

@@ -1,1 +1,1 @@
-"""The clock, and beside it: conditions, compilations, memory, energy, floors, first output, load, and what is timed of each kind of system."""
+"""How long things take: the `clock`, what the `machine` did meanwhile, first output (`streaming`), `floors`, `load`, and `systems` timed."""

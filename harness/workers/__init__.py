@@ -1,1 +1,1 @@
-"""Who does the work: this process, supervised processes, Ray actors."""
+"""Who does the work: `jobs` of steps, and `executors` that run them here, in supervised processes or as Ray actors."""
