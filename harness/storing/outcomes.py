@@ -117,10 +117,10 @@ class Outcomes:
                 except FileNotFoundError:
                     continue  # another process found it damaged, and what was intact is in a part that was not listed yet
                 if part.damaged:
-                    damaged += 1
                     self._damaged.add(path)
+                damaged += part.damaged
                 others += part.others
-                for key, outcome in part.found:
+                for key, outcome in part.found.items():
                     _keep(found, key, outcome)
         except OSError as error:
             raise StoreError(f"cannot read {error.filename or self._folder}: {error.strerror or error}") from error
@@ -165,7 +165,7 @@ class Outcomes:
             reader = SegmentReader(keep=keep)
             damaged = [path for path in self._damaged if path.exists()]
             for key, outcome in itertools.chain(
-                *(_read_part(path).found for path in damaged), *(reader.read(path, _keyed) for path in paths)
+                *(_read_part(path).found.items() for path in damaged), *(reader.read(path, _keyed) for path in paths)
             ):
                 _keep(latest, key, outcome)
                 if len(latest) >= ENTRIES_AT_ONCE:
@@ -197,29 +197,20 @@ class Outcomes:
         return len(keys)
 
 
-@dataclass
-class _Part:
-    """What a part holds: outcomes, whether its file is not what was written, and how many of its rows another version wrote."""
-
-    found: list[tuple[str, Outcome]] = field(default_factory=list)
-    damaged: bool = False
-    others: int = 0
-
-
-def _read_part(path: Path, wanted: Collection[str] | None = None) -> _Part:
+def _read_part(path: Path, wanted: Collection[str] | None = None) -> Lookup:
     """Those of ``wanted`` (or all) that a part holds, by row groups; of a damaged one the rows that are intact. Raises OSError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = _Part()
+    found: dict[str, Outcome] = {}
+    others = 0
     with reading(path) as file:
-        intact = digest_of(file) == path.stem.removeprefix(PART)
-        found.damaged = not intact
+        whole = intact = digest_of(file) == path.stem.removeprefix(PART)
         try:
             part = pq.ParquetFile(file, page_checksum_verification=True)
             groups = range(part.num_row_groups)
         except (OSError, pa.ArrowException):
-            return found
+            return Lookup({}, damaged=int(not intact))
         for number in groups:
             try:
                 keys = part.read_row_group(number, columns=["key"])["key"].to_pylist()
@@ -228,16 +219,16 @@ def _read_part(path: Path, wanted: Collection[str] | None = None) -> _Part:
                     continue
                 texts = part.read_row_group(number, columns=["outcome"])["outcome"].take(pa.array(rows)).to_pylist()
             except (OSError, ValueError, KeyError, pa.ArrowException):
-                found.damaged = True
+                whole = False
                 continue
             for row, text in zip(rows, texts, strict=True):
                 if not intact and not (text and text == _row(keys[row], text[9:])):
                     continue
                 try:
-                    found.found.append((keys[row], _outcome(json.loads(text[9:]))))
+                    found[keys[row]] = _outcome(json.loads(text[9:]))
                 except (KeyError, TypeError, ValueError):
-                    found.others += 1
-    return found
+                    others += 1
+    return Lookup(found, int(not whole), others)
 
 
 def _row(key: str, outcome: str) -> str:
