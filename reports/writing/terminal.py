@@ -230,7 +230,7 @@ def _cell(head: Head, line: Line, at: int, marked: bool, console: Console) -> Ri
             text.append(encodable(words, console.encoding) if not text else apart + encodable(words, console.encoding), style=style)
 
     add(cell.above)
-    add(cell.text + (mark if cell.count else ""), STYLES[cell.tone] if cell.mark else "italic" if line.grey and not at else "")
+    add(cell.text + (mark if cell.count or cell.mark else ""), STYLES[cell.tone] if cell.mark else "italic" if line.grey and not at else "")
     add(cell.count, "bold yellow" if cell.short else "dim", " ")
     add(cell.span, "dim")
     add(cell.tag, STYLES[cell.tone])

@@ -98,6 +98,12 @@ def test_a_terminal_says_how_much_it_leaves_out() -> None:
     assert text.splitlines()[0].startswith("0 x") and "and 3 more in the report" in text and "and 2 more in the report" in text
 
 
+def test_a_mark_needs_no_count() -> None:
+    one = Table("t", (*words("system"), Head("m")), (Line((Entry("a"), Entry("1.0", mark="✓", tone="good"))),))
+    assert "1.0 ✓" in printed([one]) and "**1.0 ✓**" in markdown.render([one])
+    assert r"\textbf{1.0}" in latex.render([one]) and 'class="best"' in html.blocks([one])
+
+
 def test_columns_without_content_are_left_out() -> None:
     lines = (Line((Entry("a"), Entry(key=0), Entry("1"))), Line((Entry("b"), Entry(key=0), Entry("2"))))
     one = Table("t", (*words("system"), Head("empty"), Head("full")), lines)
