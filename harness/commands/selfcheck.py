@@ -59,7 +59,7 @@ class Circumstance:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Repetition:
     """What became of one circumstance beside the first run.
 
     Args:
@@ -97,9 +97,9 @@ def main(options: Namespace) -> int:
     """Carries it out; 1 where numbers or codes differ."""
     with TerminalProgress() as progress:
         config = composed(options.words, options.config_dir)
-        findings = list(check(config, f"harness selfcheck {typed(options.words)}".strip(), progress))
-    print(render(findings))
-    return 0 if all(f.held for f in findings) else 1
+        repetitions = list(check(config, f"harness selfcheck {typed(options.words)}".strip(), progress))
+    print(render(repetitions))
+    return 0 if all(f.held for f in repetitions) else 1
 
 
 def circumstances() -> list[Circumstance]:
@@ -117,7 +117,7 @@ def circumstances() -> list[Circumstance]:
     return found
 
 
-def check(config: Config, command: str, progress: Progress) -> Iterator[Finding]:
+def check(config: Config, command: str, progress: Progress) -> Iterator[Repetition]:
     """Runs the request under every circumstance and compares.
 
     Args:
@@ -126,7 +126,7 @@ def check(config: Config, command: str, progress: Progress) -> Iterator[Finding]
         progress: told what is going on.
 
     Yields:
-        A finding per circumstance after the first.
+        A repetition per circumstance after the first.
 
     Raises:
         HarnessError: as `harness.running.runner.run`.
@@ -145,10 +145,10 @@ def check(config: Config, command: str, progress: Progress) -> Iterator[Finding]
                 yield _compared(first, results, circumstance)
 
 
-def render(findings: Sequence[Finding]) -> str:
+def render(repetitions: Sequence[Repetition]) -> str:
     """The table."""
     lines = [f"{'circumstance':<30} {'records':>8} {'differ':>7} {'largest':>9} {'allowed':>9}  {'codes':<9} verdict"]
-    for f in findings:
+    for f in repetitions:
         codes = "the same" if not f.codes else f"{f.codes} differ"
         lines.append(
             f"{f.circumstance.name:<30} {f.records:>8} {f.differing:>7} {f.largest:>9.1e} {f.circumstance.tolerance:>9.1e}  {codes:<9} "
@@ -189,7 +189,7 @@ def _results(config: Config, how: Circumstance, dataset: Dataset, root: Path, co
     return _Results(records, codes)
 
 
-def _compared(first: _Results, second: _Results, how: Circumstance) -> Finding:
+def _compared(first: _Results, second: _Results, how: Circumstance) -> Repetition:
     example, largest, differing = "", 0.0, 0
     for key in sorted(set(first.records) & set(second.records)):
         one, other = first.records[key], second.records[key]
@@ -210,4 +210,4 @@ def _compared(first: _Results, second: _Results, how: Circumstance) -> Finding:
         example = f"{missing} records are in one of the two runs only"
     if codes and how.codes and not example:
         example = f"the codes of {codes} of {len(first.codes)} outputs"
-    return Finding(how, len(first.records), differing, largest, codes, missing, example)
+    return Repetition(how, len(first.records), differing, largest, codes, missing, example)

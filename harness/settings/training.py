@@ -32,7 +32,7 @@ TEXT = ("system", "data", "valid", "out", "cache", "device", "precision", "start
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """The part of the command line that is not the recipe's; see ``harness train --help``.
 
     Raises:
@@ -90,7 +90,7 @@ class Plan:
         command: as typed, for the records.
     """
 
-    settings: Settings
+    settings: TrainingSettings
     family: str
     recipe_class: Any
     parameters: Mapping[str, Any]
@@ -106,7 +106,7 @@ def planned(overrides: Sequence[str]) -> Plan:
         MissingDependency: the recipe cannot be imported.
     """
     typed = _parsed(overrides)
-    own = {f.name for f in fields(Settings)}
+    own = {f.name for f in fields(TrainingSettings)}
     for name, example in (("system", "system=qdac16"), ("data", "data=train/manifest.csv")):
         if name not in typed:
             raise ConfigError(f"{name}= is missing, e.g. {example}; `harness train --help` shows every key")
@@ -114,7 +114,7 @@ def planned(overrides: Sequence[str]) -> Plan:
     family = str(section.get("family", typed["system"]))
     recipe_class = _recipe_class(family, str(typed["system"]))
     variant = getattr(recipe_class, "words", _words)(section)
-    settings = Settings(**{k: v for k, v in {**variant, **typed}.items() if k in own})
+    settings = TrainingSettings(**{k: v for k, v in {**variant, **typed}.items() if k in own})
     accepted = known_parameters(recipe_class)
     words = {k: v for k, v in typed.items() if k not in own}
     if unknown := sorted(set(words) - set(accepted)):
