@@ -123,21 +123,15 @@ def spoken_words(text: str) -> str:
     return " ".join(word.strip("'") for word in text.split() if word.strip("'"))
 
 
-def _without_punctuation(kept: str) -> Callable[[], Callable[[str], str]]:
+def _without_punctuation(kept: str, simplified: bool = False) -> Callable[[], Callable[[str], str]]:
     def build() -> Callable[[str], str]:
         from zhon.hanzi import punctuation
 
         table = str.maketrans("", "", "".join(set(punctuation + string.punctuation) - set(kept)))
-        return lambda text: text.translate(table).lower()
-
-    return build
-
-
-def _simplified(kept: str) -> Callable[[], Callable[[str], str]]:
-    def build() -> Callable[[str], str]:
+        if not simplified:
+            return lambda text: text.translate(table).lower()
         convert = importlib.import_module("zhconv").convert  # not a dependency of ours, so type checkers cannot be told of it
-        strip = _without_punctuation(kept)()
-        return lambda text: strip(convert(text, "zh-cn"))
+        return lambda text: str(convert(text, "zh-cn")).translate(table).lower()
 
     return build
 
@@ -163,9 +157,9 @@ def _whisper_basic() -> Callable[[str], str]:
 
 _BUILDERS: dict[str, tuple[Callable[[], Callable[[str], str]], tuple[str, ...]]] = {
     "seedtts-en": (_without_punctuation("'"), ("zhon",)),
-    "seedtts-zh": (_simplified("'"), ("zhon", "zhconv")),
+    "seedtts-zh": (_without_punctuation("'", simplified=True), ("zhon", "zhconv")),
     "f5-en": (_without_punctuation(""), ("zhon",)),
-    "f5-zh": (_simplified(""), ("zhon", "zhconv")),
+    "f5-zh": (_without_punctuation("", simplified=True), ("zhon", "zhconv")),
     "whisper-english": (_whisper_english, ("whisper_normalizer",)),
     "whisper-basic": (_whisper_basic, ("whisper_normalizer",)),
     "plain-whisper-english": (_plain_whisper_english, ("whisper_normalizer",)),
