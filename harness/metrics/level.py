@@ -85,7 +85,7 @@ def level_rms_db(sample: Sample) -> Evidence:
 
 @on_arrays(lambda: {"block_s": BLOCK_S, "gates": "-70 LUFS, -10 LU"}, **_info(LUFS_RATE_HZ, "dB"))
 def level_lufs_db(sample: Sample) -> Evidence:
-    """Loudness of the output minus that of the reference, in LU (`loudness_lufs`), at 48 kHz.
+    """Loudness of the output minus that of the reference, in LU: integrated loudness after ITU-R BS.1770-4 (`loudness_lufs`), at 48 kHz.
 
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than .4 s, or has no 400 ms above the gate of -70 LUFS.
