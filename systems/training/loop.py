@@ -8,6 +8,8 @@ leaves its weights the same, bit for bit on the CPU.
 from __future__ import annotations
 
 import csv
+import importlib
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from systems.training.recipe import TrainingFault
-from systems.training.state import load_state, save_state, save_tensors
+from systems.training.state import load_state, replacing, save_state, save_tensors
 from systems.training.trainer import Trainer
 
+CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
 LOG, CURVE, EVENTS = "log.csv", "curve.png", "events"
 _FIRST = ("step", "seconds", "steps_per_s", "skipped")
+_POLL_STEPS = 10  # several processes: how often they agree on what to do next
 
 
 class Logbook:
@@ -49,19 +53,18 @@ class Logbook:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a row, or joins the row of the same step; on disk when it returns."""
-        if self._rows and self._rows[-1]["step"] == step:
+        joins = bool(self._rows) and self._rows[-1]["step"] == step
+        if joins:
             self._rows[-1].update(values)
-            self._columns = self._all_columns()
-            self._rewrite()
         else:
             self._rows.append({"step": float(step), **values})
-            columns = self._all_columns()
-            if columns != self._columns:
-                self._columns = columns
-                self._rewrite()
-            else:
-                with (self._folder / LOG).open("a", encoding="utf-8", newline="") as file:
-                    csv.writer(file).writerow(self._cells(self._rows[-1]))
+        columns = self._all_columns()
+        if joins or columns != self._columns:
+            self._columns = columns
+            self._rewrite()
+        else:
+            with (self._folder / LOG).open("a", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerow(self._cells(self._rows[-1]))
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
@@ -90,11 +93,8 @@ class Logbook:
         # Margins by hand, in inches: matplotlib's own layout engines take ten times as long as the drawing.
         height, width = 2.4 * down, 3.6 * across
         figure.subplots_adjust(0.55 / width, 0.45 / height, 1 - 0.15 / width, 1 - 0.3 / height, wspace=0.28, hspace=0.32)
-        temporary = self._folder / f".{CURVE}.tmp"
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:  # a new file: a link that somebody put there is not followed
+        with replacing(self._folder / CURVE) as file:
             figure.savefig(file, format="png", dpi=80)
-        temporary.replace(self._folder / CURVE)
 
     def close(self) -> None:
         """Finishes the TensorBoard events."""
@@ -109,13 +109,10 @@ class Logbook:
         return ["" if c not in row else f"{row[c]:.8g}" for c in self._columns]
 
     def _rewrite(self) -> None:
-        temporary = self._folder / f".{LOG}.tmp"
-        temporary.unlink(missing_ok=True)
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
+        with replacing(self._folder / LOG) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            writer = csv.writer(text)
             writer.writerow(self._columns)
             writer.writerows(self._cells(row) for row in self._rows)
-        temporary.replace(self._folder / LOG)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -128,17 +125,11 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _event_writer(folder: Path) -> Any:
     for module in ("torch.utils.tensorboard", "tensorboardX"):
-        import importlib
-
         try:
             return importlib.import_module(module).SummaryWriter(str(folder))
         except ImportError:
             continue  # the other one may be there
     raise TrainingFault("tensorboard=true needs the package tensorboard: pip install tensorboard")
-
-
-CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
-_POLL_STEPS = 10  # several processes: how often they agree on what to do next
 
 
 class Ending(StrEnum):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -37,6 +37,19 @@ class State:
     facts: Mapping[str, Any]
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` when all of it is written, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        with temporary.open("xb") as file:  # a new file: a link that somebody put there is not followed
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """A safetensors file that appears whole or not at all, also when the machine stops.
 
@@ -45,19 +58,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """
     from safetensors.torch import save
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Tied weights share memory, which the format refuses: each name gets a copy of its own.
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    temporary.unlink(missing_ok=True)
-    try:
-        # "x": no link that somebody put there is followed. The library's own file writer leaves files that only their owner can read.
-        with temporary.open("xb") as file:
-            file.write(save(own, metadata=dict(metadata)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:  # the library's own file writer leaves files that only their owner can read
+        file.write(save(own, metadata=dict(metadata)))
+        file.flush()
+        os.fsync(file.fileno())
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -358,7 +358,7 @@ def test_what_a_training_writes_follows_no_link(tmp_path):
     folder, victim = tmp_path / "training", tmp_path / "private"
     folder.mkdir()
     victim.write_text("mine")
-    for name in (".log.csv.tmp", ".curve.png.tmp", f".model.safetensors.{os.getpid()}.tmp", "log.csv", "curve.png", "model.safetensors"):
+    for name in (*(f".{name}.{os.getpid()}.tmp" for name in (LOG, CURVE, "model.safetensors")), LOG, CURVE, "model.safetensors"):
         (folder / name).symlink_to(victim)
     logbook = Logbook(folder, 0, False)
     logbook.write(1, {"loss": 1.0})
