@@ -28,14 +28,12 @@ import hashlib
 import importlib
 import json
 import os
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from harness.commands import take_words
@@ -57,6 +55,7 @@ from harness.storing.aliases import Aliases, command, without_secrets
 from harness.storing.files import read_json, write_json
 from harness.storing.folders import claimed
 from harness.torchaudio import ensure_torchaudio
+from harness.workers.jobs import Stop
 
 NOTES = "training.json"
 
@@ -137,11 +136,12 @@ class _Training:
 
 def _run(plan: Plan) -> None:
     training = _begun(plan)
-    with _claimed_together(training), _Signals() as signals:
-        ending = _train(training, training.sound(), signals)
+    stop = Stop()
+    with _claimed_together(training), stop.install():
+        ending = _train(training, training.sound(), stop)
     training.processes.close()
     if ending == "interrupted":
-        raise Interrupted(f"stopped by {signals.name}; the checkpoint is in {training.folder}, the same command continues")
+        raise Interrupted(f"stopped by {stop.signal}; the checkpoint is in {training.folder}, the same command continues")
 
 
 def _begun(plan: Plan) -> _Training:
@@ -180,7 +180,7 @@ def _begun(plan: Plan) -> _Training:
     return _Training(plan, dataset, held_out, recipe, processes, identity)
 
 
-def _train(training: _Training, data: Any, signals: _Signals) -> str:
+def _train(training: _Training, data: Any, stop: Stop) -> str:
     loops, trainers_ = importlib.import_module("systems.training.loop"), importlib.import_module("systems.training.trainer")
     settings, recipe, processes, folder = training.plan.settings, training.recipe, training.processes, training.folder
     identity = {**training.identity, "sound": data.training.digest}
@@ -218,7 +218,7 @@ def _train(training: _Training, data: Any, signals: _Signals) -> str:
         training.say(f"nothing left to do: {trainer.finished} steps are done; a larger steps= goes on")
         return "finished"
     try:
-        ending = str(loops.train(trainer, folder, loop_config, lambda: signals.raised, training.say))
+        ending = str(loops.train(trainer, folder, loop_config, lambda: stop.requested, training.say))
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error}; what was saved before still stands") from error
     training.say(f"{ending} at step {trainer.finished}: {folder / loops.MODEL}")
@@ -267,28 +267,6 @@ def _noted(folder: Path) -> Mapping[str, Any]:
     if not isinstance(notes.get("identity"), dict) or not isinstance(notes.get("starts"), list):
         raise DamagedFile(f"{folder / NOTES} is damaged: it lacks 'identity' or 'starts'; overwrite=true moves the folder's content aside")
     return notes
-
-
-class _Signals:
-    """SIGINT and SIGTERM ask for a checkpoint; a second one ends the process at once."""
-
-    def __init__(self) -> None:
-        self.raised, self.name = False, ""
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.raised, self.name = True, signal.Signals(number).name
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

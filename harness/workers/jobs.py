@@ -112,10 +112,13 @@ class Executor(Protocol):
 
 
 class Stop:
-    """The user's wish to stop: the first signal lets steps in flight finish, a second one ends at once."""
+    """The user's wish to stop: the first signal lets steps in flight finish, a second one ends at once.
+
+    ``requested`` says whether one came, ``signal`` which ("SIGINT").
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self.signal = False, ""
 
     @contextmanager
     def install(self) -> Iterator[None]:
@@ -127,7 +130,7 @@ class Stop:
         def handler(number: int, frame: object) -> None:
             if self.requested:
                 raise UserInterrupt
-            self.requested = True
+            self.requested, self.signal = True, signal.Signals(number).name
             print("\nstopping: finishing what is in flight (again to stop at once)", file=sys.stderr)
 
         before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
