@@ -19,7 +19,7 @@ ON_ARRAYS = Item(id="arrays", dataset="")
 
 _ARGUMENTS = """
     Args:
-        reference: float ``[N]`` or ``[C, N]``, full scale at +-1; channels are averaged.
+        reference: float ``[N]`` or ``[C, N]``, full scale at +-1, read as float32; channels are averaged.
         output: likewise; what is judged.
         sample_rate: of both, in Hz.
         output_rate: of the output, where it is another.
@@ -74,7 +74,8 @@ def on_arrays(params: Callable[[], dict[str, Any]] = dict, **more: Any) -> Calla
 
     def decorate(measure: Callable[[Sample], Evidence]) -> OnArrays:
         def function(reference: npt.ArrayLike, output: npt.ArrayLike, sample_rate: int, output_rate: int | None = None) -> float:
-            return measure(Sample(ON_ARRAYS, signal_of(output, output_rate or sample_rate), signal_of(reference, sample_rate))).value
+            judged = signal_of(output, sample_rate if output_rate is None else output_rate)
+            return measure(Sample(ON_ARRAYS, judged, signal_of(reference, sample_rate))).value
 
         def declare() -> MetricInfo:
             return declared(measure.__name__, Need.OUTPUT, Need.REFERENCE, params=params(), **more)

@@ -79,6 +79,8 @@ def test_what_cannot_be_measured_is_refused_and_never_a_number() -> None:
             assert refused.value.side is Side.REFERENCE
     with pytest.raises(ValueError, match=r"\(16000, 1\); give its \.T"):
         harness.metrics.stoi(clean.T, clean.T, 16000)
+    with pytest.raises(ValueError, match="positive whole number of Hz, got 0"):
+        harness.metrics.stoi(clean, clean, 16000, 0)
     with pytest.raises(ValueError, match="int16 values"):
         harness.metrics.stoi((clean * 32767).astype(np.int16), clean, 16000)
 
