@@ -139,10 +139,6 @@ class Contrast:
             return math.copysign(self.margin, difference)
         return self.margin if self.relation is Relation.GREATER else -self.margin
 
-    def distance(self, difference: float) -> float:
-        """How far a difference lies from it, >= 0."""
-        return abs(difference - self.edge(difference))
-
     def __str__(self) -> str:
         sign = {Relation.LESS: "<", Relation.GREATER: ">", Relation.ALIKE: "="}[self.relation]
         by = ""

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from harness.api import PooledMetric, Status, Weights
 from harness.settings.registry import config_names
 from reports.claims.claims import Claim, Contrast, Monotone, Point, Relation
-from reports.claims.verdicts import CONTRADICTED, UNDECIDED, MeasuredContrast, Replication, Verdict, deciding
+from reports.claims.verdicts import CONTRADICTED, UNDECIDED, MeasuredContrast, Replication, Verdict
 from reports.statistics.intervals import Estimate, IntervalSettings
 from reports.statistics.pooling import UnpoolableError, combined, statistic_of
 from reports.statistics.records import CALIBRATION, Column, SystemFacts, parsed_settings, reference_fault, system_of, unit_noun
@@ -87,8 +87,8 @@ def _verdict(claim: Claim, measured: Measurements) -> Verdict:
     parts = [c for part in claim.test for c in _expanded(part, measured)]
     confidence = 1 - (1 - measured.how.confidence) / len(parts)
     contrasts = tuple(_measured(contrast, claim, measured, confidence) for contrast in parts)
-    decides = deciding(contrasts)
-    return Verdict(claim, decides.outcome, decides.reason, contrasts, _notes(claim, contrasts, measured))
+    verdict = Verdict(claim, Replication.NOT_RUN, "", contrasts, _notes(claim, contrasts, measured))
+    return replace(verdict, outcome=verdict.deciding.outcome, reason=verdict.deciding.reason)
 
 
 def _expanded(part: Contrast | Monotone, measured: Measurements) -> Sequence[Contrast]:
@@ -263,7 +263,7 @@ def _decided(contrast: Contrast, known: Estimate, column: Column, units: str, co
     """
     usual, corrected = confidences
     found = known.interval(usual)
-    if why := too_few(known, units, contrast.distance(known.value), usual):
+    if why := too_few(known, units, abs(known.value - contrast.edge(known.value)), usual):
         return Replication.TOO_FEW, why
     if found.low is None or found.high is None:
         return Replication.TOO_FEW, ""

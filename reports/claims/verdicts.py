@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,16 +13,13 @@ CONTRADICTED, UNDECIDED = "contradicted", "undecided"
 
 
 class Replication(StrEnum):
-    """Whether a published value or a claim is seen again in what was measured here."""
+    """Whether a published value or a claim is seen again in what was measured here; the later ones outweigh the earlier."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
     TOO_FEW = "too few"
     NOT_COMPARABLE = "not comparable"
     NOT_RUN = "not run"
-
-
-GRAVITY = (Replication.NOT_RUN, Replication.NOT_COMPARABLE, Replication.TOO_FEW, Replication.NOT_REPRODUCED, Replication.REPRODUCED)
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,9 @@ class Verdict:
 
     @property
     def deciding(self) -> MeasuredContrast:
-        """The comparison that the outcome rests on: the first of those that weigh most."""
-        return deciding(self.contrasts)
+        """The comparison that settles the conjunction, the first of equals; a contradiction stands whatever the others would say."""
+        weight = list(reversed(Replication))
+        return min(self.contrasts, key=lambda c: -1 if c.reason.startswith(CONTRADICTED) else weight.index(c.outcome))
 
     @property
     def source(self) -> str:
@@ -105,10 +102,5 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """Replication and reason in words."""
+        """Outcome and reason in words."""
         return f"{self.outcome}, {self.reason}" if self.reason else str(self.outcome)
-
-
-def deciding(contrasts: Sequence[MeasuredContrast]) -> MeasuredContrast:
-    """The comparison that settles a conjunction, the first of equals; a contradiction stands whatever the others would say."""
-    return min(contrasts, key=lambda c: -1 if c.reason.startswith(CONTRADICTED) else GRAVITY.index(c.outcome))

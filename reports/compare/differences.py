@@ -220,23 +220,26 @@ def _keys(left: Half, right: Half, wanted: Sequence[str]) -> list[str]:
 
 def _measured(change: Change, pair: Matched, known: Estimate, settings: Settings) -> Change:
     """The change with its values; what it amounts to is said when all p-values are known."""
-    column = pair.column
-    how = settings.statistics
+    column, how, left, right = pair.column, settings.statistics, pair.left, pair.right
     found = known.interval(how.confidence)
-    left, right = pair.left, pair.right
     margin = settings.margins.get(column.key, settings.margins.get(column.name))
     units = unit_noun(pair.clusters)
     lacking = too_few(known, units, known.value, how.confidence)
     p = None if lacking else min(1.0, 2 * min(exceeding_level(known), exceeding_level(known.mirrored())))
-    whole = _whole(pair)
+    # A pooled metric has no value of one side here: only the difference is formed.
+    whole = sum(1 / len(left.means) * mean for mean in left.means) if column.is_mean else None
+    spread = None
+    if column.is_mean and min(len(left.means), len(right.means)) > 1:
+        # The seeds of two runs are independent, so their variances add.
+        spread = math.sqrt(sum(float(np.var(side.means, ddof=1)) for side in (left, right)))
     delta = right.values - left.values
+    worse = -delta if column.better is Better.HIGHER else delta
     return replace(
         change,
         outcome=Conclusion.TOO_FEW if lacking else change.outcome,
         reason=lacking,
-        left=whole[0],
-        # A pooled metric has no whole: only the difference is formed here.
-        right=whole[0] + known.value if whole[0] is not None else None,
+        left=whole,
+        right=None if whole is None else whole + known.value,
         difference=known.value,
         low=found.low,
         high=found.high,
@@ -247,39 +250,20 @@ def _measured(change: Change, pair: Matched, known: Estimate, settings: Settings
         units=units,
         left_coverage=left.coverage,
         right_coverage=right.coverage,
-        seed_spread=_seed_spread(pair),
+        seed_spread=spread,
         margin=margin,
         advice=advice(known, margin, confidence=how.confidence) if margin else None,
         advised=bool({column.key, column.name} & settings.advised),
-        worst=_items(pair, _worsening(delta, column.better), settings.num_items) if column.better is not Better.NEITHER else (),
+        worst=_items(pair, worse, settings.num_items) if column.better is not Better.NEITHER else (),
         changed=_items(pair, np.abs(delta), settings.num_items),
         notes=pair.notes,
     )
-
-
-def _whole(pair: Matched) -> tuple[float | None, float | None]:
-    if not pair.column.is_mean:
-        return None, None
-    left, right = (sum(c * m.mean for c, m in side.terms(1.0)) for side in (pair.left, pair.right))
-    return left, right
-
-
-def _worsening(delta: Array, better: Better) -> Array:
-    return -delta if better is Better.HIGHER else delta
 
 
 def _items(pair: Matched, size: Array, count: int) -> tuple[ItemChange, ...]:
     """Items by size, the largest first, none that did not change that way."""
     order = [i for i in np.argsort(-size, kind="stable")[:count] if size[i] > 0]
     return tuple(ItemChange(pair.items[i], float(pair.left.values[i]), float(pair.right.values[i])) for i in order)
-
-
-def _seed_spread(pair: Matched) -> float | None:
-    """Standard deviation of the difference from seed to seed; the seeds of two runs are independent, so their variances add."""
-    if not pair.column.is_mean or min(len(pair.left.frames), len(pair.right.frames)) < 2:
-        return None
-    figures = [[m.mean for _, m in side.terms(1.0)] for side in (pair.left, pair.right)]
-    return math.sqrt(sum(float(np.var(each, ddof=1)) for each in figures))
 
 
 def _judged(changes: Sequence[Change], settings: Settings) -> list[Change]:

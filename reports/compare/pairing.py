@@ -132,19 +132,14 @@ class Scores:
         """``[n]``, mean over seeds and repeats."""
         return np.asarray(np.mean([frame["value"].to_numpy(float) for frame in self.frames], axis=0))
 
-    @cached_property
-    def weights(self) -> Array:
-        """``[n]``, likewise."""
-        return np.asarray(np.mean([frame["weight"].to_numpy(float) for frame in self.frames], axis=0))
-
     @property
     def coverage(self) -> float:
         return self.n_ok / self.n_wanted if self.n_wanted else 0.0
 
-    def terms(self, coefficient: float) -> list[tuple[float, WeightedMean]]:
-        """Of the mean over seeds and repeats of the weighted mean over items."""
-        share = coefficient / len(self.frames)
-        return [(share, WeightedMean(frame["value"].to_numpy(float), frame["weight"].to_numpy(float))) for frame in self.frames]
+    @cached_property
+    def means(self) -> list[float]:
+        """The weighted mean over items, of each seed and repeat."""
+        return [WeightedMean(frame["value"].to_numpy(float), frame["weight"].to_numpy(float)).mean for frame in self.frames]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reports.claims.judging import FAILURE_TOLERANCE
 from reports.claims.verdicts import CONTRADICTED, UNDECIDED, Replication
@@ -109,7 +110,7 @@ def _judged(table: PublishedTable, row: PublishedRow, column: PublishedColumn, a
     value, low, high = (None if v is None else v * column.scale for v in (found.cell.value, found.cell.low, found.cell.high))
     if low is not None and high is not None:
         low, high = min(low, high), max(low, high)
-    about = {"system": found.facts.label, "run": found.run.name, "signature": found.signature}
+    about: dict[str, Any] = {"system": found.facts.label, "run": found.run.name, "signature": found.signature}
     cell = replace(cell, value=value, low=low, high=high, n_ok=found.cell.n_ok, n_total=found.cell.n_total, **about)
     if value is None:
         return _with(cell, Replication.NOT_COMPARABLE, found.cell.reason, *found.differences)

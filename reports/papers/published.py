@@ -220,8 +220,8 @@ class Paper:
     def entrants(self, suite: str) -> tuple[tuple[str, ...], ...]:
         """What its part about a suite needs run: systems of which one is enough, in order of preference."""
         rows = [row.systems for t in self.tables if t.suite == suite for row in t.rows]
-        rows += [(s,) for part in (*self.figures, *self.claims) if part.suite == suite for s in part.systems]
-        return tuple(rows)
+        others: list[PublishedFigure | Claim] = [*self.figures, *self.claims]
+        return (*rows, *((s,) for part in others if part.suite == suite for s in part.systems))
 
     def systems_of(self, suite: str) -> frozenset[str]:
         """Every system that its part about a suite speaks of."""
