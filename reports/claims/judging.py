@@ -41,14 +41,14 @@ class Measurements:
     """What claims are judged on.
 
     Args:
-        frame: records of one suite, checked and sorted.
+        frame: the records of one suite, checked and sorted.
         columns: its metrics.
-        facts: by label.
-        cluster: item to the unit it is resampled with.
-        num_items: of the run.
-        how: intervals are made.
+        facts: what is known of each system, by label.
+        cluster: the independent unit of each item.
+        num_items: number of items of the run.
+        how: how intervals are made.
         pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
-        absent: metrics that could not be built, with the reason.
+        absent: the metrics that could not be built, with the reason.
     """
 
     frame: pd.DataFrame

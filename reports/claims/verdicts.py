@@ -28,14 +28,14 @@ class MeasuredContrast:
 
     Args:
         words: what is compared.
-        metric: shown name.
-        outcome: of this comparison alone.
+        metric: its shown name.
+        outcome: what came of this comparison alone.
         reason: what speaks against it (`CONTRADICTED` or `UNDECIDED` first), or why there is no value; "" where it is reproduced.
-        value, low, high: left minus right and its interval; None where there is none.
-        unit: of them, as printed.
-        n, n_wanted: items compared, and items of the run.
-        clusters: resampled.
-        seeds: trainings (or samplings) of each system in it.
+        value, low, high: left minus right and the bounds of its interval; None where there is none.
+        unit: that they are in, as printed.
+        n, n_wanted: number of items compared, and of items of the run.
+        clusters: number of independent units among them.
+        seeds: number of trainings (or samplings) of each system in it.
         seed_spread: standard deviation of the difference from one training to the next, None where a system has one.
     """
 
@@ -78,10 +78,10 @@ class Verdict:
     """A claim and what became of it.
 
     Args:
-        claim: judged.
-        outcome, reason: of the whole.
+        claim: that is judged.
+        outcome, reason: what came of it as a whole.
         contrasts: its comparisons, measured.
-        notes: what holds of all of them.
+        notes: what holds for all of them.
     """
 
     claim: Claim

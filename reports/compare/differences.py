@@ -44,13 +44,13 @@ class Settings:
     """How runs are compared.
 
     Args:
-        statistics: of the intervals.
+        statistics: how intervals are made.
         margins: by metric key or name, the difference that matters, in the stored unit: the bound of "no difference", and what sample-size
             advice is given for.
-        metrics: only these keys; all common ones if empty.
+        metrics: registry keys or names of the metrics to compare, all common ones if empty.
         advised: metrics whose sample-size advice is told in any case; of the others only where a difference stays undecided.
-        num_items: listed as worst and as most changed, of each metric.
-        force: compare although data, package versions or signatures differ.
+        num_items: how many items are listed as worst and as most changed, for each metric.
+        force: whether to compare although data, package versions or signatures differ.
     """
 
     statistics: IntervalSettings = field(default_factory=lambda: IntervalSettings(resamples=10_000))
@@ -79,23 +79,23 @@ class Change:
     """One metric of one system in both runs.
 
     Args:
-        left_row, right_row: what is compared.
+        left_row, right_row: the systems that are compared.
         column: the metric, printed as in the right run.
-        outcome: in a word.
+        outcome: what the difference amounts to.
         reason: why no more can be said, "" otherwise.
-        left, right: values over the common items, None where not comparable, as all that follows.
-        difference, low, high: right minus left and its interval.
+        left, right: values over the common items in the stored unit, None where they cannot be compared, as all that follows.
+        difference, low, high: right minus left, and the bounds of its interval.
         p, adjusted: two-sided p-value, and corrected by Holm over the table; None where there are too few for any.
-        n: items compared.
-        left_coverage, right_coverage: share of the wanted outputs scored, 0 to 1.
-        clusters, differing: independent units, and those of them with any difference.
-        units: what they are, in the plural.
+        n: number of items compared.
+        left_coverage, right_coverage: share of the wanted outputs that were scored, 0 to 1.
+        clusters, differing: number of independent units, and of those with any difference.
+        units: what these are, in the plural.
         seed_spread: standard deviation of the difference over seeds, None with one on either side.
-        margin: that matters, None where none was given.
-        advice: sample size, None without margin or where nothing varies.
-        advised: it was asked for.
-        worst, changed: items, the worst change and the largest one first.
-        notes: what ``force`` let pass.
+        margin: the difference that matters, None where none was given.
+        advice: how many items would show the margin, None without one or where nothing varies.
+        advised: whether advice was asked for by name.
+        worst, changed: items in order, the worst change first and the largest change first.
+        notes: sentences on what ``force`` let pass.
     """
 
     left_row: Row
@@ -135,10 +135,10 @@ class Comparison:
     """Two runs compared.
 
     Args:
-        left, right: the runs; the left one is the old.
-        changes: system by system, metrics in the suite's order.
-        notes: what a reader must know.
-        settings: how it was made.
+        left, right: the two runs, the left one being the old.
+        changes: system by system, with metrics in the suite's order.
+        notes: sentences that a reader must know.
+        settings: how the comparison was made.
     """
 
     left: Half
@@ -158,9 +158,9 @@ def compare(
     """Right against left.
 
     Args:
-        left, right: as read; the same one twice compares two systems of one run.
-        rows: pairs to compare, see `same_rows`.
-        settings: of the comparison.
+        left, right: the two runs; the same one twice compares two systems of one run.
+        rows: pairs of systems to compare, such as `same_rows` gives.
+        settings: how to compare.
         pooled: metric objects by registry key, for metrics that are no means.
 
     Raises:

@@ -56,8 +56,8 @@ class Obstacle:
     """Something that forbids a comparison.
 
     Args:
-        kind: of it.
-        text: a sentence with what was found and what to do.
+        kind: what differs.
+        text: a sentence that says what was found and what to do.
     """
 
     kind: Kind
@@ -69,10 +69,10 @@ class Half:
     """One run of a comparison.
 
     Args:
-        name: for messages.
-        run: as read.
-        summary: its tables, for columns and facts; the intervals in it are not used.
-        repeats: frames of further runs of the same, which a baseline may hold.
+        name: of its folder, for messages.
+        run: as read from there.
+        summary: its tables; columns and systems are taken from it, its intervals are not used.
+        repeats: records of further runs of the same systems, which a baseline may hold.
     """
 
     name: str
@@ -109,9 +109,9 @@ class Scores:
     """One side's records over the common items, in their order.
 
     Args:
-        repeats: of each repeat its seeds' records.
-        n_ok, n_wanted: scored outputs and those that should have been, of all seeds of the first repeat.
-        lacking: items without a value through the system's fault.
+        repeats: for each repeat the records of each seed.
+        n_ok, n_wanted: number of scored outputs, and of those that should have been, over all seeds of the first repeat.
+        lacking: items that have no value through the system's fault.
     """
 
     repeats: Sequence[Sequence[pd.DataFrame]]
@@ -147,12 +147,12 @@ class Matched:
     """One metric of one system in both runs.
 
     Args:
-        column: of the metric, as the right run has it.
-        left_row, right_row: what is compared.
-        items: with a value on both sides.
-        clusters: of them.
+        column: the metric, as the right run has it.
+        left_row, right_row: the systems that are compared.
+        items: ids of the items with a value on both sides.
+        clusters: the unit that each of them belongs to.
         left, right: their records.
-        notes: what ``force`` let pass.
+        notes: sentences on what ``force`` let pass.
     """
 
     column: Column
@@ -267,10 +267,10 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
     """The records of one metric that both runs have, or why they cannot be compared.
 
     Args:
-        left, right: the runs.
-        rows: of the left and of the right one, whose values are compared.
-        key: of the metric.
-        force: compare although signatures differ.
+        left, right: the two runs.
+        rows: the system of the left run and that of the right one.
+        key: registry key of the metric.
+        force: whether to compare although signatures differ.
     """
     columns = [next((c for c in h.summary.columns if c.key == key), None) for h in (left, right)]
     groups = [h.groups.get((key, row.facts.label, row.settings)) for h, row in zip((left, right), rows, strict=True)]

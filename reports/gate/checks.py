@@ -52,10 +52,10 @@ class Check:
     """A rule applied to one system. Values are in the metric's stored unit; None where there are none.
 
     Args:
-        rule: of it.
+        rule: that is applied.
         system: label with its settings, "" where the rule found none.
-        outcome: of it.
-        reason: what speaks against it, or why it is not judged.
+        outcome: what came of it.
+        reason: what speaks against the run, or why it is not judged.
         column: the metric, None where it was not measured.
         group: the speaker or language with the worst standing, "" for all items together.
         baseline, candidate: values over the common items.
@@ -63,10 +63,10 @@ class Check:
         bound: lower confidence bound of it (upper for a strict rule), at the level that remains to this check among all.
         tolerance: in the stored unit.
         p, adjusted: of "the worsening is within the tolerance"; corrected by Holm over the checks.
-        n, clusters: items compared and units resampled.
+        n, clusters: number of items compared, and of independent units among them.
         run_spread: standard deviation of the value over the baseline's repeats, None for one.
         failing: all groups that fail by themselves.
-        notes: what ``force`` let pass.
+        notes: sentences on what ``force`` let pass.
     """
 
     rule: Rule
@@ -95,12 +95,12 @@ class GateResult:
 
     Args:
         outcome: incomparable if anything is; else regression if any check is one; else pass.
-        run, baseline: by name.
+        run, baseline: names of what was judged, and against what.
         rules: the gate.
-        repeats: runs in the baseline.
-        checks: the failing ones are not sorted first; every rule and system has one.
-        problems: what forbids the comparison as a whole.
-        notes: what a reader must know.
+        repeats: number of runs in the baseline.
+        checks: one for every rule and system, in the order of the rules.
+        problems: sentences on what forbids the comparison as a whole.
+        notes: sentences that a reader must know.
     """
 
     outcome: CheckStatus
@@ -158,8 +158,8 @@ class Gate:
     """Judges runs by rules.
 
     Args:
-        rules: of the gate.
-        force: judge although data, package versions or signatures differ.
+        rules: the gate.
+        force: whether to judge although data, package versions or signatures differ.
         pooled: metric objects by registry key, for metrics that are no means.
     """
 

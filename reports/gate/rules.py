@@ -39,11 +39,12 @@ class Rule:
     Args:
         metric: registry key.
         tolerance: worsening allowed, >= 0: in the stored unit, or as a share of the baseline's value if ``relative``.
-        relative: see above.
-        systems: labels that it is about, all if empty.
+        relative: how ``tolerance`` is meant.
+        systems: labels of the systems that it concerns, all if empty.
         each: "speaker" or "language" where every one is judged by itself, "" for all items together.
-        strict: it is to be shown that the worsening is within the tolerance; otherwise, that it is beyond.
-        better: direction for a metric that declares none.
+        strict: whether it is to be shown that the worsening lies within the tolerance; otherwise a check fails where it is shown that it
+            lies beyond.
+        better: which way is better, for a metric that does not declare it.
     """
 
     metric: str
@@ -67,12 +68,12 @@ class Rules:
     """A gate.
 
     Args:
-        name: of the file.
-        rules: in order.
-        level: chance of a false alarm of all together, at most.
-        resamples, seed: of the intervals.
-        repeats: runs that the baseline must hold.
-        coverage: share of outputs that may lose their value.
+        name: of its file.
+        rules: in the order of the file.
+        level: largest chance of a false alarm of all checks together, in (0, 0.5].
+        resamples, seed: of the bootstrap of pooled values.
+        repeats: number of runs that the baseline must hold at least.
+        coverage: share of outputs that may lose their value, 0 to 1.
     """
 
     name: str

@@ -24,9 +24,9 @@ class JudgedCell:
     """One cell of a paper's table.
 
     Args:
-        table, row, column: which.
+        table, row, column: where it stands.
         published: printed value, in its unit.
-        outcome: what became of it.
+        outcome: what came of it.
         reasons: why it is not reproduced, not comparable or not run; none where it is reproduced.
         value, low, high: measured, in the printed unit; None where there is none.
         n_ok, n_total: outputs scored, and to be scored.

@@ -24,8 +24,8 @@ class UsedRun:
 
     Args:
         name: of its folder.
-        suite, data, created, command: of it.
-        warnings: what must be said before its numbers; the limit on items among them.
+        suite, data, created, command: what was asked of which data, when, and how it was typed.
+        warnings: what must be said before its numbers, such as a limit on items.
     """
 
     name: str

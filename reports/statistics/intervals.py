@@ -33,7 +33,13 @@ UNBOUNDED = (-math.inf, math.inf)
 
 @dataclass(frozen=True)
 class IntervalSettings:
-    """How intervals are made: confidence, number of resamples and seed of the draws where a pooled value is resampled."""
+    """How intervals are made.
+
+    Args:
+        confidence: of the two-sided interval, in (0, 1).
+        resamples: drawn where a pooled value is bootstrapped.
+        seed: of those draws.
+    """
 
     confidence: float = 0.95
     resamples: int = 2000
@@ -50,7 +56,7 @@ class Interval:
             interval of zero width would deny.
         n: items.
         clusters: independent units.
-        method: how the bounds were made, from how many resamples where not all had a value, or why there are none.
+        method: in words, how the bounds were made, from how many resamples where not all had a value, or why there are none.
     """
 
     value: float
@@ -66,10 +72,10 @@ class Range:
     """What values a metric can take.
 
     Args:
-        bounds: closed; no interval leaves them.
-        worst: what an output that is lost counts as, None where there is no such value.
-        counted: each value is a ratio of counts (words wrong, outcomes), so that equal ones say little of the next; False for what is
-            computed from a waveform, where equal outputs are equal for a reason.
+        bounds: smallest and largest value, both possible; no interval leaves them.
+        worst: the value that a lost output counts as, None where there is no such value.
+        counted: whether each value is a ratio of counts (words wrong, outcomes), so that equal values say little of the next. False for
+            what is computed from a waveform, where equal outputs are equal for a reason.
     """
 
     bounds: tuple[float, float] = UNBOUNDED
@@ -86,21 +92,21 @@ class Estimate:
 
     Args:
         value: of the whole sample.
-        n: items.
-        clusters: independent units.
-        method: how bounds are made, or why there are none.
-        error: standard error, NaN where there is none.
+        n: number of items.
+        clusters: number of independent units.
+        method: in words, how bounds are made, or why there are none.
+        error: standard error in the unit of the value, NaN where there is none.
         freedom: degrees of freedom, > 0.
-        skew: of the value: third central moment over the cube of the standard deviation.
-        bounds: that no bound may leave.
-        rare: one of ``rare`` more items might have shown ``reach`` (below, above) of the value; 0 for no such allowance. It stands in for
-            the spread where all values are equal.
-        reach: see above.
-        share: effective number of items and span of the two values of a share, None for other values.
+        skew: third central moment of the value over the cube of its standard deviation.
+        bounds: smallest and largest possible value; no bound leaves them.
+        rare: number of items whose equal values stand in for the spread, 0 where there is a spread or none is to be allowed for: one more
+            item might have been another.
+        reach: how far below and above the value such an item might have moved it.
+        share: for a share, the effective number of items and the two values that an item can have; None for other values.
         shares: ``[clusters]`` contributions that add up to the value, and the clusters' shares of the weight; None for a pooled one.
-        resampled: ``[R]`` sorted, the value under resamples moved to the value, None where it is not resampled.
-        single: the same as if each item were a cluster, None where it is one. No bound lies within its bounds: by chance two speakers can
-            agree, and the same items under fewer labels must not look surer.
+        resampled: ``[R]`` bootstrap values, sorted and moved so that their median is the value; None where it is not resampled.
+        single: the estimate as if each item were a cluster, None where each is. No bound lies within its bounds: two speakers can agree
+            by chance, and the same items under fewer labels must not look surer.
     """
 
     value: float

@@ -30,8 +30,8 @@ def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMe
     """Scored records as a statistic.
 
     Args:
-        ok: records of one system, setting and metric that have a value.
-        column: of the metric.
+        ok: the records of one system, setting and metric that have a value.
+        column: their metric.
         pooled: metric objects by registry key; what is not given is built by the registry.
 
     Returns:

@@ -29,16 +29,17 @@ class Column:
     """One metric.
 
     Args:
-        key: in the registry and in `Row.cells`.
-        name: shown.
-        unit: "" where there is none.
-        better: direction; only a column with one has a best cell.
-        range: the values that are possible, and what a failure counts as.
-        signature: that all its numbers share.
-        description, aggregation: of the metric.
+        key: its name in the registry and in `Row.cells`.
+        name: as shown.
+        unit: of the stored values, "" where there is none.
+        better: whether higher or lower is better; only a column where one is has a best cell.
+        range: the possible values, and what a failure counts as.
+        signature: how it was measured, the same for all of its records (`harness.api.MetricInfo.signature`).
+        description: what it measures.
+        aggregation: how records become one value, such as "weighted mean".
         headline: place in the short table, None where it is not in it.
-        decimals: digits after the point.
-        significant: printed with three significant digits each, for rates that lie orders of magnitude apart.
+        decimals: digits after the point in print.
+        significant: whether values are printed with three significant digits instead, for rates that lie orders of magnitude apart.
         excluded: items whose reference this metric cannot score, left out for every system.
         unranked: why no cell is marked best, "" where one is.
         common: items that systems are ranked over where each scored others, 0 where all scored the same.
@@ -94,8 +95,8 @@ class Cell:
     """One system's value of one metric. Its records are ``n_total + n_excluded + n_skipped`` in number.
 
     Args:
-        value: pooled over the ``n_ok`` scored outputs, or None.
-        low, high: 95 % bounds, or None where there are fewer than two clusters.
+        value: pooled over the ``n_ok`` scored outputs, in the stored unit, None where there is none.
+        low, high: bounds of its interval, None where there are fewer than two clusters.
         n_ok: outputs scored.
         n_total: outputs that could be scored, i.e. ``n_ok`` and the system's failures.
         n_excluded: records left out because the reference cannot be scored.
@@ -105,8 +106,8 @@ class Cell:
         pessimistic: the value when each failure counts as the worst value that is natural; None where there is none.
         statuses: records by status, of all of them.
         reason: why there is no value, "" otherwise.
-        clusters: independent units behind the interval.
-        method: of the interval.
+        clusters: number of independent units behind the interval.
+        method: in words, how the interval was made.
         seeds: number of seeds.
         seed_spread: standard deviation of the value over seeds, None for one seed.
     """
