@@ -30,7 +30,7 @@ def located(checkpoint: str | Path) -> Path:
         FileNotFoundError: no such name, or nothing at this path.
     """
     path, name = Path(checkpoint), os.fspath(checkpoint)
-    if path.exists():
+    if path.is_file() or path.is_dir():  # nothing that a reader would wait at, such as a pipe
         return path
     if path.name != name or path.suffix:
         raise FileNotFoundError(f"no checkpoint at {path}; one is made by harness train")
