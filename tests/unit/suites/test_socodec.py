@@ -71,16 +71,17 @@ def test_ablations_run_each_codec_once_and_whole(kind: Any) -> None:
 
 
 def parameters(name: str) -> dict[str, Any]:
-    """What a system's YAML says, the settings of generation beside the rest."""
+    """Of a synthesizer, its generation and how its codec is trained among them."""
     section = system_section(name)
-    return {**section.pop("generation", {}), **section}
+    codec, generation = section.pop("codec"), section.pop("generation")
+    return section | generation | system_section(codec)["training"]
 
 
 @pytest.mark.parametrize(
     ("kind", "differing"),
     [
-        (QuantizerAblationTtsSuite, {"checkpoint", "codec", "temperature", "top_k", "top_p", "repetition_penalty"}),
-        (SemanticAblationTtsSuite, {"checkpoint", "codec"}),
+        (QuantizerAblationTtsSuite, {"checkpoint", "quantizer", "temperature", "top_k", "top_p", "repetition_penalty"}),
+        (SemanticAblationTtsSuite, {"checkpoint", "source", "semantic"}),
     ],
 )
 def test_language_models_of_an_ablation_differ_in_nothing_else(kind: Any, differing: set[str]) -> None:
@@ -88,7 +89,7 @@ def test_language_models_of_an_ablation_differ_in_nothing_else(kind: Any, differ
     assert set(names) <= set(variants())
     found = [parameters(name) for name in names]
     assert len({str(sorted((k, v) for k, v in one.items() if k not in differing)) for one in found}) == 1
-    assert len({str({k: one.get(k) for k in sorted(differing)}) for one in found}) == len(names)
+    assert len({str({k: one.get(k) for k in sorted(differing - {"checkpoint"})}) for one in found}) == len(names)
     plain = [parameters(name) for name in names if name.endswith("_plain")]
     assert all((one["temperature"], one["top_k"], one["top_p"], one["repetition_penalty"]) == (1.0, 0, 1.0, 1.0) for one in plain)
 
