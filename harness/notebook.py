@@ -66,7 +66,7 @@ class Run:
     def table(self) -> pd.DataFrame:
         """The pooled figures, a row per system, settings and metric.
 
-        Among its columns: ``system``, ``settings`` (JSON text), ``calibration`` (of a reference row), ``metric``, ``name``,
+        Among its columns: ``system``, ``settings`` (JSON text), ``calibration`` (of a calibration row), ``metric``, ``name``,
         ``unit``, ``better``, ``value`` with its interval ``low`` to ``high`` at ``confidence``, ``n_ok`` scored of ``n_total`` that
         could be, ``reason`` why there is no value, and ``signature``. A metric that does not apply to a row has none there.
 

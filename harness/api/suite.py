@@ -92,7 +92,7 @@ class SuiteInfo:
         metrics: measured by default, in the order of the full table.
         headline: the few metrics of the terminal table.
         curves: figures of the report.
-        calibration: reference rows beside the systems. Measured by voice only: "same_speaker" (the same voice saying something else
+        calibration: calibration rows beside the systems. Measured by voice only: "same_speaker" (the same voice saying something else
             than what SIM-o compares with: the prompt in resynthesis, the item's recording in synthesis) and "impostor" (another
             speaker's recording). "ground_truth" is the item's recording, measured with everything that listens to the output alone or
             beside text and prompt: the judges' own error, and in synthesis the voice's likeness to itself. It stands, asked for or

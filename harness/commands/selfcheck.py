@@ -23,9 +23,8 @@ from harness.api import Need
 from harness.commands import take_words
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset, spread
 from harness.notebook import composed
-from harness.running.progress import TerminalProgress
+from harness.running.progress import Progress, TerminalProgress
 from harness.running.runner import run
-from harness.running.workforce import Progress
 from harness.settings.config import Config
 from harness.storing.aliases import typed
 from harness.storing.store import Store

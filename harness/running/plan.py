@@ -92,8 +92,8 @@ LISTENING = frozenset({Need.OUTPUT, Need.TEXT, Need.PROMPT})
 """What a metric may need to say something about a recording that is nobody's output."""
 
 
-def reference_rows(suite: SuiteInfo, items: Sequence[Item]) -> list[Entrant]:
-    """The suite's reference rows, and the recording itself, which stands beside every figure about words: a recogniser errs on it too.
+def calibration_rows(suite: SuiteInfo, items: Sequence[Item]) -> list[Entrant]:
+    """The suite's calibration rows, and the recording itself, which stands beside every figure about words: a recogniser errs on it too.
 
     Whether words are asked is known only when the metrics are built (`belongs`).
     """
@@ -103,7 +103,7 @@ def reference_rows(suite: SuiteInfo, items: Sequence[Item]) -> list[Entrant]:
 
 
 def calibration_entrants(names: Sequence[str], items: Sequence[Item], task: Task) -> list[Entrant]:
-    """The reference rows of those names that this dataset allows (items with recordings, prompts, at least two speakers).
+    """The calibration rows of those names that this dataset allows (items with recordings, prompts, at least two speakers).
 
     "ground_truth" is the item's own recording. "same_speaker" is the same voice beside what speaker similarity compares with: the
     prompt in resynthesis, the item's recording in synthesis. "impostor" is the recording of the next item by somebody else in the
@@ -143,14 +143,14 @@ def _impostors(items: Sequence[Item]) -> list[Path | None]:
 
 
 def calibration_metrics(row: str, metrics: Mapping[str, MetricInfo]) -> list[str]:
-    """Registry keys of the metrics that a reference row is measured with; none where all of them need codes, timings or the like."""
+    """Registry keys of the metrics that a calibration row is measured with; none where all of them need codes, timings or the like."""
     if row == "ground_truth":
         return [key for key, info in metrics.items() if info.needs <= LISTENING]
     return [key for key in metrics if key in VOICE_METRICS]
 
 
 def belongs(row: str, suite: SuiteInfo, metrics: Mapping[str, MetricInfo]) -> bool:
-    """Whether a reference row stands in the tables: the suite asks for it, or something about words is measured of it; and it has figures."""
+    """Whether a calibration row stands in the tables: the suite asks for it, or something about words is measured of it; and it has figures."""
     measured = calibration_metrics(row, metrics)
     return bool(measured) if row in suite.calibration else any(Need.TEXT in metrics[key].needs for key in measured)
 

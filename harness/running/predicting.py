@@ -153,7 +153,7 @@ class PredictWorker(StageWorker):
             gone = f"; {changed(asked.output)}" if asked.output and ":" not in asked.output else ""
             raise _failed(f"no output: {message_of(error)}{gone}") from error
         except UnreadableAudio as error:
-            if self._system is None:  # a reference row: the recording is the dataset's
+            if self._system is None:  # a calibration row: the recording is the dataset's
                 raise _NoPrediction(unread(error)) from error
             raise _failed(f"output: {message_of(error)}") from error
 

@@ -1,14 +1,23 @@
-"""Progress on a terminal: a bar while a stage runs, plain lines where there is no terminal."""
+"""What a run says while it goes on; on a terminal a bar while a stage runs, plain lines where there is none."""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import Protocol, TextIO
 
 LINE_EVERY_S = 5.0
 """The longest silence where there is no terminal, as far as somebody reports at all."""
+
+
+class Progress(Protocol):
+    """Told what is going on; `TerminalProgress` draws it."""
+
+    def note(self, text: str) -> None: ...
+    def stage(self, name: str, total: int | None) -> None: ...
+    def advance(self, count: int = 1) -> None: ...
+    def done(self) -> None: ...
 
 
 class TerminalProgress:

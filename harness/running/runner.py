@@ -16,11 +16,12 @@ from harness.foreign import attempt, reason_of
 from harness.kept import Kept
 from harness.running.joining import RunResult, write_run
 from harness.running.metric_set import MetricBuilder
-from harness.running.plan import Digests, Entrant, attempts, reference_rows, withheld
+from harness.running.plan import Digests, Entrant, attempts, calibration_rows, withheld
+from harness.running.progress import Progress
 from harness.running.provenance import describe_run
 from harness.running.shards import Shard, publish
 from harness.running.stages import Session, counted, predict, score
-from harness.running.workforce import Progress, describe, open_workforce
+from harness.running.workforce import describe, open_workforce
 from harness.settings.config import Config
 from harness.settings.registry import resolve
 from harness.settings.sources import source_digest
@@ -55,7 +56,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         raise ConfigError(f"no systems: write systems=[{','.join(suite.info.systems)}]; `harness list systems` shows all")
     entrants = {name: Entrant(name, config["systems"][name]) for name in names}
     keys = list(config["metrics"] or suite.info.metrics)
-    for row in reference_rows(suite.info, dataset.items):
+    for row in calibration_rows(suite.info, dataset.items):
         entrants.setdefault(row.label, row)
     for key in keys:
         resolve("metrics", key)

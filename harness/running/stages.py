@@ -11,9 +11,9 @@ from harness.api import Item, Need, Status, SuiteInfo
 from harness.running.metric_set import MetricCards
 from harness.running.plan import Attempt, Card, Digests, Entrant, Withheld, metrics_of, score_key
 from harness.running.predicting import Predicted
+from harness.running.progress import Progress
 from harness.running.provenance import timed_elsewhere
 from harness.running.scoring import Measure, Subject
-from harness.running.workforce import Progress
 from harness.settings.config import Config
 from harness.storing.aliases import Aliases
 from harness.storing.outcomes import Outcome, OutcomeWriter

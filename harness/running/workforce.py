@@ -7,25 +7,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from harness.api import Item, Suite
 from harness.errors import ConfigError
 from harness.running.metric_set import MetricBuilder, MetricCards
 from harness.running.plan import Card, Entrant, belongs
 from harness.running.predicting import Describe, PredictWorker, default_threads
+from harness.running.progress import Progress
 from harness.running.scoring import DescribeMetrics, ScoreWorker
 from harness.workers.executors import KINDS, build
 from harness.workers.jobs import Broken, Executor, Finished, Job, Resources, Stop
-
-
-class Progress(Protocol):
-    """Told what is going on; drawn by the command line."""
-
-    def note(self, text: str) -> None: ...
-    def stage(self, name: str, total: int | None) -> None: ...
-    def advance(self, count: int = 1) -> None: ...
-    def done(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def describe(
     """
     progress.stage("loading systems and metrics", len(entrants) + 1)
     cards: dict[str, Card] = {}
-    # Reference rows first: the system a worker has built last is the one it predicts with first, so a single one is loaded once.
+    # Calibration rows first: the system a worker has built last is the one it predicts with first, so a single one is loaded once.
     ordered = sorted(entrants.values(), key=lambda e: not e.calibration)
     jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in ordered]
     for built in _built(workforce.predictors, jobs):

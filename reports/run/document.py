@@ -180,7 +180,7 @@ def _scale(rows: Sequence[Row], column: Column) -> tuple[float, float]:
 def _figure(row: Row, column: Column, scale: tuple[float, float]) -> Entry:
     cell, best = row.cells[column.key], column.key in row.best
     (least, most), short, bar = scale, cell.n_ok < cell.n_total, None
-    # Reference rows are measured with few metrics by design: a dash is enough.
+    # Calibration rows are measured with few metrics by design: a dash is enough.
     told = "" if row.calibration and not cell.statuses else shortened(cell.reason, 120)
     if cell.value is not None:
         told = f"{column.shown(cell.pessimistic)} with failures as worst" if short and cell.pessimistic is not None else ""

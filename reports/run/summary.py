@@ -61,7 +61,7 @@ class ErrorRates:
         above_half: share of utterances above 50 %.
         low, high: bounds of that share, None where there are fewer than two clusters.
         n: utterances.
-        calibration: a reference row.
+        calibration: a calibration row.
     """
 
     label: str

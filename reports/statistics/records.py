@@ -173,7 +173,7 @@ class Row:
     Args:
         facts: of the system.
         settings: JSON text as in the frame.
-        calibration: a reference row, not a system under test.
+        calibration: a calibration row, not a system under test.
         cells: by metric key.
         best: keys of the metrics in which no ranked system has a better value (as printed).
     """

@@ -195,7 +195,7 @@ def _table(table: Table, part: Sequence[int], texts: dict[int, list[RichText]], 
             made.add_column(_head(head, console), justify="right", no_wrap=True, overflow="crop")
     figures = [i for i in part if not table.heads[i].words]
     for n, line in enumerate(table.lines[: table.limit or None]):
-        # The figures of a reference row are few: it stands only where it has one.
+        # The figures of a calibration row are few: it stands only where it has one.
         if line.grey and figures and all(line.cells[i].text in ("", ABSENT) and not line.cells[i].count for i in figures):
             continue
         made.add_row(*(texts[i][n] for i in part))

@@ -20,7 +20,7 @@ from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.judges.speakers import Resemblyzer
 from harness.running.metric_set import MetricBuilder
-from harness.running.plan import belongs, calibration_entrants, calibration_metrics, reference_rows, score_key
+from harness.running.plan import belongs, calibration_entrants, calibration_metrics, calibration_rows, score_key
 from harness.settings.config import compose
 from harness.settings.registry import METRICS, resolve
 from harness.testing import check_suite
@@ -116,7 +116,7 @@ def chosen(name: str, task: Task, items: tuple[Item, ...] = ITEMS) -> dict[str, 
     return {item: str(path) for row in rows for item, path in (row.recordings or {}).items()}
 
 
-def test_reference_rows_by_task() -> None:
+def test_calibration_rows_by_task() -> None:
     assert chosen("ground_truth", Task.SYNTHESIS) == {"a": "a.wav", "b": "b.wav", "d": "d.wav"}
     assert chosen("same_speaker", Task.SYNTHESIS) == chosen("ground_truth", Task.SYNTHESIS)
     assert chosen("same_speaker", Task.RESYNTHESIS) == {"a": "ap.wav", "b": "bp.wav", "c": "cp.wav", "d": "dp.wav"}
@@ -170,9 +170,9 @@ def test_a_reference_row_is_measured_by_what_listens() -> None:
 )
 def test_the_recording_stands_beside_every_figure_about_words() -> None:
     suite = CodecSuite().info
-    assert next(row.label for row in reference_rows(suite, ITEMS)) == "ground_truth"
-    assert "ground_truth" not in [row.label for row in reference_rows(suite, [replace(i, text="") for i in ITEMS])]
-    assert "ground_truth" not in [row.label for row in reference_rows(SpeedSuite().info, ITEMS)]
+    assert next(row.label for row in calibration_rows(suite, ITEMS)) == "ground_truth"
+    assert "ground_truth" not in [row.label for row in calibration_rows(suite, [replace(i, text="") for i in ITEMS])]
+    assert "ground_truth" not in [row.label for row in calibration_rows(SpeedSuite().info, ITEMS)]
     words, voice = (info(Need.OUTPUT, Need.TEXT), info(Need.OUTPUT))
     assert belongs("ground_truth", suite, {"wer": words, "mos": voice})
     assert not belongs("ground_truth", suite, {"mos": voice})
@@ -229,7 +229,7 @@ def test_seeds_rows_and_voices_end_to_end(parrot: Path) -> None:
     assert len(value("parrot", "rtf", "unrecorded")) == 3
     # Once a prompt, however many seeds (and the warm-up).
     assert len(log.read_text().split()) == 2
-    # The reference rows: no seeds, only what listens, the same encoder.
+    # The calibration rows: no seeds, only what listens, the same encoder.
     encoder = Resemblyzer()
     assert set(frame[frame.system == "ground_truth"].metric) == {"intelligibility_probe", "sim_o"}
     assert set(frame[frame.system == "impostor"].metric) == {"sim_o"}

@@ -79,7 +79,7 @@ def test_a_table_too_wide_is_cut_into_several(width: int) -> None:
     assert all(f"{i}.500 ✓ 59/60" in text for i in range(12))
     heads = [line for line in text.splitlines() if line.startswith("system")]
     assert len(heads) >= 12 * 15 // (width - 22)  # each part names its systems
-    # A reference row stands only where it has a figure.
+    # A calibration row stands only where it has a figure.
     assert text.count("seen") == 1
 
 
