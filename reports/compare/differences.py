@@ -44,7 +44,7 @@ class Settings:
     """How runs are compared.
 
     Args:
-        statistics: how intervals are made.
+        how: intervals are made.
         margins: by metric key or name, the difference that matters, in the stored unit: the bound of "no difference", and what sample-size
             advice is given for.
         metrics: registry keys or names of the metrics to compare, all common ones if empty.
@@ -53,7 +53,7 @@ class Settings:
         force: whether to compare although data, package versions or signatures differ.
     """
 
-    statistics: IntervalSettings = field(default_factory=lambda: IntervalSettings(resamples=10_000))
+    how: IntervalSettings = field(default_factory=lambda: IntervalSettings(resamples=10_000))
     margins: Mapping[str, float] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     advised: frozenset[str] = frozenset()
@@ -194,7 +194,7 @@ def compare(
         )
     for i, pair in pairs.items():
         try:
-            changes[i] = _measured(changes[i], pair, difference(pair, settings.statistics, pooled or {}), settings)
+            changes[i] = _measured(changes[i], pair, difference(pair, settings.how, pooled or {}), settings)
         except UnpoolableError as problem:
             changes[i] = replace(changes[i], outcome=Conclusion.INCOMPARABLE, reason=str(problem))
     return Comparison(left, right, tuple(_judged(changes, settings)), tuple(notes), settings)
@@ -220,7 +220,7 @@ def _keys(left: Half, right: Half, wanted: Sequence[str]) -> list[str]:
 
 def _measured(change: Change, pair: Matched, known: Estimate, settings: Settings) -> Change:
     """The change with its values; what it amounts to is said when all p-values are known."""
-    column, how, left, right = pair.column, settings.statistics, pair.left, pair.right
+    column, how, left, right = pair.column, settings.how, pair.left, pair.right
     found = known.interval(how.confidence)
     margin = settings.margins.get(column.key, settings.margins.get(column.name))
     units = unit_noun(pair.clusters)
@@ -284,7 +284,7 @@ def _outcome(change: Change, settings: Settings, tests: int) -> Change:
         return replace(change, outcome=Conclusion.IDENTICAL, reason="")
     if change.low is None or change.high is None or change.p is None or change.adjusted is None:
         return change
-    level = 1 - settings.statistics.confidence
+    level = 1 - settings.how.confidence
     if change.adjusted <= level:
         if change.column.better is Better.NEITHER:
             return replace(change, outcome=Conclusion.CHANGED)

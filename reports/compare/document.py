@@ -99,8 +99,7 @@ def _header(comparison: Comparison) -> list[Block]:
 def table(comparison: Comparison) -> Table:
     """All differences; the confidence as it was asked for."""
     figures = (
-        Head(name)
-        for name in ("left", "right", "right − left", f"{percent(comparison.settings.statistics.confidence)} interval", "p (Holm)", "n")
+        Head(name) for name in ("left", "right", "right − left", f"{percent(comparison.settings.how.confidence)} interval", "p (Holm)", "n")
     )
     heads = (*words("system", "metric", "outcome"), *figures, Head("remark", words=True, wide=True, place="below"))
     return Table("Differences", heads, tuple(_line(change) for change in comparison.changes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,33 +34,19 @@ READ = ("value", "weight", "speaker", "language", "counts", "detail")
 """Columns of the records that a comparison reads; the others would be copied for every group of items."""
 
 
-class Kind(StrEnum):
-    """Why two runs or two metrics are not comparable, the gravest first."""
-
-    SUITE = "suite"
-    PARTIAL = "partial"
-    MISSING = "missing"
-    DATA = "data"
-    PACKAGES = "packages"
-    SIGNATURE = "signature"
-    VALUE = "value"
-
-
-FORCEABLE = frozenset({Kind.DATA, Kind.PACKAGES, Kind.SIGNATURE})
-"""What ``force=true`` turns into a note: the comparison can be made, and who makes it must know that it is crooked."""
-
-
 @dataclass(frozen=True)
 class Obstacle:
     """Something that forbids a comparison.
 
     Args:
-        kind: what differs.
         text: a sentence that says what was found and what to do.
+        forceable: whether ``force=true`` turns it into a note: the comparison can be made, and who makes it must know that it is crooked.
+        valueless: whether it is that no common item has a value.
     """
 
-    kind: Kind
     text: str
+    forceable: bool = False
+    valueless: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,23 +172,22 @@ def obstacles(left: Half, right: Half) -> Iterator[Obstacle]:
     asked = [str((m.get("suite") or {}).get("name", "")) for m in (one, two)]
     if asked[0] != asked[1]:
         yield Obstacle(
-            Kind.SUITE,
             f"{left.name} is a run of suite={asked[0]} and {right.name} one of suite={asked[1]}; only runs of one suite are comparable",
         )
     for side in (left, right):
         if side.summary.partial:
-            yield Obstacle(Kind.PARTIAL, f"{side.name} is partial: it was stopped before the end; run the same command again to finish it")
+            yield Obstacle(f"{side.name} is partial: it was stopped before the end; run the same command again to finish it")
     if words := _other_data(left, right):
-        yield Obstacle(Kind.DATA, words)
+        yield Obstacle(words, forceable=True)
     if other := _other_versions(left, right):
         told = ", ".join(f"{name} {pair}" for name, pair in other.items())
-        yield Obstacle(Kind.PACKAGES, f"package versions differ between {left.name} and {right.name}: {told}; run both with the same")
+        yield Obstacle(f"package versions differ between {left.name} and {right.name}: {told}; run both with the same", forceable=True)
 
 
 def standing(found: Sequence[Obstacle], force: bool) -> tuple[list[Obstacle], bool]:
     """The obstacles that ``force`` does not turn into notes, and whether it would do so with all of them."""
-    left = [o for o in found if not (force and o.kind in FORCEABLE)]
-    return left, all(o.kind in FORCEABLE for o in left)
+    left = [o for o in found if not (force and o.forceable)]
+    return left, all(o.forceable for o in left)
 
 
 def _other_data(left: Half, right: Half) -> str:
@@ -276,24 +260,24 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
     groups = [h.groups.get((key, row.facts.label, row.settings)) for h, row in zip((left, right), rows, strict=True)]
     for side, row, column, group in zip((left, right), rows, columns, groups, strict=True):
         if column is None or group is None:
-            return Obstacle(Kind.MISSING, f"{key} of {row.label} is not in {side.name}; run it with {key} among its metrics=")
+            return Obstacle(f"{key} of {row.label} is not in {side.name}; run it with {key} among its metrics=")
     one, two = columns
     assert one is not None and two is not None
     notes = []
     if one.signature != two.signature:
         text = f"{two.name} was measured in two ways: {one.signature} in {left.name}, {two.signature} in {right.name}"
         if not force:
-            return Obstacle(Kind.SIGNATURE, f"{text}; score both with the same versions and settings")
+            return Obstacle(f"{text}; score both with the same versions and settings", forceable=True)
         notes.append(text)
     excluded = {*one.excluded, *two.excluded}
     sides = [_scored(group or (), excluded, side) for group, side in zip(groups, (left, right), strict=True)]
     common = set.intersection(*(set(frame.index) for side in sides for frame in side.frames))
     if not common:
-        return Obstacle(Kind.VALUE, f"no item has {two.name} in both runs")
+        return Obstacle(f"no item has {two.name} in both runs", valueless=True)
     items = sorted(common)
     one_side, other_side = (side.over(items) for side in sides)
     if not all(frame["weight"].any() for side in (one_side, other_side) for frame in side.frames):
-        return Obstacle(Kind.VALUE, f"all common items weigh nothing in {two.name}")
+        return Obstacle(f"all common items weigh nothing in {two.name}", valueless=True)
     clusters = tuple(right.cluster[item] for item in items)
     return Matched(two, rows[0], rows[1], tuple(items), clusters, one_side, other_side, tuple(notes))
 

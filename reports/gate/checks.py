@@ -21,7 +21,7 @@ import numpy as np
 
 from harness.api import Better, PooledMetric
 from harness.errors import ConfigError, HarnessError, Incomparable
-from reports.compare.pairing import Half, Kind, Matched, Obstacle, difference, matched, obstacles, other_packages, standing
+from reports.compare.pairing import Half, Matched, Obstacle, difference, matched, obstacles, other_packages, standing
 from reports.gate.rules import Rule, Rules
 from reports.statistics.intervals import Estimate, IntervalSettings
 from reports.statistics.pooling import UnpoolableError
@@ -177,7 +177,7 @@ class Gate:
         repeats = 1 + len(baseline.repeats)
         if repeats < self.rules.repeats:
             text = f"the gate '{self.rules.name}' wants a baseline of {self.rules.repeats} repeats, {baseline.name} has {repeats}: harness bless RUN REPEAT ..."
-            found.append(Obstacle(Kind.MISSING, text))
+            found.append(Obstacle(text))
         forbidden, forceable = standing(found, self.force)
         notes = [f"forced: {o.text}" for o in found if o not in forbidden]
         if other := other_packages(baseline, run):
@@ -229,9 +229,9 @@ class Gate:
         pair = matched(baseline, run, rows, rule.metric, self.force)
         old, new = rows[0].cells[rule.metric], rows[1].cells.get(rule.metric)
         if isinstance(pair, Obstacle):
-            if pair.kind is Kind.VALUE and not old.n_ok:
+            if pair.valueless and not old.n_ok:
                 return Check(rule, rows[1].label, reason=f"the baseline has no figure: {old.reason}")
-            if pair.kind is Kind.VALUE and new is not None and new.n_total and not new.n_ok:
+            if pair.valueless and new is not None and new.n_total and not new.n_ok:
                 reason = f"none of {new.n_total} outputs has a figure any more: {new.reason}"
                 return Check(rule, rows[1].label, CheckStatus.REGRESSION, reason)
             return Check(rule, rows[1].label, CheckStatus.INCOMPARABLE, pair.text)

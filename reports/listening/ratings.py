@@ -105,14 +105,14 @@ def _checked(row: Mapping[str, str | None], session: Session, where: str) -> Ans
     return Answer(text["listener"], int(text["trial"]) - 1, text["sample"], text["answer"])
 
 
-def results(session: Session, answers: Sequence[Answer], statistics: IntervalSettings | None = None) -> tuple[Result, ...]:
+def results(session: Session, answers: Sequence[Answer], how: IntervalSettings | None = None) -> tuple[Result, ...]:
     """What the answers say, a line for each system or pair.
 
     Ratings: the mean, with an interval over listeners, over items where there is one listener. AB: the share of those with a
     preference who prefer the first named. ABX: the share of right answers; one half is guessing. Shares have exact (Clopper-Pearson)
     intervals, which take answers for independent; several answers of one listener are not quite.
     """
-    how = statistics or IntervalSettings()
+    how = how or IntervalSettings()
     if session.design is Design.RATING:
         return tuple(sorted(_ratings(session, answers, how), key=lambda f: (-f.value, f.label)))
     names = sorted({name for trial in session.trials for name in trial.samples})
@@ -161,7 +161,7 @@ def _share(label: str, words: str, counts: tuple[int, int], confidence: float, d
 
 
 def blocks(session: Session, found: Sequence[Result], num_listeners: int, confidence: float = 0.95) -> list[Block]:
-    """The findings as a table."""
+    """The results as a table."""
     lines = []
     for f in found:
         value, low, high = ("" if v is None else f"{100 * v:.0f} %" if f.p is not None else f"{v:.1f}" for v in (f.value, f.low, f.high))

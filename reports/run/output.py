@@ -42,7 +42,7 @@ def write_report(
     out: Path | None = None,
     audio_limit_mb: float = AUDIO_LIMIT_MB,
     item_limit: int = 1000,
-    statistics: IntervalSettings | None = None,
+    how: IntervalSettings | None = None,
     summary: Summary | None = None,
 ) -> ReportFiles:
     """Write ``report.html``, ``.md``, ``.tex``, ``.csv``, ``report_claims.csv`` where there are claims, and ``figures/*.svg``.
@@ -52,7 +52,7 @@ def write_report(
         out: folder, made if need be; the run's own unless told.
         audio_limit_mb: of audio embedded in the page.
         item_limit: items listed in the page.
-        statistics: of the intervals.
+        how: intervals are made.
         summary: of the run, where it has been made already.
 
     Raises:
@@ -60,7 +60,7 @@ def write_report(
         StoreError: a file cannot be written.
     """
     out = out or run.path
-    summary = summary or summarise(run, statistics)
+    summary = summary or summarise(run, how)
     figures = draw_all(summary)
     drawn = tuple(written(out / "figures" / f"{d.name}.svg", [d.standalone()]) for d in figures)
     return ReportFiles(

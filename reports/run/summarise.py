@@ -7,7 +7,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 def summarise(
     run: Run,
-    statistics: IntervalSettings | None = None,
+    how: IntervalSettings | None = None,
     pooled: Mapping[str, PooledMetric] | None = None,
     claims: Sequence[Claim] | None = None,
 ) -> Summary:
@@ -64,7 +64,7 @@ def summarise(
 
     Args:
         run: as read from its folder.
-        statistics: of the intervals.
+        how: intervals are made.
         pooled: metric objects by registry key, for metrics whose corpus value is not a mean of items; what is not given
             is built by the registry.
         claims: to judge; those of all papers about this suite unless told.
@@ -74,7 +74,7 @@ def summarise(
         StoreError: the frame lacks a column, or holds one measurement twice.
         UsageError: it holds nothing, or what no run writes.
     """
-    how = statistics or IntervalSettings()
+    how = how or IntervalSettings()
     frame = checked(run.frame)
     manifest = run.manifest
     calibration = set(manifest.get("calibration") or ())
@@ -206,22 +206,11 @@ def _row_order(present: Mapping[Any, object], manifest: Mapping[str, Any]) -> li
 
 def _facts(label: str, manifest: Mapping[str, Any]) -> SystemFacts:
     info = (manifest.get("systems") or {}).get(label) or {}
-    words = {
-        k: str(info.get(k) or "")
-        for k in ("family", "version", "description", "size", "weights_digest", "training_data", "device", "precision")
-    }
-    return SystemFacts(
-        label=label,
-        **words,
-        weights=str(info.get("weights") or "none"),
-        num_parameters=int(info.get("num_parameters") or 0),
-        sample_rate=int(info.get("sample_rate") or 0),
-        anchor=bool(info.get("anchor")),
-        tools=", ".join(f"{name} {version}" for name, version in info.get("tools") or ()),
-        configured=tuple(
-            (k, float(v)) for k, v in sorted((info.get("config") or {}).items()) if isinstance(v, int | float) and not isinstance(v, bool)
-        ),
-    )
+    made = {"label", "tools", "configured"}
+    told = {f.name: f.default if not info.get(f.name) else type(f.default)(info[f.name]) for f in fields(SystemFacts) if f.name not in made}
+    numbers = {k: float(v) for k, v in sorted((info.get("config") or {}).items()) if isinstance(v, int | float) and not isinstance(v, bool)}
+    tools = ", ".join(f"{name} {version}" for name, version in info.get("tools") or ())
+    return SystemFacts(label, tools=tools, configured=tuple(numbers.items()), **told)
 
 
 def _cell(
@@ -339,12 +328,12 @@ def _synthetic(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
     return f"SYNTHETIC SPEECH: {which} machine-made recordings; figures on human speech will differ."
 
 
-def read_summary(folder: Path, statistics: IntervalSettings | None = None, large: int = LARGE) -> tuple[Run, Summary]:
+def read_summary(folder: Path, how: IntervalSettings | None = None, large: int = LARGE) -> tuple[Run, Summary]:
     """A run and its tables.
 
     Args:
         folder: of the run.
-        statistics: of the intervals.
+        how: intervals are made.
         large: number of records from which memory matters.
 
     Returns:
@@ -357,10 +346,10 @@ def read_summary(folder: Path, statistics: IntervalSettings | None = None, large
     manifest = read_manifest(folder)
     if sum((manifest.get("counts") or {}).values()) < large:
         run = open_run(folder)
-        return run, summarise(run, statistics)
+        return run, summarise(run, how)
     suite, declared = manifest["suite"], sorted(manifest["metrics"])
     order = dict.fromkeys([*(suite.get("metrics") or ()), *(suite.get("headline") or ()), *declared])  # as a table has them
-    parts = [summarise(part, statistics) for key in order if key in declared and len((part := open_run(folder, metrics=[key])).frame)]
+    parts = [summarise(part, how) for key in order if key in declared and len((part := open_run(folder, metrics=[key])).frame)]
     return open_run(folder, items=list(manifest["items"])[:ITEMS_SHOWN]), merged(parts)
 
 

@@ -150,7 +150,7 @@ class SystemFacts:
     version: str = ""
     description: str = ""
     size: str = ""
-    weights: str = Weights.NONE
+    weights: str = Weights.NONE.value
     weights_digest: str = ""
     num_parameters: int = 0
     training_data: str = ""

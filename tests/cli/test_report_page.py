@@ -184,7 +184,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
-    return write_report(gallery(tmp_path_factory.mktemp("run")).run(), statistics=IntervalSettings(resamples=200))
+    return write_report(gallery(tmp_path_factory.mktemp("run")).run(), how=IntervalSettings(resamples=200))
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -25,7 +25,7 @@ def test_clips_play_one_at_a_time_and_can_be_wound(page_tests: ModuleType, brows
     before, after = (
         half(name, replace(run, frame=frame.assign(value=frame["value"] * factor))) for name, factor in (("old", 1.0), ("new", 0.8))
     )
-    found = compare(before, after, same_rows(before, after)[0], Settings(statistics=IntervalSettings(resamples=200)))
+    found = compare(before, after, same_rows(before, after)[0], Settings(how=IntervalSettings(resamples=200)))
     page = tmp_path / "compare.html"
     page.write_text("".join(document.page(found)), encoding="utf-8")
     browser.open(page)

@@ -32,9 +32,7 @@ def report(page_tests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     kept = run.frame["system"].isin([*TESTED, "same_speaker"])
     outputs = {key: path for key, path in run.outputs.items() if key[0] in TESTED}
     run.manifest["suite"] |= {"task": "resynthesis", "curves": []}
-    return write_report(
-        replace(run, frame=run.frame[kept].reset_index(drop=True), outputs=outputs), statistics=IntervalSettings(resamples=100)
-    )
+    return write_report(replace(run, frame=run.frame[kept].reset_index(drop=True), outputs=outputs), how=IntervalSettings(resamples=100))
 
 
 IDS = "[...document.querySelectorAll('.item .id')].map((n) => n.textContent)"

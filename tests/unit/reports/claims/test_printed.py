@@ -22,7 +22,7 @@ def printed(summary: Any, encoding: str, width: int = 100) -> str:
 
 def test_every_format_shows_the_claims(tmp_path: Path) -> None:
     run = pilot().run(tmp_path)
-    files = write_report(run, tmp_path, statistics=QUICK)
+    files = write_report(run, tmp_path, how=QUICK)
     summary = files.summary
     verdict = next(v for v in summary.verdicts if v.claim.id == "socodec_opq_below_rq_mcd")
     shown = " ".join(printed(summary, "utf-8").split())
@@ -57,7 +57,7 @@ def test_hostile_names_stay_text(judge: Any, tmp_path: Path) -> None:
 def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
     story = pair(-0.3, 0.1)
     run = story.run(tmp_path, suite="codec")
-    files = write_report(run, tmp_path, statistics=QUICK)
+    files = write_report(run, tmp_path, how=QUICK)
     assert files.summary.verdicts == () and files.claims is None and not (tmp_path / "report_claims.csv").exists()
     for text in (document.markdown(files.summary), files.html.read_text(encoding="utf-8"), printed(files.summary, "utf-8")):
         assert "Claims of the papers" not in text

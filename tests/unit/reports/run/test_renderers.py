@@ -259,7 +259,7 @@ def test_a_figure_that_fails_says_why_and_leaves_the_page(run: Any, tmp_path: Pa
         raise RuntimeError("no <fonts>")
 
     monkeypatch.setattr(figures, "svg_of", failing)
-    files = output.write_report(run, tmp_path / "out", statistics=QUICK)
+    files = output.write_report(run, tmp_path / "out", how=QUICK)
     (path,) = files.figures
     assert "This figure cannot be drawn: RuntimeError: no <fonts>" in "".join(ElementTree.fromstring(path.read_text()).itertext())
     assert "cannot be drawn: RuntimeError: no &lt;fonts&gt;" in files.html.read_text()
@@ -333,7 +333,7 @@ def test_audio_limit_takes_whole_items(run: Any) -> None:
 
 def test_files_are_whole_or_untouched(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    files = output.write_report(run, out, statistics=QUICK)
+    files = output.write_report(run, out, how=QUICK)
     before = files.html.read_bytes()
     assert {p.name for p in out.iterdir()} == {"report.html", "report.md", "report.tex", "report.csv", "figures"}
     assert [p.name for p in files.figures] == ["01_quality_rate.svg"]
@@ -344,7 +344,7 @@ def test_files_are_whole_or_untouched(run: Any, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(output.page, "render", torn)
     with pytest.raises(StoreError, match="No space left"):
-        output.write_report(run, out, statistics=QUICK)
+        output.write_report(run, out, how=QUICK)
     assert files.html.read_bytes() == before and not [p for p in out.iterdir() if p.name.startswith(".")]
 
 
