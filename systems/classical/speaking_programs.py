@@ -1,4 +1,4 @@
-"""Outside programs that speak a text into a WAV file: espeak-ng (formant synthesis by rule, a hundred languages) and Flite (English only)."""
+"""Outside programs that speak a text into a WAV file: espeak-ng (formants by rule, a hundred languages) and Flite (English only)."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ class Espeak(SpeakingProgram):
             name, plus, variant = voice.partition("+")
             if name not in known or (plus and f"!v/{variant}" not in variants):
                 return (
-                    f"espeak-ng {_version(program, _ESPEAK_TELLS)} has no voice '{voice}': see `espeak-ng --voices` and `espeak-ng --voices=variant`, "
-                    f"or leave the language out with voices.{language}=null"
+                    f"espeak-ng {_version(program, _ESPEAK_TELLS)} has no voice '{voice}': see `espeak-ng --voices` and "
+                    f"`espeak-ng --voices=variant`, or leave the language out with voices.{language}=null"
                 )
         return None
 

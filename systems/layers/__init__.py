@@ -1,1 +1,1 @@
-"""Building blocks shared by several systems: spectra, mel bands, convolution blocks."""
+"""Building blocks shared by several systems: spectra, convolutions, transformers and how they decode, adversaries."""

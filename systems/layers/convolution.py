@@ -1,5 +1,5 @@
-"""Convolution blocks: ConvNeXt over time, channels last (Siuzdak 2023, Vocos; Liu et al. 2022), and those of the Descript Audio Codec (Kumar
-et al. 2023), channels first: Snake, dilated residual units, strided blocks.
+"""Convolution blocks: ConvNeXt over time, channels last (Siuzdak 2023, Vocos; Liu et al. 2022), and those of the Descript Audio Codec
+(Kumar et al. 2023), channels first: Snake, dilated residual units, strided blocks.
 """
 
 from __future__ import annotations

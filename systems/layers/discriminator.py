@@ -1,4 +1,4 @@
-"""The adversaries of DAC, multi-period (HiFi-GAN) and multi-band complex STFT at several resolutions, and the losses of training against them."""
+"""The adversaries of DAC, multi-period (HiFi-GAN) and multi-band complex STFT, and the losses of training against them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`gemv.c`, compiled for this processor where the machine has a C compiler: decoding at the speed of memory.
 
-A step of a language model multiplies a row or two with every matrix once. In large models reading the matrices is what takes the time, and of
-the libraries the fastest, oneDNN, read at 54 to 77 % of what the memory gave where this did at 76 to 98 %; in small ones it is the calls, dozens
-a layer. Environment: ``CC`` names another compiler, ``XDG_CACHE_HOME`` another place than ``~/.cache`` for what was compiled.
+A step of a language model multiplies a row or two with every matrix once. In large models reading the matrices is what takes the time, and
+of the libraries the fastest, oneDNN, read at 54 to 77 % of what the memory gave where this did at 76 to 98 %; in small ones it is the calls,
+dozens a layer. Environment: ``CC`` names another compiler, ``XDG_CACHE_HOME`` another place than ``~/.cache`` for what was compiled.
 
 Shape letters: I inputs, O outputs, B batch, S queries an item, H heads, D numbers a head, W width.
 """
@@ -34,8 +34,8 @@ _COMPILER_S = 120
 _FEW = 8
 """Rows up to which ours is the faster product, as measured with two threads on a processor with AVX-512."""
 _WORTH_SHARING = 1 << 20
-"""Weights from which on a call is shared among threads; our choice. Threads wait for one another eight times a block, which costs much where
-another process holds a core and gains little where a block's weights lie in a processor's own cache."""
+"""Weights from which on a call is shared among threads; our choice. Threads wait for one another eight times a block, which costs much
+where another process holds a core and gains little where a block's weights lie in a processor's own cache."""
 
 
 class NotCompiled(RuntimeError):

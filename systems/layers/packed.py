@@ -1,8 +1,8 @@
 """Layers whose weights lie as the processor wants them: for decoding on a CPU, where reading weights and calling operations take the time.
 
 The stock product of one row with a matrix reads memory at less than half of its speed. Ours in float32 (`gemv`) reads it nearly as fast as
-memory allows, for a few rows, and computes a whole block of a transformer in one call. For more rows, for bfloat16, and where no C compiler is,
-there is oneDNN's product with blocked weights; for integers FBGEMM's. Packed layers only infer: they have no parameters.
+memory allows, for a few rows, and computes a whole block of a transformer in one call. For more rows, for bfloat16, and where no C compiler
+is, there is oneDNN's product with blocked weights; for integers FBGEMM's. Packed layers only infer: they have no parameters.
 
 Shape letters: I inputs, O outputs.
 """

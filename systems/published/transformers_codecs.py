@@ -1,9 +1,9 @@
 """The published codecs that transformers carries: EnCodec, DAC, Mimi, X-Codec, X-Codec 2.
 
 EnCodec (Defossez et al., "High Fidelity Neural Audio Compression", 2022) is the 24-kHz model; the one for 48 kHz is stereo, normalises
-overlapping pieces of one second and sends their scales. DAC: Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", 2023. Mimi,
-the codec of Moshi: Defossez et al., "Moshi: a speech-text foundation model for real-time dialogue", 2024. X-Codec: Ye et al., "Codec Does
-Matter: Exploring the Semantic Shortcoming of Codec for Audio Language Model", 2024. X-Codec 2, the codec of Llasa: Ye et al., 2025.
+overlapping pieces of one second and sends their scales. DAC: Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", 2023.
+Mimi, the codec of Moshi: Defossez et al., "Moshi: a speech-text foundation model for real-time dialogue", 2024. X-Codec: Ye et al., "Codec
+Does Matter: Exploring the Semantic Shortcoming of Codec for Audio Language Model", 2024. X-Codec 2, the codec of Llasa: Ye et al., 2025.
 """
 
 from __future__ import annotations

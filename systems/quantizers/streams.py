@@ -1,7 +1,7 @@
 """Multi-stream quantizers (SoCodec, Guo et al. 2024, section 2.2): K streams between two projections, each a pair of small codebooks.
 
-Product quantization, plain (PQ) or ordered by nested dropout (OPQ), gives each stream its own slice of the vector; a missing stream is a slice
-of zeros, in training and in decoding a prefix. Residual quantization, SoCodec's point of comparison, lets each stream code what the ones
+Product quantization, plain (PQ) or ordered by nested dropout (OPQ), gives each stream its own slice of the vector; a missing stream is a
+slice of zeros, in training and in decoding a prefix. Residual quantization, SoCodec's point of comparison, lets each stream code what the ones
 before left over; a missing stream adds nothing.
 
 Shape letters: B batch, T frames, K streams, D the latent, W the quantizer's own width between its two projections.

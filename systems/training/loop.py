@@ -1,5 +1,5 @@
-"""The one training loop: steps, and around them what happens by the clock (lines, checkpoints, models, stopping); and what a run writes down
-about itself: log.csv, a picture of its curves, and TensorBoard events if asked for.
+"""The one training loop: steps, and around them what happens by the clock (lines, checkpoints, models, stopping); and what a run writes
+down about itself: log.csv, a picture of its curves, and TensorBoard events if asked for.
 
 Nothing that the clock decides touches the training itself: how often a run reports, saves, validates or is stopped and resumed
 leaves its weights the same, bit for bit on the CPU.

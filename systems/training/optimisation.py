@@ -1,5 +1,5 @@
-"""How weights move: the learning rate of a step, one player's optimiser with clipping and the refusal of updates that are not finite, and the
-moving averages that are validated and exported.
+"""How weights move: the learning rate of a step, one player's optimiser with clipping and the refusal of updates that are not finite, and
+the moving averages that are validated and exported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The blocks under QDAC: spectra and their inverse, mel bands, ConvNeXt and strided convolutions."""
+"""Spectra and their inverse, mel bands, ConvNeXt and strided convolutions, beside slow references."""
 
 from __future__ import annotations
 
