@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import Better, Codes, Encoded, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Sample, Scalar, Side
-from harness.metrics.declaration import declared
+from harness.metrics.declaration import Measured, declared
 from harness.metrics.entropy import Float64Array, figures_of
 
 LEAST_COVERAGE = 0.5
@@ -91,9 +91,15 @@ def _seconds(sample: Sample) -> float:
     return encoded.num_samples / sample_rate
 
 
-def _rate_info(name: str, need: Need) -> MetricInfo:
+def _rate(name: str, need: Need, measure: Callable[[Sample], Evidence]) -> Callable[[], Measured]:
     ratio = {"params": {"ratio": "bits / audio seconds"}, "aggregation": "weighted mean"}
-    return declared(name, need, unit="bit/s", bounds=(0.0, math.inf), **ratio)
+    return partial(Measured, partial(declared, name, need, unit="bit/s", bounds=(0.0, math.inf), **ratio), measure)
+
+
+def _by_construction(sample: Sample) -> Evidence:
+    spec = codes_of(sample).spec
+    counts = {"frame_rate_hz": spec.frame_rate_hz, "codebooks": float(spec.num_codebooks)}
+    return Evidence(spec.nominal_bps, weight=_seconds(sample), counts=counts)
 
 
 def _sent(sample: Sample, bits: float) -> Evidence:
@@ -101,39 +107,12 @@ def _sent(sample: Sample, bits: float) -> Evidence:
     return Evidence(bits / seconds, weight=seconds, counts={"bits": bits, "audio_s": seconds})
 
 
-class NominalBps:
-    """The bit rate by construction."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _rate_info("nominal_bps", Need.CODES)
-
-    def measure(self, sample: Sample) -> Evidence:
-        spec = codes_of(sample).spec
-        counts = {"frame_rate_hz": spec.frame_rate_hz, "codebooks": float(spec.num_codebooks)}
-        return Evidence(spec.nominal_bps, weight=_seconds(sample), counts=counts)
-
-
-class EmittedBps:
-    """The bit rate of what was really sent: padded frames, packet headers and all."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _rate_info("emitted_bps", Need.ENCODED)
-
-    def measure(self, sample: Sample) -> Evidence:
-        return _sent(sample, _encoded(sample).emitted_bits)
-
-
-class SideBps:
-    """Side information that travels beside the tokens, such as an utterance embedding."""
-
-    @property
-    def info(self) -> MetricInfo:
-        return _rate_info("side_bps", Need.ENCODED)
-
-    def measure(self, sample: Sample) -> Evidence:
-        return _sent(sample, _encoded(sample).side_bits)
+NominalBps = _rate("nominal_bps", Need.CODES, _by_construction)
+"""The bit rate by construction."""
+EmittedBps = _rate("emitted_bps", Need.ENCODED, lambda sample: _sent(sample, _encoded(sample).emitted_bits))
+"""The bit rate of what was really sent: padded frames, packet headers and all."""
+SideBps = _rate("side_bps", Need.ENCODED, lambda sample: _sent(sample, _encoded(sample).side_bits))
+"""Side information that travels beside the tokens, such as an utterance embedding."""
 
 
 @dataclass(frozen=True, eq=False)
