@@ -32,7 +32,7 @@ def base(seed: int = 0) -> np.ndarray:
 
 def compared(left: Run, right: Run, **settings: Any) -> Comparison:
     one, two = half("old", left), half("new", right)
-    return compare(one, two, same_rows(one, two)[0], Settings(**{"statistics": QUICK} | settings))
+    return compare(one, two, same_rows(one, two)[0], Settings(**{"how": QUICK} | settings))
 
 
 def only(found: Comparison) -> Change:
