@@ -196,10 +196,11 @@ pool.close()
     before="a worker that died before it had read what it was started with (65 kB or more: some hundred items) was waited for for ever",
     after="its death is noticed and said",
 )
-def test_a_worker_that_dies_before_it_has_read_its_work_is_noticed():
-    # A __main__ that was read from standard input cannot be imported in the worker.
+def test_a_worker_that_dies_before_it_has_read_its_work_is_noticed(tmp_path):
+    # Python imports sitecustomize before anything else: here a started worker ends with it.
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nif '--multiprocessing-fork' in sys.orig_argv:\n    os._exit(1)\n")
     root = Path(__file__).resolve().parents[3]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
     done = subprocess.run([sys.executable, "-"], input=LARGE, capture_output=True, text=True, env=environment, timeout=60)
     assert "the worker process died (exit code 1)" in done.stdout
 
