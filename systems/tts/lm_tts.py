@@ -69,6 +69,8 @@ class LmTts:
         from systems.lm.inference import prepared, step_cost, working_dtype
         from systems.tts.loading import Generation, models
 
+        if isinstance(generation, Mapping) and (limits := {"max_frames", "min_frames"} & generation.keys()):
+            raise ValueError(f"generation.{min(limits)}= is not to be chosen: run.max_s says how long an utterance may become")
         chosen = generation if isinstance(generation, Generation) else Generation.from_dict(generation or {})
         run = asked.run
         loaded, self._front_end, self._codec = models(asked, delay, chosen.prompt_share)

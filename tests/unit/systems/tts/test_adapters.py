@@ -139,6 +139,7 @@ def test_half_precision_is_the_language_models_alone() -> None:
         ("multihead", {"precision": "float16"}, "precision is one of float32, bfloat16"),
         ("multihead", {"top_p": 0.0}, "top_p lies in"),
         ("multihead", {"top_q": 0.5}, "Generation has no top_q"),
+        ("multihead", {"max_frames": 5}, "run.max_s says how long"),
         ("multihead", {"delay": 2}, "trained with delay=1, asked was delay=2"),
         ("multihead", {"shape": {"codec": replace(QDAC, codebook_size=8)}}, "codec and text have 3 of 8"),
         ("hierarchical", {"delay": 1}, "trained with delay=0, asked was delay=1"),
