@@ -38,10 +38,6 @@ _WORTH_SHARING = 1 << 20
 where another process holds a core and gains little where a block's weights lie in a processor's own cache."""
 
 
-class NotCompiled(RuntimeError):
-    """Why there is no compiled code on this machine."""
-
-
 def cannot_take(weight: Tensor) -> str | None:
     """Why ``weight [O, I]`` cannot be that of a `GemvLinear`, or None."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
@@ -78,7 +74,7 @@ class GemvLinear(nn.Module):
             return many
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self.outputs)
-        _functions()["product"](self._matrix, rows, x.data_ptr(), out.data_ptr(), _threads(self.inputs * self.outputs))
+        _call("product", self._matrix, rows, x.data_ptr(), out.data_ptr(), _threads(self.inputs * self.outputs))
         return out
 
 
@@ -119,7 +115,7 @@ class GemvBlock(nn.Module):
         out = x.clone(memory_format=torch.contiguous_format)
         room = x.new_empty(batch * queries * (6 * width + 3 * self._hidden) + batch * self._heads * window.seen)
         arguments = (batch, queries, out.data_ptr(), room.data_ptr(), _threads(self._weights))
-        _functions()["run_layer"](self._layer, remembered, *arguments)
+        _call("run_layer", self._layer, remembered, *arguments)
         if watched is not None and asked is not None:
             watched.queries, watched.keys = asked[:, : watched.heads], keys[:, : watched.heads, : window.seen]
         return out
@@ -154,52 +150,41 @@ def _rows(turning: Tensor, batch: int) -> Tensor:
     return turning[:, 0].expand(batch, -1, -1).contiguous()
 
 
-def _functions() -> dict[str, Any]:
-    found = _library()
-    if isinstance(found, str):
-        raise NotCompiled(found)
-    return found
+def _call(name: str, *arguments: Any) -> None:
+    functions = _library()
+    assert not isinstance(functions, str)  # who asks has asked `cannot_take` before
+    functions[name](*arguments)
 
 
 @functools.cache
 def _library() -> dict[str, Any] | str:
     """The compiled functions by name, or why there are none: looked for once, and said once."""
-    try:
-        return _loaded()
-    except NotCompiled as error:
-        logging.getLogger(__name__).warning("language models decode more slowly, by libraries alone: %s", error)
-        return str(error)
-
-
-def _loaded() -> dict[str, Any]:
-    """The functions by name, compiled if they are not yet.
-
-    Raises:
-        NotCompiled: there is no compiler, or its work cannot be kept or loaded.
-    """
     compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
-    if not compiler[0]:
-        raise NotCompiled("this machine has no C compiler")
+    reason = "this machine has no C compiler"
     try:
-        version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=_COMPILER_S).stdout
-        path = _cache() / f"gemv-{_key(version)}.so"
-        if not path.exists():
-            _compile(compiler, path)
-        # OpenMP is not linked: its functions are found in the runtime that torch has loaded, so that there is one pool of threads.
-        loaded = ctypes.CDLL(str(path))
+        if compiler[0]:
+            return _loaded(compiler)
     except subprocess.CalledProcessError as error:
-        raise NotCompiled(f"{shlex.join(compiler)} failed: {error.stderr.decode(errors='replace').strip()[-500:]}") from error
+        reason = f"{shlex.join(compiler)} failed: {error.stderr.decode(errors='replace').strip()[-500:]}"
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotCompiled(f"{type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+    logging.getLogger(__name__).warning("language models decode more slowly, by libraries alone: %s", reason)
+    return reason
+
+
+def _loaded(compiler: list[str]) -> dict[str, Any]:
+    """The functions by name, compiled if they are not yet."""
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=_COMPILER_S).stdout
+    path = _cache() / f"gemv-{_key(version)}.so"
+    if not path.exists():
+        _compile(compiler, path)
+    # OpenMP is not linked: its functions are found in the runtime that torch has loaded, so that there is one pool of threads.
+    loaded = ctypes.CDLL(str(path))
     pointer, size, whole = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
-    arguments: dict[str, list[Any]] = {
-        "product": [pointer, size, pointer, pointer, whole],
-        "run_layer": [pointer, pointer, size, size, pointer, pointer, whole],
-    }
-    functions = {name: loaded[name] for name in arguments}
-    for name, function in functions.items():
-        function.argtypes, function.restype = arguments[name], None
-    return functions
+    loaded.product.argtypes = [pointer, size, pointer, pointer, whole]
+    loaded.run_layer.argtypes = [pointer, pointer, size, size, pointer, pointer, whole]
+    loaded.product.restype = loaded.run_layer.restype = None
+    return {"product": loaded.product, "run_layer": loaded.run_layer}
 
 
 def _compile(compiler: list[str], path: Path) -> None:

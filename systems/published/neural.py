@@ -248,6 +248,7 @@ def _check_finite(model: torch.nn.Module, label: str) -> None:
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
+    """The first of many names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

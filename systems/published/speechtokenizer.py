@@ -67,7 +67,23 @@ class SpeechTokenizer(NeuralCodec):
 
     @classmethod
     def network(cls) -> Any:
-        return model_class()
+        """The package's model.
+
+        The package imports its trainer as well, and with it beartype and tensorboard, which its wheel does not declare. While the model
+        is imported an empty module stands in for the trainer; it is taken away again.
+
+        Raises:
+            ImportError: the package or something that its model needs is not installed.
+        """
+        if "speechtokenizer" in sys.modules:
+            return sys.modules["speechtokenizer"].SpeechTokenizer
+        stand_in: Any = ModuleType(_TRAINER)
+        stand_in.SpeechTokenizerTrainer = None
+        sys.modules[_TRAINER] = stand_in
+        try:
+            return importlib.import_module("speechtokenizer").SpeechTokenizer
+        finally:
+            del sys.modules[_TRAINER]
 
     def _spec(self) -> CodecSpec:
         model = self._model
@@ -75,7 +91,7 @@ class SpeechTokenizer(NeuralCodec):
         return CodecSpec(int(model.sample_rate), int(model.downsample_rate), sizes, prefix_decodable=True)
 
     def _built(self) -> tuple[Any, Mapping[str, Any]]:
-        model = model_class()(_SHAPE)
+        model = self.network()(_SHAPE)
         scatter_codebooks(model)
         return model, {}
 
@@ -87,7 +103,7 @@ class SpeechTokenizer(NeuralCodec):
         try:
             # The package leaves it to torch's default whether a pickle may run code. Here it may not, whatever the environment says.
             torch.load(weights, map_location="cpu", weights_only=True)
-            return model_class().load_from_checkpoint(str(found.folder / _CONFIG), str(weights)), config
+            return self.network().load_from_checkpoint(str(found.folder / _CONFIG), str(weights)), config
         except (RuntimeError, pickle.UnpicklingError) as error:
             raise ValueError(f"the weights of {found.label} do not fit their configuration or are unreadable: {error}") from error
 
@@ -98,23 +114,3 @@ class SpeechTokenizer(NeuralCodec):
     def _samples(self, indices: torch.Tensor) -> torch.Tensor:
         audio: torch.Tensor = self._model.decode(indices.transpose(0, 1))
         return audio[0, 0]
-
-
-def model_class() -> Any:
-    """The package's model.
-
-    The package imports its trainer as well, and with it beartype and tensorboard, which its wheel does not declare. While the model
-    is imported an empty module stands in for the trainer; it is taken away again.
-
-    Raises:
-        ImportError: the package or something that its model needs is not installed.
-    """
-    if "speechtokenizer" in sys.modules:
-        return sys.modules["speechtokenizer"].SpeechTokenizer
-    stand_in: Any = ModuleType(_TRAINER)
-    stand_in.SpeechTokenizerTrainer = None
-    sys.modules[_TRAINER] = stand_in
-    try:
-        return importlib.import_module("speechtokenizer").SpeechTokenizer
-    finally:
-        del sys.modules[_TRAINER]

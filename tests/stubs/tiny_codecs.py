@@ -86,9 +86,9 @@ def save(folder, kind, *, mark=True, scatter=True, **shape):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if kind == "speechtokenizer":
-            from systems.published.speechtokenizer import model_class
+            from systems.published.speechtokenizer import SpeechTokenizer
 
-            model = model_class()(SPEECHTOKENIZER)
+            model = SpeechTokenizer.network()(SPEECHTOKENIZER)
         else:
             model = {"encodec": encodec, "dac": dac, "mimi": mimi, "xcodec": xcodec, "xcodec2": xcodec2}[kind](**shape)
         if scatter:
