@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, FloatArray, SystemInfo
 from harness.api.libraries import versions
-from systems.classical.pcm import from_int16, mono, to_int16
+from systems.pcm import from_int16, mono, to_int16
 
 
 class Passthrough:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, FloatArray, SystemInfo
 from harness.api.libraries import versions
-from systems.classical.pcm import compensated, framed, frames_for, from_int16, mono, to_int16
+from systems.pcm import compensated, framed, frames_for, from_int16, mono, to_int16
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import io
 import numpy as np
 
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo
-from systems.classical.pcm import compensated, framed, frames_for, from_int16, mono, to_int16
+from systems.pcm import compensated, framed, frames_for, from_int16, mono, to_int16
 
 _RATE_HZ, _FRAME, _PACKET_BYTES = 8000, 160, 33
 

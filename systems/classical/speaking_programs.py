@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.api import Audio, MissingOutput, Speech, SystemInfo, Utterance, language_code
-from systems.classical.pcm import from_int16
+from systems.pcm import from_int16
 
 _PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
 from harness.api.libraries import versions
-from systems.classical.pcm import compensated, framed, frames_for, mono
+from systems.pcm import compensated, framed, frames_for, mono
 from systems.published.release import Found, Release, locate, missing_package, missing_weights
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import numpy as np
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
 from harness.api.libraries import versions
 from systems.bundled import lacking, located
+from systems.pcm import framed, frames_for, mono, own_codes
 from systems.qdac.config import QdacConfig, qdac_config
 
 if TYPE_CHECKING:
@@ -97,18 +98,14 @@ class QdacCodec:
         import torch
 
         spec = self.spec
-        if audio.sample_rate != spec.sample_rate:
-            raise ValueError(f"QDAC takes {spec.sample_rate} Hz here, got audio at {audio.sample_rate} Hz")
-        if audio.num_channels != 1:
-            raise ValueError(f"QDAC takes one channel, got {audio.num_channels}")
-        frames = -(-audio.num_samples // spec.hop_length)
+        samples = mono(audio, spec.sample_rate)
+        frames = frames_for(samples.size, 0, spec.hop_length)
         if not frames:
             return Codes(np.zeros((spec.num_codebooks, 0), dtype=np.int64), spec, 0)
-        padded = np.zeros((1, frames * spec.hop_length), dtype=np.float32)
-        padded[:, : audio.num_samples] = audio.samples
+        padded = framed(samples, frames * spec.hop_length, 1)
         with torch.inference_mode():
             indices = self._model.encode(torch.from_numpy(padded).to(self._device), spec.num_codebooks, self._search_width)
-        return Codes(indices[0].cpu().numpy(), spec, audio.num_samples)
+        return Codes(indices[0].cpu().numpy(), spec, samples.size)
 
     def decode(self, encoded: Encoded) -> Audio:
         """The waveform of codes, or of the first b codebooks of them.
@@ -118,17 +115,12 @@ class QdacCodec:
         """
         import torch
 
-        if not isinstance(encoded, Codes):
-            raise ValueError(f"QDAC decodes Codes, got {type(encoded).__name__}")
-        if replace(encoded.spec, codebook_sizes=()) != replace(self.spec, codebook_sizes=()) or not (
-            1 <= encoded.num_codebooks <= self._model.config.num_codebooks
-        ):
-            raise ValueError(f"these codes were made with {encoded.spec}, this codec is {self.spec}")
-        if not encoded.num_frames:
-            return Audio.mono(np.zeros(encoded.num_samples, dtype=np.float32), self.spec.sample_rate)
+        codes = own_codes(encoded, replace(self.spec, codebook_sizes=self.spec.codebook_sizes[:1] * self._model.config.num_codebooks))
+        if not codes.num_frames:
+            return Audio.mono(np.zeros(codes.num_samples, dtype=np.float32), self.spec.sample_rate)
         with torch.inference_mode():
-            audio = self._model.decode(torch.tensor(encoded.indices)[None].to(self._device))
-        return Audio.mono(audio[0, : encoded.num_samples].float().cpu().numpy(), self.spec.sample_rate)
+            audio = self._model.decode(torch.tensor(codes.indices)[None].to(self._device))
+        return Audio.mono(audio[0, : codes.num_samples].float().cpu().numpy(), self.spec.sample_rate)
 
 
 def _loaded(checkpoint: str | Path | None, weights: str, shape: Mapping[str, Any] | QdacConfig | None, seed: int) -> Loaded[QdacModel]:

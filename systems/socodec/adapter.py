@@ -13,6 +13,7 @@ import numpy as np
 from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
 from harness.api.libraries import versions
 from systems.bundled import lacking, located
+from systems.pcm import framed, frames_for, mono, own_codes
 from systems.socodec.config import SAMPLE_RATE, SocodecConfig, socodec_config
 
 if TYPE_CHECKING:
@@ -129,22 +130,17 @@ class SocodecCodec:
         import torch
 
         spec = self.spec
-        if audio.sample_rate != spec.sample_rate:
-            raise ValueError(f"SoCodec takes {spec.sample_rate} Hz, got audio at {audio.sample_rate} Hz")
-        if audio.num_channels != 1:
-            raise ValueError(f"SoCodec takes one channel, got {audio.num_channels}")
-        frames = -(-audio.num_samples // spec.hop_length)
+        samples = mono(audio, spec.sample_rate)
+        frames = frames_for(samples.size, 0, spec.hop_length)
         if not frames:
             silent = np.zeros(self._model.config.width, dtype=np.float32)
             return Codes(np.zeros((spec.num_codebooks, 0), dtype=np.int64), spec, 0, {_SIDE: silent})
-        padded = np.zeros((1, frames * spec.hop_length), dtype=np.float32)
-        padded[:, : audio.num_samples] = audio.samples
         with torch.inference_mode():
-            samples = torch.from_numpy(padded).to(self._device)
-            heard = None if self._features is None else self._features(samples)
-            code = self._model.encode(heard, self._mel(samples))
+            padded = torch.from_numpy(framed(samples, frames * spec.hop_length, 1)).to(self._device)
+            heard = None if self._features is None else self._features(padded)
+            code = self._model.encode(heard, self._mel(padded))
         embedding = code.embedding[0].float().cpu().numpy()
-        return Codes(code.indices[0].cpu().numpy(), spec, audio.num_samples, {_SIDE: embedding})
+        return Codes(code.indices[0].cpu().numpy(), spec, samples.size, {_SIDE: embedding})
 
     def decode(self, encoded: Encoded) -> Audio:
         """The waveform of codes, or of the first b streams of them, in the voice of their utterance embedding.
@@ -154,22 +150,18 @@ class SocodecCodec:
         """
         import torch
 
-        if not isinstance(encoded, Codes):
-            raise ValueError(f"SoCodec decodes Codes, got {type(encoded).__name__}")
-        fits = replace(encoded.spec, codebook_sizes=()) == replace(self.spec, codebook_sizes=())
-        if not fits or encoded.spec.codebook_sizes != self.spec.codebook_sizes[: encoded.num_codebooks] or not encoded.num_codebooks:
-            raise ValueError(f"these codes were made with {encoded.spec}, this codec is {self.spec}")
-        embedding = encoded.side.get(_SIDE)
+        codes = own_codes(encoded, self.spec)
+        embedding = codes.side.get(_SIDE)
         if embedding is None or embedding.shape != (self._model.config.width,):
             found = "none" if embedding is None else f"shape {embedding.shape}"
             raise ValueError(f"SoCodec needs side[{_SIDE!r}], an embedding of {self._model.config.width} numbers; got {found}")
-        if not encoded.num_frames:
-            return Audio.mono(np.zeros(encoded.num_samples, dtype=np.float32), self.spec.sample_rate)
+        if not codes.num_frames:
+            return Audio.mono(np.zeros(codes.num_samples, dtype=np.float32), self.spec.sample_rate)
         with torch.inference_mode():
             voice = torch.from_numpy(np.array(embedding, dtype=np.float32))[None].to(self._device)
-            decoded = self._model.decode(torch.tensor(encoded.indices)[None].to(self._device), voice)
+            decoded = self._model.decode(torch.tensor(codes.indices)[None].to(self._device), voice)
             audio = self._vocoder(decoded.mel)
-        return Audio.mono(audio[0, : encoded.num_samples].float().cpu().numpy(), self.spec.sample_rate)
+        return Audio.mono(audio[0, : codes.num_samples].float().cpu().numpy(), self.spec.sample_rate)
 
 
 def _trained(checkpoint: Path, vocoder: Path, ssl: str | Path) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:

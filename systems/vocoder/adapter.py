@@ -10,6 +10,7 @@ import numpy as np
 from harness.api import Audio, Bitstream, CodecSpec, Encoded, SystemInfo, Weights
 from harness.api.libraries import versions
 from systems.bundled import lacking, located
+from systems.pcm import framed, frames_for, mono
 
 SAMPLE_RATE, HOP, NUM_BANDS = 16000, 160, 80
 
@@ -74,13 +75,8 @@ class MelVocoder:
         """
         import torch
 
-        if audio.sample_rate != SAMPLE_RATE:
-            raise ValueError(f"the mel vocoder takes {SAMPLE_RATE} Hz, got audio at {audio.sample_rate} Hz")
-        if audio.num_channels != 1:
-            raise ValueError(f"the mel vocoder takes one channel, got {audio.num_channels}")
-        frames = -(-audio.num_samples // HOP)
-        padded = np.zeros((1, frames * HOP), dtype=np.float32)
-        padded[:, : audio.num_samples] = audio.samples
+        samples = mono(audio, SAMPLE_RATE)
+        padded = framed(samples, frames_for(samples.size, 0, HOP) * HOP, 1)
         with torch.inference_mode():
             mel = self._mel(torch.from_numpy(padded).to(self._device))[0].cpu().numpy()
         return Bitstream(tuple(row.tobytes() for row in mel.astype("<f2")), audio.num_samples, SAMPLE_RATE)

@@ -1,11 +1,13 @@
-"""Samples as classical codecs want them: one channel at one rate, whole frames, 16-bit integers."""
+"""What codecs take and give, checked: samples of one channel at one rate, whole frames, 16-bit integers, codes of their own."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import Audio, FloatArray
+from harness.api import Audio, CodecSpec, Codes, Encoded, FloatArray
 
 Int16Array = npt.NDArray[np.int16]
 
@@ -46,6 +48,24 @@ def compensated(samples: npt.ArrayLike, delay: int, num_samples: int, sample_rat
     if heard.size < num_samples:
         raise ValueError(f"the packets hold {heard.size} samples after the codec's delay of {delay}, {num_samples} were encoded")
     return Audio.mono(heard, sample_rate)
+
+
+def own_codes(encoded: Encoded, spec: CodecSpec) -> Codes:
+    """The codes that a codec is to decode: what it made itself, or the first codebooks of that.
+
+    Args:
+        encoded: as given.
+        spec: of the codec, with every codebook that it can decode.
+
+    Raises:
+        ValueError: no codes, or those of another codec.
+    """
+    if not isinstance(encoded, Codes):
+        raise ValueError(f"this codec decodes Codes, got {type(encoded).__name__}")
+    sizes, alike = encoded.spec.codebook_sizes, replace(encoded.spec, codebook_sizes=()) == replace(spec, codebook_sizes=())
+    if not alike or not sizes or sizes != spec.codebook_sizes[: len(sizes)]:
+        raise ValueError(f"these codes were made with {encoded.spec}, this codec is {spec}")
+    return encoded
 
 
 def to_int16(samples: FloatArray) -> Int16Array:
