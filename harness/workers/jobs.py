@@ -1,6 +1,6 @@
 """Jobs, and what becomes of their steps.
 
-A *job* is a list of *steps*; a worker object, built once per process from a picklable recipe, does one step at a time. Whoever runs
+A *job* is a list of *steps*; a worker object, built once per process from a picklable factory, does one step at a time. Whoever runs
 jobs (`harness.workers.executors`) always knows which step is in flight, so a native crash, a hang or a kill costs exactly that step: it
 is reported, the worker is replaced, and the rest of the job goes on.
 """
@@ -187,10 +187,10 @@ def limit_torch(threads: int) -> None:
 
 
 class Host:
-    """Builds the worker object of a process, whose memory is bounded from now on, from its pickled recipe with the first job."""
+    """Builds the worker object of a process, whose memory is bounded from now on, from its pickled factory with the first job."""
 
-    def __init__(self, recipe: bytes, resources: Resources) -> None:
-        self._recipe, self._threads = recipe, resources.threads
+    def __init__(self, factory: bytes, resources: Resources) -> None:
+        self._factory, self._threads = factory, resources.threads
         self.worker: Worker | None = None
         if resources.memory_gib is not None:  # an item too large for it raises MemoryError instead of starving the machine
             size = int(resources.memory_gib * 2**30)
@@ -199,7 +199,7 @@ class Host:
 
     def begin(self, job: Job) -> None:
         if self.worker is None:
-            made: Worker = pickle.loads(self._recipe)()
+            made: Worker = pickle.loads(self._factory)()
             self.worker = made
         self.worker.begin(job)
         limit_torch(self._threads)

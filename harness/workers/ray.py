@@ -28,7 +28,7 @@ from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, H
 from harness.workers.supervision import START_S, Slot, Supervisor
 
 OBJECT_STORE_BYTES = 200_000_000
-"""Of a cluster started here: only recipes of workers and outcomes of steps travel through it."""
+"""Of a cluster started here: only factories of workers and outcomes of steps travel through it."""
 
 
 @contextlib.contextmanager
