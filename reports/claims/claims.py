@@ -14,7 +14,7 @@ The claims lie in ``papers/*.yaml``, one file a paper::
         test:
           less: {metric: mcd_db, left: {system: socodec120, codebooks: 1}, right: {system: socodec120_rq, codebooks: 1}}
 
-A test is a mapping with one of these keys:
+A test is a list of tests, all of which must hold, or a mapping with one of these keys:
 
 ``less``, ``greater``
     ``{metric, left, right, margin}``: left is less (greater) than right by more than ``margin``, 0 unless given.
@@ -23,8 +23,6 @@ A test is a mapping with one of these keys:
 ``monotone``
     ``{metric, direction, system, over, from, to, margin}``: the metric is ``increasing`` or ``decreasing`` in the setting ``over``,
     step by step through all measured values from ``from`` to ``to``; other settings of the system may be given beside it.
-``all``
-    a list of tests, all of which must hold.
 
 A side (``left``, ``right``) names a system and the settings it was run with, none for the plain one. ``minus: {system, ...}`` inside a
 side takes a second value away from the first, so that the gain of one system can be compared with the gain of another. Margins are
@@ -273,16 +271,14 @@ def _claim(paper: str, data: Any, where: str) -> Claim:
 
 
 def _test(data: Any, where: str) -> Test:
+    if isinstance(data, list):
+        return tuple(part for parts in several(_test, filled=True)(data, where) for part in parts)
     if not isinstance(data, dict) or len(data) != 1:
-        raise ConfigError(f"{where}: a test is a mapping with one of the keys {', '.join(KINDS)}, got {data!r}")
+        raise ConfigError(f"{where}: a test is a list of tests or a mapping with one of the keys {', '.join(KINDS)}, got {data!r}")
     ((kind, content),) = data.items()
     if kind not in KINDS:
         raise ConfigError(f"{where}: no test '{kind}'; there are {', '.join(KINDS)}")
     return KINDS[kind](content, f"{where}, {kind}")
-
-
-def _all(data: Any, where: str) -> Test:
-    return tuple(part for parts in several(_test, filled=True)(data, where) for part in parts)
 
 
 def _contrast(data: Any, where: str, relation: Relation) -> Test:
@@ -314,7 +310,6 @@ KINDS: dict[str, Callable[[Any, str], Test]] = {
     "greater": partial(_contrast, relation=Relation.GREATER),
     "alike": partial(_contrast, relation=Relation.ALIKE),
     "monotone": _monotone,
-    "all": _all,
 }
 
 

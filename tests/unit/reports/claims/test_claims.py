@@ -268,11 +268,11 @@ def test_all_holds_only_as_a_whole(judge: Any) -> None:
     story.add("c", [r["value"] + 0.01 for r in story.rows if r["system"] == "b"])
 
     def outcome(*parts: Any) -> tuple[Any, str]:
-        verdict = judge({"all": list(parts)}, story)
+        verdict = judge(list(parts), story)
         return verdict.outcome, verdict.deciding.words
 
     good, bad, lacking = less("a", "b"), less("c", "b"), less("a", "z")
-    assert outcome(good, {"all": [good, less("a", "c")]})[0] is Replication.REPRODUCED
+    assert outcome(good, [good, less("a", "c")])[0] is Replication.REPRODUCED
     assert outcome(good, bad) == (Replication.NOT_REPRODUCED, "c < b")
     assert outcome(good, lacking) == (Replication.NOT_RUN, "a < z")
     # One part is enough to contradict the whole, whatever the others would say.
@@ -288,7 +288,7 @@ def test_a_long_claim_is_not_contradicted_by_chance(judge: Any) -> None:
     story.add("b", np.full(30, 5.0))
     how = IntervalSettings(resamples=4000)
     assert judge(less("a", "b"), story, how).reason.startswith("contradicted")
-    long = judge({"all": [less("a", "b")] * 20}, story, how)
+    long = judge([less("a", "b")] * 20, story, how)
     assert long.outcome is Replication.NOT_REPRODUCED and long.reason.startswith("undecided") and "several comparisons" in long.reason
 
 
