@@ -11,6 +11,7 @@ from harness.errors import UnknownName
 from harness.settings.config import compose
 from harness.settings.registry import SYSTEMS, config_files, entries, resolve
 from harness.settings.systems import standing, system_section
+from harness.settings.training import planned, trainers
 from harness.settings.trees import expanded
 
 NAMES = list(config_files("systems"))
@@ -100,3 +101,8 @@ def test_a_package_or_program_that_is_not_there(monkeypatch):
 
 def test_nothing_is_called_trained_here():
     assert not [name for name, path in config_files("systems").items() if "trained here" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if system_section(name)["family"] in trainers()])
+def test_what_a_yaml_says_of_training_its_recipe_understands(name):
+    assert planned([f"system={name}", "data=MANIFEST"]).family == system_section(name)["family"]

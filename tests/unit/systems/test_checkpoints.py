@@ -1,12 +1,71 @@
-"""Narrow storage of weights: rounding within a row's step, exact way back, refusals."""
+"""Models as files: written and read back by their class, narrow storage within a row's step, refusals."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import dataclass
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from systems.checkpoints import narrowed, read
+from systems.checkpoints import exported, load, narrowed, read, untrained
+from systems.configuration import Configuration
+
+
+@dataclass(frozen=True)
+class Inner(Configuration):
+    width: int = 2
+
+
+@dataclass(frozen=True)
+class Shape(Configuration):
+    inner: Inner = Inner()
+    other: Inner | None = None
+    sizes: tuple[int, ...] = (1,)
+
+
+class Model(nn.Module):
+    LEARNING_STATE = ("calls",)
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.layer = nn.Linear(config.inner.width, 3)
+        self.register_buffer("calls", torch.tensor(5))
+
+
+def test_a_model_comes_back_from_its_file_without_what_only_learning_needs(tmp_path):
+    config, path = Shape(Inner(4), Inner(1)), tmp_path / "m.safetensors"
+    made = untrained(lambda: Model(config), seed=0)
+    tensors = exported(made.model)
+    assert set(tensors) == {"layer.weight", "layer.bias"} and made.metadata == {} and made.training_data == ""
+    told = {"family": "mine", "config": json.dumps(config.to_dict()), "num_items": "3", "data_hours": "0.5"}
+    save_file(tensors, path, told)
+    found = load(path, "mine", Model, Shape)
+    assert found.model.config.inner == Inner(4) and found.model.config.other == Inner(1)
+    assert found.digest == made.digest and found.training_data == "3 recordings, 0.50 h" and not found.model.training
+    with pytest.raises(ValueError, match="holds no theirs model: its metadata says family='mine'"):
+        load(path, "theirs", Model, Shape)
+    with pytest.raises(FileNotFoundError, match="no mine checkpoint at"):
+        load(tmp_path / "none", "mine", Model, Shape)
+
+
+def test_random_weights_are_those_of_their_seed_and_leave_torchs_generator_alone():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    one, same, other = (untrained(lambda: Model(Shape()), seed) for seed in (1, 1, 2))
+    assert one.digest == same.digest != other.digest and torch.equal(torch.get_rng_state(), before)
+    assert not any(p.requires_grad for p in one.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [({"colour": 1}, "Shape has no colour"), ({"inner": {"depth": 1, "colour": 2}}, "Inner has no colour, depth")]
+)
+def test_a_name_that_is_no_field_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Shape.from_dict(values)
 
 
 def _tensors():
