@@ -174,21 +174,16 @@ class LanguageModel(nn.Module):
         every = self.config.pattern.begun(self.config.num_codebooks, 1)
         return hidden, strayed(watched, self.lead, batch.text_lengths, batch.frames, batch.spoken, every)
 
-    def prefill(self, prefix: Prefix, capacity: int) -> Prefilled:
+    def prefill(self, prefix: Prefix, cache: KvCache) -> Prefilled:
         """Reads text, voice and prompts.
 
         Args:
             prefix: from `prefix`.
-            capacity: columns of the cache, for the prefix and the steps to come.
+            cache: of this model, for the prefix and the steps to come; it may have been used before.
 
         Raises:
-            ValueError: text or prompts are too long for the model or the capacity.
+            ValueError: text or prompts are too long for the model or the cache.
         """
-        cache = self.transformer.new_cache(prefix.inputs.shape[0], capacity)
-        return self.prefill_into(cache, prefix)
-
-    def prefill_into(self, cache: KvCache, prefix: Prefix) -> Prefilled:
-        """`prefill` into a cache of this model that may have been used before."""
         batch = prefix.batch
         lengths = self.lead + batch.text_lengths + prefix.inputs
         total = int(lengths.max())

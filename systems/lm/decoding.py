@@ -117,7 +117,7 @@ class Decoding:
                 tensor.zero_()
         self._completed = [[pattern.completed(books, b + turn) for b in begun] for turn in range(turns + 1)]
         self.turns = 0
-        state = model.prefill_into(self._state.cache, prefix)
+        state = model.prefill(prefix, self._state.cache)
         self._state.padding.copy_(state.padding)
         self._state.speech_from.copy_(state.speech_from)
         self._state = replace(self._state, length=state.length, padded=state.padded)

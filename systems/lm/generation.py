@@ -105,13 +105,3 @@ class Engine:
             decoding = self._kept[key]
         decoding.start(batch, [request.seed for request in rows], limits, [request.read for request in rows])
         return decoding
-
-
-def generate(model: LanguageModel, requests: Sequence[Request], config: GenerationConfig) -> tuple[Generated, ...]:
-    """One batch without acceleration, see `Engine.generate`."""
-    return Engine(model).generate(requests, config)
-
-
-def stream(model: LanguageModel, request: Request, config: GenerationConfig, chunk_frames: int = 1) -> Iterator[Chunk]:
-    """One item as a stream without acceleration, see `Engine.stream`."""
-    return Engine(model).stream(request, config, chunk_frames)

@@ -10,7 +10,7 @@ import torch
 from systems.layers.transformer import TransformerConfig
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
-from systems.lm.generation import Engine, generate, stream
+from systems.lm.generation import Engine
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
 from systems.lm.requests import GenerationConfig, Request
 from tests.stubs.lively_models import lively
@@ -78,10 +78,10 @@ class _Ending:
 @every_model
 def test_the_same_seed_says_the_same_and_another_another(name):
     model, request = _model(name), _requests(CONFIGS[name])[3]
-    first = generate(model, [request], SAMPLED)[0]
+    first = Engine(model).generate([request], SAMPLED)[0]
     torch.manual_seed(99)  # torch's own generator has no part in it
-    assert _same(first, generate(model, [request], SAMPLED)[0])
-    others = [generate(model, [replace(request, seed=seed)], SAMPLED)[0].codes for seed in (7, 8, 9)]
+    assert _same(first, Engine(model).generate([request], SAMPLED)[0])
+    others = [Engine(model).generate([replace(request, seed=seed)], SAMPLED)[0].codes for seed in (7, 8, 9)]
     assert any(not torch.equal(first.codes, other) for other in others)
     assert first.codes.dtype == torch.int64 and first.codes.shape[0] == CONFIGS[name].num_codebooks
     assert not first.codes.numel() or (first.codes.min() >= 0 and first.codes.max() < CONFIGS[name].codebook_size)
@@ -91,9 +91,9 @@ def test_the_same_seed_says_the_same_and_another_another(name):
 @pytest.mark.parametrize("every", [None, 7])
 def test_batches_equal_single_items(name, every):
     model, requests = _model(name), _requests(CONFIGS[name])
-    together = generate(model, requests, replace(SAMPLED, check_every=every))
+    together = Engine(model).generate(requests, replace(SAMPLED, check_every=every))
     for request, found in zip(requests, together, strict=True):
-        assert _same(found, generate(model, [request], SAMPLED)[0])
+        assert _same(found, Engine(model).generate([request], SAMPLED)[0])
     assert {item.stop_reason for item in together} <= {"end", "length"}
 
 
@@ -103,7 +103,7 @@ def test_greedy_generation_beside_the_whole_forward(name):
     model, config = _model(name), CONFIGS[name]
     request = _requests(config)[3]
     greedy = GenerationConfig(temperature=0.0, max_frames=5, min_frames=5)
-    found = generate(model, [request], greedy)[0]
+    found = Engine(model).generate([request], greedy)[0]
     assert found.stop_reason == "length" and found.codes.shape[1] == 5
     prompt = request.prompt.shape[1]
     codes = torch.cat([request.prompt, found.codes], dim=1)
@@ -131,7 +131,7 @@ def test_guided_generation_beside_two_whole_forwards(name):
     model, config, scale = _model(name), CONFIGS[name], 2.5
     request = _requests(config)[3]
     greedy = GenerationConfig(temperature=0.0, max_frames=5, min_frames=5)
-    found = generate(model, [request], replace(greedy, guidance_scale=scale))[0]
+    found = Engine(model).generate([request], replace(greedy, guidance_scale=scale))[0]
     codes = torch.cat([request.prompt, found.codes], dim=1)[None]
     frames, voice = torch.tensor([codes.shape[2]]), None if request.voice is None else request.voice[None]
     told = LmBatch(torch.tensor([request.text]), torch.tensor([len(request.text)]), codes, frames, voice)
@@ -159,16 +159,16 @@ def test_guided_generation_beside_two_whole_forwards(name):
 def test_guided_batches_and_streams_equal_single_items(name, window):
     model, requests = _model(name), _requests(CONFIGS[name])
     config = replace(SAMPLED, guidance_scale=3.0, reading_window=window)
-    for request, found in zip(requests, generate(model, requests, config), strict=True):
-        assert _same(found, generate(model, [request], config)[0])
-        chunks = list(stream(model, request, config, chunk_frames=2))
+    for request, found in zip(requests, Engine(model).generate(requests, config), strict=True):
+        assert _same(found, Engine(model).generate([request], config)[0])
+        chunks = list(Engine(model).stream(request, config, chunk_frames=2))
         assert torch.equal(torch.cat([chunk.codes for chunk in chunks], dim=1), found.codes)
 
 
 @every_model
 def test_guidance_changes_what_is_said(name):
     model, requests = _model(name), _requests(CONFIGS[name])
-    plain, guided = (generate(model, requests, replace(SAMPLED, guidance_scale=scale)) for scale in (1.0, 4.0))
+    plain, guided = (Engine(model).generate(requests, replace(SAMPLED, guidance_scale=scale)) for scale in (1.0, 4.0))
     assert not all(_same(one, other) for one, other in zip(plain, guided, strict=True))
 
 
@@ -185,7 +185,7 @@ def test_every_item_ends_by_itself(name):
     requests = [replace(r, prompt=None) for r in _requests(config, 4)]
     model = _model(name)
     _Ending(model, [end * stride for end in ends])
-    found = generate(model, requests, SAMPLED)
+    found = Engine(model).generate(requests, SAMPLED)
     assert [item.codes.shape[1] for item in found] == list(ends)
     assert {item.stop_reason for item in found} == {"end"}
 
@@ -198,7 +198,7 @@ def test_runaways_are_cut_and_counted(name):
     requests[0] = replace(requests[0], max_frames=3)
     model = _model(name)
     _Ending(model, [-1, 1 * stride, -1, -1])
-    found = generate(model, requests, replace(SAMPLED, max_frames=6))
+    found = Engine(model).generate(requests, replace(SAMPLED, max_frames=6))
     assert [item.codes.shape[1] for item in found] == [3, 1, 6, 6]
     assert sorted(item.stop_reason for item in found) == ["end", "length", "length", "length"]
 
@@ -207,7 +207,7 @@ def test_runaways_are_cut_and_counted(name):
 def test_no_item_ends_too_early(name):
     config = CONFIGS[name]
     model = _model(name)
-    found = generate(model, _requests(config), replace(SAMPLED, min_frames=9, max_frames=12))
+    found = Engine(model).generate(_requests(config), replace(SAMPLED, min_frames=9, max_frames=12))
     assert all(9 <= item.codes.shape[1] <= 12 for item in found)
 
 
@@ -216,8 +216,8 @@ def test_no_item_ends_too_early(name):
 def test_streamed_equals_offline(name, chunk):
     model = _model(name)
     for request in _requests(CONFIGS[name]):
-        offline = generate(model, [request], SAMPLED)[0]
-        chunks = list(stream(model, request, SAMPLED, chunk_frames=chunk))
+        offline = Engine(model).generate([request], SAMPLED)[0]
+        chunks = list(Engine(model).stream(request, SAMPLED, chunk_frames=chunk))
         assert torch.equal(torch.cat([c.codes for c in chunks], dim=1), offline.codes)
         assert [c.stop_reason for c in chunks[:-1]] == [None] * (len(chunks) - 1) and chunks[-1].stop_reason == offline.stop_reason
         assert all(c.codes.shape[1] == chunk for c in chunks[:-1]) and chunks[-1].codes.shape[1] <= chunk + 1
@@ -229,7 +229,7 @@ def test_the_first_frame_leaves_as_soon_as_it_is_whole(name, steps):
     model, config = _model(name), CONFIGS[name]
     guide = _Ending(model, [-1])
     request = replace(_requests(config, 1)[0], prompt=None)
-    next(iter(stream(model, request, SAMPLED)))
+    next(iter(Engine(model).stream(request, SAMPLED)))
     assert guide._step == steps == config.pattern.steps(config.num_codebooks, 1)
 
 
@@ -252,7 +252,7 @@ def test_repetition_penalty_beside_a_list_of_what_was_said(name, window):
         return emit(hidden, noted)
 
     model.emit = recording
-    found = generate(model, [request], greedy)[0]
+    found = Engine(model).generate([request], greedy)[0]
     laid = config.pattern.build(found.codes, fill=-1)
     changed = 0
     for k in range(config.num_codebooks):
@@ -280,7 +280,7 @@ def test_an_engine_serves_batch_after_batch(monkeypatch):
     model, requests = _model("multihead"), _requests(CONFIGS["multihead"])
     engine = Engine(model, "compile")
     for batch in (requests[:3], requests[3:], requests[:3]):
-        for found, alone in zip(engine.generate(batch, SAMPLED), generate(model, batch, SAMPLED), strict=True):
+        for found, alone in zip(engine.generate(batch, SAMPLED), Engine(model).generate(batch, SAMPLED), strict=True):
             assert _same(found, alone)
     assert len(engine._kept) == 1
 
@@ -302,18 +302,18 @@ def test_requests_that_do_not_fit(changes, message):
     model = _model("multi_stream")
     request = replace(_requests(model.config, 1)[0], **changes)
     with pytest.raises(ValueError, match=message):
-        generate(model, [request], replace(SAMPLED, max_frames=500))
+        Engine(model).generate([request], replace(SAMPLED, max_frames=500))
 
 
 def test_an_empty_batch_and_a_model_in_training():
     model = _model("multihead")
-    assert generate(model, [], SAMPLED) == ()
+    assert Engine(model).generate([], SAMPLED) == ()
     with pytest.raises(ValueError, match="eval"):
-        generate(model.train(), [Request([1])], SAMPLED)
+        Engine(model.train()).generate([Request([1])], SAMPLED)
 
 
 @every_model
 def test_bfloat16_models_speak_too(name):
     model, requests = _model(name).bfloat16(), _requests(CONFIGS[name])
-    for found in generate(model, requests, replace(SAMPLED, min_frames=2)):
+    for found in Engine(model).generate(requests, replace(SAMPLED, min_frames=2)):
         assert found.codes.shape[1] >= 2 and found.codes.min() >= 0 and found.codes.max() < CONFIGS[name].codebook_size

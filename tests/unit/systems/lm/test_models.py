@@ -77,6 +77,10 @@ def _step_logits(model, hidden, teacher):
     return found
 
 
+def _prefilled(model, batch):
+    return model.prefill(model.prefix(batch), model.transformer.new_cache(batch.text.shape[0], 40))
+
+
 def _whole_logits(model, item):
     """Teacher-forced logits of every step: by (codebook, part), [1, S, V']."""
     config = model.config
@@ -117,7 +121,7 @@ def test_steps_equal_the_whole(name, prompt, exact):
     tokens = lay(config.pattern, item.codes, item.frames, config.codebook_size).tokens
     known = replace(item, codes=item.codes[:, :, :prompt], frames=torch.tensor([prompt]))
     first = config.pattern.begun(config.num_codebooks, prompt)
-    state = model.prefill(model.prefix(known), capacity=40)
+    state = _prefilled(model, known)
     hidden = state.hidden
     for step in range(first, tokens.shape[2]):
         for key, logits in _step_logits(model, hidden, tokens[:, :, step]).items():
@@ -133,14 +137,14 @@ def test_padded_batches_equal_single_items(name):
     batch = joined(items)
     tokens = lay(config.pattern, batch.codes, batch.frames, config.codebook_size).tokens
     together = model.hidden(batch, tokens)
-    state = model.prefill(model.prefix(batch), capacity=40)
+    state = _prefilled(model, batch)
     assert state.padded
     following = torch.arange(config.num_codebooks)[None] % config.codebook_size
     after = model.step(state, following.expand(4, -1), torch.tensor([state.length]), state.length + 1)
     for row, item in enumerate(items):
         own = lay(config.pattern, item.codes, item.frames, config.codebook_size).tokens
         assert torch.allclose(together[row, : own.shape[2]], model.hidden(item, own)[0], atol=1e-4)
-        alone = model.prefill(model.prefix(item), capacity=40)
+        alone = _prefilled(model, item)
         assert not alone.padded and torch.allclose(state.hidden[row], alone.hidden[0], atol=1e-4)
         single = model.step(alone, following, torch.tensor([alone.length]), alone.length + 1)
         assert torch.allclose(after[row], single[0], atol=1e-4)

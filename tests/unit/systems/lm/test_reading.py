@@ -10,7 +10,7 @@ import torch
 from systems.layers.transformer import TransformerConfig, Watched, Window
 from systems.lm.backbone import LmBatch
 from systems.lm.config import LmConfig
-from systems.lm.generation import generate
+from systems.lm.generation import Engine
 from systems.lm.patterns import PARALLEL, delayed, lay
 from systems.lm.reading import Reading, guided_layer
 from systems.lm.requests import GenerationConfig, Request
@@ -71,7 +71,7 @@ def test_beside_the_whole_forward(name, read, monkeypatch):
     model, config, places = _model(name), CONFIGS[name], _followed(monkeypatch)
     request = replace(_request(config, 20, prompt=3), read=read)
     greedy = GenerationConfig(temperature=0.0, reading_window=2, max_frames=12, min_frames=12)
-    found = generate(model, [request], greedy)[0]
+    found = Engine(model).generate([request], greedy)[0]
     codes = torch.cat([request.prompt, found.codes], dim=1)
     frames, voice = torch.tensor([codes.shape[1]]), None if request.voice is None else request.voice[None]
     item = LmBatch(torch.tensor([request.text]), torch.tensor([20]), codes[None], frames, voice)
@@ -102,7 +102,7 @@ def test_beside_the_whole_forward(name, read, monkeypatch):
 def test_the_place_only_moves_on_and_never_further_than_the_window(name, monkeypatch):
     model, config, places = _model(name), CONFIGS[name], _followed(monkeypatch)
     requests = [replace(_request(config, 8 + 6 * seed, seed, prompt=seed), read=seed) for seed in range(4)]
-    generate(model, requests, GenerationConfig(reading_window=3, max_frames=15, min_frames=15))
+    Engine(model).generate(requests, GenerationConfig(reading_window=3, max_frames=15, min_frames=15))
     before = [0, 1, 2, 3]
     for now in places:
         assert all(old <= place <= min(old + 3, 8 + 6 * row - 1) for row, (old, place) in enumerate(zip(before, now, strict=True)))
@@ -161,6 +161,6 @@ def test_nobody_ends_before_the_text_is_read(name, scale, monkeypatch):
     requests = [_request(config, 12), replace(_request(config, 12), read=5), _request(config, 2)]
     free = GenerationConfig(guidance_scale=scale, max_frames=60)
     for window, frames in ((0, [0, 0, 0]), (1, [9, 4, 0])):
-        found = generate(model, requests, replace(free, reading_window=window))
+        found = Engine(model).generate(requests, replace(free, reading_window=window))
         assert [item.codes.shape[1] for item in found] == frames
         assert {item.stop_reason for item in found} == {"end"}

@@ -16,7 +16,7 @@ from systems.checkpoints import Loaded
 from systems.layers.transformer import TransformerConfig
 from systems.lm.codes import CodecChoice, QdacCodes, packed, unpacked
 from systems.lm.config import LmConfig
-from systems.lm.generation import generate
+from systems.lm.generation import Engine
 from systems.lm.models import load_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.recipe import LmRecipe, LmTraining
@@ -166,7 +166,7 @@ def test_the_loss_falls_and_the_model_says_its_text(kind, qdac):
     greedy = GenerationConfig(temperature=0.0, max_frames=12)
     request = Request(recipe.front_end.encode("ccc", "en").ids)
     with torch.no_grad():
-        found = generate(model, [request], greedy)[0]
+        found = Engine(model).generate([request], greedy)[0]
     assert found.stop_reason == "end" and 2 <= found.codes.shape[1] <= 4
     assert set(found.codes[0].tolist()) == {2} and set(found.codes[2].tolist()) == {9}
 
