@@ -28,7 +28,7 @@ from harness.notebook import carried_out
 from harness.settings.config import compose
 from harness.settings.registry import variants
 from harness.settings.schema import text_of
-from harness.storing.aliases import typed
+from harness.storing.aliases import Aliases, typed
 
 if TYPE_CHECKING:
     from reports.papers.needs import NeededRun
@@ -145,7 +145,8 @@ def unready(systems: Sequence[str], words: Sequence[str], config_dir: Path | Non
     named = [word for word in mine if word.split(".")[1] in there]
     sections = compose([f"systems=[{','.join(there)}]", *named], config_dir)["systems"]
     states = {name: state_of(section.pop("family"), section) for name, section in sections.items()}
-    found = {name: reason for name, (_, reason) in states.items() if reason}
+    aliases = Aliases.here()  # the pages are meant to be sent
+    found = {name: aliases.text(reason) for name, (_, reason) in states.items() if reason}
     absent = "no system of this name comes with the harness; its YAML would go into the folder systems of a --config-dir"
     return {**found, **{name: absent for name in systems if name not in known}}
 

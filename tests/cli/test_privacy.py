@@ -3,9 +3,11 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
+import harness
 from harness.cli import main
 from harness.storing.frame import open_run
 
@@ -88,3 +90,14 @@ def test_the_environment_is_not_read_from_the_command_line_either(monkeypatch, c
     assert "note: codec" in capsys.readouterr().out
     assert main(["run", "--show-config", "systems=[noise]", "run.name=${oc.env:PRIVATE}"]) == 0  # text as typed: nothing is read
     assert "open-sesame" not in capsys.readouterr().out
+
+
+@pytest.mark.cases("D7", before="`harness tables` said in its pages where on this machine weights were looked for", after="by alias")
+def test_pages_of_the_papers_name_no_folder_of_this_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tables", "socodec", "systems.socodec120_paper.checkpoint=" + str(tmp_path / "released.safetensors")]) == 0
+    folders = {str(tmp_path), str(Path(harness.__file__).parents[1]), str(Path.home())} - {"/"}
+    pages = [path for path in (tmp_path / "runs" / "tables-socodec").iterdir() if path.suffix in (".html", ".md", ".tex", ".csv")]
+    assert len(pages) >= 5
+    for text in (*(path.read_text() for path in pages), capsys.readouterr().out):
+        assert not [folder for folder in folders if folder in text]
