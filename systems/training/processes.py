@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+import torch
+from torch import Tensor, nn
 
 
 class Processes:
@@ -65,7 +64,6 @@ class ManyProcesses(Processes):
     """
 
     def __init__(self, cpu: bool) -> None:
-        import torch
         from accelerate import PartialState  # type: ignore[import-not-found,unused-ignore]
 
         self._state = PartialState(cpu=cpu)
@@ -73,7 +71,6 @@ class ManyProcesses(Processes):
         self.rank, self.count = self._state.process_index, self._state.num_processes
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        import torch
         from accelerate.utils import reduce  # type: ignore[import-not-found,unused-ignore]
 
         for parameter in parameters:
@@ -94,14 +91,12 @@ class ManyProcesses(Processes):
             tensor.copy_(broadcast(tensor.contiguous(), from_process=0))
 
     def agree(self, numbers: Sequence[int]) -> list[int]:
-        import torch
         from accelerate.utils import broadcast
 
         told = broadcast(torch.tensor(numbers, dtype=torch.int64, device=self.device), from_process=0)
         return [int(n) for n in told.tolist()]
 
     def any(self, flag: bool) -> bool:
-        import torch
         from accelerate.utils import reduce
 
         return bool(reduce(torch.tensor([float(flag)], device=self.device), "sum").item())
@@ -128,8 +123,6 @@ def join(device: str) -> Processes:
         ImportError: several processes were started without accelerate.
         ValueError: the device does not exist.
     """
-    import torch
-
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         cpu = device == "cpu" or not torch.accelerator.is_available()
         if not cpu and device not in ("auto", "cuda"):
