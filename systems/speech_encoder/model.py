@@ -50,10 +50,6 @@ class SpeechEncoderConfig(Configuration):
         if self.kernel % 2 == 0:
             raise ValueError(f"a kernel of {self.kernel} frames has no middle: the context could not be symmetric")
 
-    @property
-    def frame_rate_hz(self) -> float:
-        return self.sample_rate / self.hop
-
 
 _FLOOR = 1e-5
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from systems.checkpoints import exported
 from systems.layers.discriminator import SMALL_DISCRIMINATOR, Discriminator, discriminator_loss, feature_matching_loss, generator_loss
 from systems.layers.spectrum import Analysis, energy
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
@@ -145,8 +146,7 @@ class WaveVocoderRecipe:
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The vocoder in float16."""
-        tensors = {name: t.detach().to("cpu", torch.float16).contiguous().clone() for name, t in self.model.state_dict().items()}
-        return tensors, {"family": self.family, "size": "small", "config": json.dumps(self.config.to_dict())}
+        return exported(self.model, torch.float16), {"family": self.family, "size": "small", "config": json.dumps(self.config.to_dict())}
 
     def _forward(self, audio: Tensor, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """One pass a step, shared by the players."""
