@@ -233,7 +233,7 @@ class PooledMetric(Metric, Protocol):
 
 
 @dataclass(frozen=True)
-class BackendInfo:
+class JudgeInfo:
     """Identity of a judge; all of it goes into the signature of every number it makes.
 
     Args:
@@ -258,7 +258,7 @@ class Recogniser(Protocol):
     """Speech to text, deterministic."""
 
     @property
-    def info(self) -> BackendInfo: ...
+    def info(self) -> JudgeInfo: ...
     def transcribe(self, samples: FloatArray, language: str) -> str:
         """Raw transcript of mono ``samples [N]`` at ``info.sample_rate``; "" when nothing was heard."""
         ...
@@ -269,7 +269,7 @@ class SpeakerEncoder(Protocol):
     """A voice as a vector."""
 
     @property
-    def info(self) -> BackendInfo: ...
+    def info(self) -> JudgeInfo: ...
     def embed(self, samples: FloatArray) -> npt.NDArray[np.float64]:
         """Unit-length ``[D]`` embedding of mono ``samples [N]`` at ``info.sample_rate``."""
         ...
@@ -280,7 +280,7 @@ class MosPredictor(Protocol):
     """Predicted opinion scores from the output alone."""
 
     @property
-    def info(self) -> BackendInfo: ...
+    def info(self) -> JudgeInfo: ...
     def predict(self, samples: FloatArray) -> Mapping[str, float]:
         """Scores by name (e.g. overall, signal, background) of mono ``samples [N]`` at ``info.sample_rate``."""
         ...

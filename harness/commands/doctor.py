@@ -28,7 +28,7 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        area: "machine", "system", "backend", "plug-in" or "program".
+        area: "machine", "system", "judge", "plug-in" or "program".
         name: of the thing.
         ok: whether it works.
         optional: a default run does not need it.
@@ -62,7 +62,7 @@ def main(options: Namespace) -> int:
 
 def examine() -> list[Finding]:
     """Looks at everything without running a model."""
-    return [*_machine(), *_systems(), *_backends(), *_plugins(), *_programs()]
+    return [*_machine(), *_systems(), *_judges(), *_plugins(), *_programs()]
 
 
 def render(findings: list[Finding]) -> str:
@@ -143,7 +143,7 @@ def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
     return ("needs weights" if "checkpoint" in inspect.signature(kind).parameters else "needs setting"), reason
 
 
-def _backends() -> Iterator[Finding]:
+def _judges() -> Iterator[Finding]:
     import yaml
 
     from harness.judges import missing
@@ -153,7 +153,7 @@ def _backends() -> Iterator[Finding]:
         for path in sorted((CONF_DIR / kind).glob("*.yaml")):
             section = yaml.safe_load(path.read_text(encoding="utf-8"))
             reason = missing_asr(section) if kind == "asr" else missing(kind, section)
-            yield Finding("backend", f"{kind}={path.stem}", not reason, path.stem != default, reason or "")
+            yield Finding("judge", f"{kind}={path.stem}", not reason, path.stem != default, reason or "")
 
 
 def _plugins() -> Iterator[Finding]:

@@ -37,7 +37,7 @@ class NoSpeechError(ValueError):
 
 
 def build(kind: str, config: Config) -> Any:
-    """The backend a configuration describes, loaded and ready.
+    """The judge a configuration describes, loaded and ready.
 
     Args:
         kind: "asr", "speaker" or "mos".
@@ -66,16 +66,16 @@ def missing(kind: str, config: Config) -> str | None:
 
 def _resolve(kind: str, config: Config) -> tuple[Any, dict[str, Any]]:
     if kind not in FAMILIES:
-        raise UnknownName("kind of backend", kind, FAMILIES)
+        raise UnknownName("kind of judge", kind, FAMILIES)
     if "family" not in config:
-        raise ConfigError(f"a backend of kind '{kind}' needs a 'family', got the keys {sorted(config)}; families: {sorted(FAMILIES[kind])}")
+        raise ConfigError(f"a judge of kind '{kind}' needs a 'family', got the keys {sorted(config)}; families: {sorted(FAMILIES[kind])}")
     family = str(config["family"])
     if family not in FAMILIES[kind]:
-        raise UnknownName(f"{kind} backend", family, FAMILIES[kind])
+        raise UnknownName(f"{kind} judge", family, FAMILIES[kind])
     module, attribute = FAMILIES[kind][family].split(":")
     cls = getattr(importlib.import_module(module), attribute)
     params = {str(key): value for key, value in config.items() if key != "family"}
     accepted = [name for name in inspect.signature(cls).parameters if name != "self"]
     if unknown := sorted(set(params) - set(accepted)):
-        raise ConfigError(f"{kind} backend '{family}' takes {accepted}, got {unknown}")
+        raise ConfigError(f"{kind} judge '{family}' takes {accepted}, got {unknown}")
     return cls, params

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.api import BackendInfo
+from harness.api import JudgeInfo
 from harness.api.libraries import version_of
 from harness.data.digests import file_digest
 from harness.errors import CheckpointError, MissingDependency
@@ -85,7 +85,7 @@ class Judge:
 
     needs: tuple[str, ...]
     lacking: str
-    info: BackendInfo
+    info: JudgeInfo
 
     @classmethod
     def missing(cls, *arguments: Any, **settings: Any) -> str | None:

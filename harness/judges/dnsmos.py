@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness.api import BackendInfo, FloatArray
+from harness.api import FloatArray, JudgeInfo
 from harness.judges.checkpoints import Judge, Loading, onnx_session, package, packaged
 
 
@@ -33,7 +33,7 @@ class DnsMos(Judge):
         self._model = DNSMOS(*map(str, files))
         # The package's own sessions take every core and spin on them; parallelism here is by process.
         self._model.onnx_sess, self._model.p808_onnx_sess = map(onnx_session, files)
-        self.info = BackendInfo(
+        self.info = JudgeInfo(
             "dnsmos", "P.835 sig_bak_ovr, P.808 model_v8", loading.digest(), package("speechmos", "onnxruntime", "librosa")
         )
 

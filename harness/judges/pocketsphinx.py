@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import BackendInfo, FloatArray
+from harness.api import FloatArray, JudgeInfo
 from harness.errors import MissingDependency
 from harness.judges.checkpoints import Judge, Loading, package
 from harness.judges.normalisers import spoken_words
@@ -36,7 +36,7 @@ class _Sphinx(Judge):
     needs, lacking = ("pocketsphinx",), "PocketSphinx is not installed: pip install pocketsphinx"
 
     def _identify(self, family: str, model: str, loading: Loading) -> None:
-        self.info = BackendInfo(family, model, loading.digest(), package("pocketsphinx"), languages=("en",))
+        self.info = JudgeInfo(family, model, loading.digest(), package("pocketsphinx"), languages=("en",))
 
 
 class PocketSphinx(_Sphinx):

@@ -12,7 +12,7 @@ from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.judges import build, missing, normalisers
 from harness.judges.normalisers import Normaliser
 
-BackendConfig = Mapping[str, Any]
+JudgeConfig = Mapping[str, Any]
 
 
 class Unit(StrEnum):
@@ -51,7 +51,7 @@ class Preset:
     Args:
         name: as in tables and signatures.
         source: where it is defined.
-        recognisers: backend configuration by language.
+        recognisers: judge configuration by language.
         normalisers: id by language (`harness.judges.normalisers`); "*" for the others.
         fixed_family: another family of recogniser would no longer be this protocol; presets that only name a normaliser take any.
         aggregation: of the utterances' rates in the headline figure.
@@ -59,7 +59,7 @@ class Preset:
 
     name: str
     source: str
-    recognisers: Mapping[str, BackendConfig]
+    recognisers: Mapping[str, JudgeConfig]
     normalisers: Mapping[str, str]
     fixed_family: bool
     aggregation: str = "macro mean over utterances"
@@ -73,8 +73,8 @@ class Preset:
         return Unit.CHARACTER if unspaced(language, text) else Unit.WORD
 
 
-_LARGE_V3: BackendConfig = {"family": "whisper", "checkpoint": "openai/whisper-large-v3"}
-_PARAFORMER: BackendConfig = {"family": "funasr", "checkpoint": "paraformer-zh"}
+_LARGE_V3: JudgeConfig = {"family": "whisper", "checkpoint": "openai/whisper-large-v3"}
+_PARAFORMER: JudgeConfig = {"family": "funasr", "checkpoint": "paraformer-zh"}
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
@@ -171,19 +171,19 @@ def build_asr(config: Mapping[str, Any]) -> AsrProtocol:
     """A protocol from its configuration.
 
     Args:
-        config: ``preset`` and, by language code, a backend configuration ``{"family": ..., ...}``, or null for no recogniser.
+        config: ``preset`` and, by language code, a judge configuration ``{"family": ..., ...}``, or null for no recogniser.
             A language left out gets the preset's own.
 
     Raises:
         UnknownName: no such preset or family.
         ConfigError: the recogniser is of another family than the preset prescribes.
-        MissingDependency, CheckpointError: see the backends.
+        MissingDependency, CheckpointError: see the judges.
     """
     preset, chosen = _chosen(config)
     # What is cheap to find missing is found for every language before the first model is loaded.
     if reason := missing_asr(config):
         raise MissingDependency(reason)
-    return AsrProtocol(preset, {language: build("asr", backend) for language, backend in chosen.items()})
+    return AsrProtocol(preset, {language: build("asr", judge) for language, judge in chosen.items()})
 
 
 def missing_asr(config: Mapping[str, Any]) -> str | None:
@@ -193,33 +193,33 @@ def missing_asr(config: Mapping[str, Any]) -> str | None:
         UnknownName, ConfigError: as in `build_asr`.
     """
     preset, chosen = _chosen(config)
-    for language, backend in chosen.items():
-        reason = missing("asr", backend) or normalisers.missing(preset.normaliser(language))
+    for language, judge in chosen.items():
+        reason = missing("asr", judge) or normalisers.missing(preset.normaliser(language))
         if reason:
             return f"asr preset '{preset.name}', language '{language}': {reason} (or leave the language out: asr.{language}=null)"
     return None
 
 
-def _chosen(config: Mapping[str, Any]) -> tuple[Preset, dict[str, BackendConfig]]:
+def _chosen(config: Mapping[str, Any]) -> tuple[Preset, dict[str, JudgeConfig]]:
     name = str(config.get("preset", ""))
     if name not in PRESETS:
         raise UnknownName("asr preset", name, PRESETS)
     preset = PRESETS[name]
-    chosen: dict[str, BackendConfig] = dict(preset.recognisers)
-    for tag, backend in config.items():
+    chosen: dict[str, JudgeConfig] = dict(preset.recognisers)
+    for tag, judge in config.items():
         if tag == "preset":
             continue
         language = language_code(str(tag))
-        if backend is None:
+        if judge is None:
             chosen.pop(language, None)
             continue
-        if not isinstance(backend, Mapping):
-            raise ConfigError(f"asr.{language} should be a mapping with a 'family', or null; got {backend!r}")
+        if not isinstance(judge, Mapping):
+            raise ConfigError(f"asr.{language} should be a mapping with a 'family', or null; got {judge!r}")
         wanted = preset.recognisers.get(language, {}).get("family")
-        if preset.fixed_family and wanted and backend.get("family") != wanted:
+        if preset.fixed_family and wanted and judge.get("family") != wanted:
             raise ConfigError(
-                f"preset '{name}' prescribes {wanted} for '{language}', got {backend.get('family')}; "
+                f"preset '{name}' prescribes {wanted} for '{language}', got {judge.get('family')}; "
                 "presets 'basic' and 'whisper-en' take any recogniser"
             )
-        chosen[language] = backend
+        chosen[language] = judge
     return preset, chosen

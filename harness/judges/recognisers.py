@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness.api import BackendInfo, FloatArray
+from harness.api import FloatArray, JudgeInfo
 from harness.judges.checkpoints import Checkpoint, FolderJudge, Loading, check_weights, package, pretrained
 from harness.torchaudio import ensure_torchaudio
 
@@ -29,7 +29,7 @@ class Whisper(FolderJudge):
         CheckpointError: weights do not fit the model.
     """
 
-    needs, lacking = ("transformers",), "the Whisper backend needs transformers: pip install 'speech-systems-harness[hf]'"
+    needs, lacking = ("transformers",), "the Whisper judge needs transformers: pip install 'speech-systems-harness[hf]'"
     files = (("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json"), _WEIGHTS)
     published = "openai/whisper-large-v3"
 
@@ -42,7 +42,7 @@ class Whisper(FolderJudge):
         self._model = pretrained(WhisperForConditionalGeneration, found.folder, device)
         self._processor: Any = WhisperProcessor.from_pretrained(found.folder, local_files_only=True)
         self._device = device
-        self.info = BackendInfo("whisper", f"{found.label} greedy float32 first 30 s", loading.digest(), package("transformers", "torch"))
+        self.info = JudgeInfo("whisper", f"{found.label} greedy float32 first 30 s", loading.digest(), package("transformers", "torch"))
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
         """Transcript of the first 30 s of mono ``samples [N]`` at 16 kHz, the language given to the model, without timestamps."""
@@ -68,7 +68,7 @@ class FasterWhisper(FolderJudge):
         MissingDependency: the package or the checkpoint is not here.
     """
 
-    needs, lacking = ("faster_whisper",), "the faster_whisper backend needs its package: pip install faster-whisper"
+    needs, lacking = ("faster_whisper",), "the faster_whisper judge needs its package: pip install faster-whisper"
     files = (("model.bin",), ("config.json",), ("tokenizer.json",))
     published = "Systran/faster-whisper-large-v3"
     how = "get it with 'hf download {id}' or give a CTranslate2 folder as 'checkpoint'"
@@ -79,7 +79,7 @@ class FasterWhisper(FolderJudge):
         model = importlib.import_module("faster_whisper").WhisperModel  # optional, so type checkers cannot be told of it
         self._model = model(str(found.folder), device=device, compute_type="float32", local_files_only=True)
         self._beam_size = beam_size
-        self.info = BackendInfo(
+        self.info = JudgeInfo(
             "faster_whisper", f"{found.label} beam {beam_size} float32", loading.digest(), package("faster-whisper", "ctranslate2")
         )
 
@@ -119,7 +119,7 @@ class FunAsr(FolderJudge):
         names = ("config.yaml", "model.pt", *(name for name in optional if (found.folder / name).is_file()))
         loading = Loading(found.folder / name for name in names)
         self._model = _load(found, device)
-        self.info = BackendInfo("funasr", found.label, loading.digest(), package("funasr", "torch", "torchaudio"), languages=(language,))
+        self.info = JudgeInfo("funasr", found.label, loading.digest(), package("funasr", "torch", "torchaudio"), languages=(language,))
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
         """Transcript of mono ``samples [N]`` at 16 kHz as FunASR returns it; "" when it returns nothing.

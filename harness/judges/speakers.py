@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import BackendInfo, FloatArray
+from harness.api import FloatArray, JudgeInfo
 from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import CheckpointError
 from harness.judges import NoSpeechError
@@ -52,7 +52,7 @@ class Resemblyzer(Judge):
         state = torch.load(weights, map_location="cpu", weights_only=True)["model_state"]
         # The file also holds the two scalars of the training loss.
         check_weights({k: v.cpu() for k, v in self._encoder.state_dict().items()}, state, weights, allow_unexpected=True)
-        self.info = BackendInfo("resemblyzer", weights.name, loading.digest(), package("resemblyzer", "torch", "librosa", "webrtcvad"))
+        self.info = JudgeInfo("resemblyzer", weights.name, loading.digest(), package("resemblyzer", "torch", "librosa", "webrtcvad"))
 
     def embed(self, samples: FloatArray) -> npt.NDArray[np.float64]:
         """Unit-length ``[256]`` of mono ``samples [N]`` at 16 kHz.
@@ -96,7 +96,7 @@ class Ecapa(FolderJudge):
         loading = Loading(found.folder / name for (name,) in self.files)
         self._model = _load(found.folder, device)
         self._device = device
-        self.info = BackendInfo("ecapa", found.label, loading.digest(), package("speechbrain", "torch"))
+        self.info = JudgeInfo("ecapa", found.label, loading.digest(), package("speechbrain", "torch"))
 
     def embed(self, samples: FloatArray) -> npt.NDArray[np.float64]:
         """Unit-length ``[D]`` of mono ``samples [N]`` at 16 kHz."""
@@ -121,7 +121,7 @@ class WavLm(FolderJudge):
             random projections, whose cosines look plausible and mean nothing.
     """
 
-    needs, lacking = ("transformers",), "the WavLM backend needs transformers: pip install 'speech-systems-harness[hf]'"
+    needs, lacking = ("transformers",), "the WavLM judge needs transformers: pip install 'speech-systems-harness[hf]'"
     files = (("config.json",), ("preprocessor_config.json",), ("model.safetensors", "pytorch_model.bin"))
     published = "microsoft/wavlm-base-plus-sv"
 
@@ -137,7 +137,7 @@ class WavLm(FolderJudge):
         extractor: Any = AutoFeatureExtractor
         self._features = extractor.from_pretrained(found.folder, local_files_only=True)
         self._device = device
-        self.info = BackendInfo("wavlm", found.label, loading.digest(), package("transformers", "torch"))
+        self.info = JudgeInfo("wavlm", found.label, loading.digest(), package("transformers", "torch"))
 
     def embed(self, samples: FloatArray) -> npt.NDArray[np.float64]:
         """Unit-length ``[D]`` of mono ``samples [N]`` at 16 kHz."""
@@ -164,7 +164,7 @@ class WeSpeaker(Judge):
     """
 
     needs = ("onnxruntime", "kaldi_native_fbank")
-    lacking = "the WeSpeaker backend needs onnxruntime and kaldi-native-fbank: pip install onnxruntime kaldi-native-fbank"
+    lacking = "the WeSpeaker judge needs onnxruntime and kaldi-native-fbank: pip install onnxruntime kaldi-native-fbank"
 
     @classmethod
     def missing(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> str | None:
@@ -173,7 +173,7 @@ class WeSpeaker(Judge):
         if reason := super().missing():
             return reason
         if not checkpoint:
-            return f"the WeSpeaker backend needs 'checkpoint', an ONNX file: {how}"
+            return f"the WeSpeaker judge needs 'checkpoint', an ONNX file: {how}"
         return None if _find(checkpoint) else f"no single .onnx file at '{checkpoint}'; {how}"
 
     def __init__(self, checkpoint: str = "") -> None:
@@ -189,7 +189,7 @@ class WeSpeaker(Judge):
         if len(inputs) != 1 or len(inputs[0].shape) != 3 or inputs[0].shape[2] != 80:
             raise CheckpointError(f"{path} should take one input [1, T, 80], it takes {[(i.name, i.shape) for i in inputs]}")
         self._input, self._output = inputs[0].name, self._session.get_outputs()[0].name
-        self.info = BackendInfo("wespeaker", path.name, loading.digest(), package("onnxruntime", "kaldi-native-fbank"))
+        self.info = JudgeInfo("wespeaker", path.name, loading.digest(), package("onnxruntime", "kaldi-native-fbank"))
 
     def embed(self, samples: FloatArray) -> npt.NDArray[np.float64]:
         """Unit-length ``[D]`` of mono ``samples [N]`` at 16 kHz.

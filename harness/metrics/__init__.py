@@ -125,13 +125,13 @@ METRICS = {
         "harness.metrics.text:IntelligibilityProbe",
         "share of wrong words from a recogniser restricted to the corpus's own sentences (a probe, not a WER)",
     ),
-    "sim_o": ("harness.metrics.judged:SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= backend)"),
+    "sim_o": ("harness.metrics.judged:SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= judge)"),
     "sim_r": ("harness.metrics.judged:ResynthesisSimilarity", "speaker similarity to the codec's resynthesis of the prompt"),
     "stopped_by_itself": (
         "harness.metrics.judged:StoppedByItself",
         "share of outputs that the model ended itself, the others were cut at a limit",
     ),
-    "mos": ("harness.metrics.judged:PredictedMos", "predicted MOS (mos= backend)"),
+    "mos": ("harness.metrics.judged:PredictedMos", "predicted MOS (mos= judge)"),
 }
 """Every metric of this package by the name a user types: "module:attribute" of what builds it, and one line about it."""
 

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api import (
-    BackendInfo,
     Codes,
     Evidence,
     FloatArray,
+    JudgeInfo,
     MetricInfo,
     Need,
     NotApplicable,
@@ -71,7 +71,7 @@ class Aligner(Protocol):
     """Knows which phone of a text is spoken when."""
 
     @property
-    def info(self) -> BackendInfo: ...
+    def info(self) -> JudgeInfo: ...
     def out_of_vocabulary(self, text: str) -> tuple[str, ...]:
         """Words of ``text`` that it cannot pronounce."""
         ...

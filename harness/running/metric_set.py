@@ -1,6 +1,6 @@
 """Metrics built together with the models they judge by.
 
-A metric asks for a backend by the name of a constructor argument: ``asr`` (recognisers under the ``asr=`` preset), ``probe`` (the
+A metric asks for a judge by the name of a constructor argument: ``asr`` (recognisers under the ``asr=`` preset), ``probe`` (the
 closed-vocabulary recogniser over the dataset's own texts), ``aligner`` (phones of a known text), ``encoder`` (``speaker=``) or
 ``predictor`` (``mos=``). One that can compare with two recordings asks by ``against``: it is told "reference" where recordings are
 resynthesised and "prompt" where a voice is followed.
@@ -60,8 +60,8 @@ class MetricBuilder:
         """Imports and loads everything the metrics need.
 
         Raises:
-            MissingDependency: a backend or package is missing and ``allow_missing`` is off.
-            UnknownName: no such metric or backend family.
+            MissingDependency: a judge or package is missing and ``allow_missing`` is off.
+            UnknownName: no such metric or family of judges.
             ConfigError: a metric declares what cannot be written down.
         """
         metrics: dict[str, Metric] = {}

@@ -4,7 +4,7 @@
     outcomes/               what was measured or failed (`harness.storing.outcomes`)
 
 All that is read back is checked: descriptions by their checksum, audio and codes by the digest in the description. Several processes may
-write to one store. Keys are hashes of everything the content depends on, so a changed system, item, metric or backend is simply another
+write to one store. Keys are hashes of everything the content depends on, so a changed system, item, metric or judge is simply another
 key; what is stale stays, unused.
 """
 

@@ -47,7 +47,7 @@ class Supervisor(ABC, Generic[S]):
 
         Raises:
             Interrupted: a stop was asked for; steps in flight have ended and were yielded.
-            HarnessError: a worker met an error that concerns the whole run (disk full, missing backend), or none is left.
+            HarnessError: a worker met an error that concerns the whole run (disk full, missing judge), or none is left.
         """
         queue = deque(jobs)
         while True:

@@ -242,6 +242,6 @@ class Probe:
     """As much of a recogniser as the probe's signature needs."""
 
     def __init__(self):
-        from harness.api import BackendInfo
+        from harness.api import JudgeInfo
 
-        self.info = BackendInfo("probe", "m", "d", "pocketsphinx==5", languages=("en",))
+        self.info = JudgeInfo("probe", "m", "d", "pocketsphinx==5", languages=("en",))

@@ -76,10 +76,10 @@ def test_a_digest_is_of_what_was_loaded(tmp_path: Path) -> None:
         loading.digest()
 
 
-@pytest.mark.parametrize("backend", [FunAsr, Whisper, Ecapa, WavLm, WeSpeaker, FasterWhisper])
-def test_nothing_here_is_one_sentence_and_no_wait(backend: Any) -> None:
-    reason = backend.missing()
+@pytest.mark.parametrize("judge", [FunAsr, Whisper, Ecapa, WavLm, WeSpeaker, FasterWhisper])
+def test_nothing_here_is_one_sentence_and_no_wait(judge: Any) -> None:
+    reason = judge.missing()
     assert reason and "\n" not in reason
     with pytest.raises(MissingDependency) as caught:
-        backend()
+        judge()
     assert str(caught.value) == reason

@@ -58,17 +58,17 @@ def test_funasr(paraformer: Path, tmp_path: Path) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    backend = FunAsr(str(paraformer))
-    assert isinstance(backend, Recogniser)
+    judge = FunAsr(str(paraformer))
+    assert isinstance(judge, Recogniser)
     assert torch.get_num_threads() == threads
     noise = (0.1 * np.random.default_rng(0).standard_normal(24000)).astype(np.float32)
-    text = backend.transcribe(noise, "zh")
+    text = judge.transcribe(noise, "zh")
     assert text and set(text) <= set("今天气很好你们说话 ")
-    assert [backend.transcribe(noise, "zh") for _ in range(3)] == [text] * 3  # no dither
+    assert [judge.transcribe(noise, "zh") for _ in range(3)] == [text] * 3  # no dither
     with pytest.raises(ValueError, match="asked for 'en'"):
-        backend.transcribe(noise, "en")
-    assert FunAsr(str(copy(paraformer, tmp_path / "same"))).info.digest == backend.info.digest
-    assert backend.info.languages == ("zh",)
+        judge.transcribe(noise, "en")
+    assert FunAsr(str(copy(paraformer, tmp_path / "same"))).info.digest == judge.info.digest
+    assert judge.info.languages == ("zh",)
 
 
 def test_funasr_refuses_weights_that_do_not_fit(paraformer: Path, tmp_path: Path) -> None:
@@ -139,15 +139,15 @@ def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_whisper(tiny_whisper: Path) -> None:
-    backend = Whisper(str(tiny_whisper))
-    assert isinstance(backend, Recogniser)
+    judge = Whisper(str(tiny_whisper))
+    assert isinstance(judge, Recogniser)
     noise = (0.1 * np.random.default_rng(0).standard_normal(24000)).astype(np.float32)
-    text = backend.transcribe(noise, "en")
+    text = judge.transcribe(noise, "en")
     assert text and "<|" not in text
-    assert backend.transcribe(noise, "en") == text
+    assert judge.transcribe(noise, "en") == text
     long = (0.1 * np.random.default_rng(1).standard_normal(31 * 16000)).astype(np.float32)
-    assert backend.transcribe(long, "en") == backend.transcribe(long[: 30 * 16000], "en")  # the first 30 s count
-    assert "greedy float32 first 30 s" in backend.info.model
+    assert judge.transcribe(long, "en") == judge.transcribe(long[: 30 * 16000], "en")  # the first 30 s count
+    assert "greedy float32 first 30 s" in judge.info.model
 
 
 def test_whisper_refuses_weights_that_do_not_fit(tiny_whisper: Path, tmp_path: Path) -> None:

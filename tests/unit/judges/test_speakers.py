@@ -204,16 +204,16 @@ def tiny_wespeaker(tmp_path: Path) -> Path:
 
 
 def test_wespeaker(tiny_wespeaker: Path) -> None:
-    backend = WeSpeaker(str(tiny_wespeaker))
-    check_encoder(backend, 12)
+    judge = WeSpeaker(str(tiny_wespeaker))
+    check_encoder(judge, 12)
     weights = np.random.default_rng(0).standard_normal((80, 12)).astype(np.float32)
     samples = voiced()
     features = fbank(samples)
     expected = np.maximum((features - features.mean(axis=0)) @ weights, 0).mean(axis=0)
-    assert backend.embed(samples) @ (expected / np.linalg.norm(expected)) == pytest.approx(1, abs=1e-5)
-    assert WeSpeaker(str(tiny_wespeaker.parent)).info == backend.info  # a folder with one file
+    assert judge.embed(samples) @ (expected / np.linalg.norm(expected)) == pytest.approx(1, abs=1e-5)
+    assert WeSpeaker(str(tiny_wespeaker.parent)).info == judge.info  # a folder with one file
     with pytest.raises(NoSpeechError, match="25-ms frame"):
-        backend.embed(samples[:399])
+        judge.embed(samples[:399])
 
 
 def test_wespeaker_features_are_kaldi_s() -> None:

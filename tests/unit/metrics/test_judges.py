@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from harness.api import Audio, BackendInfo, FloatArray, Item, Metric, NotApplicable, NotScorable, Sample, Side, Signal
+from harness.api import Audio, FloatArray, Item, JudgeInfo, Metric, NotApplicable, NotScorable, Sample, Side, Signal
 from harness.errors import UnknownName
 from harness.judges import NoSpeechError
 from harness.metrics.judged import PredictedMos, ResynthesisSimilarity, SpeakerSimilarity, StoppedByItself
@@ -18,7 +18,7 @@ from harness.metrics.judged import PredictedMos, ResynthesisSimilarity, SpeakerS
 class Tilt:
     """Embeds audio as the direction of (mean, rms); refuses what has no positive sample."""
 
-    info = BackendInfo("tilt", "m", "d" * 16, "p==1")
+    info = JudgeInfo("tilt", "m", "d" * 16, "p==1")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -33,7 +33,7 @@ class Tilt:
 
 
 class Loudness:
-    info = BackendInfo("loudness", "m", "d" * 16, "p==1")
+    info = JudgeInfo("loudness", "m", "d" * 16, "p==1")
     scores = ("overall", "peak")
 
     def __init__(self) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from harness.api import (
     Audio,
-    BackendInfo,
     Bitstream,
     CodecSpec,
     Codes,
@@ -22,6 +21,7 @@ from harness.api import (
     Evidence,
     FloatArray,
     Item,
+    JudgeInfo,
     NotApplicable,
     NotScorable,
     PooledMetric,
@@ -44,7 +44,7 @@ FRAME_S = 0.02
 class Script:
     """An aligner whose texts say the phones, one frame each; "sil" is silence, "long" a text that fits no recording."""
 
-    info = BackendInfo("script", "m", "d" * 16, "p==1", languages=("en",))
+    info = JudgeInfo("script", "m", "d" * 16, "p==1", languages=("en",))
 
     def __init__(self) -> None:
         self.calls = 0

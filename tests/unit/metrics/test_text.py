@@ -14,9 +14,9 @@ import yaml
 
 from harness.api import (
     Audio,
-    BackendInfo,
     FloatArray,
     Item,
+    JudgeInfo,
     Metric,
     NotApplicable,
     NotScorable,
@@ -39,7 +39,7 @@ class Scripted:
     """A recogniser whose transcript is chosen by the length of the audio in tenths of a second; it counts its calls."""
 
     def __init__(self, transcripts: Mapping[int, str], languages: tuple[str, ...] = ("en",), unknown: Sequence[str] = ()) -> None:
-        self.info = BackendInfo("scripted", "m", "d" * 16, "p==1", languages=languages)
+        self.info = JudgeInfo("scripted", "m", "d" * 16, "p==1", languages=languages)
         self.transcripts, self.unknown, self.calls = transcripts, unknown, 0
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
@@ -403,7 +403,7 @@ def test_signatures_tell_protocols_apart() -> None:
     assert Wer(one).info.signature() != Wer(other).info.signature()
     assert Wer(one).info.signature() == Wer(protocol({})).info.signature()
     changed = Scripted({})
-    changed.info = BackendInfo("scripted", "m", "e" * 16, "p==1", languages=("en",))
+    changed.info = JudgeInfo("scripted", "m", "e" * 16, "p==1", languages=("en",))
     assert Wer(AsrProtocol(PRESETS["basic"], {"en": changed})).info.signature() != Wer(one).info.signature()
     mandarin = AsrProtocol(PRESETS["basic"], {**one.recognisers, "zh": changed})
     assert Wer(mandarin).info.signature() == Wer(one).info.signature()  # no word error rate depends on the Mandarin recogniser
