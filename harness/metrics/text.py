@@ -102,14 +102,18 @@ class _OfProtocol:
         self._asr = asr
         self.info = _info(self.name, asr.params(self.units), *self.needs)
 
-    def _recogniser(self, sample: Sample) -> tuple[str, Recogniser]:
-        """The item's language and its recogniser.
+    def measure(self, sample: Sample) -> Evidence:
+        """The utterance's rate, with its edit counts and transcripts.
 
         Raises:
-            NotApplicable: there is none.
+            NotApplicable: no recogniser for the language, none that counts what is counted here, or no reference.
+            NotScorable: an empty text, nothing heard in the reference, or a side without samples or with NaN.
         """
         language = language_code(sample.item.language)
-        return language, self._asr.recogniser(language)
+        return self._rate(sample, self._asr.recogniser(language), self._asr.normalisers[language], language)
+
+    def _rate(self, sample: Sample, recogniser: Recogniser, normalise: Normaliser, language: str) -> Evidence:
+        raise NotImplementedError
 
 
 class Wer(_OfProtocol):
@@ -120,17 +124,10 @@ class Wer(_OfProtocol):
 
     name, units = "wer", frozenset({Unit.WORD})
 
-    def measure(self, sample: Sample) -> Evidence:
-        """The utterance's rate, with its edit counts and transcripts.
-
-        Raises:
-            NotApplicable: no recogniser for the language, or one counted in characters.
-            NotScorable: empty text, or an output without samples or with NaN.
-        """
-        language, recogniser = self._recogniser(sample)
+    def _rate(self, sample: Sample, recogniser: Recogniser, normalise: Normaliser, language: str) -> Evidence:
         if self._asr.preset.unit(language, sample.item.text) is not Unit.WORD:
             raise NotApplicable(f"'{language}' is scored per character: see cer")
-        return _against_text(sample, recogniser, self._asr.normalisers[language], Unit.WORD, language)
+        return _against_text(sample, recogniser, normalise, Unit.WORD, language)
 
 
 class Cer(_OfProtocol):
@@ -141,15 +138,8 @@ class Cer(_OfProtocol):
 
     name = "cer"
 
-    def measure(self, sample: Sample) -> Evidence:
-        """The utterance's rate, with its edit counts and transcripts.
-
-        Raises:
-            NotApplicable: no recogniser for the language.
-            NotScorable: empty text, or an output without samples or with NaN.
-        """
-        language, recogniser = self._recogniser(sample)
-        return _against_text(sample, recogniser, self._asr.normalisers[language], Unit.CHARACTER, language)
+    def _rate(self, sample: Sample, recogniser: Recogniser, normalise: Normaliser, language: str) -> Evidence:
+        return _against_text(sample, recogniser, normalise, Unit.CHARACTER, language)
 
 
 class DWer(_OfProtocol):
@@ -160,18 +150,11 @@ class DWer(_OfProtocol):
 
     name, needs = "dwer", (Need.OUTPUT, Need.REFERENCE)
 
-    def measure(self, sample: Sample) -> Evidence:
-        """The utterance's rate, with its edit counts and both transcripts.
-
-        Raises:
-            NotApplicable: no recogniser for the language, or no reference.
-            NotScorable: nothing is heard in the reference, or a side without samples or with NaN.
-        """
-        language, recogniser = self._recogniser(sample)
+    def _rate(self, sample: Sample, recogniser: Recogniser, normalise: Normaliser, language: str) -> Evidence:
         heard = transcript(sample.require_reference(), recogniser, language, Side.REFERENCE)
         hypothesis = transcript(sample.output, recogniser, language, Side.OUTPUT)
         unit = self._asr.preset.unit(language, heard)
-        return _compare(heard, hypothesis, self._asr.normalisers[language], unit, language, "the recogniser heard nothing in the reference")
+        return _compare(heard, hypothesis, normalise, unit, language, "the recogniser heard nothing in the reference")
 
 
 class IntelligibilityProbe:
