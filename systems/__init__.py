@@ -9,6 +9,7 @@ vocoder, speech_encoder         what they lean on: mel spectra to waveforms, sel
 text, lm, tts                   text to tokens, tokens to codes, both with a codec as a synthesizer
 layers, quantizers              what several networks are made of
 training                        the one loop, and what it asks of a recipe
-conf, weights                   systems by name (`harness list systems`), small checkpoints (`bundled`, `checkpoints`)
+conf, weights                   systems by name (`harness list systems`), small checkpoints; `bundled` finds them
+checkpoints, pcm                what adapters share: reading weights, samples as codecs want them
 ==============================  =====================================================================================
 """
