@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.running.joining import RunResult
-    from harness.storing.frame import Run as OpenedRun
+    from harness.storing.frame import OpenedRun
     from reports.run.output import ReportFiles
     from reports.run.summary import Summary
 

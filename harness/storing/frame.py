@@ -21,7 +21,7 @@ OutputKey = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class OpenedRun:
     """A run folder, read.
 
     Args:
@@ -41,7 +41,7 @@ class Run:
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Collection[str] | None = None) -> Run:
+def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Collection[str] | None = None) -> OpenedRun:
     """Reads a run folder.
 
     Args:
@@ -83,4 +83,4 @@ def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Co
         and store.has_prediction(o["key"])
         and not any(p.is_symlink() for p in (store.prediction_path(o["key"]), store.audio_path(o["key"])))
     }
-    return Run(folder, manifest, frame, references, outputs, digests)
+    return OpenedRun(folder, manifest, frame, references, outputs, digests)

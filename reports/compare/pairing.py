@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.api import PooledMetric, Status
 from harness.storing.aliases import Aliases
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
 from reports.statistics.intervals import Array, Estimate, IntervalSettings
@@ -61,7 +61,7 @@ class Half:
     """
 
     name: str
-    run: Run
+    run: OpenedRun
     summary: Summary
     repeats: Sequence[pd.DataFrame] = ()
 
@@ -156,7 +156,7 @@ class Matched:
         return replace(self, items=tuple(items), clusters=tuple(f"item {item}" for item in items), left=left, right=right)
 
 
-def half(name: str, run: Run, repeats: Sequence[pd.DataFrame] = ()) -> Half:
+def half(name: str, run: OpenedRun, repeats: Sequence[pd.DataFrame] = ()) -> Half:
     """A run read for comparison.
 
     Raises:

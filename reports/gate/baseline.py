@@ -17,7 +17,7 @@ from harness.api import Status
 from harness.errors import Incomparable, NewerVersion, StoreError, UsageError
 from harness.running.provenance import now
 from harness.storing.files import write_json
-from harness.storing.frame import COLUMNS, Run, open_run
+from harness.storing.frame import COLUMNS, OpenedRun, open_run
 from harness.storing.runfolder import MANIFEST, RECORDS, read_manifest, read_records, records_file
 from reports.compare.pairing import Half, half, obstacles
 from reports.statistics.records import Column
@@ -70,7 +70,7 @@ class Blessing:
     identical: bool
 
 
-def bless(runs: Sequence[Run], out: Path) -> Blessing:
+def bless(runs: Sequence[OpenedRun], out: Path) -> Blessing:
     """Make a baseline of a run and its repeats; one that is already there is replaced.
 
     Args:
@@ -142,7 +142,7 @@ def open_reference(path: Path) -> Half:
     if schema != SCHEMA:
         raise UsageError(f"{path} is a baseline of schema {schema}, this version reads {SCHEMA}: make it again with `harness bless`")
     frames = _read_frames(path, manifest)
-    return half(str(path), Run(path, manifest, frames[0], {}, {}), frames[1:])
+    return half(str(path), OpenedRun(path, manifest, frames[0], {}, {}), frames[1:])
 
 
 def _read_frames(path: Path, manifest: Mapping[str, Any]) -> list[pd.DataFrame]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.errors import DamagedFile, UnknownName, UsageError
 from harness.storing.files import read_json, sealed
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.statistics.records import parsed_settings
 from reports.writing.blocks import Heading, Markup, Text
 from reports.writing.clips import Clip, encoded
@@ -105,7 +105,7 @@ def read_key(path: Path) -> Session:
         ) from problem
 
 
-def arrange(run: Run, design: Design, systems: Sequence[str] = (), num_trials: int = 10, seed: int = 0) -> Session:
+def arrange(run: OpenedRun, design: Design, systems: Sequence[str] = (), num_trials: int = 10, seed: int = 0) -> Session:
     """The questions of a test: items drawn, samples in random order, the same again for the same seed.
 
     Args:
@@ -158,7 +158,7 @@ def arrange(run: Run, design: Design, systems: Sequence[str] = (), num_trials: i
     return Session(hashlib.blake2b(identity.encode(), digest_size=4).hexdigest(), run.path.name, design, seed, tuple(trials))
 
 
-def audible(run: Run) -> Mapping[tuple[str, str], Path]:
+def audible(run: OpenedRun) -> Mapping[tuple[str, str], Path]:
     """Audio by (label, item): of each output the first seed, and the recordings as "reference"."""
     found: dict[tuple[str, str], Path] = {(REFERENCE, item): path for item, path in run.references.items()}
     for (system, settings, item, _), path in sorted(run.outputs.items(), key=lambda pair: pair[0][3]):
@@ -167,7 +167,7 @@ def audible(run: Run) -> Mapping[tuple[str, str], Path]:
     return found
 
 
-def render(run: Run, session: Session) -> Iterator[str]:
+def render(run: OpenedRun, session: Session) -> Iterator[str]:
     """The page in parts.
 
     Nothing in it names an item or a system, and no two samples share a clip. Samples keep their sample rate, level and length, by which

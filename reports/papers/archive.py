@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.storing.aliases import places
-from harness.storing.frame import Run, open_run
+from harness.storing.frame import OpenedRun, open_run
 from harness.storing.runfolder import MANIFEST, read_manifest
 from reports.claims.claims import Claim
 from reports.papers.published import Paper
@@ -32,7 +32,7 @@ class FoundRun:
 
     name: str
     manifest: Mapping[str, Any]
-    load: Callable[[], Run]
+    load: Callable[[], OpenedRun]
 
     @property
     def suite(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.api import Better, Status, language_code
 from harness.judges.presets import Unit, unspaced
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.run.summary import Summary
 from reports.statistics.records import Column
 from reports.writing.clips import Clip, Shelf, duration_s, encoded
@@ -80,7 +80,7 @@ class Listing:
     audio_bytes: int
 
 
-def listed(run: Run, summary: Summary, audio_limit_mb: float, item_limit: int) -> Listing:
+def listed(run: OpenedRun, summary: Summary, audio_limit_mb: float, item_limit: int) -> Listing:
     """Items with their values and players.
 
     Args:
@@ -199,7 +199,7 @@ class _Measured:
 
 
 def _by_item(
-    run: Run, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int], described: Mapping[str, Any]
+    run: OpenedRun, summary: Summary, shown: set[str], rows: Mapping[tuple[str, str], int], described: Mapping[str, Any]
 ) -> dict[str, dict[_Key, _Measured]]:
     """By item: (row, seed) -> what was measured."""
     columns = {c.key: i for i, c in enumerate(summary.columns)}

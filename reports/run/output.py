@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.run import document, page, tidy
 from reports.run.figures import draw_all
 from reports.run.summarise import summarise
@@ -38,7 +38,7 @@ class ReportFiles:
 
 
 def write_report(
-    run: Run,
+    run: OpenedRun,
     out: Path | None = None,
     audio_limit_mb: float = AUDIO_LIMIT_MB,
     item_limit: int = 1000,

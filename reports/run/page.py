@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.run import document
 from reports.run.listing import Listing, listed, ranked
 from reports.run.summary import Summary
@@ -23,7 +23,7 @@ MACHINE = (("processor", "", ""), ("cores", "", " cores"), ("memory_gib", "", " 
 
 
 def render(
-    run: Run, summary: Summary, figures: Sequence[Drawing] = (), audio_limit_mb: float = 48.0, item_limit: int = 1000
+    run: OpenedRun, summary: Summary, figures: Sequence[Drawing] = (), audio_limit_mb: float = 48.0, item_limit: int = 1000
 ) -> Iterator[str]:
     """The page in parts.
 
@@ -51,14 +51,14 @@ def render(
     )
 
 
-def made(run: Run, summary: Summary) -> Mapping[str, str]:
+def made(run: OpenedRun, summary: Summary) -> Mapping[str, str]:
     """When a run was made, and by which code."""
     git = run.manifest.get("git") or {}
     code = str(git.get("commit", ""))[:12] + (" with changes" if git.get("changed") else "")
     return {"on": summary.created.replace("T", " ").replace("+00:00", " UTC"), "code": code}
 
 
-def _data(run: Run, summary: Summary, listing: Listing, numbers: Mapping[str, int]) -> Mapping[str, Any]:
+def _data(run: OpenedRun, summary: Summary, listing: Listing, numbers: Mapping[str, int]) -> Mapping[str, Any]:
     """What the scripts read."""
     described = run.manifest.get("systems") or {}
     return {
@@ -75,7 +75,7 @@ def _data(run: Run, summary: Summary, listing: Listing, numbers: Mapping[str, in
     }
 
 
-def _column(column: Column, summary: Summary, run: Run, numbers: Mapping[str, int]) -> Mapping[str, Any]:
+def _column(column: Column, summary: Summary, run: OpenedRun, numbers: Mapping[str, int]) -> Mapping[str, Any]:
     weights = run.frame.loc[(run.frame["metric"] == column.key) & (run.frame["status"] == "ok"), "weight"]
     return {
         **{name: getattr(column, name) for name in ("key", "name", "decimals", "significant", "factor", "better")},
@@ -168,7 +168,7 @@ def _select(label: str, name: str, options: Sequence[tuple[str, str]]) -> str:
     return f'<label>{label} <select id="{name}">{choices}</select></label>'
 
 
-def _provenance(run: Run, summary: Summary) -> Iterator[Block]:
+def _provenance(run: OpenedRun, summary: Summary) -> Iterator[Block]:
     packages = ", ".join(f"{name} {version}" for name, version in sorted((run.manifest.get("packages") or {}).items()))
     kept = {k: v for k, v in run.manifest.items() if k not in ("items", "outputs")}
     yield Heading("Provenance", id="provenance", short="Provenance")

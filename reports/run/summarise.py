@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.api import Better, PooledMetric, Status
 from harness.settings.registry import config_names
-from harness.storing.frame import Run, open_run
+from harness.storing.frame import OpenedRun, open_run
 from harness.storing.runfolder import read_manifest
 from reports.claims.claims import Claim, load_claims
 from reports.claims.judging import Measurements, verdicts_on
@@ -55,7 +55,7 @@ ERROR_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
 def summarise(
-    run: Run,
+    run: OpenedRun,
     how: IntervalSettings | None = None,
     pooled: Mapping[str, PooledMetric] | None = None,
     claims: Sequence[Claim] | None = None,
@@ -328,7 +328,7 @@ def _synthetic(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
     return f"SYNTHETIC SPEECH: {which} machine-made recordings; figures on human speech will differ."
 
 
-def read_summary(folder: Path, how: IntervalSettings | None = None, large: int = LARGE) -> tuple[Run, Summary]:
+def read_summary(folder: Path, how: IntervalSettings | None = None, large: int = LARGE) -> tuple[OpenedRun, Summary]:
     """A run and its tables.
 
     Args:

@@ -25,7 +25,7 @@ import soundfile
 from scipy.stats import binom
 
 from harness.cli import main
-from harness.storing.frame import Run, open_run
+from harness.storing.frame import OpenedRun, open_run
 from reports.compare.pairing import Half, half
 from reports.gate.checks import CheckStatus, Gate
 from reports.gate.rules import Rule, Rules, load_rules
@@ -59,12 +59,12 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, OpenedRun]:
     """The real runs, made where they are not there."""
     root = Path(os.environ.get("GATE_RUNS") or tmp_path_factory.mktemp("gate")).resolve()
     usual = ["run", "--no-report", "suite=codec", f"metrics=[{','.join(METRICS)}]", f"run.root={root / 'runs'}"]
 
-    def made(name: str, *words: str) -> Run:
+    def made(name: str, *words: str) -> OpenedRun:
         folder = root / "runs" / name
         if not (folder / "records.parquet").exists():
             assert main([*usual, f"run.name={name}", *words]) == 0
@@ -114,10 +114,10 @@ def draw(items: Mapping[str, str], rng: np.random.Generator, within: bool) -> li
 def read(real: Half, frame: pd.DataFrame, repeats: Sequence[pd.DataFrame] = ()) -> Half:
     """A re-draw as a run; columns and rows are those of a real one, which are the same in all."""
     items = {str(i): {"speaker": str(s)} for i, s in zip(frame["item"], frame["speaker"], strict=True)}
-    return Half("run", Run(Path(), {**real.run.manifest, "items": items}, frame, {}, {}), real.summary, repeats)
+    return Half("run", OpenedRun(Path(), {**real.run.manifest, "items": items}, frame, {}, {}), real.summary, repeats)
 
 
-def cases(runs: Mapping[str, Run]) -> list[Case]:
+def cases(runs: Mapping[str, OpenedRun]) -> list[Case]:
     items = {str(i): str(s) for i, s in zip(runs["q16"].frame["item"], runs["q16"].frame["speaker"], strict=True)}
 
     def plain(new: str, olds: Sequence[str], within: bool = False) -> Callable[..., tuple[pd.DataFrame, list[pd.DataFrame]]]:
@@ -172,7 +172,7 @@ def cases(runs: Mapping[str, Run]) -> list[Case]:
     ]
 
 
-def test_detection_and_false_alarms(runs: Mapping[str, Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_detection_and_false_alarms(runs: Mapping[str, OpenedRun], capsys: pytest.CaptureFixture[str]) -> None:
     redraws = int(os.environ.get("GATE_REDRAWS", "200"))
     wrong, real = [], half("run", runs["q16"])
     for number, case in enumerate(cases(runs)):

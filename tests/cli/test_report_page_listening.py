@@ -16,7 +16,7 @@ from reports.listening.page import Session, read_key
 @pytest.fixture
 def run(page_tests: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = page_tests.gallery(tmp_path / "run", 6).run()
-    # A run folder of the store's own would need a real run; what follows takes any `Run`.
+    # A run folder of the store's own would need a real run; what follows takes any `OpenedRun`.
     monkeypatch.setattr(harness.commands.listen, "open_run", lambda _: made)
     return made
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.storing.frame import COLUMNS, Run
+from harness.storing.frame import COLUMNS, OpenedRun
 from reports.statistics.intervals import IntervalSettings
 
 QUICK = IntervalSettings(resamples=400)
@@ -52,11 +52,11 @@ class Story:
                 }
             )  # fmt: skip
 
-    def run(self, path: Path = Path(), suite: str = "stream_prefix") -> Run:
+    def run(self, path: Path = Path(), suite: str = "stream_prefix") -> OpenedRun:
         items = {f"i{n:03d}": {"text": "", "speaker": s} for n, s in enumerate(self.speakers)}
         about = {"name": suite, "title": "Streams", "task": "resynthesis", "headline": [], "metrics": [], "curves": []}
         manifest = {"suite": about, "systems": self.systems, "items": items, "dataset": {"name": "fake"}, "absent_metrics": self.absent}
-        return Run(path, manifest, pd.DataFrame(self.rows, columns=list(COLUMNS)), {}, {})
+        return OpenedRun(path, manifest, pd.DataFrame(self.rows, columns=list(COLUMNS)), {}, {})
 
 
 def claims_file(test: Any, **fields: Any) -> str:

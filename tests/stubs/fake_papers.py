@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.storing.frame import COLUMNS, Run
+from harness.storing.frame import COLUMNS, OpenedRun
 from reports.papers.archive import FoundRun
 from reports.papers.reading import parse_paper
 from reports.papers.study import Study, study_of
@@ -112,7 +112,7 @@ def found(
         "dataset": {"name": dataset["name"]}, "items": {f"i{i:03d}": {"text": "", "speaker": ""} for i in range(n)},
         "metrics": {metric: {} for _, metric in figures}, "absent_metrics": {}, "calibration": [], "machine": {"processor": "A CPU"},
     }  # fmt: skip
-    return FoundRun(name, manifest, lambda: Run(Path(), manifest, pd.DataFrame(rows, columns=list(COLUMNS)), {}, {}))
+    return FoundRun(name, manifest, lambda: OpenedRun(Path(), manifest, pd.DataFrame(rows, columns=list(COLUMNS)), {}, {}))
 
 
 def study(*runs: FoundRun, of: Any = None, unready: Mapping[str, str] | None = None, words: tuple[str, ...] = ()) -> Study:

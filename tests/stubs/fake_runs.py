@@ -14,7 +14,7 @@ import pandas as pd
 import soundfile
 
 from harness.api import Better, MetricInfo, Need, Record, Status
-from harness.storing.frame import COLUMNS, Run
+from harness.storing.frame import COLUMNS, OpenedRun
 
 
 def metric(name: str, unit: str, better: Better, bounds: tuple[float, float], aggregation: str = "mean") -> MetricInfo:
@@ -114,7 +114,7 @@ class FakeRun:
             "calibration": self.calibration,
         }
 
-    def run(self) -> Run:
+    def run(self) -> OpenedRun:
         rows = []
         for r in self.records:
             info = METRICS[r.metric]
@@ -122,4 +122,4 @@ class FakeRun:
             row |= {"counts": json.dumps(dict(r.counts)), "detail": json.dumps(dict(r.detail))}
             row |= {k: math.nan if row[k] is None else row[k] for k in ("value", "weight")}
             rows.append(row)
-        return Run(self.path, self.manifest(), pd.DataFrame(rows, columns=list(COLUMNS)), self.references, self.outputs)
+        return OpenedRun(self.path, self.manifest(), pd.DataFrame(rows, columns=list(COLUMNS)), self.references, self.outputs)

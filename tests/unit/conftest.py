@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from harness.storing.frame import COLUMNS, Run
+from harness.storing.frame import COLUMNS, OpenedRun
 
 KNOWN = {
     "pesq_wb": ("MOS", "higher", [0.999, 4.644], "mean"),
@@ -23,7 +23,7 @@ KNOWN = {
 
 
 @pytest.fixture
-def written_run() -> Callable[..., Run]:
+def written_run() -> Callable[..., OpenedRun]:
     """Makes a run; see `written`."""
     return written
 
@@ -75,7 +75,7 @@ def written(
     version: str = "1",
     path: Path = Path(),
     **manifest: Any,
-) -> Run:
+) -> OpenedRun:
     """A run of ``{system: {metric: values}}``.
 
     Args:
@@ -116,4 +116,4 @@ def written(
         },
         "absent_metrics": {},
     }
-    return Run(path, usual | manifest, pd.DataFrame(rows, columns=list(COLUMNS)), {}, {})
+    return OpenedRun(path, usual | manifest, pd.DataFrame(rows, columns=list(COLUMNS)), {}, {})

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from harness.errors import Incomparable, UnknownName
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.compare import document
 from reports.compare.differences import Change, Comparison, Conclusion, Settings, compare, same_rows
 from reports.compare.pairing import half
@@ -23,14 +23,14 @@ from reports.statistics.intervals import IntervalSettings
 QUICK = IntervalSettings(resamples=1000)
 N = 60
 SPEAKERS = [f"s{i % 12}" for i in range(N)]
-Written = Callable[..., Run]
+Written = Callable[..., OpenedRun]
 
 
 def base(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(3, 0.5, N)
 
 
-def compared(left: Run, right: Run, **settings: Any) -> Comparison:
+def compared(left: OpenedRun, right: OpenedRun, **settings: Any) -> Comparison:
     one, two = half("old", left), half("new", right)
     return compare(one, two, same_rows(one, two)[0], Settings(**{"how": QUICK} | settings))
 
@@ -85,7 +85,7 @@ def test_nothing_is_ranked_where_coverage_differs(written_run: Written) -> None:
 
 def test_pairs_are_the_same_items_whatever_their_order(written_run: Written) -> None:
     left, right = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": base() - 0.1}})
-    turned = Run(right.path, right.manifest, right.frame.iloc[::-1], {}, {})
+    turned = OpenedRun(right.path, right.manifest, right.frame.iloc[::-1], {}, {})
     assert only(compared(left, turned)).difference == pytest.approx(-0.1)
     assert only(compared(left, turned)) == only(compared(left, right))
 
@@ -179,7 +179,7 @@ def test_what_is_not_comparable(written_run: Written, other: dict[str, Any], wor
     after="refused: the recordings differ, n of m, the first named",
 )
 def test_other_recordings_under_the_same_ids_are_never_compared_unasked(written_run: Written) -> None:
-    def run(digest: str, **heard: str) -> Run:
+    def run(digest: str, **heard: str) -> OpenedRun:
         made = written_run({"a": {"pesq_wb": base()}}, dataset={"name": "fake", "digest": digest, "rows_digest": "r", "num_items": 20})
         for name, about in made.manifest["items"].items():
             about |= {"digest": heard.get(name, "x"), "prompt_digest": ""}
@@ -231,7 +231,7 @@ def test_page_and_markdown_hold_hostile_names_and_players(written_run: Written, 
         run = written_run({hostile: {"pesq_wb": v}})
         outputs = {(hostile, "{}", item, 0): sound for item in run.manifest["items"]}
         run.manifest["items"]["i059"]["text"] = hostile
-        runs.append(Run(run.path, run.manifest, run.frame, {"i059": sound, "i058": tmp_path / "gone.wav"}, outputs))
+        runs.append(OpenedRun(run.path, run.manifest, run.frame, {"i059": sound, "i058": tmp_path / "gone.wav"}, outputs))
     found = compared(*runs)
     page = "".join(document.page(found))
     assert "<img" not in page and page.count("&lt;/script&gt;&lt;img") >= 2

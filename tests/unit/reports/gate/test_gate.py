@@ -14,7 +14,7 @@ import pytest
 from harness.api import Better
 from harness.errors import ConfigError, Incomparable, UnknownName, UsageError
 from harness.settings.registry import config_choices
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.compare.pairing import half
 from reports.gate.baseline import bless, open_reference
 from reports.gate.checks import Check, CheckStatus, Gate, GateResult
@@ -24,7 +24,7 @@ from reports.gate.rules import Rule, Rules, load_rules, parse_rules
 
 N = 60
 SPEAKERS = [f"s{i % 12}" for i in range(N)]
-Written = Callable[..., Run]
+Written = Callable[..., OpenedRun]
 
 
 def rules(*found: Rule, **fields: Any) -> Rules:
@@ -39,7 +39,7 @@ def noise(seed: int, size: float = 0.1) -> np.ndarray:
     return np.random.default_rng(1000 + seed).normal(0, size, N)
 
 
-def judged(new: Run, *olds: Run, by: Rules | None = None, force: bool = False) -> GateResult:
+def judged(new: OpenedRun, *olds: OpenedRun, by: Rules | None = None, force: bool = False) -> GateResult:
     return Gate(by or rules(), force).judge(half("new", new), half("old", olds[0], [o.frame for o in olds[1:]]))
 
 
@@ -155,7 +155,7 @@ def test_missing_and_renamed_are_incomparable(written_run: Written) -> None:
     unmeasured = judged(written_run({"a": {"stoi": base()}, "b": {"pesq_wb": base()}}), old)
     assert [c.outcome for c in unmeasured.checks] == [CheckStatus.INCOMPARABLE, CheckStatus.PASS] and unmeasured.exit_code == 3
     short = written_run({"a": {"pesq_wb": base()}, "b": {"pesq_wb": base()}})
-    cut = Run(short.path, short.manifest, short.frame.iloc[:-3], {}, {})
+    cut = OpenedRun(short.path, short.manifest, short.frame.iloc[:-3], {}, {})
     assert "3 measurements are missing" in judged(cut, old).checks[1].reason
     # What the run has more than the baseline is nobody's loss.
     more = written_run({s: {"pesq_wb": base(), "stoi": base()} for s in "abc"})

@@ -15,7 +15,7 @@ import pytest
 from harness.api import Audio, CodecSpec, Codes, Evidence, Item, Sample, Signal, Status
 from harness.errors import Incomparable, StoreError
 from harness.settings.registry import resolve
-from harness.storing.frame import Run
+from harness.storing.frame import OpenedRun
 from reports.run.failures import whose
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
@@ -154,7 +154,7 @@ def test_double_and_foreign_records_are_refused(fake: FakeRun) -> None:
         summarise(fake.run(), QUICK)
     run = fake.run()
     with pytest.raises(StoreError, match="lacks the columns"):
-        summarise(Run(run.path, run.manifest, run.frame.drop(columns="signature"), {}, {}), QUICK)
+        summarise(OpenedRun(run.path, run.manifest, run.frame.drop(columns="signature"), {}, {}), QUICK)
 
 
 def test_order_of_records_does_not_matter(fake: FakeRun) -> None:
