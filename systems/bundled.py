@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -36,9 +37,10 @@ def located(checkpoint: str | Path) -> Path:
         raise FileNotFoundError(f"no checkpoint at {path}; one is made by harness train")
     known = bundled()
     if name not in known:
+        near = get_close_matches(name, known, n=3, cutoff=0.0)
         raise FileNotFoundError(
             f"no checkpoint {name!r} comes with the package: harness train system={name} data=MANIFEST makes one, whose file is then given; "
-            f"bundled are {', '.join(known)}"
+            f"bundled are {', '.join(near)} and {len(known) - len(near)} more"
         )
     return known[name]
 

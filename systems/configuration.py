@@ -39,8 +39,9 @@ class Configuration:
 
 
 def _read(kind: Any, values: Mapping[str, Any]) -> Any:
-    if unknown := set(values) - {field.name for field in fields(kind)}:
-        raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+    known = [field.name for field in fields(kind)]
+    if unknown := set(values).difference(known):
+        raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     hints = get_type_hints(kind)
     return kind(**{name: _value(hints[name], value) for name, value in values.items()})
 
