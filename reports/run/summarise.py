@@ -7,7 +7,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,11 +206,12 @@ def _row_order(present: Mapping[Any, object], manifest: Mapping[str, Any]) -> li
 
 def _facts(label: str, manifest: Mapping[str, Any]) -> SystemFacts:
     info = (manifest.get("systems") or {}).get(label) or {}
-    made = {"label", "tools", "configured"}
-    told = {f.name: f.default if not info.get(f.name) else type(f.default)(info[f.name]) for f in fields(SystemFacts) if f.name not in made}
+    blank = SystemFacts(label)
+    others = {"label", "tools", "configured"}
+    told: dict[str, Any] = {k: type(usual)(info[k]) for k, usual in vars(blank).items() if k not in others and info.get(k)}
     numbers = {k: float(v) for k, v in sorted((info.get("config") or {}).items()) if isinstance(v, int | float) and not isinstance(v, bool)}
     tools = ", ".join(f"{name} {version}" for name, version in info.get("tools") or ())
-    return SystemFacts(label, tools=tools, configured=tuple(numbers.items()), **told)
+    return replace(blank, tools=tools, configured=tuple(numbers.items()), **told)
 
 
 def _cell(
