@@ -42,8 +42,6 @@ from harness.running.provenance import timed_with
 from harness.running.worker import StageWorker, unread
 from harness.storing.outcomes import Outcome
 from harness.timing.clock import timed
-from harness.timing.load import time_under_load
-from harness.timing.systems import TimingContext, time_codec, time_synthesizer
 from harness.workers.jobs import Job
 
 
@@ -189,6 +187,8 @@ class PredictWorker(StageWorker):
         audio = Audio.mono(resample(recording.mixed(), recording.sample_rate, codec.spec.sample_rate), codec.spec.sample_rate)
         codebooks = json.loads(asked.settings).get("codebooks")
         if asked.timing is not None:
+            from harness.timing.systems import TimingContext, time_codec
+
             context = TimingContext(asked.timing, self._threads).under(asked.settings)
             return lambda: _checked(time_codec(codec, audio, context))
 
@@ -215,6 +215,9 @@ class PredictWorker(StageWorker):
         prompt = read_recording(item.prompt_path, item.channel, asked.contents.prompt).audio if item.prompt_path else None
         utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
         if asked.timing is not None:
+            from harness.timing.load import time_under_load
+            from harness.timing.systems import TimingContext, time_synthesizer
+
             context = TimingContext(asked.timing, self._threads).under(asked.settings)
             under_load = context.concurrent is not None or context.arrivals_hz is not None
             time = time_under_load if under_load else time_synthesizer
