@@ -32,18 +32,15 @@ class Workforce:
 def open_workforce(
     section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop
 ) -> Iterator[Workforce]:
-    """Workers as the section ``executor`` of the configuration asks for them, while the context lasts.
+    """Workers as the section ``executor`` of a composed configuration asks for them, while the context lasts.
 
     Raises:
-        ConfigError: a kind or a number that does not exist.
+        ConfigError: a kind that does not exist.
         MissingDependency: the kind needs a package that is not here.
     """
     kind, cores = section["kind"], default_threads()
     if kind not in KINDS:
         raise ConfigError(f"executor.kind={kind}: there are {', '.join(KINDS)}")
-    for key in ("workers", "predict_workers", "threads"):
-        if section[key] is not None and (not isinstance(section[key], int) or section[key] < 1):
-            raise ConfigError(f"executor.{key}={section[key]}: a whole number from 1, or null")
     limits = partial(Resources, timeout_s=float(section["timeout_s"]), memory_gib=section.get("memory_gib"))
     threads = section["threads"] or cores
     workers, predict_workers, gpus, share = section["workers"] or cores, section["predict_workers"] or 1, 0.0, 1.0
