@@ -78,15 +78,11 @@ def poisson_arrivals(rate_hz: float, count: int, seed: int) -> tuple[float, ...]
     return tuple(found)
 
 
-def closed_loop(serve: Serve, concurrent: int, count: int, synchronise: Callable[[], None]) -> LoadResult:
-    """``concurrent`` users who ask again as soon as they are answered, ``count`` requests together."""
-    return open_loop(serve, [None] * count, concurrent, synchronise)
-
-
-def open_loop(serve: Serve, arrivals: Sequence[float | None], workers: int, synchronise: Callable[[], None]) -> LoadResult:
+def run_load(serve: Serve, arrivals: Sequence[float | None], workers: int, synchronise: Callable[[], None]) -> LoadResult:
     """Requests at given times, whether or not those before are answered; at most ``workers`` are served at once, the others wait.
 
-    One thread per request in service; a request without a time arrives when somebody is free to ask it.
+    One thread per request in service. A request without a time arrives when somebody is free to ask it: where none has one, ``workers``
+    users ask again as soon as they are answered (a closed loop).
     """
     if workers < 1 or not arrivals:
         raise ValueError(f"a load has at least one worker or user and one request, got {workers} and {len(arrivals)}")
@@ -136,11 +132,10 @@ def time_under_load(synthesizer: Synthesizer, utterance: Utterance, context: Tim
     wait = partial(tools.synchronise, info.device)
     alone = Audio(np.concatenate([chunk.samples for chunk in serve(0)], axis=1), synthesizer.sample_rate)  # warms up, too
     neighbours = tools.neighbours()
+    arrivals: Sequence[float | None] = [None] * plan.requests
     if context.arrivals_hz is not None:
         arrivals = poisson_arrivals(context.arrivals_hz, plan.requests, plan.seed)
-        load = open_loop(serve, arrivals, context.concurrent or 1, wait)
-    else:
-        load = closed_loop(serve, context.concurrent or 1, plan.requests, wait)
+    load = run_load(serve, arrivals, context.concurrent or 1, wait)
     others = neighbours.look()
     figures = {"load.audio_per_s": load.audio_per_s, "load.failed": float(load.failed), "load.requests": float(len(load.served))}
     for name in ("ttfc_s", "ttfa_s", "latency_s", "waited_s"):

@@ -13,7 +13,7 @@ from harness.api import Audio, Work
 from harness.timing import floors
 from harness.timing.clock import StageClock
 from harness.timing.floors import MachineRates, counted_flops, machine_rates
-from harness.timing.load import closed_loop, open_loop, poisson_arrivals
+from harness.timing.load import poisson_arrivals, run_load
 from harness.timing.machine import begin_peaks, joules, peaks
 from harness.timing.streaming import Arrival, listen, time_to_audible, underrun
 
@@ -173,7 +173,7 @@ class _Server:
 
 def test_a_closed_loop_keeps_its_users_busy():
     server = _Server(0.02, fails={3})
-    found = closed_loop(server, concurrent=3, count=12, synchronise=_nothing)
+    found = run_load(server, [None] * 12, workers=3, synchronise=_nothing)
     assert [s.number for s in found.served] == list(range(12)) and server.most == 3
     assert found.failed == 1 and "RuntimeError: no speech" in found.served[3].failure
     assert found.audio_per_s == pytest.approx(11 * 0.5 / found.wall_s)
@@ -182,10 +182,10 @@ def test_a_closed_loop_keeps_its_users_busy():
 
 
 def test_requests_that_come_too_fast_wait():
-    found = open_loop(_Server(0.05), [0.0, 0.0, 0.0], workers=1, synchronise=_nothing)
+    found = run_load(_Server(0.05), [0.0, 0.0, 0.0], workers=1, synchronise=_nothing)
     waits = sorted(s.figures()["waited_s"] for s in found.served)
     assert np.all(np.diff(waits) >= 0.05)  # one after the other
     last = max(found.served, key=lambda s: s.waited_s).figures()
     assert last["ttfc_s"] >= last["waited_s"] + 0.05 and last["latency_s"] >= last["ttfc_s"]  # what a user waits for holds the queue
     with pytest.raises(ValueError, match="at least one worker"):
-        open_loop(_Server(0.0), [], 1, _nothing)
+        run_load(_Server(0.0), [], 1, _nothing)
