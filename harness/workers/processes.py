@@ -60,11 +60,6 @@ class ProcessExecutor(Supervisor[_Process]):
             slot.process.join(max(0.5, deadline - time.monotonic()))
             self._end(slot)
 
-    def kill(self) -> None:
-        """Ends the workers at once."""
-        for slot in self._slots:
-            self._end(slot)
-
     def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._factory, self._resources, os.getpid()), daemon=True)

@@ -20,9 +20,11 @@ from tests.stubs.obedient import Obedient
 
 @pytest.fixture
 def pool():
-    executor = ProcessExecutor(Obedient, Resources(2, 1, 1.5), Stop())
+    stop = Stop()
+    executor = ProcessExecutor(Obedient, Resources(2, 1, 1.5), stop)
     yield executor
-    executor.kill()
+    stop.requested = True  # nobody waits for a worker that hangs
+    executor.close()
 
 
 def outcomes(events):
