@@ -56,7 +56,7 @@ def packages() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, operating system, Python and accelerators."""
+    """Processor, cores, memory, operating system, Python and the load."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
