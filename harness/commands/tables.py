@@ -76,13 +76,14 @@ def main(options: Namespace) -> int:
         UsageError: it cannot be carried out.
     """
     from reports.papers.reading import load_paper
+    from reports.statistics.records import CALIBRATION
 
     request = parsed(options.words, options.config_dir)
     code = 0
     for name in request.papers:
         paper = load_paper(name)
         reasons = {
-            suite: unready(_systems_named(paper, suite), paper.overrides(suite, request.words), request.config_dir)
+            suite: unready(sorted(paper.systems_of(suite) - set(CALIBRATION)), paper.overrides(suite, request.words), request.config_dir)
             for suite in paper.suites
         }
         study = _study(paper, reasons, request)
@@ -149,12 +150,6 @@ def unready(systems: Sequence[str], words: Sequence[str], config_dir: Path | Non
     found = {name: aliases.text(reason) for name, (_, reason) in states.items() if reason}
     absent = "no system of this name comes with the harness; its YAML would go into the folder systems of a --config-dir"
     return {**found, **{name: absent for name in systems if name not in known}}
-
-
-def _systems_named(paper: Paper, suite: str) -> list[str]:
-    from reports.statistics.records import CALIBRATION
-
-    return sorted(paper.systems_of(suite).difference(CALIBRATION))
 
 
 def _study(paper: Paper, reasons: Mapping[str, Mapping[str, str]], request: Request) -> Study:

@@ -61,12 +61,14 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, given: Map
         _hydra([*map(typed.marked, words), *(typed.given(key, value) for key, value in given.items())], config_dir, typed)
     )
     config["systems"] = config.get("systems") or {}  # Hydra leaves the key out when none is chosen
-    for name in _named(overrides):
+    named = _named(overrides)
+    for name in named:
         if not isinstance(config["systems"], Mapping) or name not in config["systems"]:
             raise ConfigError(f"'{name}' cannot name a system: a dot in a name stands for a level of the configuration")
     complete(config)
     check(config)
-    config["systems"] = expanded({name: config["systems"][name] for name in _order(overrides, config["systems"])})
+    order = dict.fromkeys((*named, *config["systems"]))  # as typed, then those a suite or ``+systems.name...`` added
+    config["systems"] = expanded({name: config["systems"][name] for name in order})
     for path, value in _walk(config):
         if isinstance(value, float) and not math.isfinite(
             value
@@ -249,12 +251,6 @@ def _named(overrides: Sequence[str]) -> list[str]:
     """The systems asked for, by the last word that names them."""
     lists = [system_names(word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
     return lists[-1] if lists else []
-
-
-def _order(overrides: Sequence[str], systems: Mapping[str, Any]) -> list[str]:
-    """As the user typed them (the last time, as everywhere), then those a suite or ``+systems.name...`` added."""
-    typed = _named(overrides)
-    return typed + [name for name in systems if name not in typed]
 
 
 def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Config:
