@@ -16,7 +16,7 @@ from harness.running.plan import Card, Entrant, belongs
 from harness.running.predicting import Describe, PredictWorker, default_threads
 from harness.running.progress import Progress
 from harness.running.scoring import DescribeMetrics, ScoreWorker
-from harness.workers.executors import KINDS, build
+from harness.workers.executors import build
 from harness.workers.jobs import Broken, Executor, Finished, Job, Resources, Stop
 
 
@@ -35,12 +35,10 @@ def open_workforce(
     """Workers as the section ``executor`` of a composed configuration asks for them, while the context lasts.
 
     Raises:
-        ConfigError: a kind that does not exist.
+        ConfigError: no cluster answers at the address.
         MissingDependency: the kind needs a package that is not here.
     """
     kind, cores = section["kind"], default_threads()
-    if kind not in KINDS:
-        raise ConfigError(f"executor.kind={kind}: there are {', '.join(KINDS)}")
     limits = partial(Resources, timeout_s=float(section["timeout_s"]), memory_gib=section.get("memory_gib"))
     threads = section["threads"] or cores
     workers, predict_workers, gpus, share = section["workers"] or cores, section["predict_workers"] or 1, 0.0, 1.0

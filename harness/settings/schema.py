@@ -230,7 +230,7 @@ KINDS: Mapping[str, _Kind] = {
     "dataset.items": _Kind(
         "a list of different ids, e.g. [a,b]", lambda v: _different(v, lambda i: isinstance(i, str | int)), optional=True
     ),
-    "executor.kind": _Kind("a word", _word),
+    "executor.kind": _Kind("local, serial or ray", lambda v: v in ("local", "serial", "ray")),
     "executor.workers": _COUNT,
     "executor.predict_workers": _COUNT,
     "executor.threads": _COUNT,

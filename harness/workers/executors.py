@@ -9,11 +9,9 @@ from harness.foreign import of_the_user
 from harness.workers.jobs import Event, Executor, Finished, Job, Resources, Stop, Worker, broken, limit_torch
 from harness.workers.processes import ProcessExecutor
 
-KINDS = ("local", "serial", "ray")
-
 
 def build(kind: str, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> Executor:
-    """The executor of that kind, one of `KINDS`; "ray" wants an open `harness.workers.ray.cluster`."""
+    """The executor of that kind, "local", "serial" or "ray", which wants an open `harness.workers.ray.cluster`."""
     if kind == "serial":
         return SerialExecutor(factory, resources, stop)
     if kind == "ray":

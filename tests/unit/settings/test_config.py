@@ -102,6 +102,7 @@ WRONG = [
     ("dataset.limit=abc", "dataset.limit=abc: a whole number from 1 on"),
     ("dataset.limit=1.5", "dataset.limit=1.5: a whole number"),
     ("dataset.root=", "dataset.root=: a folder"),
+    ("executor.kind=threads", "executor.kind=threads: local, serial or ray is wanted"),
     ("executor.workers=0", "executor.workers=0: a whole number from 1 on"),
     ("executor.workers=-1", "executor.workers=-1: a whole number"),
     ("executor.workers=1.5", "executor.workers=1.5: a whole number"),
