@@ -1,12 +1,42 @@
 """The rules of the house: who may import whom, lint, types, light start."""
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("harness", "systems", "suites", "reports")
+MOST_LINES, MOST_FILES, MOST_PARAMETERS = 400, 16, 7
+
+
+def sources(*endings):
+    """Files of the packages that are no by-products of running them."""
+    found = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [path for path in found if not endings or path.suffix in endings]
+
+
+def test_no_file_is_longer_than_a_reader_holds_in_mind():
+    long = {str(p.relative_to(ROOT)): n for p in sources(".py", ".c", ".js") if (n := len(p.read_text().splitlines())) > MOST_LINES}
+    assert not long
+
+
+def test_no_folder_is_a_hall():
+    assert not {str(folder.relative_to(ROOT)): n for folder, n in Counter(path.parent for path in sources()).items() if n > MOST_FILES}
+
+
+def test_no_function_takes_more_than_it_can_explain():
+    long = []
+    for path in sources(".py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len(names) - (names[:1] in (["self"], ["cls"])) > MOST_PARAMETERS:
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not long
 
 
 @pytest.mark.parametrize(
