@@ -5,7 +5,8 @@
   wider of it and Student's own bound stands.
 * Items: no bound lies within that of the same items taken as independent, for two speakers may agree by chance.
 * Shares (each value is one of two bounds): the exact binomial interval of an effective number of items (Korn and Graubard 1998), so that 21
-  of 21 is not certainty.
+  of 21 is not certainty. Rates of counts (word error rates) of fewer than 20 clusters likewise, the wider of it and Student's: what lies between
+  two values varies no more than what is one of them.
 * Pooled values of many clusters: the percentile bootstrap as well, the wider of the two; the jackknife alone is wrong for quantiles.
 
 A plain cluster bootstrap, which these replace, covered .52 with 2 clusters, .75 with 3 and .86 with 4 where .95 is said.
@@ -102,7 +103,7 @@ class Estimate:
         rare: number of items whose equal values stand in for the spread, 0 where there is a spread or none is to be allowed for: one more
             item might have been another.
         reach: how far below and above the value such an item might have moved it.
-        share: for a share, the effective number of items and the two values that an item can have; None for other values.
+        share: for a share or rate, the effective number of items and the two values that an item lies at or between; None for others.
         shares: ``[clusters]`` contributions that add up to the value, and the clusters' shares of the weight; None for a pooled one.
         resampled: ``[R]`` bootstrap values, sorted and moved so that their median is the value; None where it is not resampled.
         single: the estimate as if each item were a cluster, None where each is. No bound lies within its bounds: two speakers can agree

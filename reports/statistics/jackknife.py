@@ -184,7 +184,23 @@ def _mean_estimate(terms: Sequence[tuple[float, WeightedMean]], clusters: Sequen
         known = replace(known, single=_spread(replace(blank, clusters=n), single, weights))
     if _is_share(ordered, within):
         return replace(known, share=(_independent(ordered[0][1].weights), *within.bounds), method=SHARE_METHOD)
-    return known
+    return _as_rate(known, ordered, within)
+
+
+def _as_rate(known: Estimate, terms: Sequence[tuple[float, WeightedMean]], within: Range) -> Estimate:
+    """One mean of rates, such as word error rates, bounded as a share is: what lies between two values varies no more than what is one of them.
+
+    Student's t alone is too narrow where a few clusters happen to lie close to the lower end, as speakers without an error do. From
+    `RESAMPLED_FROM` clusters on it is not, and items that vary far less than shares would be bounded too widely.
+    """
+    low, worst = within.bounds[0], within.worst
+    if known.clusters >= RESAMPLED_FROM or not within.counted or worst is None or len(terms) > 1 or terms[0][0] != 1.0:
+        return known
+    mean = terms[0][1]
+    high = max(worst, float(mean.values.max()))
+    if not (math.isfinite(low) and low < known.value < high):
+        return known
+    return replace(known, share=(_independent(mean.weights), low, high))
 
 
 def _gathered(terms: Sequence[tuple[float, WeightedMean]], member: npt.NDArray[np.int64], count: int) -> tuple[Array, Array, Array]:
@@ -295,9 +311,8 @@ def _without_spread(known: Estimate, terms: Sequence[tuple[float, WeightedMean]]
     if not all(map(math.isfinite, ends)):
         return plain
     items = _independent(np.sum([m.weights for _, m in terms], axis=0))
-    if all(_is_share([(1.0, m)], within) for _, m in terms):
-        # Half of the variance between clusters: they count as fewer items.
-        items = items / (1 + (max(1.0, items * float((parts * parts).sum())) - 1) * BETWEEN)
+    # Half of the variance between clusters: they count as fewer items.
+    items = items / (1 + (max(1.0, items * float((parts * parts).sum())) - 1) * BETWEEN)
     reach = (abs(ends[1] - ends[0]),) * 2 if len(terms) > 1 else (max(0.0, known.value - ends[0]), max(0.0, ends[1] - known.value))
     return replace(plain, rare=items, reach=reach, method=RARE_METHOD)
 
