@@ -42,7 +42,7 @@ def notes_on(
         pooled = f"; pooled figures: the same t, from {RESAMPLED_FROM} clusters on {how.resamples} resamples (seed {how.seed}) too"
     return (
         Note(
-            f"{how.confidence:.0%} intervals over {unit_words(cluster)}: {METHOD}; shares: exact binomial{pooled}. "
+            f"{how.confidence:.0%} intervals over {unit_words(cluster)}: {METHOD}; shares, and error rates where it is wider: exact binomial{pooled}. "
             "Fewer than 2: none. A figure marked best need not be significantly better."
         ),
         *_absent(manifest),

@@ -200,7 +200,7 @@ def _as_rate(known: Estimate, terms: Sequence[tuple[float, WeightedMean]], withi
     high = max(worst, float(mean.values.max()))
     if not (math.isfinite(low) and low < known.value < high):
         return known
-    return replace(known, share=(_independent(mean.weights), low, high))
+    return replace(known, share=(_independent(mean.weights), low, high), method=f"{METHOD}, or {SHARE_METHOD}, the wider")
 
 
 def _gathered(terms: Sequence[tuple[float, WeightedMean]], member: npt.NDArray[np.int64], count: int) -> tuple[Array, Array, Array]:

@@ -78,14 +78,24 @@ class BandwidthCodec(TransformersCodec):
     """A codec whose codebooks are as many as its bandwidth wants.
 
     Args:
-        bandwidth_kbps: one of the network's.
-        asked: for which weights.
+        bandwidth_kbps: one of the network's, `usual_kbps` unless told.
+        checkpoint, revision, weights, device, seed: see `Asked`.
     """
 
-    def __init__(self, bandwidth_kbps: float, asked: Asked) -> None:
-        self._bandwidth_kbps = float(bandwidth_kbps)
+    usual_kbps: ClassVar[float]
+
+    def __init__(
+        self,
+        bandwidth_kbps: float | None = None,
+        checkpoint: str | None = None,
+        revision: str | None = None,
+        weights: str = "trained",
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self._bandwidth_kbps = float(self.usual_kbps if bandwidth_kbps is None else bandwidth_kbps)
         self.setting = f" at {self._bandwidth_kbps:g} kbps"
-        super().__init__(asked)
+        super().__init__(Asked(checkpoint, revision, weights, device, seed))
 
     def _books(self, available: int = 0) -> int:
         bandwidths = self._model.config.target_bandwidths
@@ -104,7 +114,7 @@ class Encodec(BandwidthCodec):
     them. It is therefore not declared causal.
 
     Args:
-        bandwidth_kbps: 1.5, 3, 6, 12 or 24.
+        bandwidth_kbps: 1.5, 3, 6 (unless told), 12 or 24.
         checkpoint, revision, weights, device, seed: see `Asked`; facebook/encodec_24khz.
 
     Raises:
@@ -113,6 +123,7 @@ class Encodec(BandwidthCodec):
 
     family = "encodec"
     model_class, config_class = "EncodecModel", "EncodecConfig"
+    usual_kbps = 6.0
     release = Release(
         "EnCodec",
         "facebook/encodec_24khz",
@@ -121,17 +132,6 @@ class Encodec(BandwidthCodec):
     )
     starts = {"cluster_size": 0.0}  # noqa: RUF012 - read only
     whole_frames = False
-
-    def __init__(
-        self,
-        bandwidth_kbps: float = 6.0,
-        checkpoint: str | None = None,
-        revision: str | None = None,
-        weights: str = "trained",
-        device: str = "cpu",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(bandwidth_kbps, Asked(checkpoint, revision, weights, device, seed))
 
     def _spec(self) -> CodecSpec:
         config = self._model.config
@@ -150,7 +150,7 @@ class XCodec(BandwidthCodec):
     Not causal: HuBERT hears the whole utterance.
 
     Args:
-        bandwidth_kbps: 0.5, 1, 1.5, 2 or 4.
+        bandwidth_kbps: 0.5, 1, 1.5, 2 or 4 (unless told).
         checkpoint, revision, weights, device, seed: see `Asked`; hf-audio/xcodec-hubert-librispeech. The others of that publisher
             (xcodec-hubert-general, xcodec-hubert-general-balanced, xcodec-wavlm-mls, xcodec-wavlm-more-data) load as well.
 
@@ -160,19 +160,9 @@ class XCodec(BandwidthCodec):
 
     family = "xcodec"
     model_class, config_class = "XcodecModel", "XcodecConfig"
+    usual_kbps = 4.0
     release = Release("X-Codec", "hf-audio/xcodec-hubert-librispeech", "see its model card", "LibriSpeech (its HuBERT: LibriSpeech)")
     starts = {"cluster_size": 0.0}  # noqa: RUF012 - read only
-
-    def __init__(
-        self,
-        bandwidth_kbps: float = 4.0,
-        checkpoint: str | None = None,
-        revision: str | None = None,
-        weights: str = "trained",
-        device: str = "cpu",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(bandwidth_kbps, Asked(checkpoint, revision, weights, device, seed))
 
     def _spec(self) -> CodecSpec:
         config = self._model.config
