@@ -57,7 +57,7 @@ def locate(checkpoint: str, required: FileChoices, hub_ids: Sequence[str] = ()) 
     if folder.is_dir():
         return Checkpoint(folder.resolve(), folder.resolve().name) if _complete(folder, required) else None
     for hub_id in (checkpoint, *hub_ids):
-        for candidate, revision in _cached(hub_id):
+        for candidate, revision in cached(hub_id):
             if _complete(candidate, required):
                 return Checkpoint(candidate.resolve(), f"{hub_id}@{revision}")
     return None
@@ -251,7 +251,7 @@ def _complete(folder: Path, required: FileChoices) -> bool:
     return all(any((folder / name).is_file() for name in choice) for choice in required)
 
 
-def _cached(hub_id: str) -> Iterable[tuple[Path, str]]:
+def cached(hub_id: str) -> Iterable[tuple[Path, str]]:
     """Folders of a hub id in the local caches with their revisions, the one of the main branch first."""
     if hub_id.count("/") != 1 or hub_id.startswith(("/", ".", "~")):
         return
