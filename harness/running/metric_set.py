@@ -4,6 +4,8 @@ A metric asks for a judge by the name of a constructor argument: ``asr`` (recogn
 closed-vocabulary recogniser over the dataset's own texts), ``aligner`` (phones of a known text), ``encoder`` (``speaker=``) or
 ``predictor`` (``mos=``). One that can compare with two recordings asks by ``against``: it is told "reference" where recordings are
 resynthesised and "prompt" where a voice is followed.
+
+Where a run has several judges of a kind, what asks for one is measured by each: under its own key by the first, as ``KEY@NAME`` by the others.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ class MetricBuilder:
     """How to build the metrics of a run in any process."""
 
     keys: Sequence[str]
-    config: Mapping[str, Any]  # the sections ``asr``, ``speaker`` and ``mos``
+    config: Mapping[str, Any]  # the sections ``asr``, ``speaker`` and ``mos``, and ``also``: further ones of each by name
     texts: tuple[str, ...]  # of the dataset's English items, the vocabulary of the probe
     allow_missing: bool = False  # leave out what cannot be built instead of raising
     task: Task = Task.RESYNTHESIS  # of the suite
-    _judges: dict[str, Any] = field(default_factory=dict, repr=False)
+    _judges: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
 
     def build(self) -> MetricSet:
         """Imports and loads everything the metrics need.
@@ -68,24 +70,30 @@ class MetricBuilder:
         absent: dict[str, str] = {}
         known = entries("metrics")
         origins = {key: known[key].origin if key in known else "" for key in self.keys}
-        for key in self.keys:
+        for key, judge in [(asked, judge) for asked in self.keys for judge in ("", *self._others(asked))]:
+            label = f"{key}@{judge}" if judge else key
             try:
-                metrics[key] = self._metric(key, origins[key])
+                metrics[label] = self._metric(key, judge, origins[key])
             except NothingToJudge as reason:
-                absent[key] = str(reason)
+                absent[label] = str(reason)
             except MissingDependency as error:
                 if not self.allow_missing:
                     raise MissingDependency(
-                        f"metric '{key}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)"
+                        f"metric '{label}': {error} (or leave it out with metrics=[...] or run.allow_missing=true)"
                     ) from error
-                absent[key] = str(error)
+                absent[label] = str(error)
         cards = MetricCards({key: _declaration(key, metric) for key, metric in metrics.items()}, absent)
-        return MetricSet(metrics, cards, frozenset(key for key in metrics if origins[key]))
+        return MetricSet(metrics, cards, frozenset(label for label in metrics if origins[label.partition("@")[0]]))
 
-    def _metric(self, key: str, origin: str) -> Metric:
+    def _others(self, key: str) -> list[str]:
+        """Names of the judges, beside the first, that a metric is measured by as well."""
+        wanted = inspect.signature(resolve("metrics", key)).parameters
+        return [name for argument, kind in KINDS.items() if argument in wanted for name in (self.config.get("also") or {}).get(kind) or ()]
+
+    def _metric(self, key: str, judge: str, origin: str) -> Metric:
         make = resolve("metrics", key)
         wanted = inspect.signature(make).parameters
-        arguments = {name: self._judge(name) for name in wanted if name in JUDGES}
+        arguments = {name: self._judge(name, judge) for name in wanted if name in JUDGES}
         if "against" in wanted:
             arguments["against"] = "prompt" if self.task is Task.SYNTHESIS else "reference"
         if not origin:
@@ -100,19 +108,24 @@ class MetricBuilder:
             raise MissingDependency(f"{what} cannot be built: {reason_of(error)}") from error
         return built
 
-    def _judge(self, name: str) -> Any:
-        if name not in self._judges:
-            self._judges[name] = JUDGES[name](self)
-        return self._judges[name]
+    def _judge(self, argument: str, name: str) -> Any:
+        if (argument, name) not in self._judges:
+            self._judges[argument, name] = JUDGES[argument](self, name)
+        return self._judges[argument, name]
+
+    def section(self, kind: str, name: str) -> Mapping[str, Any]:
+        """What is asked of the judge of a kind: the first, or one of the others by its name."""
+        section: Mapping[str, Any] = self.config["also"][kind][name] if name else self.config[kind]
+        return section
 
 
-def _asr(builder: MetricBuilder) -> Any:
+def _asr(builder: MetricBuilder, name: str) -> Any:
     from harness.judges.presets import build_asr
 
-    return build_asr(builder.config["asr"])
+    return build_asr(builder.section("asr", name))
 
 
-def _probe(builder: MetricBuilder) -> Any:
+def _probe(builder: MetricBuilder, name: str) -> Any:
     from harness.judges.pocketsphinx import ClosedVocabulary
 
     if not builder.texts:
@@ -120,18 +133,21 @@ def _probe(builder: MetricBuilder) -> Any:
     return ClosedVocabulary(texts=builder.texts)
 
 
-def _aligner(builder: MetricBuilder) -> Any:
+def _aligner(builder: MetricBuilder, name: str) -> Any:
     from harness.judges.pocketsphinx import PhoneAligner
 
     return PhoneAligner()
 
 
-JUDGES: Mapping[str, Callable[[MetricBuilder], Any]] = {
+KINDS = {"asr": "asr", "encoder": "speaker", "predictor": "mos"}
+"""Section of the judge by the name of the argument: those of which a run may have several."""
+
+JUDGES: Mapping[str, Callable[[MetricBuilder, str], Any]] = {
     "asr": _asr,
     "probe": _probe,
     "aligner": _aligner,
-    "encoder": lambda builder: build("speaker", builder.config["speaker"]),
-    "predictor": lambda builder: build("mos", builder.config["mos"]),
+    "encoder": lambda builder, name: build("speaker", builder.section("speaker", name)),
+    "predictor": lambda builder, name: build("mos", builder.section("mos", name)),
 }
 """By the name of the constructor argument with which a metric asks for one."""
 

@@ -24,6 +24,7 @@ from harness.running.stages import Session, counted, predict, score
 from harness.running.workforce import describe, open_workforce
 from harness.settings.config import Config
 from harness.settings.registry import resolve
+from harness.settings.schema import JUDGES
 from harness.settings.sources import source_digest
 from harness.storing.aliases import Aliases, without_secrets
 from harness.storing.files import write_json
@@ -82,7 +83,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         stack.callback(writer.close)
         # The probe's vocabulary is the whole dataset's, whichever shard of it is asked about.
         texts = tuple(item.text for item in dataset.items if item.language == "en" and item.text)
-        judges = {k: config[k] for k in ("asr", "speaker", "mos")}
+        judges = {k: config[k] for k in (*JUDGES, "also") if k in config}
         builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task)
         with open_workforce(config["executor"], store.root, items, builder, stop) as workforce:
             metrics, cards = describe(workforce, suite, entrants, progress)
@@ -156,7 +157,7 @@ def default_systems(config: Config) -> tuple[str, ...]:
 
 def _plan_digest(config: Config, dataset: Dataset, metrics: Sequence[str]) -> str:
     """Names what a run is about: not where it is written nor how it is executed."""
-    about = {k: config[k] for k in ("suite", "systems", "asr", "speaker", "mos", "seeds")}
+    about = {k: config[k] for k in ("suite", "systems", *JUDGES, "also", "seeds") if k in config}
     if config["allow_random"]:
         about["allow_random"] = True
     return key_of("run", {**about, "dataset": dataset.rows_digest, "metrics": list(metrics)})

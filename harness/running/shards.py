@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SHARED = ("schema", "systems", "metrics", "absent_metrics", "dataset", "suite", "code", "config", "plan_digest")
 """What the manifests of all shards of a run say alike: systems as they were built (weights, tools, a plug-in's code), metrics with the
 libraries in their signatures, the data, the harness's own code; then what was asked, for naming it where only the plan's digest differs."""
-ASKED = ("suite", "systems", "metrics", "asr", "speaker", "mos", "seeds")
+ASKED = ("suite", "systems", "metrics", "asr", "speaker", "mos", "also", "seeds")
 """Of the configuration; where a run and its data lie and how it is executed may differ from shard to shard."""
 ADDED_UP = ("config", "counts", "dataset", "failures", "outputs", "warnings")
 """Sections of the shards' manifests that the whole run's is made of."""

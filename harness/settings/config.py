@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
+from harness.settings.judges import listed, split_judges
 from harness.settings.registry import CONF_DIR, config_names, entries, resolve, variants
 from harness.settings.schema import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, place_of, text_of
 from harness.settings.systems import system_section
@@ -50,7 +51,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, given: Map
         ConfigError: malformed override, unknown key, ``_target_``, wrong type.
     """
     given = given or {}
-    words = [_checked_word(word) for word in overrides]
+    words, given = split_judges([_checked_word(word) for word in overrides], given)
     for key in given:
         _checked_word(f"{key}=")
     if config_dir is not None:
@@ -123,10 +124,10 @@ class _Typed:
         """
         key, eq, value = word.partition("=")
         bare = key.lstrip("+")
-        if not eq or key.startswith("~") or bare in SINGLE_GROUPS:
+        if not eq or key.startswith("~") or bare.partition("@")[0] in SINGLE_GROUPS:
             return word
         if bare == "systems":
-            return f"{key}=[{','.join(name + _SECTION for name in system_names(value))}]"
+            return f"{key}=[{','.join(name + _SECTION for name in listed('systems', value))}]"
         # A system's parameters need not stand in its YAML: whether it takes them, its constructor knows.
         key = f"++{key}" if key.startswith("systems.") else key
         if bare in NAMES:
@@ -218,38 +219,21 @@ def _is_plain(key: str, value: str) -> bool:
 def _check_names(words: Sequence[str], config_dir: Path | None) -> None:
     for word in words:
         key, _, value = word.partition("=")
-        if key in SINGLE_GROUPS:
-            known = {*config_names(key, config_dir), *(entries("suites") if key == "suite" else ())}
+        group = key.lstrip("+").partition("@")[0]
+        if group in SINGLE_GROUPS:
+            known = {*config_names(group, config_dir), *(entries("suites") if group == "suite" else ())}
             if value not in known:
-                raise UnknownName(key, value, known)
+                raise UnknownName(group, value, known)
         elif key == "systems":
             known_systems = variants(config_dir)
-            for name in system_names(value):
+            for name in listed("systems", value):
                 if name not in known_systems:
                     raise UnknownName("system", name, known_systems, "`harness list systems` describes them.")
 
 
-def system_names(value: str) -> list[str]:
-    """The names in ``[a,b]`` or ``a``, in order.
-
-    Raises:
-        ConfigError: not a list of names, or a name twice.
-    """
-    inner = value.strip()
-    if inner.startswith("[") and inner.endswith("]"):
-        inner = inner[1:-1]
-    names = [n.strip().strip("'\"") for n in inner.split(",") if n.strip()]
-    for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise ConfigError(f"systems={value}: '{name}' is not a name; write systems=[passthrough,opus16]")
-    if len(set(names)) != len(names):
-        raise ConfigError(f"systems={value}: a system is named twice")
-    return names
-
-
 def _named(overrides: Sequence[str]) -> list[str]:
     """The systems asked for, by the last word that names them."""
-    lists = [system_names(word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
+    lists = [listed("systems", word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
     return lists[-1] if lists else []
 
 

@@ -30,7 +30,9 @@ PATHS = frozenset((
 """Parameters of systems and judging models that are a file, a folder or a published name; so is what ends in ``_checkpoint``."""
 WORDS = frozenset(("family", "pattern", "description", "revision", "voice", "device"))
 """Others that are words."""
-GIVEN_FREELY = ("systems", "asr", "speaker", "mos")
+JUDGES = ("asr", "speaker", "mos")
+"""Sections that choose a judging model, or several: the first is the section itself, the others stand by name below ``also``."""
+GIVEN_FREELY = ("systems", *JUDGES, "also")
 """Sections whose parameters their constructors know."""
 MAX_SEED = 2**32 - 1
 MAX_NAME_BYTES = 200

@@ -146,30 +146,39 @@ def _claims_about(suite: str, labels: Iterable[str]) -> list[Claim]:
 def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[str]) -> tuple[Column, ...]:
     suite = manifest.get("suite") or {}
     present = {str(key): group for key, group in frame.groupby("metric", sort=True)}
-    order = [key for key in dict.fromkeys([*(suite.get("metrics") or ()), *(suite.get("headline") or ()), *present]) if key in present]
-    declared = manifest.get("metrics") or {}
     headline = list(suite.get("headline") or ())
+    asked = list(dict.fromkeys([*(suite.get("metrics") or ()), *headline, *map(_asked, present)]))
+    order = sorted(present, key=lambda key: asked.index(_asked(key)))  # what several judges say of one question stands together
+    declared = manifest.get("metrics") or {}
+    short = [key for metric in headline for key in order if _asked(key) == metric]
+    names = Counter(str(group["name"].iloc[0]) for group in present.values())
     columns = []
     for key in order:
         group, info = present[key], declared.get(key) or {}
         signature = max(set(group["signature"]))
+        name = str(group["name"].iloc[0] or info.get("name") or key)
         fields = signature.split("|")
         better = Better(group["better"].iloc[0] or info.get("better") or Better.NEITHER)
         columns.append(
             Column(
                 key=key,
-                name=str(group["name"].iloc[0] or info.get("name") or key),
+                name=key if "@" in key and names[name] > 1 else name,
                 unit=str(group["unit"].iloc[0]),
                 better=better,
                 range=_range(group, info),
                 signature=signature,
                 description=str(info.get("description", "")),
                 aggregation=str(info.get("aggregation") or (fields[3] if len(fields) > 3 else "mean")),
-                headline=headline.index(key) if key in headline else None,
+                headline=short.index(key) if key in short else None,
                 excluded=tuple(sorted(set(group.loc[reference_fault(group) & ~group["system"].isin(calibration), "item"]))),
             )
         )
     return tuple(columns)
+
+
+def _asked(key: str) -> str:
+    """The metric a figure is of, whichever of several judges it is by: ``wer@basic`` is ``wer``."""
+    return key.partition("@")[0]
 
 
 def _range(group: pd.DataFrame, info: Mapping[str, Any]) -> Range:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ConfigError, UnknownName
-from harness.settings.config import compose, system_names
+from harness.settings.config import compose
+from harness.settings.judges import listed
 from harness.settings.schema import NAMES, check, is_text, names_of, text_of
 
 
@@ -74,9 +75,9 @@ def test_a_parameter_of_no_chosen_system_is_refused():
 
 
 def test_names_in_a_list():
-    assert system_names("[a, b ,c]") == ["a", "b", "c"]
-    assert system_names("a") == ["a"]
-    assert system_names("[]") == []
+    assert listed("systems", "[a, b ,c]") == ["a", "b", "c"]
+    assert listed("systems", "a") == ["a"]
+    assert listed("systems", "[]") == []
 
 
 # -- values ----------------------------------------------------------------------------------------------------------
@@ -310,3 +311,28 @@ def test_settings_that_nobody_reads_or_that_were_taken_away_are_refused(words, m
 
 def test_systems_need_no_brackets():
     assert list(compose(["systems=noise,opus16"])["systems"]) == ["noise", "opus16"]
+
+
+def test_several_judges_are_the_first_and_those_beside_it():
+    words = ["speaker=[resemblyzer,ecapa,wavlm]", "speaker.wavlm.checkpoint=~/folder", "mos=[dnsmos]", "asr=[basic,whisper-en]"]
+    config = compose([*words, "asr.basic.zh=null", "asr.whisper-en.en.checkpoint=/a folder"])
+    assert config["speaker"] == {"family": "resemblyzer"} and config["mos"] == {"family": "dnsmos"}
+    assert config["also"]["speaker"]["ecapa"]["family"] == "ecapa"
+    assert config["also"]["speaker"]["wavlm"]["checkpoint"] == str(Path.home() / "folder")
+    assert config["asr"]["preset"] == "basic" and config["asr"]["zh"] is None
+    assert config["also"]["asr"]["whisper-en"]["en"]["checkpoint"] == "/a folder"
+    assert "also" not in compose(["speaker=ecapa", "speaker.ecapa.checkpoint=here"])
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "told"),
+    [
+        (["asr=[basic,whisperen]"], UnknownName, "Did you mean whisper-en"),
+        (["asr=[basic,f5]", "asr.zh=null"], ConfigError, r"of which of basic, f5\? Write asr\.NAME\.zh=VALUE, e\.g\. asr\.basic\.zh=VALUE"),
+        (["mos=[dnsmos,dnsmos]"], ConfigError, "named twice"),
+        (["speaker=[]"], ConfigError, "a list without a name; write speaker="),
+    ],
+)
+def test_lists_of_judges_say_what_is_wrong(words, error, told):
+    with pytest.raises(error, match=told):
+        compose(words)
