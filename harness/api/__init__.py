@@ -39,6 +39,7 @@ from harness.api.systems import (
     Weights,
     Work,
 )
+from harness.hub import HubFiles
 
 __all__ = [
     "FAR_OVER",
@@ -56,6 +57,7 @@ __all__ = [
     "Encoded",
     "Evidence",
     "FloatArray",
+    "HubFiles",
     "IntArray",
     "Item",
     "JudgeInfo",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,10 @@ from harness.api import JudgeInfo
 from harness.api.libraries import version_of
 from harness.data.digests import file_digest
 from harness.errors import CheckpointError, MissingDependency
+from harness.hub import FileChoices, cached, cached_by_modelscope, holds
 
 if TYPE_CHECKING:
     import torch
-
-FileChoices = Sequence[Sequence[str]]
-"""What a folder must hold: of every inner sequence at least one file."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,10 @@ def locate(checkpoint: str, required: FileChoices, hub_ids: Sequence[str] = ()) 
     """
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
-        return Checkpoint(folder.resolve(), folder.resolve().name) if _complete(folder, required) else None
+        return Checkpoint(folder.resolve(), folder.resolve().name) if holds(folder, required) else None
     for hub_id in (checkpoint, *hub_ids):
-        for candidate, revision in cached(hub_id):
-            if _complete(candidate, required):
+        for candidate, revision in cached_anywhere(hub_id):
+            if holds(candidate, required):
                 return Checkpoint(candidate.resolve(), f"{hub_id}@{revision}")
     return None
 
@@ -247,23 +244,7 @@ def _some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _complete(folder: Path, required: FileChoices) -> bool:
-    return all(any((folder / name).is_file() for name in choice) for choice in required)
-
-
-def cached(hub_id: str) -> Iterable[tuple[Path, str]]:
-    """Folders of a hub id in the local caches with their revisions, the one of the main branch first."""
-    if hub_id.count("/") != 1 or hub_id.startswith(("/", ".", "~")):
-        return
-    env, home = os.environ, Path.home()
-    hub = Path(env.get("HF_HUB_CACHE") or Path(env.get("HF_HOME") or home / ".cache" / "huggingface") / "hub")
-    repository = hub / f"models--{hub_id.replace('/', '--')}"
-    snapshots = sorted(repository.glob("snapshots/*"))
-    main = repository / "refs" / "main"
-    current = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
-    for snapshot in sorted(snapshots, key=lambda p: p.name != current):
-        yield snapshot, snapshot.name[:12]
-    modelscope = Path(env.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope" / "hub")
-    for folder in (modelscope / "models" / hub_id, modelscope / hub_id, modelscope / "hub" / "models" / hub_id):
-        if folder.is_dir():
-            yield folder, "modelscope"
+def cached_anywhere(hub_id: str) -> Iterable[tuple[Path, str]]:
+    """Folders of a hub id in the local caches of both hubs with their revisions, the one of Hugging Face's main branch first."""
+    yield from cached(hub_id)
+    yield from ((folder, "modelscope") for folder in cached_by_modelscope(hub_id))

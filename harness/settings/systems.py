@@ -15,7 +15,6 @@ num_codebooks: 8
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from typing import Any
 
 from harness.data.documents import YAML_BYTES, read_text
 from harness.errors import ConfigError, UnknownName
+from harness.hub import cached
 from harness.settings.registry import NEEDS, config_files, entries
 
 _WEIGHTS = ("checkpoint", "codec", "decoder", "vocoder", "ssl")
@@ -94,18 +94,12 @@ def standing(name: str, extra_dir: Path | None = None) -> tuple[str, str]:
     if given := [f"{key}=" for key, value in files.items() if value == "null"]:
         return "needs weights", ", ".join(given)
     for value in files.values():
-        if "/" in value and not (_hub() / f"models--{value.replace('/', '--')}").is_dir() and not Path(value).exists():
-            return "needs weights", f"hf download {value}"
+        if "/" in value and not any(cached(value)) and not Path(value).exists():
+            return "needs weights", f"harness fetch {name}"
         if "/" not in value and value not in importlib.import_module("systems.bundled").bundled():
             return "needs weights", f"harness train system={value} data=MANIFEST"
     wanted = [f"{key}=" for key in _SETTINGS if said.get(key) == "null"]
     return ("needs setting", ", ".join(wanted)) if wanted else ("ready", "")
-
-
-def _hub() -> Path:
-    """The local Hugging Face cache."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
 def _words(name: str, files: Mapping[str, Path], asking: tuple[str, ...]) -> dict[str, str]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
+from harness.api import Audio, CodecSpec, Codes, Encoded, HubFiles, SystemInfo, Weights
 from harness.api.libraries import versions
 from systems.pcm import compensated, framed, frames_for, mono
-from systems.published.release import Found, Release, locate, missing_package, missing_weights
+from systems.published.release import Found, Release, locate, missing_package, missing_weights, wanted
 
 if TYPE_CHECKING:
     import torch
@@ -112,6 +112,14 @@ class NeuralCodec(abc.ABC):
         if reason := missing_package(release):
             return reason
         return None if weights == "random" else missing_weights(release, checkpoint, revision)
+
+    @classmethod
+    def downloads(
+        cls, *, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", **others: Any
+    ) -> tuple[HubFiles, ...]:
+        """What `harness fetch` gets for this variant; nothing where a folder is given or weights are drawn."""
+        found = None if weights == "random" else wanted(cls.release_for(**others), checkpoint, revision)
+        return () if found is None else (found,)
 
     @classmethod
     def broken(cls) -> str | None:

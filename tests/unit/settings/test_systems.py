@@ -77,7 +77,7 @@ def test_a_list_says_of_each_system_what_the_system_itself_says():
         ("defaults: [qdac16]\nnum_codebooks: 3  # of 16\n", ("ready", "")),
         ("defaults: [qdac16]\ncheckpoint: mine\n", ("needs weights", "harness train system=mine data=MANIFEST")),
         ("defaults: [qdac16]\ncheckpoint: null\n", ("needs weights", "checkpoint=")),
-        ("defaults: [encodec6]\ncheckpoint: nobody/nothing\n", ("needs weights", "hf download nobody/nothing")),
+        ("defaults: [encodec6]\ncheckpoint: nobody/nothing\n", ("needs weights", "harness fetch mine")),
         ("defaults: [socodec120]\nssl: null\nvocoder: null\n", ("needs weights", "ssl=, vocoder=")),
         ("defaults: [socodec120_tts]\ncodec: {checkpoint: other, ssl: speech_encoder}\n", ("needs weights", "harness train system=other data=MANIFEST")),
         ("defaults: [mine]\n", ("ready", "")),

@@ -108,7 +108,7 @@ def test_what_speaks_of_quality(better, needs, expected):
 
 @with_transformers
 def test_doctor_tells_what_keeps_a_system_from_running(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     state, reason = state_of("encodec", {"bandwidth_kbps": 6, "checkpoint": "facebook/encodec_24khz", "revision": None})
     assert state == "needs weights" and "hf download facebook/encodec_24khz" in reason and "licence: MIT" in reason
     assert state_of("encodec", {"checkpoint": str(tiny.save(tmp_path / "encodec", "encodec"))}) == ("ready", "")

@@ -127,7 +127,7 @@ def test_a_pickle_that_runs_code_is_refused_whatever_the_environment_says(tiny, 
 
 def test_hub_names_are_looked_up_in_the_local_cache_by_revision(tiny, tmp_path, monkeypatch):
     kind, revision = resolve("systems", "dac"), "0123456789abcdef0123456789abcdef01234567"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     absent = kind.missing()
     assert "hf download descript/dac_16khz (licence: MIT)" in absent and "checkpoint=FOLDER" in absent
     assert f"--revision {revision}" in kind.missing(revision=revision)
