@@ -17,7 +17,7 @@ import soxr
 from harness.api import Audio, Item, Sample, Signal
 from harness.data import embedded_set
 from harness.metrics import level, perceptual, pitch, spectral, waveform, world
-from harness.metrics.spectral import warp
+from harness.metrics.compiling import warp
 
 VECTORS = Path(__file__).resolve().parents[2] / "../shared/data/metric_vectors"
 Floats = npt.NDArray[np.float64]

@@ -14,8 +14,7 @@ from scipy.signal import fftconvolve, firwin
 from harness.api import Audio, Side, Signal
 from harness.data import embedded_set
 from harness.metrics import world
-from harness.metrics.compiling import compiled
-from harness.metrics.spectral import banded_path, warp
+from harness.metrics.compiling import banded_path, compiled, warp
 from systems.classical.ffmpeg import FFmpegCodec
 from tests.stubs.signal_pairs import RATE, Wave, blame, build, noisy, resample, sample, signal, value
 
