@@ -36,6 +36,9 @@ _ON_ARRAYS = {
         "mcd_db": "mel-cepstral distortion (Kubichek 1993) of WORLD envelopes up to 7 kHz, 60 dB deep, c1-c24, no time warping",
         "mcd_dtw_db": "mel-cepstral distortion of WORLD envelopes up to 7 kHz, 60 dB deep, c1-c24, after dynamic time warping, mean over the path",
         "log_mel_distance_db": "root mean square over 80 mel bands of the level difference, mean over frames",
+        "mel_distance_dac": "multi-scale mel distance of DAC (Kumar et al. 2023; seven scales, log10, at 22.05 kHz)",
+        "stft_distance_dac": "multi-scale STFT distance of DAC (magnitudes, and log10 of their squares, at 22.05 kHz)",
+        "stft_distance_pwg": "multi-resolution STFT distance of Parallel WaveGAN (convergence and log magnitude, at 24 kHz)",
     },
     "pitch": {
         "f0_rmse_cents": "root mean square of the F0 ratio in cents over frames voiced on both sides",
