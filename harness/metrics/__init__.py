@@ -26,6 +26,9 @@ _ON_ARRAYS = {
         "pesq_nb": "narrow-band PESQ, MOS-LQO after ITU-T P.862.1, 8-kHz recordings at 8 kHz",
         "stoi": "short-time objective intelligibility (Taal et al. 2011)",
         "estoi": "extended short-time objective intelligibility (Jensen and Taal 2016), without the library's dither",
+        "visqol_speech": "ViSQOL v3, speech mode at 16 kHz, exponential mapping, MOS-LQO (Chinen et al. 2020)",
+        "visqol_speech_lattice": "ViSQOL v3, speech mode at 16 kHz, lattice mapping as Google's program has it (needs ai-edge-litert)",
+        "visqol_audio": "ViSQOL v3, audio mode at 48 kHz, MOS-LQO up to 4.73 (Chinen et al. 2020)",
     },
     "waveform": {
         "si_sdr_db": "scale-invariant signal-to-distortion ratio, means removed (Le Roux et al. 2019)",

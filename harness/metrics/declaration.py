@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness.api import Audio, Better, Evidence, Item, MetricInfo, Need, Sample, Signal
 from harness.data.audio import out_of_scale, resample
+from harness.errors import MissingDependency
 from harness.metrics import METRICS
 
 ON_ARRAYS = Item(id="arrays", dataset="")
@@ -60,32 +61,46 @@ class OnArrays(Protocol):
 
     metric: Callable[[], Measured]
     """Makes what a run measures with."""
+    package: str
+    """That has to be installed beside this one, or ""."""
 
     def __call__(self, reference: npt.ArrayLike, output: npt.ArrayLike, sample_rate: int, output_rate: int | None = None) -> float: ...
 
 
-def on_arrays(params: Callable[[], dict[str, Any]] = dict, **more: Any) -> Callable[[Callable[[Sample], Evidence]], OnArrays]:
+def on_arrays(
+    params: Callable[[], dict[str, Any]] = dict, package: str = "", **more: Any
+) -> Callable[[Callable[[Sample], Evidence]], OnArrays]:
     """Makes of a measurement of a sample a function on arrays, whose ``metric()`` is what a run measures with.
 
     Args:
         params: makes the parameters of the signature.
+        package: of PyPI, imported under the same name with _ for -, without which function and metric raise MissingDependency.
         more: other fields of the declaration, see `declared`.
     """
 
+    def require() -> None:
+        if package and find_spec(package.replace("-", "_")) is None:
+            raise MissingDependency(f"{package} is not installed: pip install {package}")
+
     def decorate(measure: Callable[[Sample], Evidence]) -> OnArrays:
         def function(reference: npt.ArrayLike, output: npt.ArrayLike, sample_rate: int, output_rate: int | None = None) -> float:
+            require()
             judged = signal_of(output, sample_rate if output_rate is None else output_rate)
             return measure(Sample(ON_ARRAYS, judged, signal_of(reference, sample_rate))).value
 
         def declare() -> MetricInfo:
             return declared(measure.__name__, Need.OUTPUT, Need.REFERENCE, params=params(), **more)
 
+        def metric() -> Measured:
+            require()
+            return Measured(declare, measure)
+
         about, lead, rest = str(measure.__doc__).partition("\n    Raises:")
         function.__doc__ = about.rstrip() + "\n" + _ARGUMENTS + lead + rest
         for attribute in ("__name__", "__qualname__", "__module__"):
             setattr(function, attribute, getattr(measure, attribute))
         made: Any = function
-        made.metric = partial(Measured, declare, measure)
+        made.metric, made.package = metric, package
         found: OnArrays = made
         return found
 

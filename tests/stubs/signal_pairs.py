@@ -19,7 +19,7 @@ Wave = npt.NDArray[np.float32]
 
 INTRUSIVE = (
     "pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr_db", "si_sdr_aligned_db", "lag_samples", "mcd_db", "mcd_dtw_db", "log_mel_distance_db",
-    "mel_distance_dac", "stft_distance_dac", "stft_distance_pwg",
+    "visqol_speech", "visqol_audio", "mel_distance_dac", "stft_distance_dac", "stft_distance_pwg",
     "f0_rmse_cents", "voicing_error", "f0_correlation", "level_rms_db", "level_lufs_db",
 )  # fmt: skip
 FREE_LENGTH = {"pesq_wb", "pesq_nb", "mcd_dtw_db", "level_rms_db", "level_lufs_db"}

@@ -16,16 +16,20 @@ from harness import load
 from harness.api import Audio, NotScorable, Side
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
+from harness.errors import MissingDependency
 from harness.settings.registry import resolve
 from harness.testing.signals import noisy, signal, speechlike
 from tests.stubs.signal_pairs import sample
 
 FUNCTIONS = [name for name in harness.metrics.__all__ if name != "METRICS"]
-OF_PAIRS = [name for name in FUNCTIONS if name not in ("wer", "cer", "clipped_samples")]
+OPTIONAL = [name for name in FUNCTIONS if getattr(getattr(harness.metrics, name), "package", "")]
+OF_PAIRS = [name for name in FUNCTIONS if name not in ("wer", "cer", "clipped_samples", *OPTIONAL)]
 
 
 @pytest.mark.parametrize("name", ["__doc__", *FUNCTIONS])
 def test_the_example_is_true(name: str) -> None:
+    if name in OPTIONAL:
+        pytest.importorskip(getattr(harness.metrics, name).package.replace("-", "_"))
     about = harness.metrics if name == "__doc__" else getattr(harness.metrics, name)
     example = doctest.DocTestParser().get_doctest(
         about.__doc__, dict(vars(sys.modules[about.__module__])) if name != "__doc__" else {}, name, None, 0
@@ -64,6 +68,15 @@ def test_arrays_give_what_a_run_records(harness_run, tmp_path) -> None:
         function = getattr(harness.metrics, key)
         assert function(reference.samples, output.samples, reference.sample_rate, output.sample_rate) == recorded[key], key
     assert harness.metrics.clipped_samples(output.samples) == recorded["clipped_samples"]
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_package_that_is_not_here_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.metrics.declaration.find_spec", lambda module: None)
+    function, clean = getattr(harness.metrics, name), speechlike(1.5).samples
+    for ask in (function.metric, lambda: function(clean, clean, 16000)):
+        with pytest.raises(MissingDependency, match=f"{function.package} is not installed: pip install {function.package}"):
+            ask()
 
 
 def test_what_cannot_be_measured_is_refused_and_never_a_number() -> None:

@@ -38,6 +38,8 @@ CEILING = {
     "mcd_db": 0.0,
     "mcd_dtw_db": 0.0,
     "log_mel_distance_db": 0.0,
+    "visqol_speech": 5.0,
+    "visqol_audio": 4.7321,
     "mel_distance_dac": 0.0,
     "stft_distance_dac": 0.0,
     "stft_distance_pwg": 0.0,
@@ -175,7 +177,7 @@ def test_a_quarter_shorter_or_longer_is_refused(key: str, factor: float, clean: 
 
 def test_point_two_seconds(clean: Wave) -> None:
     short = clean[4000:7200]
-    for key in ("pesq_wb", "pesq_nb", "stoi", "estoi", "level_lufs_db"):
+    for key in ("pesq_wb", "pesq_nb", "stoi", "estoi", "visqol_speech", "visqol_audio", "level_lufs_db"):
         found = blame(key, noisy(short, 20), short)
         assert found.side is Side.REFERENCE
         assert "0.2" in found.reason
