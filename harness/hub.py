@@ -22,6 +22,7 @@ class HubFiles:
         licence: of the weights, as told in public sources; "" where none was.
         also: patterns of further files that are taken where there are some.
         subfolder: of the repository, "" for its root.
+        others: further ids under which the same is published, on either hub.
     """
 
     hub_id: str
@@ -30,16 +31,18 @@ class HubFiles:
     licence: str = ""
     also: Sequence[str] = ("*.json", "*.txt", "*.yaml", "*.model")
     subfolder: str = ""
+    others: Sequence[str] = ()
 
     def complete(self, folder: Path) -> Path | None:
         """Where below a folder all files are: in the subfolder or, copied out of it, in the folder itself."""
         return next((place for place in (folder / self.subfolder, folder) if holds(place, self.files)), None)
 
     def located(self) -> tuple[Path, str] | None:
-        """The complete folder in a local cache with its commit, or None."""
-        for snapshot, revision in cached(self.hub_id, self.revision):
-            if (place := self.complete(snapshot)) is not None:
-                return place, revision
+        """The complete folder in a local cache, and the hub id with its revision; None where there is none."""
+        for hub_id in (self.hub_id, *self.others):
+            for snapshot, revision in cached(hub_id, self.revision) if self.revision else cached_anywhere(hub_id):
+                if (place := self.complete(snapshot)) is not None:
+                    return place, f"{hub_id}@{revision}"
         return None
 
 
@@ -77,10 +80,16 @@ def cached(hub_id: str, revision: str = "") -> Iterator[tuple[Path, str]]:
             yield snapshot, snapshot.name[:12]
 
 
-def cached_by_modelscope(hub_id: str) -> Iterator[Path]:
-    """Folders of a repository in the local ModelScope cache, in each layout that its library has had."""
+def cached_anywhere(hub_id: str) -> Iterator[tuple[Path, str]]:
+    """Folders of a repository in the caches of Hugging Face and of ModelScope, which has had several layouts, each with its revision."""
+    yield from cached(hub_id)
     if is_hub_id(hub_id):
         home = Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope" / "hub").expanduser()
         for folder in (home / "models" / hub_id, home / hub_id, home / "hub" / "models" / hub_id):
             if folder.is_dir():
-                yield folder
+                yield folder, "modelscope"
+
+
+def on_modelscope_only(hub_id: str) -> bool:
+    """Whether its owner publishes on ModelScope under that name and has none on Hugging Face."""
+    return hub_id.startswith(("iic/", "damo/"))

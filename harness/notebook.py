@@ -275,6 +275,10 @@ def carried_out(config: Config, command: str, dataset: Dataset | None = None) ->
     from harness.running.progress import TerminalProgress
 
     with TerminalProgress() as progress:
+        if config["run"]["fetch"]:
+            from harness.fetching import fetch_for_run
+
+            fetch_for_run(config, progress.note)
         result = runner.run(config, command, progress, dataset)
     return Run(result.folder, result)
 

@@ -12,6 +12,7 @@ Every setting is key=value; `harness run --show-config` prints them all with the
   asr=PRESET  speaker=NAME  mos=NAME                          the judging models (harness list asr|speaker|mos)
   executor.workers=N  executor.timeout_s=120  executor=serial
   run.name=NAME  run.root=DIR  run.overwrite=true  run.keep_failed=true  run.max_failures=N  run.allow_missing=true
+  run.fetch=true           get weights that are not here first      (harness fetch --help)
 
 Names and paths are the text that is typed (null: none; quotes around the whole come off; ~ at the beginning is the home folder). Every value is
 checked before anything runs. Options stand anywhere.

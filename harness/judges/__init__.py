@@ -64,6 +64,17 @@ def missing(kind: str, config: Config) -> str | None:
     return reason
 
 
+def downloads(kind: str, config: Config) -> tuple[Any, ...]:
+    """What `harness fetch` gets for it: `harness.hub.HubFiles` and `harness.judges.weights.Weights`, whether they are here or not.
+
+    Raises:
+        UnknownName, ConfigError: as in `build`.
+    """
+    cls, params = _resolve(kind, config)
+    found: tuple[Any, ...] = cls.downloads(**params)
+    return found
+
+
 def _resolve(kind: str, config: Config) -> tuple[Any, dict[str, Any]]:
     if kind not in FAMILIES:
         raise UnknownName("kind of judge", kind, FAMILIES)

@@ -13,7 +13,7 @@ from harness.api import JudgeInfo
 from harness.api.libraries import version_of
 from harness.data.digests import file_digest
 from harness.errors import CheckpointError, MissingDependency
-from harness.hub import FileChoices, cached, cached_by_modelscope, holds
+from harness.hub import FileChoices, HubFiles, holds, on_modelscope_only
 
 if TYPE_CHECKING:
     import torch
@@ -53,11 +53,8 @@ def locate(checkpoint: str, required: FileChoices, hub_ids: Sequence[str] = ()) 
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return Checkpoint(folder.resolve(), folder.resolve().name) if holds(folder, required) else None
-    for hub_id in (checkpoint, *hub_ids):
-        for candidate, revision in cached_anywhere(hub_id):
-            if holds(candidate, required):
-                return Checkpoint(candidate.resolve(), f"{hub_id}@{revision}")
-    return None
+    there = HubFiles(checkpoint, required, others=hub_ids).located()
+    return Checkpoint(there[0].resolve(), there[1]) if there is not None else None
 
 
 def absence(checkpoint: str, required: FileChoices, how: str, hub_ids: Sequence[str] = ()) -> str | None:
@@ -90,6 +87,11 @@ class Judge:
         return None if installed(*cls.needs) else cls.lacking
 
     @classmethod
+    def downloads(cls, *arguments: Any, **settings: Any) -> tuple[Any, ...]:
+        """What `harness fetch` gets for one with these arguments, each `HubFiles` or `harness.judges.weights.Weights`; here or not."""
+        return ()
+
+    @classmethod
     def require(cls, *arguments: Any, **settings: Any) -> None:
         """Raises MissingDependency with what `missing` says."""
         if reason := cls.missing(*arguments, **settings):
@@ -99,10 +101,12 @@ class Judge:
 class FolderJudge(Judge):
     """A judge whose weights are a folder, or a hub id that is looked up in the local caches and never downloaded.
 
-    A subclass says further ``files``, what the folder holds, ``published``, the checkpoint by default, and ``how`` to get one.
+    A subclass says further ``files``, what the folder holds, ``also``, patterns of what loading reads beside them, ``published``, the
+    checkpoint by default, and ``how`` to get one.
     """
 
     files: FileChoices
+    also: Sequence[str] = HubFiles.also
     published: str
     how = "get it with 'hf download {id}' or give a folder as 'checkpoint'"
     aliases: ClassVar[Mapping[str, Sequence[str]]] = {}
@@ -112,6 +116,15 @@ class FolderJudge(Judge):
     def missing(cls, checkpoint: str | None = None, *arguments: Any, **settings: Any) -> str | None:
         """As `Judge.missing`; the checkpoint too may be missing."""
         return super().missing() or absence(*cls._wanted(cls.published if checkpoint is None else checkpoint))
+
+    @classmethod
+    def downloads(cls, checkpoint: str | None = None, *arguments: Any, **settings: Any) -> tuple[Any, ...]:
+        """As `Judge.downloads`: the hub id, in that of its names that is on Hugging Face; nothing where a folder is given."""
+        name, files, _, hub_ids = cls._wanted(cls.published if checkpoint is None else checkpoint)
+        if Path(name).expanduser().is_dir():
+            return ()
+        first, *others = sorted(hub_ids, key=on_modelscope_only)
+        return (HubFiles(first, files, also=cls.also, others=tuple(others)),)
 
     @classmethod
     def located(cls, checkpoint: str) -> Checkpoint:
@@ -242,9 +255,3 @@ def check_loading(info: Mapping[str, object], folder: Path) -> None:
 
 def _some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def cached_anywhere(hub_id: str) -> Iterable[tuple[Path, str]]:
-    """Folders of a hub id in the local caches of both hubs with their revisions, the one of Hugging Face's main branch first."""
-    yield from cached(hub_id)
-    yield from ((folder, "modelscope") for folder in cached_by_modelscope(hub_id))

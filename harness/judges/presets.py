@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.api import NotApplicable, Recogniser, language_code
 from harness.errors import ConfigError, MissingDependency, UnknownName
-from harness.judges import build, missing, normalisers
+from harness.judges import build, downloads, missing, normalisers
 from harness.judges.normalisers import Normaliser
 
 JudgeConfig = Mapping[str, Any]
@@ -198,6 +198,15 @@ def missing_asr(config: Mapping[str, Any]) -> str | None:
         if reason:
             return f"asr preset '{preset.name}', language '{language}': {reason} (or leave the language out: asr.{language}=null)"
     return None
+
+
+def asr_downloads(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What `harness fetch` gets for a protocol; see `harness.judges.downloads`.
+
+    Raises:
+        UnknownName, ConfigError: as in `build_asr`.
+    """
+    return tuple(found for judge in _chosen(config)[1].values() for found in downloads("asr", judge))
 
 
 def _chosen(config: Mapping[str, Any]) -> tuple[Preset, dict[str, JudgeConfig]]:

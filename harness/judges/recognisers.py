@@ -105,6 +105,7 @@ class FunAsr(FolderJudge):
 
     needs, lacking = ("funasr",), "FunASR is not installed: pip install funasr"
     files = (("config.yaml",), ("model.pt",), ("tokens.json", "tokens.txt"))
+    also = (*FolderJudge.also, "am.mvn", "seg_dict")
     published = "paraformer-zh"
     how = "download it on a machine with a network (modelscope download --model {id}) and give the folder as 'checkpoint'"
     aliases: ClassVar[Mapping[str, Sequence[str]]] = {

@@ -88,6 +88,7 @@ class Ecapa(FolderJudge):
 
     needs, lacking = ("speechbrain", "hyperpyyaml"), "SpeechBrain is not installed: pip install speechbrain"
     files = (("hyperparams.yaml",), ("embedding_model.ckpt",))
+    also = (*FolderJudge.also, "*.ckpt")
     published = "speechbrain/spkrec-ecapa-voxceleb"
 
     def __init__(self, checkpoint: str = published, device: str = "cpu") -> None:

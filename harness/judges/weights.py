@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import CheckpointError, MissingDependency
-from harness.judges.checkpoints import cached_anywhere
+from harness.hub import cached_anywhere
 
 
 @dataclass(frozen=True)

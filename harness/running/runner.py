@@ -155,6 +155,11 @@ def default_systems(config: Config) -> tuple[str, ...]:
     return tuple(_suite(config).info.systems)
 
 
+def default_metrics(config: Config) -> tuple[str, ...]:
+    """What a suite measures when the user says nothing else."""
+    return tuple(_suite(config).info.metrics)
+
+
 def _plan_digest(config: Config, dataset: Dataset, metrics: Sequence[str]) -> str:
     """Names what a run is about: not where it is written nor how it is executed."""
     about = {k: config[k] for k in ("suite", "systems", *JUDGES, "also", "seeds") if k in config}

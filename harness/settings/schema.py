@@ -220,6 +220,7 @@ KINDS: Mapping[str, _Kind] = {
     "run.shard": _Kind("I/N, e.g. 3/16, or null", lambda v: isinstance(v, str), optional=True),
     "run.publish": _MAYBE_WORD,
     "run.allow_missing": _TRUTH,
+    "run.fetch": _TRUTH,
     "report.audio_limit_mb": _Kind("a number from 0 on", lambda v: _number(v) and v >= 0),
     "dataset.name": _Kind("a word", _word),
     "dataset.kind": _Kind("a word", _word),

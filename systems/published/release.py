@@ -82,7 +82,7 @@ def locate(release: Release, checkpoint: str | None, revision: str | None) -> Fo
     hub = wanted(release, checkpoint, revision)
     if hub is not None:
         there = hub.located()
-        return Found(there[0], f"{hub.hub_id}@{there[1]}") if there is not None else None
+        return Found(*there) if there is not None else None
     folder = Path(checkpoint or release.hub_id).expanduser().resolve()
     complete = HubFiles("", release.files, subfolder=release.subfolder).complete(folder)
     return Found(complete, folder.name) if complete is not None else None
