@@ -41,6 +41,7 @@ SYSTEMS = {
     "recorded": "systems.classical.recorded:RecordedFolder",
     "espeak": "systems.classical.speaking_programs:Espeak",
     "flite": "systems.classical.speaking_programs:Flite",
+    "hibari": "systems.published.hibari:HibariVoice",
     "qdac": "systems.qdac.adapter:QdacCodec",
     "mel_vocoder": "systems.vocoder.adapter:MelVocoder",
     "socodec": "systems.socodec.adapter:SocodecCodec",
@@ -52,6 +53,7 @@ SYSTEMS = {
 NEEDS = {
     **dict.fromkeys(("encodec", "dac", "mimi", "xcodec", "xcodec2"), ("package", "transformers")),
     "speechtokenizer": ("package", "speechtokenizer"),
+    "hibari": ("package", "hibari"),
     "ffmpeg": ("package", "av"),
     "gsm": ("package", "soundfile"),
     "codec2": ("program", "c2enc"),

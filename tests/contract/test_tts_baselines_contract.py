@@ -1,4 +1,4 @@
-"""espeak and flite keep every law of a synthesizer, and no text is more to them than text."""
+"""espeak, flite and hibari keep every law of a synthesizer, and no text is more to them than text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def built(name: str, **parameters: Any) -> Any:
     return kind(**config)
 
 
-@pytest.mark.parametrize("name", ["espeak", "flite"])
+@pytest.mark.parametrize("name", ["espeak", "flite", "hibari"])
 def test_every_law_holds(name: str) -> None:
     report = check_synthesizer(built(name), factory=lambda: built(name))
     assert {"prompt untouched", "speech", "determinism", "fresh instance", "stream"} <= set(report.checked)
@@ -46,7 +46,7 @@ def test_a_language_without_a_voice_is_refused() -> None:
         built("espeak", voices={"en": "en-us", "zh": None}).synthesize(Utterance("你好", "zh"), 0)
 
 
-@pytest.mark.parametrize("name", ["espeak", "flite"])
+@pytest.mark.parametrize("name", ["espeak", "flite", "hibari"])
 @pytest.mark.parametrize(
     "text",
     ["-h is an option", "--version", "$(touch spoken) `touch spoken`; touch spoken", "a\x00b\nc \x1b[31m", "naïve “café” 100% <b>x</b>"],
@@ -64,6 +64,23 @@ def test_brackets_are_not_phonemes_to_espeak() -> None:
 
     # As phonemes the brackets would hold one short syllable.
     assert heard("[[everybody]]") > 0.8 * heard("everybody")
+
+
+def test_hibari_reads_no_phonemes_streams_by_the_sentence_and_speaks_english_only() -> None:
+    hibari = built("hibari")
+
+    def heard(text: str, **parameters: Any) -> int:
+        return int((built("hibari", **parameters) if parameters else hibari).synthesize(Utterance(text, "en"), 0).audio.num_samples)
+
+    # As phonemes of that word the brackets would make it one short syllable.
+    assert heard("[everybody](/ɑ/)") > 0.8 * heard("everybody")
+    assert len(list(hibari.stream(Utterance("It rained. We stayed at home.", "en"), 0))) == 2
+    assert heard("We stayed at home.", speed=2.0) < 0.7 * heard("We stayed at home.")
+    assert hibari.synthesize(Utterance("Yes.", "en"), 0).audio.digest() != hibari.synthesize(Utterance("Yes.", "en"), 1).audio.digest()
+    with pytest.raises(MissingOutput, match="English only, asked for 'zh'"):
+        hibari.synthesize(Utterance("你好", "zh"), 0)
+    with pytest.raises(ValueError, match="speed"):
+        resolve("systems", "hibari")(speed=3.0)
 
 
 def test_an_accent_does_not_cost_flite_the_word() -> None:
@@ -113,5 +130,5 @@ def test_a_voice_speaks_at_its_own_rate(voice: str) -> None:
     assert audio.sample_rate == flite.sample_rate == {"kal": 8000, "rms": 16000}[voice]
 
 
-def test_both_are_registered() -> None:
-    assert {"espeak", "flite"} <= set(SYSTEMS)
+def test_they_are_registered() -> None:
+    assert {"espeak", "flite", "hibari"} <= set(SYSTEMS)
