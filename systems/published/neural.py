@@ -1,4 +1,7 @@
-"""What the adapters of published neural codecs share: loading with every doubt refused, whole frames, codes in and out.
+"""What the adapters of published neural codecs share: where weights lie, loading with every doubt refused, codes in and out.
+
+Nothing is downloaded here. Licences, training data and pinned commits of releases are as told in public sources, not checked against the
+hub: read the model card before use.
 
 Random weights are known by three things, any of which is enough: ``weights="random"`` builds the network from its release's shape; a
 checkpoint's config.json may say ``"untrained": true``; and parameters that every training moves still have their starting values.
@@ -9,7 +12,8 @@ from __future__ import annotations
 import abc
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,7 +21,6 @@ import numpy as np
 from harness.api import Audio, CodecSpec, Codes, Encoded, HubFiles, SystemInfo, Weights
 from harness.api.libraries import versions
 from systems.pcm import compensated, framed, frames_for, mono
-from systems.published.release import Found, Release, locate, missing_package, missing_weights, wanted
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +29,104 @@ MARK = "untrained"
 """Key of a checkpoint's config.json; true where its weights are random."""
 
 
+TRANSFORMERS = ("transformers", "pip install 'speech-systems-harness[hf]'")
+
+
 @dataclass(frozen=True)
-class Asked:
-    """How weights are asked for; the constructors of all published codecs take these beside their own parameters.
+class Release:
+    """Somebody's published weights.
+
+    Args:
+        title: of the codec.
+        hub_id: Hugging Face name.
+        licence: of the weights.
+        training_data: what they were trained on, as their authors say.
+        package: module that loads them, and the line that installs it.
+        files: that make a folder complete, of every inner sequence at least one.
+        subfolder: of the hub repository, "" for its root.
+    """
+
+    title: str
+    hub_id: str
+    licence: str
+    training_data: str
+    package: tuple[str, str] = TRANSFORMERS
+    files: Sequence[Sequence[str]] = (("config.json",), ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"))
+    subfolder: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A complete folder of weights.
+
+    Args:
+        folder: absolute.
+        label: the folder's name, or the hub id with its revision.
+    """
+
+    folder: Path
+    label: str
+
+
+def missing_package(release: Release) -> str | None:
+    """Why the release's package cannot be found, with the line that installs it; None where it is installed."""
+    module, line = release.package
+    return None if importlib.util.find_spec(module) is not None else f"{release.title} needs the package {module}: {line}"
+
+
+def wanted(release: Release, checkpoint: str | None, revision: str | None) -> HubFiles | None:
+    """What of a hub is asked for; None where a folder is.
+
+    Args:
+        release: whose files.
+        checkpoint: a folder, or another hub id with them; None for the release's own.
+        revision: commit of the hub id; None for what its main branch has.
+    """
+    name = checkpoint or release.hub_id
+    if Path(name).expanduser().is_dir():
+        return None
+    licence = release.licence if name == release.hub_id else ""
+    return HubFiles(name, release.files, revision or "", licence, subfolder=release.subfolder)
+
+
+def locate(release: Release, checkpoint: str | None, revision: str | None) -> Found | None:
+    """The weights on this machine, or None.
+
+    Args:
+        release, checkpoint: see `wanted`; a hub id is looked up in the local Hugging Face cache.
+        revision: as there; None for the one its main branch had when it was fetched. Says nothing about a folder.
+    """
+    hub = wanted(release, checkpoint, revision)
+    if hub is not None:
+        there = hub.located()
+        return Found(*there) if there is not None else None
+    folder = Path(checkpoint or release.hub_id).expanduser().resolve()
+    complete = HubFiles("", release.files, subfolder=release.subfolder).complete(folder)
+    return Found(complete, folder.name) if complete is not None else None
+
+
+def missing_weights(release: Release, checkpoint: str | None, revision: str | None) -> str | None:
+    """None when `locate` finds them, else one sentence: what was looked for, how to get it, and under which licence."""
+    if locate(release, checkpoint, revision) is not None:
+        return None
+    hub = wanted(release, checkpoint, revision)
+    files = ", ".join(" or ".join(choice) for choice in release.files)
+    if hub is None:
+        return f"the folder {checkpoint or release.hub_id} lacks some of {files}"
+    fetch = f"hf download {hub.hub_id if hub.hub_id.count('/') == 1 else release.hub_id}" + (f" --revision {revision}" if revision else "")
+    return (
+        f"no weights '{hub.hub_id}'{f' of revision {revision[:12]}' if revision else ''} in the local Hugging Face cache, and no folder of "
+        f"that name: `harness fetch` with the system's name, or {fetch} (licence: {release.licence}), or checkpoint=FOLDER (with {files}), "
+        "or weights=random for speed only"
+    )
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class NeuralCodec(abc.ABC):
+    """A published codec behind the harness's protocol; a subclass adds the fields of its own variants.
+
+    Utterances go through alone: in a batch, DAC, Mimi and X-Codec let the padding of a shorter one be heard in its codes (the contract
+    test shows it), and no batches are offered by any.
 
     Args:
         checkpoint: a folder, or a hub id in the local cache; None for the release's own.
@@ -36,23 +134,6 @@ class Asked:
         weights: "trained", or "random" for speed only.
         device: "cpu", "cuda", ...
         seed: of random weights.
-    """
-
-    checkpoint: str | None = None
-    revision: str | None = None
-    weights: str = "trained"
-    device: str = "cpu"
-    seed: int = 0
-
-
-class NeuralCodec(abc.ABC):
-    """A published codec behind the harness's protocol.
-
-    Utterances go through alone: in a batch, DAC, Mimi and X-Codec let the padding of a shorter one be heard in its codes (the contract
-    test shows it), and no batches are offered by any.
-
-    Args:
-        asked: for which weights.
 
     Raises:
         ValueError: impossible parameters, or weights that do not fit the network.
@@ -62,46 +143,50 @@ class NeuralCodec(abc.ABC):
 
     family: ClassVar[str]
     version: ClassVar[str] = "1"
-    release: Release
+    release: ClassVar[Release]
     starts: ClassVar[Mapping[str, float]]
     """Endings of the names of tensors that training moves, with the value all of them start from."""
-    num_codebooks: int | None = None
-    """Asked for; None for what the network has, or its bandwidth gives."""
-    setting: str = ""
-    """What of the variant is told beside its codebooks: " at 6 kbps"."""
     whole_frames: ClassVar[bool] = True
     """The codec's own preparation fills the last frame with zeros; otherwise its network takes any length."""
 
-    def __init__(self, asked: Asked) -> None:
-        if asked.weights not in ("trained", "random"):
-            raise ValueError(f'weights is "trained" or "random", got {asked.weights!r}')
-        if absent := missing_package(self.release):
+    checkpoint: str | None = None
+    revision: str | None = None
+    weights: str = "trained"
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("trained", "random"):
+            raise ValueError(f'weights is "trained" or "random", got {self.weights!r}')
+        release = self.release_for(**asdict(self))
+        if absent := missing_package(release):
             raise ImportError(absent)
-        found = None if asked.weights == "random" else self._located(asked)
+        found = None
+        if self.weights == "trained" and (found := locate(release, self.checkpoint, self.revision)) is None:
+            raise FileNotFoundError(missing_weights(release, self.checkpoint, self.revision))
         import torch
 
         with torch.random.fork_rng(devices=[]):  # packages draw starting values also where a file then replaces them
-            torch.manual_seed(asked.seed)
+            torch.manual_seed(self.seed)
             model, config = self._built() if found is None else self._loaded(found)
-        _check_finite(model, found.label if found else self.release.title)
+        _check_finite(model, found.label if found else release.title)
         random = found is None or config.get(MARK) is True or self.untouched(model)
-        self._model = model.to(asked.device).eval().requires_grad_(False)
-        self._device = asked.device
+        self._model = model.to(self.device).eval().requires_grad_(False)
         self.spec = spec = self._spec()
         shape = f"{spec.num_codebooks} x {spec.codebook_sizes[0]} at {spec.frame_rate_hz:.4g} Hz"
-        module, _ = self.release.package
+        module, _ = release.package
         from systems.checkpoints import digest
 
         self.info = SystemInfo(
             family=self.family,
             version=self.version,
-            description=f"{self.release.title}{self.setting}, {shape}, {found.label if found else 'untrained'}",
+            description=f"{release.title}{self._setting()}, {shape}, {found.label if found else 'untrained'}",
             weights=Weights.RANDOM if random else Weights.TRAINED,
             weights_digest=digest(model.state_dict()),
             num_parameters=_size(model),
-            training_data="" if random else self.release.training_data,
-            device=asked.device,
-            tools=(*versions(*dict.fromkeys((module, "torch"))), ("weights", found.label if found else f"random, seed {asked.seed}")),
+            training_data="" if random else release.training_data,
+            device=self.device,
+            tools=(*versions(*dict.fromkeys((module, "torch"))), ("weights", found.label if found else f"random, seed {self.seed}")),
         )
         self._shortfall = self._measured_shortfall()
 
@@ -160,7 +245,7 @@ class NeuralCodec(abc.ABC):
         if self.whole_frames:
             samples = framed(samples, frames * spec.hop_length, 1)[0]
         with torch.inference_mode():
-            indices = self._indices(torch.from_numpy(np.array(samples, np.float32))[None, None].to(self._device)).cpu().numpy()
+            indices = self._indices(torch.from_numpy(np.array(samples, np.float32))[None, None].to(self.device)).cpu().numpy()
         if indices.shape != (spec.num_codebooks, frames):
             raise RuntimeError(f"{self.release.title} gave codes of shape {indices.shape}, expected {(spec.num_codebooks, frames)}")
         return Codes(indices, spec, audio.num_samples)
@@ -180,7 +265,7 @@ class NeuralCodec(abc.ABC):
         if not encoded.num_frames:
             return Audio.mono(np.zeros(encoded.num_samples, dtype=np.float32), self.spec.sample_rate)
         with torch.inference_mode():
-            samples = self._samples(torch.tensor(encoded.indices)[None].to(self._device))
+            samples = self._samples(torch.tensor(encoded.indices)[None].to(self.device))
         return compensated(samples.float().cpu().numpy(), 0, encoded.num_samples, self.spec.sample_rate)
 
     @abc.abstractmethod
@@ -208,22 +293,20 @@ class NeuralCodec(abc.ABC):
     def _loaded(self, found: Found) -> tuple[Any, Mapping[str, Any]]:
         """The network with its weights, and its configuration."""
 
-    def _books(self, available: int) -> int:
+    def _setting(self) -> str:
+        """What of the variant is told beside its codebooks: " at 6 kbps"."""
+        return ""
+
+    def _books(self, asked: int | None, available: int) -> int:
         """How many codebooks are used: as many as were asked for, all where nothing was said.
 
         Raises:
             ValueError: the network has not so many.
         """
-        books = available if self.num_codebooks is None else self.num_codebooks
+        books = available if asked is None else asked
         if not 1 <= books <= available:
             raise ValueError(f"this {self.release.title} has 1 to {available} codebooks, asked were {books}")
         return books
-
-    def _located(self, asked: Asked) -> Found:
-        found = locate(self.release, asked.checkpoint, asked.revision)
-        if found is None:
-            raise FileNotFoundError(missing_weights(self.release, asked.checkpoint, asked.revision))
-        return found
 
     def _measured_shortfall(self) -> int:
         """Samples that decoding lacks of its frames: DAC's transposed convolutions of odd stride lose some."""
@@ -231,7 +314,7 @@ class NeuralCodec(abc.ABC):
 
         frames = 4
         with torch.inference_mode():
-            heard = self._samples(torch.zeros(1, self.spec.num_codebooks, frames, dtype=torch.long, device=self._device)).numel()
+            heard = self._samples(torch.zeros(1, self.spec.num_codebooks, frames, dtype=torch.long, device=self.device)).numel()
         return max(0, frames * self.spec.hop_length - heard)
 
 

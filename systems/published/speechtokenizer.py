@@ -7,12 +7,12 @@ import json
 import pickle
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from harness.api import CodecSpec
-from systems.published.neural import Asked, NeuralCodec, scatter_codebooks
-from systems.published.release import Found, Release
+from systems.published.neural import Found, NeuralCodec, Release, scatter_codebooks
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,7 @@ _SHAPE: dict[str, Any] = {
 }  # fmt: skip
 
 
+@dataclass(eq=False, repr=False)
 class SpeechTokenizer(NeuralCodec):
     """SpeechTokenizer with the first ``num_codebooks`` of its 8 codebooks of 1024, at 50 Hz and 16 kHz; the first is semantic.
 
@@ -34,10 +35,7 @@ class SpeechTokenizer(NeuralCodec):
 
     Args:
         num_codebooks: 1..8.
-        checkpoint, revision, weights, device, seed: see `Asked`; fnlp/SpeechTokenizer, a folder with config.json and SpeechTokenizer.pt.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
+        checkpoint: a folder has config.json and SpeechTokenizer.pt.
     """
 
     family = "speechtokenizer"
@@ -53,17 +51,7 @@ class SpeechTokenizer(NeuralCodec):
     starts = {"cluster_size": 0.0}  # noqa: RUF012 - read only
     whole_frames = False
 
-    def __init__(
-        self,
-        num_codebooks: int = 8,
-        checkpoint: str | None = None,
-        revision: str | None = None,
-        weights: str = "trained",
-        device: str = "cpu",
-        seed: int = 0,
-    ) -> None:
-        self.num_codebooks = num_codebooks
-        super().__init__(Asked(checkpoint, revision, weights, device, seed))
+    num_codebooks: int | None = 8
 
     @classmethod
     def network(cls) -> Any:
@@ -87,7 +75,7 @@ class SpeechTokenizer(NeuralCodec):
 
     def _spec(self) -> CodecSpec:
         model = self._model
-        sizes = (model.quantizer.bins,) * self._books(model.n_q)
+        sizes = (model.quantizer.bins,) * self._books(self.num_codebooks, model.n_q)
         return CodecSpec(int(model.sample_rate), int(model.downsample_rate), sizes, prefix_decodable=True)
 
     def _built(self) -> tuple[Any, Mapping[str, Any]]:

@@ -13,12 +13,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.api import CodecSpec
-from systems.published.neural import Asked, NeuralCodec, scatter_codebooks, some
-from systems.published.release import TRANSFORMERS, Found, Release
+from systems.published.neural import TRANSFORMERS, Found, NeuralCodec, Release, scatter_codebooks, some
 
 if TYPE_CHECKING:
     import torch
@@ -74,39 +73,30 @@ class TransformersCodec(NeuralCodec):
         return {}
 
 
+@dataclass(eq=False, repr=False)
 class BandwidthCodec(TransformersCodec):
     """A codec whose codebooks are as many as its bandwidth wants.
 
     Args:
-        bandwidth_kbps: one of the network's, `usual_kbps` unless told.
-        checkpoint, revision, weights, device, seed: see `Asked`.
+        bandwidth_kbps: one of the network's.
     """
 
-    usual_kbps: ClassVar[float]
+    bandwidth_kbps: float
 
-    def __init__(
-        self,
-        bandwidth_kbps: float | None = None,
-        checkpoint: str | None = None,
-        revision: str | None = None,
-        weights: str = "trained",
-        device: str = "cpu",
-        seed: int = 0,
-    ) -> None:
-        self._bandwidth_kbps = float(self.usual_kbps if bandwidth_kbps is None else bandwidth_kbps)
-        self.setting = f" at {self._bandwidth_kbps:g} kbps"
-        super().__init__(Asked(checkpoint, revision, weights, device, seed))
+    def _setting(self) -> str:
+        return f" at {self.bandwidth_kbps:g} kbps"
 
-    def _books(self, available: int = 0) -> int:
+    def _bandwidth_books(self) -> int:
         bandwidths = self._model.config.target_bandwidths
-        if self._bandwidth_kbps not in bandwidths:
-            raise ValueError(f"{self.release.title} has {', '.join(f'{b:g}' for b in bandwidths)} kbps, not {self._bandwidth_kbps:g}")
-        return int(self._model.quantizer.get_num_quantizers_for_bandwidth(self._bandwidth_kbps))
+        if self.bandwidth_kbps not in bandwidths:
+            raise ValueError(f"{self.release.title} has {', '.join(f'{b:g}' for b in bandwidths)} kbps, not {self.bandwidth_kbps}")
+        return int(self._model.quantizer.get_num_quantizers_for_bandwidth(self.bandwidth_kbps))
 
     def _rate(self) -> dict[str, Any]:
-        return {"bandwidth": self._bandwidth_kbps}
+        return {"bandwidth": float(self.bandwidth_kbps)}
 
 
+@dataclass(eq=False, repr=False)
 class Encodec(BandwidthCodec):
     """EnCodec at one of its bandwidths: 2, 4, 8, 16 or 32 codebooks of 1024 at 75 Hz.
 
@@ -114,16 +104,11 @@ class Encodec(BandwidthCodec):
     them. It is therefore not declared causal.
 
     Args:
-        bandwidth_kbps: 1.5, 3, 6 (unless told), 12 or 24.
-        checkpoint, revision, weights, device, seed: see `Asked`; facebook/encodec_24khz.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
+        bandwidth_kbps: 1.5, 3, 6, 12 or 24.
     """
 
     family = "encodec"
     model_class, config_class = "EncodecModel", "EncodecConfig"
-    usual_kbps = 6.0
     release = Release(
         "EnCodec",
         "facebook/encodec_24khz",
@@ -133,40 +118,45 @@ class Encodec(BandwidthCodec):
     starts = {"cluster_size": 0.0}  # noqa: RUF012 - read only
     whole_frames = False
 
+    bandwidth_kbps: float = 6.0
+
     def _spec(self) -> CodecSpec:
         config = self._model.config
         if config.audio_channels != 1 or config.chunk_length is not None or config.normalize:
             raise ValueError("this adapter is for EnCodec's mono model without pieces and scales, such as facebook/encodec_24khz")
-        return CodecSpec(config.sampling_rate, int(config.hop_length), (config.codebook_size,) * self._books(), prefix_decodable=True)
+        return CodecSpec(
+            config.sampling_rate, int(config.hop_length), (config.codebook_size,) * self._bandwidth_books(), prefix_decodable=True
+        )
 
     def _samples(self, indices: torch.Tensor) -> torch.Tensor:
         audio: torch.Tensor = self._model.decode(indices[None], [None]).audio_values
         return audio.reshape(-1)
 
 
+@dataclass(eq=False, repr=False)
 class XCodec(BandwidthCodec):
     """X-Codec at one of its bandwidths: 1, 2, 3, 4 or 8 codebooks of 1024 at 50 Hz, 16 kHz.
 
     Not causal: HuBERT hears the whole utterance.
 
     Args:
-        bandwidth_kbps: 0.5, 1, 1.5, 2 or 4 (unless told).
-        checkpoint, revision, weights, device, seed: see `Asked`; hf-audio/xcodec-hubert-librispeech. The others of that publisher
-            (xcodec-hubert-general, xcodec-hubert-general-balanced, xcodec-wavlm-mls, xcodec-wavlm-more-data) load as well.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
+        bandwidth_kbps: 0.5, 1, 1.5, 2 or 4.
+        checkpoint: the others of that publisher (hf-audio/xcodec-hubert-general, xcodec-hubert-general-balanced, xcodec-wavlm-mls,
+            xcodec-wavlm-more-data) load as well.
     """
 
     family = "xcodec"
     model_class, config_class = "XcodecModel", "XcodecConfig"
-    usual_kbps = 4.0
     release = Release("X-Codec", "hf-audio/xcodec-hubert-librispeech", "see its model card", "LibriSpeech (its HuBERT: LibriSpeech)")
     starts = {"cluster_size": 0.0}  # noqa: RUF012 - read only
 
+    bandwidth_kbps: float = 4.0
+
     def _spec(self) -> CodecSpec:
         config = self._model.config
-        return CodecSpec(config.sample_rate, int(config.hop_length), (config.codebook_size,) * self._books(), prefix_decodable=True)
+        return CodecSpec(
+            config.sample_rate, int(config.hop_length), (config.codebook_size,) * self._bandwidth_books(), prefix_decodable=True
+        )
 
 
 # Of each release of DAC: hub id, strides, codebooks. transformers' default configuration is none of them.
@@ -177,6 +167,7 @@ DAC_MODELS: dict[int, tuple[str, tuple[int, ...], int]] = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class Dac(TransformersCodec):
     """DAC at one of its three sample rates.
 
@@ -185,10 +176,6 @@ class Dac(TransformersCodec):
     Args:
         sample_rate: 16000, 24000 or 44100 Hz.
         num_codebooks: the first so many; None for all (12, 32 and 9).
-        checkpoint, revision, weights, device, seed: see `Asked`; the release of that rate.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
     """
 
     family = "dac"
@@ -198,20 +185,11 @@ class Dac(TransformersCodec):
     )
     starts = {"snake1.alpha": 1.0, "snake2.alpha": 1.0}  # noqa: RUF012 - read only
 
-    def __init__(
-        self,
-        sample_rate: int = 16000,
-        num_codebooks: int | None = None,
-        checkpoint: str | None = None,
-        revision: str | None = None,
-        weights: str = "trained",
-        device: str = "cpu",
-        seed: int = 0,
-    ) -> None:
-        self.release = self.release_for(sample_rate)
-        self._sample_rate, self.num_codebooks = sample_rate, num_codebooks
-        self.setting = f" at {sample_rate / 1000:g} kHz"
-        super().__init__(Asked(checkpoint, revision, weights, device, seed))
+    sample_rate: int = 16000
+    num_codebooks: int | None = None
+
+    def _setting(self) -> str:
+        return f" at {self.sample_rate / 1000:g} kHz"
 
     @classmethod
     def release_for(cls, sample_rate: int = 16000, **others: Any) -> Release:
@@ -220,14 +198,14 @@ class Dac(TransformersCodec):
         return replace(cls.release, hub_id=DAC_MODELS[sample_rate][0])
 
     def _shape(self) -> dict[str, Any]:
-        _, strides, books = DAC_MODELS[self._sample_rate]
-        return {"downsampling_ratios": list(strides), "n_codebooks": books, "sampling_rate": self._sample_rate}
+        _, strides, books = DAC_MODELS[self.sample_rate]
+        return {"downsampling_ratios": list(strides), "n_codebooks": books, "sampling_rate": self.sample_rate}
 
     def _spec(self) -> CodecSpec:
         config = self._model.config
-        if config.sampling_rate != self._sample_rate:
-            raise ValueError(f"the checkpoint runs at {config.sampling_rate} Hz, asked was {self._sample_rate} Hz")
-        sizes = (config.codebook_size,) * self._books(config.n_codebooks)
+        if config.sampling_rate != self.sample_rate:
+            raise ValueError(f"the checkpoint runs at {config.sampling_rate} Hz, asked was {self.sample_rate} Hz")
+        sizes = (config.codebook_size,) * self._books(self.num_codebooks, config.n_codebooks)
         return CodecSpec(config.sampling_rate, int(config.hop_length), sizes, prefix_decodable=True)
 
     def _rate(self) -> dict[str, Any]:
@@ -238,6 +216,7 @@ class Dac(TransformersCodec):
         return audio.reshape(-1)
 
 
+@dataclass(eq=False, repr=False)
 class Mimi(TransformersCodec):
     """Mimi with the first ``num_codebooks`` of its 32 codebooks of 2048, at 12.5 Hz and 24 kHz; the first is semantic.
 
@@ -247,10 +226,6 @@ class Mimi(TransformersCodec):
 
     Args:
         num_codebooks: 1..32; Moshi uses 8.
-        checkpoint, revision, weights, device, seed: see `Asked`; kyutai/mimi.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
     """
 
     family = "mimi"
@@ -259,22 +234,12 @@ class Mimi(TransformersCodec):
     starts = {"cluster_usage": 1.0}  # noqa: RUF012 - read only
     whole_frames = False
 
-    def __init__(
-        self,
-        num_codebooks: int = 8,
-        checkpoint: str | None = None,
-        revision: str | None = None,
-        weights: str = "trained",
-        device: str = "cpu",
-        seed: int = 0,
-    ) -> None:
-        self.num_codebooks = num_codebooks
-        super().__init__(Asked(checkpoint, revision, weights, device, seed))
+    num_codebooks: int | None = 8
 
     def _spec(self) -> CodecSpec:
         config = self._model.config
         hop = config.sampling_rate / config.frame_rate
-        sizes = (config.codebook_size,) * self._books(config.num_quantizers)
+        sizes = (config.codebook_size,) * self._books(self.num_codebooks, config.num_quantizers)
         if hop != int(hop):
             raise ValueError(f"this Mimi's frames are {hop} samples long, which is no whole number")
         return CodecSpec(config.sampling_rate, int(hop), sizes, causal=True, prefix_decodable=True)
@@ -288,12 +253,6 @@ class XCodec2(TransformersCodec):
 
     Not causal: its speech encoder hears the whole utterance. Its feature extractor adds a sample before filling the last frame, so
     that an utterance of whole frames gets one more.
-
-    Args:
-        checkpoint, revision, weights, device, seed: see `Asked`; HKUSTAudio/xcodec2-hf.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: as `NeuralCodec`.
     """
 
     family = "xcodec2"
@@ -308,11 +267,6 @@ class XCodec2(TransformersCodec):
     )
     starts = {"act.alpha": 0.0, "act.beta": 0.0}  # noqa: RUF012 - read only
     whole_frames = False
-
-    def __init__(
-        self, checkpoint: str | None = None, revision: str | None = None, weights: str = "trained", device: str = "cpu", seed: int = 0
-    ) -> None:
-        super().__init__(Asked(checkpoint, revision, weights, device, seed))
 
     def _built(self) -> tuple[Any, Mapping[str, Any]]:
         self._features = _class("Xcodec2FeatureExtractor")()
@@ -330,7 +284,7 @@ class XCodec2(TransformersCodec):
         return max(1, super()._measured_shortfall())
 
     def _indices(self, samples: torch.Tensor) -> torch.Tensor:
-        inputs = self._features(samples[0, 0].cpu().numpy(), sampling_rate=self.spec.sample_rate, return_tensors="pt").to(self._device)
+        inputs = self._features(samples[0, 0].cpu().numpy(), sampling_rate=self.spec.sample_rate, return_tensors="pt").to(self.device)
         codes: torch.Tensor = self._model.encode(**inputs).audio_codes
         return codes[0]
 

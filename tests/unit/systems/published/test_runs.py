@@ -123,7 +123,7 @@ def test_doctor_tells_a_missing_package_from_a_broken_one(monkeypatch, tmp_path)
         return None
 
     with monkeypatch.context() as patch:
-        patch.setattr("systems.published.release.importlib.util.find_spec", absent)
+        patch.setattr("systems.published.neural.importlib.util.find_spec", absent)
         state, reason = state_of("mimi", {})
         assert state == "needs package" and "pip install 'speech-systems-harness[hf]'" in reason
     # Installed, but something it imports is not there.

@@ -12,7 +12,7 @@ import torch
 
 from harness.api import Weights
 from harness.settings.registry import resolve
-from systems.published.release import locate, missing_package
+from systems.published.neural import locate, missing_package
 from systems.published.speechtokenizer import SpeechTokenizer
 
 pytest.importorskip("transformers", reason="the package transformers is not installed: pip install 'speech-systems-harness[hf]'")
@@ -164,7 +164,7 @@ def test_the_published_layout_of_speechtokenizer_has_a_folder_inside(tmp_path):
 @pytest.mark.parametrize(("family", "line"), [("encodec", "[hf]"), ("speechtokenizer", "[speechtokenizer]")])
 def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch, family, line):
     kind = resolve("systems", family)
-    monkeypatch.setattr("systems.published.release.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("systems.published.neural.importlib.util.find_spec", lambda name: None)
     assert f"pip install 'speech-systems-harness{line}'" in missing_package(kind.release)
     assert kind.missing(weights="random") == kind.missing() == missing_package(kind.release)
     with pytest.raises(ImportError, match="pip install"):
