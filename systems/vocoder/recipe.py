@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from systems.checkpoints import exported
-from systems.layers.discriminator import SMALL_DISCRIMINATOR, Discriminator, discriminator_loss, feature_matching_loss, generator_loss
 from systems.layers.spectrum import Analysis, energy
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 from systems.vocoder.mel import HOP, SAMPLE_RATE, MelFrames
@@ -31,10 +30,6 @@ class VocoderTraining:
         learning_rate: at the peak.
         pitch_weight: of the cross-entropy of pitch classes.
         windows: samples of the spectra compared.
-        adversarial: train against the small discriminators too, from step ``adversarial_from``.
-        adversarial_from: see there.
-        adversarial_weight: of the least-squares loss.
-        matching_weight: of the discriminators' features.
         blur: share of the crops whose mel frames are smoothed over time and frequency, as a codec's decoder smooths them.
     """
 
@@ -44,10 +39,6 @@ class VocoderTraining:
     learning_rate: float = 1e-3
     pitch_weight: float = 0.2
     windows: tuple[int, ...] = (256, 512, 1024, 2048)
-    adversarial: bool = False
-    adversarial_from: int = 0
-    adversarial_weight: float = 0.05
-    matching_weight: float = 0.1
     blur: float = 0.25
 
 
@@ -61,33 +52,29 @@ class WaveVocoderRecipe:
     """
 
     family = "mel_vocoder"
+    players = ("generator",)
 
     def __init__(self, config: WaveVocoderConfig | None = None, training: VocoderTraining | None = None, seed: int = 0) -> None:
         self.config = config or WaveVocoderConfig()
         self.training = training or VocoderTraining()
         self.sample_rate = SAMPLE_RATE
-        self.players = ("discriminator", "generator") if self.training.adversarial else ("generator",)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = WaveVocoder(self.config)
-            self.discriminator = Discriminator(SMALL_DISCRIMINATOR) if self.training.adversarial else None
         self.mel = MelFrames()
         self.spectra = nn.ModuleList(Analysis(window, window // 4) for window in self.training.windows)
-        self._made: tuple[int, Tensor, Tensor, Tensor] | None = None
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The vocoder, the spectra (buffers only) and, where used, the discriminator."""
-        found: dict[str, nn.Module] = {"model": self.model, "mel": self.mel, "spectra": self.spectra}
-        return found | ({"discriminator": self.discriminator} if self.discriminator is not None else {})
+        """The vocoder and the spectra (buffers only)."""
+        return {"model": self.model, "mel": self.mel, "spectra": self.spectra}
 
     def parameters(self, player: str) -> list[nn.Parameter]:
-        """Of the discriminator or of the vocoder."""
-        return list((self._judge() if player == "discriminator" else self.model).parameters())
+        """Of the vocoder."""
+        return list(self.model.parameters())
 
     def optimiser(self, player: str) -> OptimiserSpec:
         """A cosine over the run."""
-        rate = self.training.learning_rate * (0.3 if player == "discriminator" else 1.0)
-        return OptimiserSpec(rate, warmup_steps=200, schedule="cosine", clip_norm=10.0)
+        return OptimiserSpec(self.training.learning_rate, warmup_steps=200, schedule="cosine", clip_norm=10.0)
 
     def averaged(self) -> Sequence[str]:
         """None."""
@@ -99,23 +86,10 @@ class WaveVocoderRecipe:
 
     def losses(self, player: str, batch: Mapping[str, Batch], step: int, generator: torch.Generator) -> Losses:
         """Spectral distance with the true pitch, and the cross-entropy of the pitch."""
-        reference, output, entropy = self._forward(batch["crops"].audio, step, generator)
-        plays = self.discriminator is not None and step >= self.training.adversarial_from
-        if player == "discriminator":
-            fake, real = self._judge()(output.detach()), self._judge()(reference)
-            loss = discriminator_loss([j.score for j in real], [j.score for j in fake]) * float(plays)
-            return Losses(loss, {"discriminator": loss.detach()})
+        reference, output, entropy = self._forward(batch["crops"].audio, generator)
         spectral = self.distance(output, reference)
-        total = spectral + self.training.pitch_weight * entropy
         parts = {"spectral": spectral.detach(), "pitch": entropy.detach()}
-        if plays:
-            fake, real = self._judge()(output), self._judge()(reference)
-            adversarial = generator_loss([j.score for j in fake])
-            matching = feature_matching_loss([j.features for j in real], [j.features for j in fake])
-            total = total + self.training.adversarial_weight * adversarial + self.training.matching_weight * matching
-            parts |= {"adversarial": adversarial.detach(), "feature_matching": matching.detach()}
-        self._made = None
-        return Losses(total, parts)
+        return Losses(spectral + self.training.pitch_weight * entropy, parts)
 
     def distance(self, output: Tensor, reference: Tensor) -> Tensor:
         """L1 of log10 magnitudes plus L1 of magnitudes to the power 0.5, mean over the windows; ``[B, N]`` each."""
@@ -148,33 +122,24 @@ class WaveVocoderRecipe:
         """The vocoder in float16."""
         return exported(self.model, torch.float16), {"family": self.family, "size": "small", "config": json.dumps(self.config.to_dict())}
 
-    def _forward(self, audio: Tensor, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass a step, shared by the players."""
-        if self._made is None or self._made[0] != step:
-            low, high = self.training.gain_db
-            gain = 10.0 ** ((low + (high - low) * torch.rand(audio.shape[0], 1, generator=generator)) / 20.0)
-            room = 0.98 / audio.abs().amax(dim=-1, keepdim=True).clamp(min=1e-6)
-            reference = audio * torch.minimum(gain.to(audio.device), room)
-            with torch.no_grad():
-                mel = self._blurred(self.mel(reference), generator)
-            controls = self.model.controls(mel)
-            pitch = pitch_of(reference)
-            entropy = functional.cross_entropy(
-                controls.pitch_logits.float().transpose(1, 2), self.model.pitch_targets(pitch).transpose(1, 2)
-            )
-            self._made = (step, reference, self.model.render(controls, pitch), entropy)
-        return self._made[1:]
+    def _forward(self, audio: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """What is to be said, what is said in its place, and the cross-entropy of the pitch."""
+        low, high = self.training.gain_db
+        gain = 10.0 ** ((low + (high - low) * torch.rand(audio.shape[0], 1, generator=generator)) / 20.0)
+        room = 0.98 / audio.abs().amax(dim=-1, keepdim=True).clamp(min=1e-6)
+        reference = audio * torch.minimum(gain.to(audio.device), room)
+        with torch.no_grad():
+            mel = self._blurred(self.mel(reference), generator)
+        controls = self.model.controls(mel)
+        pitch = pitch_of(reference)
+        entropy = functional.cross_entropy(controls.pitch_logits.float().transpose(1, 2), self.model.pitch_targets(pitch).transpose(1, 2))
+        return reference, self.model.render(controls, pitch), entropy
 
     def _blurred(self, mel: Tensor, generator: torch.Generator) -> Tensor:
         """Some of the rows ``[B, T, 80]`` averaged over three frames and three bands."""
         chosen = (torch.rand(mel.shape[0], generator=generator) < self.training.blur).to(mel.device)[:, None, None]
         smooth = functional.avg_pool2d(mel[:, None], 3, stride=1, padding=1, count_include_pad=False)[:, 0]
         return torch.where(chosen, smooth, mel)
-
-    def _judge(self) -> Discriminator:
-        if self.discriminator is None:
-            raise ValueError("this recipe was built without a discriminator (adversarial=False)")
-        return self.discriminator
 
 
 def pitch_of(audio: Tensor) -> Pitch:

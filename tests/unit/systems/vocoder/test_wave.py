@@ -114,22 +114,20 @@ def test_worlds_pitch_stands_at_the_frame_centres():
     assert bool((pitch.hz > 0).all())
 
 
-@pytest.mark.parametrize("adversarial", [False, True])
-def test_training_lowers_the_loss(adversarial):
-    choices = VocoderTraining(batch_size=2, crop_frames=60, windows=(256, 1024), adversarial=adversarial, blur=0.5)
+def test_training_lowers_the_loss():
+    choices = VocoderTraining(batch_size=2, crop_frames=60, windows=(256, 1024), blur=0.5)
     recipe, generator = WaveVocoderRecipe(TINY, choices), torch.Generator().manual_seed(0)
     audio = torch.cat([_hum(110.0), _hum(220.0)])
     batch = {"crops": Batch(audio, torch.full((2,), audio.shape[1]), ("", ""), ("", ""))}
-    optimisers = {player: torch.optim.Adam(recipe.parameters(player), lr=3e-3) for player in recipe.players}
+    optimiser = torch.optim.Adam(recipe.parameters("generator"), lr=3e-3)
     seen = []
     for step in range(25):
-        for player in recipe.players:
-            losses = recipe.losses(player, batch, step, generator)
-            optimisers[player].zero_grad()
-            losses.total.backward()
-            optimisers[player].step()
+        losses = recipe.losses("generator", batch, step, generator)
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
         seen.append(float(losses.parts["spectral"]))
-    assert set(losses.parts) == {"spectral", "pitch"} | ({"adversarial", "feature_matching"} if adversarial else set())
+    assert set(losses.parts) == {"spectral", "pitch"}
     assert sum(seen[-3:]) < 0.8 * sum(seen[:3])
     numbers = recipe.validate([audio[0]])
     assert numbers["spectral"] > 0 and 0 <= numbers["pitch_right"] <= 1
@@ -138,7 +136,7 @@ def test_training_lowers_the_loss(adversarial):
 def test_an_exported_vocoder_is_read_back(tmp_path):
     from safetensors.torch import save_file
 
-    from systems.vocoder.loading import load_vocoder
+    from systems.vocoder.bigvgan import load_vocoder
 
     recipe = WaveVocoderRecipe(TINY)
     tensors, metadata = recipe.export()
