@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from systems.checkpoints import Loaded
     from systems.socodec.model import SocodecModel
     from systems.socodec.ssl import SpeechFeatures
-    from systems.vocoder.loading import Vocoder
+    from systems.vocoder.bigvgan import Vocoder
 
 _SIDE = "utterance"
 _RELEASE = (
@@ -167,7 +167,7 @@ class SocodecCodec:
 def _trained(checkpoint: Path, vocoder: Path, ssl: str | Path) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
     from systems.socodec.released import load_socodec
     from systems.socodec.ssl import speech_features
-    from systems.vocoder.loading import load_vocoder
+    from systems.vocoder.bigvgan import load_vocoder
 
     loaded = load_socodec(checkpoint)
     features = speech_features(located(ssl)) if loaded.model.config.source == "ssl" else None
@@ -183,7 +183,7 @@ def _random(
     from systems.socodec.model import SocodecModel
     from systems.socodec.released import load_socodec
     from systems.socodec.ssl import random_features
-    from systems.vocoder.loading import random_vocoder
+    from systems.vocoder.bigvgan import random_vocoder
 
     size = "small"
     if shape is None:

@@ -25,7 +25,7 @@ from systems.socodec.config import MEL_PER_FEATURE
 from systems.tts.chunked import ChunkedCodes, ChunkedDecoder, Network, ReceptiveField, Stage, pushed, receptive_field, vocoder_stages
 from systems.tts.nearest_frames import nearest_stages
 from systems.tts.speaker_decoder import SpeakerDecoder, timbre_of
-from systems.vocoder.loading import Vocoder
+from systems.vocoder.bigvgan import Vocoder
 from systems.vocoder.mel import MelFrames
 
 

@@ -24,7 +24,7 @@ from systems.text.tokens import BPE_SIZE, TextFrontEnd, front_end
 from systems.tts.codecs import QdacSpeech, SocodecSpeech, SpeakerDecodedQdac, SpeakingCodec
 from systems.tts.settings import Asked, CodecFiles
 from systems.tts.speaker_decoder import FAMILY, SpeakerDecoder, SpeakerDecoderConfig
-from systems.vocoder.loading import load_vocoder, random_vocoder
+from systems.vocoder.bigvgan import load_vocoder, random_vocoder
 
 Models = tuple[Loaded[LanguageModel], TextFrontEnd, SpeakingCodec]
 

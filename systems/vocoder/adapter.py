@@ -40,8 +40,7 @@ class MelVocoder:
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
-        from systems.vocoder.bigvgan import BigVgan
-        from systems.vocoder.loading import load_vocoder, random_vocoder
+        from systems.vocoder.bigvgan import BigVgan, load_vocoder, random_vocoder
         from systems.vocoder.mel import MelFrames
 
         if reason := self.missing(checkpoint, weights):

@@ -2,20 +2,25 @@
 
 Transposed convolutions climb to the sample rate; behind each, three residual blocks of different kernels are averaged. Their activations
 are periodic (Snake with a magnitude of its own) and run at twice the rate between two low-pass filters, so that the harmonics they make
-do not fold back. Modules that hold weights sit where the release has them, so that names of tensors are those of the release.
+do not fold back. Modules that hold weights sit where the release has them, so that names of tensors are those of the release. `load_vocoder`
+reads it, or the small size's source-filter vocoder, from a file.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+from systems.checkpoints import Loaded, Stored, digest, fill, loaded, read, untrained
+from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 
 _TAPS = 12
 _CUTOFF, _HALF_WIDTH = 0.25, 0.3  # of the doubled rate
@@ -176,3 +181,61 @@ class BigVgan(nn.Module):
             if is_parametrized(module, "weight"):
                 remove_parametrizations(module, "weight")
         return self
+
+
+_FILTERS = (".filter",)
+_NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+Vocoder = BigVgan | WaveVocoder
+"""``mel [B, T, 80]`` (natural logarithm) to ``audio [B, 160 T]``; its ``TITLE`` is for descriptions."""
+
+
+def load_vocoder(path: str | Path) -> Loaded[Vocoder]:
+    """Reads either kind of vocoder; a file whose metadata names no family is taken for a released BigVGAN.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: no safetensors file, no vocoder, tensors missing, too many or of another shape, or not finite.
+    """
+    stored = read(path, "mel_vocoder")
+    if "family" not in stored.metadata:
+        return Loaded(_bigvgan(stored), stored.metadata, digest(stored.tensors))
+    return loaded(stored, "mel_vocoder", WaveVocoder, WaveVocoderConfig)
+
+
+def random_vocoder(size: str, seed: int) -> Loaded[Vocoder]:
+    """An untrained vocoder of a size, for timing."""
+
+    def build() -> Vocoder:
+        return BigVgan().fold() if size == "paper" else WaveVocoder(WaveVocoderConfig())
+
+    return untrained(build, seed)
+
+
+def _bigvgan(stored: Stored) -> BigVgan:
+    """From the released tensors, with weight norms in either of torch's forms or multiplied in already."""
+    weights = {name: tensor for name, tensor in stored.tensors.items() if not name.endswith(_FILTERS)}
+    _check_filters({name: tensor for name, tensor in stored.tensors.items() if name.endswith(_FILTERS)}, stored.source)
+    if not any(name.startswith("conv_pre.") for name in weights):
+        raise ValueError(f"{stored.source} holds no vocoder: it names no family in its metadata and has no conv_pre as a BigVGAN has")
+    stored, model = replace(stored, tensors=weights), BigVgan()
+    if any(name.endswith("weight_g") for name in weights):
+        fill(model, stored, named=_older_name)
+    elif any("parametrizations" in name for name in weights):
+        fill(model, stored)
+    else:
+        fill(model.fold(), stored)
+    return model.fold().eval().requires_grad_(False)
+
+
+def _older_name(name: str) -> str:
+    for ours, older in _NORM_NAMES.items():
+        name = name.replace(ours, older)
+    return name
+
+
+def _check_filters(filters: dict[str, Tensor], source: str) -> None:
+    """The low-pass filters are computed; a file may hold them, but no others."""
+    taps = low_pass()
+    for name, tensor in filters.items():
+        if tensor.numel() != taps.numel() or not torch.allclose(tensor.float().flatten(), taps, atol=1e-3):
+            raise ValueError(f"{source} was made for other low-pass filters: {name} is not the 12-tap Kaiser-windowed sinc of BigVGAN")

@@ -19,8 +19,7 @@ from systems.socodec.adapter import SocodecCodec
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.socodec.model import SocodecModel
 from systems.socodec.released import load_socodec
-from systems.vocoder.bigvgan import BigVgan, low_pass
-from systems.vocoder.loading import load_vocoder
+from systems.vocoder.bigvgan import BigVgan, load_vocoder, low_pass
 from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 
 # Convolutions and linear maps of socodec_16384x4_120ms_16khz_chinese: name, then the shape of its weight; a transposed one is marked.

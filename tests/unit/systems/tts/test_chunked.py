@@ -14,8 +14,7 @@ from systems.qdac.networks import LappedDecoder, WaveformDecoder
 from systems.socodec.model import SocodecModel
 from systems.tts.chunked import ChunkedDecoder, ReceptiveField, pushed, receptive_field, vocoder_stages
 from systems.tts.codecs import QdacSpeech, SocodecSpeech, Voice
-from systems.vocoder.bigvgan import BigVgan, BigVganConfig
-from systems.vocoder.loading import Vocoder
+from systems.vocoder.bigvgan import BigVgan, BigVganConfig, Vocoder
 from systems.vocoder.wave import WaveVocoder
 from tests.stubs.tiny_synthesizers import HOP, QDAC, SOCODEC, VOCODER
 
