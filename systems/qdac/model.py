@@ -27,11 +27,7 @@ class Reconstruction:
 
 
 class QdacModel(nn.Module):
-    """Encoder, quantizer and decoder of one configuration.
-
-    Args:
-        config: shapes.
-    """
+    """Encoder, quantizer and decoder of one configuration."""
 
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()

@@ -68,11 +68,7 @@ def pad_tokens(texts: Sequence[str]) -> Tensor:
 
 
 class SemanticSupervisor(nn.Module):
-    """Encoder-decoder recogniser over codebook-1 embeddings, teacher-forced.
-
-    Args:
-        config: shape.
-    """
+    """Encoder-decoder recogniser over codebook-1 embeddings, teacher-forced."""
 
     def __init__(self, config: SemanticConfig) -> None:
         super().__init__()

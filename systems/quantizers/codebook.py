@@ -63,9 +63,6 @@ class Codebook(nn.Module):
     The moving average is kept in its incremental form: with usage N' = decay N + (1 - decay) n, an entry moves by
     (1 - decay) (sum of its vectors - n entry) / N'. This equals the usual quotient of averaged sums and counts, needs no second
     table, and leaves in place what a gradient did to the entry (see ``supervised``).
-
-    Args:
-        config: shape and learning.
     """
 
     LEARNING_STATE = ("usage", "started", "calls")

@@ -59,11 +59,7 @@ class Quantized:
 
 
 class ResidualQuantizer(nn.Module):
-    """K codebooks in a row.
-
-    Args:
-        config: shape and learning.
-    """
+    """K codebooks in a row."""
 
     def __init__(self, config: ResidualConfig) -> None:
         super().__init__()

@@ -183,11 +183,7 @@ class StreamQuantizer(nn.Module):
 
 
 class ProductQuantizer(StreamQuantizer):
-    """K streams side by side; ``order`` of the configuration makes it OPQ or PQ.
-
-    Args:
-        config: shape and learning.
-    """
+    """K streams side by side; ``order`` of the configuration makes it OPQ or PQ."""
 
     def __init__(self, config: StreamsConfig) -> None:
         super().__init__(config, config.codebook_dim)
@@ -219,11 +215,7 @@ class ProductQuantizer(StreamQuantizer):
 
 
 class PairedResidualQuantizer(StreamQuantizer):
-    """K streams in a row, each a pair of codebooks over the halves of the whole vector.
-
-    Args:
-        config: shape and learning.
-    """
+    """K streams in a row, each a pair of codebooks over the halves of the whole vector."""
 
     def __init__(self, config: StreamsConfig) -> None:
         super().__init__(config, config.inner_dim // len(config.sizes))

@@ -28,11 +28,7 @@ SMALL_MEL_DISCRIMINATOR = MelDiscriminatorConfig(channels=32)
 
 
 class MelDiscriminator(nn.Module):
-    """One judge per window length, three convolutions over time and frequency each, and a verdict per patch.
-
-    Args:
-        config: shape.
-    """
+    """One judge per window length, three convolutions over time and frequency each, and a verdict per patch."""
 
     def __init__(self, config: MelDiscriminatorConfig) -> None:
         super().__init__()

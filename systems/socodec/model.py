@@ -58,11 +58,7 @@ class Reconstruction:
 
 
 class SocodecModel(nn.Module):
-    """SoCodec of one configuration (Guo et al. 2024, section 2), from features and mel frames to features and mel frames.
-
-    Args:
-        config: shapes.
-    """
+    """SoCodec of one configuration (Guo et al. 2024, section 2), from features and mel frames to features and mel frames."""
 
     def __init__(self, config: SocodecConfig) -> None:
         super().__init__()

@@ -73,9 +73,6 @@ class SpeechEncoder(nn.Module):
     Frame t stands for samples ``hop t .. hop (t + 1) - 1``, with as much context after as before. The features are the last hidden
     layer, the one the training's linear heads read, normalised to zero mean and unit variance over their D numbers: a squared error
     between two of them is twice one minus their correlation.
-
-    Args:
-        config: shape.
     """
 
     LEARNING_STATE = ("observed",)

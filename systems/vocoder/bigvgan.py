@@ -62,11 +62,7 @@ class BigVganConfig:
 
 
 class SnakeBeta(nn.Module):
-    """x + sin^2(a x) / b with a frequency and a magnitude per channel, kept as logarithms.
-
-    Args:
-        channels: of the input.
-    """
+    """x + sin^2(a x) / b with a frequency and a magnitude per channel, kept as logarithms."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,11 +76,7 @@ class SnakeBeta(nn.Module):
 
 
 class DoubledActivation(nn.Module):
-    """An activation at twice the rate: up, `SnakeBeta`, down, edges repeated; both filters are `low_pass`.
-
-    Args:
-        channels: of the input.
-    """
+    """An activation at twice the rate: up, `SnakeBeta`, down, edges repeated; both filters are `low_pass`."""
 
     taps: Tensor
 
@@ -136,11 +128,7 @@ class PeriodicBlock(nn.Module):
 
 
 class BigVgan(nn.Module):
-    """The generator.
-
-    Args:
-        config: shape.
-    """
+    """The generator."""
 
     TITLE = "BigVGAN"
 

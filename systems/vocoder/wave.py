@@ -98,11 +98,7 @@ class Controls:
 
 
 class WaveVocoder(nn.Module):
-    """Mel frames to audio.
-
-    Args:
-        config: shape.
-    """
+    """Mel frames to audio."""
 
     taper: Tensor
     noise: Tensor
