@@ -18,7 +18,7 @@ def encodec(hub):
 
 
 def here():
-    from systems.published.release import locate
+    from systems.published.neural import locate
 
     return locate(resolve("systems", "encodec").release, None, REVISION)
 
@@ -123,7 +123,7 @@ def test_an_index_brings_its_shards_and_no_other_format(hub, tmp_path, capsys):
 
 
 def test_a_subfolder_of_a_repository(hub):
-    from systems.published.release import locate
+    from systems.published.neural import locate
     from systems.published.speechtokenizer import SpeechTokenizer
 
     hub.commit = "4d54939beef00572fa7bfe41ee35a335c3732f51"
