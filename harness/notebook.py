@@ -37,7 +37,7 @@ from harness.storing.aliases import typed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.running.joining import RunResult
+    from harness.running.stages import RunResult
     from harness.storing.frame import OpenedRun
     from reports.run.output import ReportFiles
     from reports.run.summary import Summary
@@ -89,8 +89,8 @@ class Run:
 
     @property
     def failures(self) -> pd.DataFrame:
-        """The records that a run must not end well with, each with its ``status``, ``side`` and ``reason``: see `harness.running.joining.fails`."""
-        from harness.running.joining import fails
+        """The records that a run must not end well with, each with its ``status``, ``side`` and ``reason``: see `harness.running.stages.fails`."""
+        from harness.running.stages import fails
 
         manifest, found = self.opened.manifest, self.records()
         untested = {*manifest["calibration"], *(label for label, info in manifest["systems"].items() if info["anchor"])}

@@ -1,5 +1,5 @@
-"""A run: `runner` carries it out from configuration to records.
+"""A run: `runner` carries it out from configuration to records, and keeps the workers of its two `stages`: `predicting` and `scoring`.
 
-`plan` names every prediction and number by its key; `building` and `metric_set` build what is measured and what measures; `predicting` and
-`scoring` are the workers of the two `stages`, kept by a `workforce`; `joining` and `shards` write what a run folder holds.
+`plan` names every prediction and number by its key; `metric_set` builds what measures; `stages` writes what a run folder holds, and `shards` puts
+several together.
 """

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.api import Need, Suite, SuiteInfo, Task
+from harness.api import Item, Need, Suite, SuiteInfo, Task
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
 from harness.foreign import attempt, reason_of
 from harness.kept import Kept
-from harness.running.joining import RunResult, write_run
-from harness.running.metric_set import MetricBuilder
-from harness.running.plan import Digests, Entrant, attempts, calibration_rows, withheld
+from harness.running.metric_set import MetricBuilder, MetricCards
+from harness.running.plan import Card, Digests, Entrant, attempts, belongs, calibration_rows, withheld
+from harness.running.predicting import Describe, PredictWorker
 from harness.running.progress import Progress
 from harness.running.provenance import describe_run
+from harness.running.scoring import DescribeMetrics, ScoreWorker
 from harness.running.shards import Shard, publish
-from harness.running.stages import Session, counted, predict, score
-from harness.running.workforce import describe, open_workforce
+from harness.running.stages import RunResult, Session, counted, predict, score, write_run
 from harness.settings.config import Config
 from harness.settings.registry import resolve
 from harness.settings.schema import JUDGES
@@ -31,7 +33,8 @@ from harness.storing.files import write_json
 from harness.storing.folders import claimed
 from harness.storing.runfolder import MANIFEST, read_manifest
 from harness.storing.store import Store, key_of
-from harness.workers.jobs import Stop
+from harness.workers.executors import build
+from harness.workers.jobs import Broken, Executor, Finished, Job, Resources, Stop
 
 
 def run(config: Config, command: str, progress: Progress, dataset: Dataset | None = None) -> RunResult:
@@ -85,8 +88,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         texts = tuple(item.text for item in dataset.items if item.language == "en" and item.text)
         judges = {k: config[k] for k in (*JUDGES, "also") if k in config}
         builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task)
-        with open_workforce(config["executor"], store.root, items, builder, stop) as workforce:
-            metrics, cards = describe(workforce, suite, entrants, progress)
+        with _workforce(config["executor"], store.root, items, builder, stop) as (predictors, scorers):
+            metrics, cards = _described(predictors, scorers, suite, entrants, progress)
             progress.stage("hashing the recordings", len(items))
             digests = Digests.of(cut.items, cut.hashed(progress.advance), entrants.values())
             progress.stage("planning", None)
@@ -117,8 +120,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 progress=progress,
             )
             try:
-                predicted = predict(session, workforce.predictors)
-                scored = score(session, workforce.scorers)
+                predicted = predict(session, predictors)
+                scored = score(session, scorers)
             except Interrupted:
                 write_run(session, folder, {**manifest, "status": "partial", "put_back": session.put_back})
                 raise
@@ -160,6 +163,75 @@ def default_metrics(config: Config) -> tuple[str, ...]:
     return tuple(_suite(config).info.metrics)
 
 
+@contextmanager
+def _workforce(
+    section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop
+) -> Iterator[tuple[Executor, Executor]]:
+    """Those that predict and those that score, as the section ``executor`` of a composed configuration asks for them, while the context lasts.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+        MissingDependency: the kind needs a package that is not here.
+    """
+    kind, cores = section["kind"], len(os.sched_getaffinity(0))  # that this process may use
+    limits = partial(Resources, timeout_s=float(section["timeout_s"]), memory_gib=section.get("memory_gib"))
+    threads = section["threads"] or cores
+    workers, predict_workers, gpus, share = section["workers"] or cores, section["predict_workers"] or 1, 0.0, 1.0
+    store = store.resolve()  # actors of a cluster have it under the same absolute path
+    with ExitStack() as stack:
+        if kind == "ray":
+            from harness.workers.ray import cluster
+
+            here = stack.enter_context(cluster(section.get("address"), cores))
+            devices = int(here.get("GPU", 0))
+            workers = section["workers"] or max(1, int(here.get("CPU", 1)))
+            predict_workers = section["predict_workers"] or devices or 1
+            gpus = min(1.0, devices / predict_workers)
+            # All of them are counted for half of the cluster: what is lost with a machine finds a place on the others.
+            share = min(1.0, int(500 * here.get("CPU", 1.0) / (workers + predict_workers)) / 1000)
+        make = partial(build, kind, stop=stop)
+        scorers = make(partial(ScoreWorker, store, builder), resources=limits(workers, 1, cores=share))
+        stack.callback(scorers.close)
+        system = partial(PredictWorker, store, items, threads)
+        predictors = make(system, resources=limits(predict_workers, threads, cores=share, gpus=gpus))
+        stack.callback(predictors.close)
+        yield predictors, scorers
+
+
+def _described(
+    predictors: Executor, scorers: Executor, suite: Suite, entrants: Mapping[str, Entrant], progress: Progress
+) -> tuple[MetricCards, dict[str, Card]]:
+    """Builds every system and metric once, so that whatever is missing is said before anything runs (ConfigError).
+
+    Returns:
+        The metrics, and the cards of the entrants that are measured with at least one of them.
+    """
+    progress.stage("loading systems and metrics", len(entrants) + 1)
+    cards: dict[str, Card] = {}
+    # Calibration rows first: the system a worker has built last is the one it predicts with first, so a single one is loaded once.
+    ordered = sorted(entrants.values(), key=lambda e: not e.calibration)
+    jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in ordered]
+    for built in _built(predictors, jobs):
+        cards[built.job.payload.label] = built.result
+        progress.advance()
+    # one job per worker, so that all of them have loaded before anything is timed
+    warmers = [Job("the metrics", None, (DescribeMetrics(),)) for _ in range(scorers.size)]
+    metrics: MetricCards = [built.result for built in _built(scorers, warmers)][-1]
+    progress.advance()
+    progress.done()
+    for key, reason in metrics.absent.items():
+        progress.note(f"metric '{key}' is left out: {reason}")
+    measured = [label for label, e in entrants.items() if not e.calibration or belongs(e.calibration, suite.info, metrics.metrics)]
+    return metrics, {label: cards[label] for label in measured}
+
+
+def _built(executor: Executor, jobs: Iterable[Job]) -> Iterator[Finished]:
+    for event in executor.run(jobs):
+        if isinstance(event, Broken):
+            raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
+        yield event
+
+
 def _plan_digest(config: Config, dataset: Dataset, metrics: Sequence[str]) -> str:
     """Names what a run is about: not where it is written nor how it is executed."""
     about = {k: config[k] for k in ("suite", "systems", *JUDGES, "also", "seeds") if k in config}
@@ -176,9 +248,7 @@ class _Before:
     digest: str  # of the plan, by which, with the shard, an earlier start of the same run is known
     shard: str
     progress: Progress
-    records: dict[str, object] = field(
-        default_factory=dict
-    )  # section of the manifest for those that lie there, until others take their place
+    records: dict[str, object] = field(default_factory=dict)  # section of the manifest for those there, until others take their place
     manifest: Mapping[str, Any] = field(default_factory=dict)  # of an earlier start of the same run
 
     def conflict(self) -> str:

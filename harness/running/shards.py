@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api import Status
 from harness.data.digests import Contents, contents_digest
 from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
-from harness.running.joining import RunResult, warning_list
+from harness.running.stages import RunResult, warning_list
 from harness.storing.aliases import without_secrets
 from harness.storing.files import write_json
 from harness.storing.runfolder import MANIFEST, RECORDS, parsed_manifest, record_batches, records_file
