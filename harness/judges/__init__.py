@@ -26,7 +26,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
         "wavlm": "harness.judges.speakers:WavLm",
         "wespeaker": "harness.judges.speakers:WeSpeaker",
     },
-    "mos": {"dnsmos": "harness.judges.dnsmos:DnsMos"},
+    "mos": {"dnsmos": "harness.judges.opinions.dnsmos:DnsMos"},
 }
 
 Config = Mapping[str, Any]

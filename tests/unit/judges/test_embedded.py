@@ -15,7 +15,7 @@ import soundfile
 from harness.api import FloatArray, MosPredictor, Recogniser, SpeakerEncoder
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.judges import FAMILIES, NoSpeechError, build, missing
-from harness.judges.dnsmos import DnsMos
+from harness.judges.opinions.dnsmos import DnsMos
 from harness.judges.pocketsphinx import ClosedVocabulary, PocketSphinx
 from harness.judges.presets import Unit
 from harness.judges.speakers import Resemblyzer
