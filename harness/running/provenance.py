@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "torch", "torchaudio", "numpy", "scipy", "soundfile", "soxr", "pesq", "pystoi", "jiwer", "pyworld-prebuilt", "pandas", "pyarrow", "hydra-core",
-    "funasr", "speechbrain", "pocketsphinx", "resemblyzer", "speechmos", "onnxruntime", "av", "transformers", "librosa", "numba", "matplotlib",
+    "funasr", "speechbrain", "pocketsphinx", "resemblyzer", "speechmos", "distillmos", "onnxruntime", "av", "transformers", "librosa", "numba", "matplotlib",
 )  # fmt: skip
 
 

@@ -139,6 +139,18 @@ def test_scores_of_a_predictor_share_one_inference() -> None:
     assert isinstance(PredictedMos(predictor), Metric)
 
 
+def test_the_headline_is_the_first_score_and_a_single_one_takes_the_predictor_s_name() -> None:
+    class Single(Loudness):
+        scores = ("overall",)  # type: ignore[assignment]
+
+    class PeakFirst(Loudness):
+        scores = ("peak", "overall")
+
+    assert PredictedMos(Single()).info.name == "loudness"
+    assert PredictedMos(PeakFirst()).info.name == "loudness_peak"
+    assert PredictedMos(Loudness(), "overall").info.signature() == PredictedMos(Loudness()).info.signature()
+
+
 def test_loud_output_is_clipped_counted_and_flagged_never_rescaled() -> None:
     loud = np.where(np.arange(16000) < 100, 3.0, 0.5)
     evidence = PredictedMos(Loudness(), "peak").measure(sample(loud))
