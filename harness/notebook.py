@@ -75,10 +75,10 @@ class Run:
         """
         import pandas as pd
 
-        from reports.run import tidy
+        from reports.run.output import FIELDS, result_lines
 
         return (
-            pd.DataFrame([dict(line) for line in tidy.lines(self.summary)], columns=list(tidy.FIELDS))
+            pd.DataFrame([dict(line) for line in result_lines(self.summary)], columns=list(FIELDS))
             .query("n_ok + n_total + n_excluded + n_missing > 0")
             .reset_index(drop=True)
         )

@@ -58,7 +58,7 @@ def _judge(options: Namespace) -> int:
     from rich.console import Console
 
     from reports.gate import document
-    from reports.gate.junit import junit
+    from reports.gate.document import junit
     from reports.writing.files import written
 
     folders, settings = split_words(options.words, KEYS, "harness gate RUN against=BASELINE")

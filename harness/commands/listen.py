@@ -51,7 +51,7 @@ def make(folder: Path, out: Path | None, asked: Namespace) -> int:
     Raises:
         UsageError: there is nothing to ask about, or a key of other answers would be lost.
     """
-    from reports.listening.page import Design, arrange, read_key, render
+    from reports.listening import Design, arrange, read_key, render
     from reports.writing.files import written
 
     run = open_run(folder)
@@ -79,8 +79,7 @@ def read(folder: Path, out: Path | None, paths: Sequence[Path]) -> int:
     """
     from rich.console import Console
 
-    from reports.listening.page import read_key
-    from reports.listening.ratings import blocks, read_answers, results
+    from reports.listening import blocks, read_answers, read_key, results
     from reports.writing import markdown, terminal
     from reports.writing.files import written
 

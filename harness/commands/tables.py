@@ -31,7 +31,7 @@ from harness.settings.schema import text_of
 from harness.storing.aliases import Aliases, typed
 
 if TYPE_CHECKING:
-    from reports.papers.needs import NeededRun
+    from reports.papers.archive import NeededRun
     from reports.papers.published import Paper
     from reports.papers.study import Study
 
@@ -75,7 +75,7 @@ def main(options: Namespace) -> int:
     Raises:
         UsageError: it cannot be carried out.
     """
-    from reports.papers.reading import load_paper
+    from reports.papers.published import load_paper
     from reports.statistics.records import CALIBRATION
 
     request = parsed(options.words, options.config_dir)
@@ -103,7 +103,7 @@ def parsed(words: Sequence[str], config_dir: Path | None) -> Request:
         UnknownName: no such paper.
         ConfigError: an option that makes no sense here.
     """
-    from reports.papers.reading import paper_names
+    from reports.papers.published import paper_names
 
     known = paper_names()
     papers = [word for word in words if "=" not in word]

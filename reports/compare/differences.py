@@ -22,9 +22,8 @@ from reports.compare.pairing import Half, Matched, Obstacle, difference, matched
 from reports.run.oddities import few_speakers
 from reports.statistics.intervals import Array, Estimate, IntervalSettings
 from reports.statistics.pooling import UnpoolableError
-from reports.statistics.power import Advice, advice
 from reports.statistics.records import COVERAGE_TOLERANCE, Column, Row, unit_noun
-from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, too_few
+from reports.statistics.significance import Advice, advice, differing, exceeding_level, fewest_differing, holm, too_few
 
 
 class Conclusion(StrEnum):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.compare.differences import Change, Comparison, Conclusion, ItemChange
 from reports.compare.pairing import Half
-from reports.run.page import made
+from reports.run.output import made
 from reports.statistics.intervals import FEWEST
 from reports.statistics.jackknife import METHOD
 from reports.statistics.records import Row

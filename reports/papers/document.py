@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.claims.table import TONES, claims_table
-from reports.papers import tidy
-from reports.papers.cells import JudgedCell
-from reports.papers.figures import drawings
-from reports.papers.needs import NeededRun
+from reports.claims.verdicts import TONES, claims_table
+from reports.papers.archive import NeededRun
 from reports.papers.published import Citation, Part, PublishedTable
-from reports.papers.study import JudgedClaim, MeasuredFigure, Study
+from reports.papers.study import JudgedCell, JudgedClaim, MeasuredFigure, Study
+from reports.run.figures import draw
+from reports.run.output import CLAIM_FIELDS, claim_lines
+from reports.run.summary import Axes
 from reports.writing import html, terminal
 from reports.writing import latex as tex
 from reports.writing import markdown as md
 from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Figure, Head, Heading, Line, Table, Text, words
-from reports.writing.drawing import Drawing
-from reports.writing.files import written
-from reports.writing.wording import percent
+from reports.writing.drawing import INK, Drawing, attempted, canvas, dress, finish, png_of, points, svg_of
+from reports.writing.files import tidy, written
+from reports.writing.wording import percent, printable, shortened, with_unit
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 HOW = (
     "What the paper printed, below it what was measured here with its {level} interval and its count of scored outputs. A figure from other "
@@ -64,9 +66,9 @@ def write_study(study: Study, out: Path) -> list[Path]:
         "tables.html": page(study, drawn),
         "tables.md": [markdown(study)],
         "tables.tex": [latex(study)],
-        "cells.csv": [tidy.cells(study)],
-        "claims.csv": [tidy.claims(study)],
-        "runs.csv": [tidy.runs(study)],
+        "cells.csv": [cells_csv(study)],
+        "claims.csv": [claims_csv(study)],
+        "runs.csv": [runs_csv(study)],
         **{f"figures/{d.name}.svg": [d.standalone()] for d in drawn},
         **{f"figures/{d.name}.png": [d.png] for d in drawn if d.png},
     }
@@ -218,3 +220,113 @@ def _which(members: Sequence[JudgedCell], cells: Sequence[JudgedCell]) -> str:
         whole = all(sum(c.row.name == name for c in cells) == len(headings) for name in names)
         told.append(f"{'' if whole else ', '.join(headings) + ' of '}{', '.join(names)}")
     return "; ".join(told)
+
+
+LABEL_LIMIT = 42
+"""Characters of a row's name in a figure; the tables have the whole."""
+
+
+def drawings(study: Study) -> Iterator[Drawing]:
+    """One for each table, and one for each figure that a run answers."""
+    for table in study.paper.tables:
+        if any(c.metric for c in table.columns):
+            title = f"{table.source}: {table.title}"
+            yield attempted(table.id, title, partial(_draw_table, table, study, title))
+    for measured in study.figures:
+        if measured.summary and measured.rows:
+            about, title = measured.figure, f"{measured.figure.source}: {measured.figure.title}"
+            run = next(run for run in study.runs if run.name == measured.run)
+            told = [*(warning.split(":")[0] for warning in run.warnings), run.data]
+            shown = replace(measured.summary, rows=measured.rows)
+            if drawing := attempted(about.id, title, partial(draw, shown, Axes(title, about.x, about.y, False), about.id, told, png=True)):
+                yield drawing
+
+
+def _draw_table(published: PublishedTable, study: Study, title: str) -> Drawing:
+    """A panel a column, a line a row: hollow what was printed, full what was measured with its interval."""
+    columns = [c for c in published.columns if c.metric]
+    names = [shortened(printable(row.name), LABEL_LIMIT) for row in published.rows]
+    with canvas(published.id) as figure:
+        figure.set_size_inches(2.6 + 2.3 * len(columns), 1.5 + 0.42 * len(names))
+        for i, column in enumerate(columns):
+            panel = figure.add_subplot(1, len(columns), i + 1, facecolor="none")
+            for y, row in enumerate(published.rows):
+                cell = study.cell(published, row.name, column.id)
+                if cell is None:
+                    continue
+                panel.plot([cell.published], [y - 0.13], "D", color=INK, markerfacecolor="none", markersize=6, label="printed")
+                if cell.value is not None:
+                    low, high = (cell.value if bound is None else bound for bound in (cell.low, cell.high))
+                    points(panel, [((low, cell.value, high), (y + 0.13,) * 3)], 0, "measured here")
+            panel.set_ylim(len(names) - 0.5, -0.5)
+            panel.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
+            panel.set_xlabel(printable(with_unit(column.id, column.unit)))
+            panel.margins(x=0.15)
+            dress(panel)
+        shown = any(c.table is published and c.value is not None for c in study.cells)
+        warned = "figures of other data, judges or sizes are not to be held against the printed ones; see the table"
+        finish(figure, warned if shown else "nothing of it was measured here yet")
+        return Drawing(published.id, printable(title), svg_of(figure), png=png_of(figure))
+
+
+CELL_FIELDS = (
+    "paper", "table", "source", "standing", "row", "column", "unit", "published", "protocol", "outcome", "reason", "measured", "low", "high",
+    "confidence", "within", "n_ok", "n_total", "suite", "metric", "system", "settings", "run", "dataset", "signature",
+)  # fmt: skip
+CELL_ALIKE = ("source", "protocol", "outcome", "reason", "low", "high", "n_ok", "n_total", "system", "run", "signature")
+"""Of them what a cell holds by that name."""
+RUN_FIELDS = ("suite", "run", "state", "dataset", "warnings", "command", "systems", "lacking", "closer")
+
+
+def cells_csv(study: Study) -> str:
+    """Every published figure beside the measured one."""
+    data = {run.name: run.data for run in study.runs}
+    lines = (
+        {
+            "paper": study.paper.title,
+            "table": cell.table.id,
+            "standing": cell.table.standing,
+            "row": cell.row.name,
+            "column": cell.column.id,
+            "unit": cell.column.unit,
+            "published": cell.column.printed(cell.published),
+            "measured": cell.value,
+            "confidence": study.confidence,
+            "within": cell.column.within or "",
+            "suite": cell.table.suite,
+            "metric": cell.column.metric,
+            "settings": ", ".join(f"{k}={v}" for k, v in cell.row.settings),
+            "dataset": data.get(cell.run, ""),
+            **{f: getattr(cell, f) for f in CELL_ALIKE},
+        }
+        for cell in study.cells
+    )
+    return tidy(CELL_FIELDS, lines)
+
+
+def claims_csv(study: Study) -> str:
+    """Every comparison of every claim, with the claim's own outcome."""
+    runs = {run.name: run for run in study.runs}
+    lines = []
+    for judged in study.claims:
+        run = runs.get(judged.run)
+        about = {"suite": judged.verdict.claim.suite, "run": judged.run}
+        about |= {"dataset": run.data, "warnings": " ".join(run.warnings)} if run else {}
+        lines += [{**about, **line} for line in claim_lines(judged.verdict, study.confidence)]
+    return tidy(("suite", "run", "dataset", "warnings", *CLAIM_FIELDS), lines)
+
+
+def runs_csv(study: Study) -> str:
+    """The runs used, and the runs needed with their commands."""
+    lines: list[Mapping[str, object]] = [
+        {
+            "suite": run.suite, "run": run.name, "state": "used", "dataset": run.data, "warnings": " ".join(run.warnings),
+            "command": run.command,
+        }
+        for run in study.runs
+    ]  # fmt: skip
+    for need in study.needs:
+        about = {"suite": need.suite, "run": need.found, "state": "there" if need.found else "missing", "dataset": need.dataset}
+        told = {f: "; ".join(f"{s}: {reason}" for s, reason in getattr(need, f).items()) for f in ("lacking", "closer")}
+        lines.append({**about, "command": need.shown, "systems": " ".join(need.systems), **told})
+    return tidy(RUN_FIELDS, lines)

@@ -3,19 +3,220 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from reports.claims.claims import Claim, Monotone
-from reports.claims.verdicts import MeasuredContrast, Replication, Verdict
-from reports.papers.archive import Archive, FoundRun
-from reports.papers.cells import JudgedCell, judged_cells
-from reports.papers.needs import NeededRun, needs_of
-from reports.papers.published import Paper, Part, PublishedFigure, PublishedTable
+from reports.claims.judging import FAILURE_TOLERANCE
+from reports.claims.verdicts import CONTRADICTED, UNDECIDED, MeasuredContrast, Replication, Verdict
+from reports.papers.archive import Archive, FoundRun, NeededRun, needs_of
+from reports.papers.published import Paper, Part, Protocol, PublishedColumn, PublishedFigure, PublishedRow, PublishedTable
 from reports.run.summary import Summary
-from reports.statistics.intervals import IntervalSettings
-from reports.statistics.records import Row, system_of
+from reports.statistics.intervals import FEWEST, IntervalSettings
+from reports.statistics.records import Cell, Row, SystemFacts, parsed_settings, system_of
+from reports.writing.wording import ABSENT, count
+
+JUDGE_OF = {"wer": "asr", "cer": "asr", "dwer": "asr", "sim_o": "speaker", "sim_r": "speaker", "mos": "mos"}
+"""Which configuration group judges a metric; the others need no model."""
+JUDGE_WORDS = {"asr": "recogniser", "speaker": "speaker encoder", "mos": "judge"}
+
+
+@dataclass(frozen=True)
+class JudgedCell:
+    """One cell of a paper's table.
+
+    Args:
+        table, row, column: where it stands.
+        published: printed value, in its unit.
+        outcome: what came of it.
+        reasons: why it is not reproduced, not comparable or not run; none where it is reproduced.
+        value, low, high: measured, in the printed unit; None where there is none.
+        n_ok, n_total: outputs scored, and to be scored.
+        system: measured, "" for none.
+        run: name of the run, "" for none.
+        signature: of the metric in that run.
+    """
+
+    table: PublishedTable
+    row: PublishedRow
+    column: PublishedColumn
+    published: float
+    outcome: Replication
+    reasons: tuple[str, ...] = ()
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n_ok: int = 0
+    n_total: int = 0
+    system: str = ""
+    run: str = ""
+    signature: str = ""
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.table.protocol_of(self.row, self.column)
+
+    @property
+    def source(self) -> str:
+        return self.row.source or self.table.source
+
+    @property
+    def measured(self) -> str:
+        """``2.31 [2.10, 2.52]`` with the paper's decimals, a dash where there is none."""
+        if self.value is None:
+            return ABSENT
+        shown = self.column.printed(self.value)
+        return (
+            shown
+            if self.low is None or self.high is None
+            else f"{shown} [{self.column.printed(self.low)}, {self.column.printed(self.high)}]"
+        )
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(self.reasons)
+
+
+def judged_cells(table: PublishedTable, archive: Archive, unready: Mapping[str, str]) -> Iterator[JudgedCell]:
+    """Every printed value of a table, row by row.
+
+    Args:
+        table: of a paper.
+        archive: of finished runs.
+        unready: systems that cannot be built here, with the reason.
+    """
+    for row in table.rows:
+        for column in table.columns:
+            if column.id in row.values:
+                yield _judged_cell(table, row, column, archive, unready)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    run: FoundRun
+    facts: SystemFacts
+    cell: Cell
+    signature: str
+    differences: tuple[str, ...]
+
+
+def _judged_cell(
+    table: PublishedTable, row: PublishedRow, column: PublishedColumn, archive: Archive, unready: Mapping[str, str]
+) -> JudgedCell:
+    cell = JudgedCell(table, row, column, row.values[column.id], Replication.NOT_RUN)
+    if not column.metric:
+        return _with(cell, Replication.NOT_COMPARABLE, f"{column.why}; nothing here measures it")
+    if not row.systems:
+        return _with(cell, Replication.NOT_RUN, "no system here stands for it")
+    found = next(filter(None, (_measured(table, row, column, label, archive) for label in row.systems)), None)
+    if found is None:
+        return _with(cell, Replication.NOT_RUN, *_why_not_run(row, cell.protocol, unready))
+    value, low, high = (None if v is None else v * column.scale for v in (found.cell.value, found.cell.low, found.cell.high))
+    if low is not None and high is not None:
+        low, high = min(low, high), max(low, high)
+    about: dict[str, Any] = {"system": found.facts.label, "run": found.run.name, "signature": found.signature}
+    cell = replace(cell, value=value, low=low, high=high, n_ok=found.cell.n_ok, n_total=found.cell.n_total, **about)
+    if value is None:
+        return _with(cell, Replication.NOT_COMPARABLE, found.cell.reason, *found.differences)
+    if found.differences:
+        return _with(cell, Replication.NOT_COMPARABLE, *found.differences)
+    if low is None or high is None:
+        return _with(cell, Replication.TOO_FEW, found.cell.method)
+    if found.cell.clusters < FEWEST:
+        return _with(cell, Replication.TOO_FEW, f"{found.cell.clusters} independent speakers or items, a verdict takes at least {FEWEST}")
+    return _with(cell, *replication_of(cell.published, low, high, column))
+
+
+def replication_of(published: float, low: float, high: float, column: PublishedColumn) -> tuple[Replication, str]:
+    """Replication and reason of a comparable value: the same when its whole interval lies within the column's distance of the printed one.
+
+    Args:
+        published: printed value.
+        low, high: interval of the measured one, in the printed unit.
+        column: says how far apart the two may be.
+    """
+    least, most = published - column.within, published + column.within
+    if least <= low and high <= most:
+        return Replication.REPRODUCED, ""
+    within = f"within {column.within:g} {column.unit}".rstrip()
+    if low > most or high < least:
+        return Replication.NOT_REPRODUCED, f"{CONTRADICTED}: the interval lies outside {column.printed(published)} {within}"
+    return Replication.NOT_REPRODUCED, f"{UNDECIDED}: the interval is not wholly {within} of {column.printed(published)}"
+
+
+def _with(cell: JudgedCell, outcome: Replication, *reasons: str) -> JudgedCell:
+    return replace(cell, outcome=outcome, reasons=tuple(r for r in reasons if r))
+
+
+def _measured(table: PublishedTable, row: PublishedRow, column: PublishedColumn, label: str, archive: Archive) -> _Measured | None:
+    """What the best run says of a cell for one system: fewest differences from the paper's protocol, then most items, then the newest."""
+    protocol, found = table.protocol_of(row, column), []
+    for run in archive.of(table.suite, [label]):
+        if protocol.only and run.dataset.get("name") != protocol.dataset:
+            continue
+        summary = archive.summary(run)
+        shown = summary.column(column.metric) if summary else None
+        if summary is None or shown is None:
+            continue
+        for line in summary.rows:
+            cell = line.cells[shown.key]
+            same = line.facts.label == label and tuple(sorted(parsed_settings(line.settings).items())) == row.settings
+            # A model that was never trained is measured for its speed alone.
+            if same and cell.statuses and not (line.facts.random and not protocol.machine):
+                differences = tuple(differences_from(protocol, column.metric, run, line.facts, cell))
+                found.append(_Measured(run, line.facts, cell, shown.signature, differences))
+    return max(found, key=lambda m: (m.cell.value is not None, -len(m.differences), m.run.preference), default=None)
+
+
+def differences_from(protocol: Protocol, metric: str, run: FoundRun, facts: SystemFacts, cell: Cell) -> Iterator[str]:
+    """Why a measured value is not to be held against the published one, each reason once.
+
+    Args:
+        protocol: of the published value.
+        metric: registry key.
+        run, facts, cell: that measured it.
+    """
+    data = run.dataset
+    theirs = {key: getattr(protocol, key) for key in ("split", "language") if getattr(protocol, key)}
+    if protocol.machine:
+        if protocol.machine not in str(run.manifest.get("machine") or ""):
+            here = (run.manifest.get("machine") or {}).get("processor") or "an unnamed machine"
+            yield f"other machine: {facts.device} of {here} for {protocol.machine}"
+    elif not protocol.dataset or data.get("name") != protocol.dataset or any(data.get(k) != v for k, v in theirs.items()):
+        yield f"other data: {run.data} for {protocol.data or 'data that the paper does not name'}"
+    elif run.limited:
+        yield f"not all of the data: {run.limited}"
+    elif protocol.items and run.num_items != protocol.items:
+        yield f"another number of items: {run.num_items} for {protocol.items}"
+    if (group := JUDGE_OF.get(metric)) and not protocol.machine:
+        here = judge_of(run, group)
+        if not (wanted := getattr(protocol, group)) or here != wanted:
+            yield f"other {JUDGE_WORDS[group]}: {here or 'unnamed'} for {protocol.judge or 'one that the paper does not name'}"
+    if facts.size == "small":
+        details = ", ".join(
+            filter(None, (f"{count(facts.num_parameters)} parameters" if facts.num_parameters else "", facts.training_data))
+        )
+        yield f"small size{f' ({details})' if details else ''}"
+    if cell.n_total and cell.n_total - cell.n_ok > FAILURE_TOLERANCE * cell.n_total:
+        yield f"{cell.n_total - cell.n_ok} of {cell.n_total} outputs have no figure"
+
+
+def judge_of(run: FoundRun, group: str) -> str:
+    """Name of the model that judged in a run, as the option that chose it is called."""
+    section = (run.manifest.get("config") or {}).get(group) or {}
+    return str(section.get("preset") or section.get("family") or "")
+
+
+def _why_not_run(row: PublishedRow, protocol: Protocol, unready: Mapping[str, str]) -> Iterator[str]:
+    if protocol.only and protocol.dataset:
+        yield f"needs dataset={protocol.dataset}: {protocol.data}"
+    lacking = [s for s in row.systems if s in unready]
+    if len(lacking) == len(row.systems):
+        yield from (f"{s}: {unready[s]}" for s in lacking[-1:])
+    elif not protocol.only:
+        yield "see the runs"
 
 
 @dataclass(frozen=True)

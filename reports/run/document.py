@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.api import Better
-from reports.claims.table import claims_table
-from reports.run.failures import HEADINGS, whose
-from reports.run.summary import ErrorRates, Failure, Summary
+from reports.claims.verdicts import claims_table
+from reports.run.summary import HEADINGS, ErrorRates, Failure, Summary, whose
 from reports.statistics.records import Column, Row
 from reports.writing import latex as tex
 from reports.writing import markdown as md

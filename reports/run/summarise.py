@@ -19,12 +19,10 @@ from harness.storing.frame import OpenedRun, open_run
 from harness.storing.runfolder import read_manifest
 from reports.claims.claims import Claim, load_claims
 from reports.claims.judging import Measurements, verdicts_on
-from reports.run.checking import checked
-from reports.run.failures import grouped_failures
 from reports.run.notes import notes_on, rate_notes, token_notes
 from reports.run.oddities import oddities, of_voice, repeating
 from reports.run.ranking import ranked
-from reports.run.summary import Axes, ErrorRates, Note, Summary
+from reports.run.summary import Axes, ErrorRates, Note, Summary, grouped_failures
 from reports.statistics.intervals import UNBOUNDED, IntervalSettings, Range
 from reports.statistics.jackknife import interval
 from reports.statistics.pooling import UnpoolableError, interval_of
@@ -34,6 +32,7 @@ from reports.statistics.records import (
     Column,
     Row,
     SystemFacts,
+    checked,
     parsed_settings,
     reference_fault,
     scored,

@@ -10,7 +10,7 @@ import pytest
 
 import harness.commands.listen
 from harness.cli import main
-from reports.listening.page import Session, read_key
+from reports.listening import Session, read_key
 
 
 @pytest.fixture

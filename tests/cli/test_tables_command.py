@@ -60,7 +60,7 @@ def test_what_cannot_be_done_gives_2_and_advice(words: list[str], told: str, her
 
 
 def test_missing_runs_are_carried_out_once_and_shown(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from reports.papers import reading as papers
+    from reports.papers import published as papers
 
     about = {"suite": "codec", "source": "Table 1", "status": "published"}
     rows = [

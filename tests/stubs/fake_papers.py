@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.storing.frame import COLUMNS, OpenedRun
 from reports.papers.archive import FoundRun
-from reports.papers.reading import parse_paper
+from reports.papers.published import parse_paper
 from reports.papers.study import Study, study_of
 from reports.statistics.intervals import IntervalSettings
 

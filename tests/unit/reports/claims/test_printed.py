@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.claims.verdicts import MeasuredContrast, Replication
-from reports.run import document, page, tidy
+from reports.run import document, output
 from reports.run import summarise as tables
 from reports.run.output import write_report
 from tests.stubs import consoles
@@ -27,7 +27,7 @@ def test_every_format_shows_the_claims(tmp_path: Path) -> None:
     verdict = next(v for v in summary.verdicts if v.claim.id == "socodec_opq_below_rq_mcd")
     shown = " ".join(printed(summary, "utf-8").split())
     tex = document.latex(summary).replace(r"\_", "_").replace(r"\textless{}", "<").translate(str.maketrans("", "", "{}"))
-    texts = (shown, tex, document.markdown(summary).replace("\\", ""), "".join(page.render(run, summary)).replace("&lt;", "<"))
+    texts = (shown, tex, document.markdown(summary).replace("\\", ""), "".join(output.render(run, summary)).replace("&lt;", "<"))
     for text in texts:
         assert "Claims of the papers" in text and verdict.claim.text in text and "Figure 4, published" in text
         assert "not reproduced" in text and "reproduced" in text and "not run" in text and "small models, own data" in text
@@ -51,7 +51,7 @@ def test_hostile_names_stay_text(judge: Any, tmp_path: Path) -> None:
     verdict = judge(less(nasty, "b"), story)
     assert verdict.outcome is Replication.REPRODUCED
     summary = tables.summarise(story.run(tmp_path), QUICK)
-    assert "<b>`" not in "".join(page.render(story.run(tmp_path), summary)) and "<b>" not in document.markdown(summary).replace("\\<", "")
+    assert "<b>`" not in "".join(output.render(story.run(tmp_path), summary)) and "<b>" not in document.markdown(summary).replace("\\<", "")
 
 
 def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_suite_without_claims_shows_none(tmp_path: Path) -> None:
     assert files.summary.verdicts == () and files.claims is None and not (tmp_path / "report_claims.csv").exists()
     for text in (document.markdown(files.summary), files.html.read_text(encoding="utf-8"), printed(files.summary, "utf-8")):
         assert "Claims of the papers" not in text
-    assert tidy.render_claims(files.summary).count("\n") == 1
+    assert output.claims_csv(files.summary).count("\n") == 1
 
 
 def test_figures_are_signed() -> None:

@@ -18,8 +18,7 @@ from harness.storing.frame import OpenedRun
 from reports.compare.pairing import half
 from reports.gate.baseline import bless, open_reference
 from reports.gate.checks import Check, CheckStatus, Gate, GateResult
-from reports.gate.document import as_json, markdown, text
-from reports.gate.junit import junit
+from reports.gate.document import as_json, junit, markdown, text
 from reports.gate.rules import Rule, Rules, load_rules, parse_rules
 
 N = 60

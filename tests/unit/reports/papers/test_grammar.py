@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import ConfigError, UnknownName
 from harness.settings.registry import resolve, variants
-from reports.papers.reading import load_paper, paper_names
+from reports.papers.published import load_paper, paper_names
 from reports.statistics.records import CALIBRATION
 from tests.stubs.fake_papers import PAPER, paper, table
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from harness.errors import StoreError
-from reports.papers import document, tidy
-from reports.papers.figures import drawings
+from reports.papers import document
+from reports.papers.document import drawings
 from tests.stubs import consoles
 from tests.stubs.consoles import NASTY
 from tests.stubs.fake_papers import PAPER, found, paper
@@ -44,7 +44,7 @@ def printed(study: Any, encoding: str = "utf-8", width: int = 120) -> str:
 
 
 def test_every_format_holds_the_same_cells(study: Any) -> None:
-    lines = {(r["row"], r["column"]): r for r in csv.DictReader(io.StringIO(tidy.cells(study)))}
+    lines = {(r["row"], r["column"]): r for r in csv.DictReader(io.StringIO(document.cells_csv(study)))}
     outcomes = {key[0][:4] + key[1]: line["outcome"] for key, line in lines.items()}
     assert outcomes == {
         "OursPESQ": "reproduced", "OursCER": "not comparable", "OursSMOS": "not comparable", "FarPESQ": "not reproduced",
@@ -62,14 +62,14 @@ def test_every_format_holds_the_same_cells(study: Any) -> None:
 
 
 def test_claims_and_runs_are_tidy(study: Any) -> None:
-    claims = list(csv.DictReader(io.StringIO(tidy.claims(study))))
+    claims = list(csv.DictReader(io.StringIO(document.claims_csv(study))))
     assert [(c["claim"], c["outcome"]) for c in claims] == [
         ("ours_better", "reproduced"),
         ("ours_worse", "not reproduced"),
         ("nobody", "not run"),
     ]
     assert float(claims[0]["value"]) == pytest.approx(1.0) and claims[2]["value"] == "" and claims[0]["dataset"].startswith("30 items")
-    runs = list(csv.DictReader(io.StringIO(tidy.runs(study))))
+    runs = list(csv.DictReader(io.StringIO(document.runs_csv(study))))
     assert {r["state"] for r in runs} == {"used", "there", "missing"} - {
         "there" if not any(r["state"] == "there" for r in runs) else "missing"
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.judges.presets import Unit
 from harness.metrics.text import align
-from reports.run import page
+from reports.run import output
 from reports.run.listing import CHUNK_LIMIT, CHUNKS, difference, listed
 from reports.run.summarise import summarise
 from reports.statistics.intervals import IntervalSettings
@@ -131,6 +131,6 @@ def test_provenance_is_in_the_page(tmp_path: Path) -> None:
     fake.add("a", "stoi", "i0", 0.5)
     run = fake.run()
     run.manifest["outputs"] = [{"label": "a", "key": "not needed here"}]
-    text = "".join(page.render(run, summarise(run, QUICK)))
+    text = "".join(output.render(run, summarise(run, QUICK)))
     assert '["weights digest","cafe0123"]' in text and '["codebook sizes","[2048, 2048]"]' in text
     assert '["signature","stoi|v1|' in text and "not needed here" not in text and "harness run suite=codec systems=[a,b]" in text

@@ -20,7 +20,7 @@ import soundfile
 
 from harness.api import Better, Status
 from harness.errors import StoreError
-from reports.run import document, figures, output, page, tidy
+from reports.run import document, figures, output
 from reports.run.listing import listed
 from reports.run.summarise import summarise
 from reports.statistics.intervals import IntervalSettings
@@ -68,10 +68,10 @@ def test_same_number_in_every_format(run: Any) -> None:
         document.markdown(summary),
         document.latex(summary).replace("{[}", "["),
         printed(summary, 120),
-        "".join(page.render(run, summary)),
+        "".join(output.render(run, summary)),
     ):
         assert all(s in text for s in shown) and "2/3" in text and "SYNTHETIC SPEECH" in text and "random" in text.lower()
-    rows = list(csv.DictReader(io.StringIO(tidy.render(summary))))
+    rows = list(csv.DictReader(io.StringIO(output.results_csv(summary))))
     (found,) = [r for r in rows if r["system"] == "plain" and r["metric"] == "pesq_wb"]
     assert float(found["value"]) == cell.value and float(found["low"]) == cell.low and found["n_ok"] == "3"
     assert len(rows) == len(summary.rows) * len(summary.columns) and rows[0]["synthetic"].startswith("SYNTHETIC SPEECH")
@@ -98,7 +98,7 @@ def test_every_format_says_what_is_wrong_with_the_run(run: Any) -> None:
         "markdown": document.markdown(summary),
         "latex": document.latex(summary),
         "terminal": printed(summary, 100),
-        "page": "".join(page.render(run, summary)),
+        "page": "".join(output.render(run, summary)),
     }
     for name, text in texts.items():
         first = re.search(r"12\.3|12,34", text)
@@ -106,7 +106,7 @@ def test_every_format_says_what_is_wrong_with_the_run(run: Any) -> None:
         for words in ("SYNTHETIC SPEECH", "PARTIAL RUN", "RANDOM WEIGHTS", "3 items of fake, 2 systems"):
             # On a terminal the systems table and the notes come before; the label stands right above the figures.
             assert 0 <= text.find(words) < first.start(), (name, words)
-    row = next(csv.DictReader(io.StringIO(tidy.render(summary))))
+    row = next(csv.DictReader(io.StringIO(output.results_csv(summary))))
     assert row["partial"].startswith("PARTIAL RUN") and row["num_systems"] == "2" and row["synthetic"].startswith("SYNTHETIC SPEECH")
     assert document.latex(summary).count("SYNTHETIC SPEECH") == 2
 
@@ -327,7 +327,7 @@ def test_audio_limit_takes_whole_items(run: Any) -> None:
     part = listed(run, summary, whole.audio_bytes * 0.7e-6, 100)
     assert (part.with_players, part.withheld, len(part.clips)) == (2, 1, 6) and part.audio_bytes <= whole.audio_bytes * 0.7
     assert listed(run, summary, 0.0, 2).with_players == 0 and len(listed(run, summary, 0.0, 2).items) == 2
-    text = "".join(page.render(run, summary, audio_limit_mb=whole.audio_bytes * 0.7e-6))
+    text = "".join(output.render(run, summary, audio_limit_mb=whole.audio_bytes * 0.7e-6))
     assert "Players for 2 of 3 items" in text and "1 listed items go without players" in text
 
 
@@ -342,7 +342,7 @@ def test_files_are_whole_or_untouched(run: Any, tmp_path: Path, monkeypatch: pyt
         yield "half a page"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output.page, "render", torn)
+    monkeypatch.setattr(output, "render", torn)
     with pytest.raises(StoreError, match="No space left"):
         output.write_report(run, out, how=QUICK)
     assert files.html.read_bytes() == before and not [p for p in out.iterdir() if p.name.startswith(".")]
@@ -383,9 +383,9 @@ def test_a_csv_starts_no_formula_and_a_reason_has_an_end(run: Any) -> None:
     frame["system"] = frame["system"].replace("plain", evil)
     run = replace(run, frame=frame)
     summary = summarise(run, QUICK)
-    rows = list(csv.DictReader(io.StringIO(tidy.render(summary))))
+    rows = list(csv.DictReader(io.StringIO(output.results_csv(summary))))
     assert any(row["system"] == "'" + evil.replace("\x1b", " ") for row in rows) and float(rows[0]["value"])
-    for text in (document.markdown(summary), "".join(page.render(run, summary)), printed(summary, 100)):
+    for text in (document.markdown(summary), "".join(output.render(run, summary)), printed(summary, 100)):
         assert "HYPERLINK" in text and "x" * 500 not in text
     heading = replace(summary.columns[0], name="long" * 100)
     assert max(map(len, printed(replace(summary, columns=(heading, *summary.columns[1:])), 100, columns=[heading]).splitlines())) <= 100
@@ -400,5 +400,5 @@ def test_the_share_above_one_half_has_an_interval(tmp_path: Path) -> None:
     (rates,) = summary.error_rates
     # None of eight: Clopper and Pearson's bound is .369.
     assert rates.low == 0 and rates.high == pytest.approx(1 - 0.025 ** (1 / 8), abs=0.01)
-    for text in (document.markdown(summary), "".join(page.render(run, summary)), printed(summary, 100)):
+    for text in (document.markdown(summary), "".join(output.render(run, summary)), printed(summary, 100)):
         assert rates.span in text.replace("\\", "")

@@ -16,9 +16,8 @@ from harness.api import Audio, CodecSpec, Codes, Evidence, Item, Sample, Signal,
 from harness.errors import Incomparable, StoreError
 from harness.settings.registry import resolve
 from harness.storing.frame import OpenedRun
-from reports.run.failures import whose
 from reports.run.summarise import summarise
-from reports.run.summary import Summary
+from reports.run.summary import Summary, whose
 from reports.statistics.intervals import IntervalSettings
 from tests.stubs.fake_runs import METRICS, FakeRun
 

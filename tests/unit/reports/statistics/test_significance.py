@@ -11,8 +11,20 @@ from scipy import stats
 
 from reports.statistics.intervals import Array, Estimate, Range
 from reports.statistics.jackknife import WeightedMean, estimate
-from reports.statistics.power import MOST_CLUSTERS, advice, clusters_needed, paired_power, visible_effect
-from reports.statistics.significance import differing, exceeding_level, fewest_differing, holm, lower_bound, sign_flip, too_few
+from reports.statistics.significance import (
+    MOST_CLUSTERS,
+    advice,
+    clusters_needed,
+    differing,
+    exceeding_level,
+    fewest_differing,
+    holm,
+    lower_bound,
+    paired_power,
+    sign_flip,
+    too_few,
+    visible_effect,
+)
 
 
 def ones(n: int) -> np.ndarray:

@@ -13,8 +13,7 @@ import pytest
 from scipy.stats import binom
 
 from harness.errors import UnknownName, UsageError
-from reports.listening.page import REFERENCE, Design, Session, Trial, arrange, read_key, render
-from reports.listening.ratings import Answer, blocks, read_answers, results
+from reports.listening import REFERENCE, Answer, Design, Session, Trial, arrange, blocks, read_answers, read_key, render, results
 from reports.statistics.intervals import IntervalSettings
 from reports.writing.markdown import render as render_markdown
 from tests.stubs.fake_runs import FakeRun

@@ -1,1 +1,0 @@
-"""Blind listening tests: the page, and what was answered."""
