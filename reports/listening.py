@@ -63,7 +63,6 @@ class Trial:
     """One question.
 
     Args:
-        item: id.
         samples: label of each sample, in the order they are shown: a system with its settings, or "reference".
         reference: whether the recording may be heard openly.
     """
@@ -75,15 +74,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Session:
-    """A listening test as its maker knows it; this is the key, and is not in the page.
-
-    Args:
-        name: 8 hex digits; answers carry it, so that no other key reads them.
-        run: folder name.
-        design: what is asked.
-        seed: of the order.
-        trials: in the order they are asked.
-    """
+    """A listening test as its maker knows it: the key. Answers carry its name, 8 hex digits, so that no other key reads them."""
 
     name: str
     run: str
@@ -115,11 +106,8 @@ def arrange(run: OpenedRun, design: Design, systems: Sequence[str] = (), num_tri
     """The questions of a test: items drawn, samples in random order, the same again for the same seed.
 
     Args:
-        run: as read.
-        design: what is asked.
         systems: to hear; none for all that are under test.
         num_trials: asked; for AB and ABX each pair of systems shares them as evenly as they divide.
-        seed: of every draw.
 
     Raises:
         UsageError: an unknown system, or nothing that could be asked about.
@@ -225,7 +213,6 @@ class Answer:
     """One line of an answers file.
 
     Args:
-        listener: as they named themselves.
         trial: position in the session, from 0.
         sample: letter, "" where the answer is about the whole trial.
         value: as given: a number, "A", "B" or "neither".
@@ -242,13 +229,9 @@ class Result:
     """A line of the result.
 
     Args:
-        label: system, or pair of systems.
-        words: what the value is.
         value: a mean rating, or a share from 0 to 1.
         low, high: bounds of the interval, None where there is none.
-        n: answers.
         p: two-sided (AB) or one-sided (ABX) exact binomial probability of a share this far from one half; None for ratings.
-        detail: counts in words.
     """
 
     label: str

@@ -94,14 +94,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two sides compared in one metric.
-
-    Args:
-        metric: registry key.
-        relation: of left to right.
-        left, right: compared.
-        margin: least difference claimed (less, greater) or largest allowed (alike), in the metric's stored unit.
-    """
+    """Two sides compared; ``margin`` is the least difference claimed or the largest allowed, in the metric's stored unit."""
 
     metric: str
     relation: Relation
@@ -149,16 +142,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Monotone:
-    """One metric of one system along one setting.
-
-    Args:
-        metric: registry key.
-        increasing: direction.
-        point: the system and its other settings.
-        over: the setting.
-        first, last: its range.
-        margin: least change claimed of each step.
-    """
+    """One metric of one system along one setting (``over``), the others of which ``point`` holds."""
 
     metric: str
     increasing: bool
@@ -188,18 +172,7 @@ Test = tuple[Contrast | Monotone, ...]
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of a paper.
-
-    Args:
-        id: unique.
-        text: the statement.
-        paper, source: which paper, and where in it.
-        standing: how firmly it is said there.
-        suite: that measures it.
-        test: its parts.
-        protocol: how the paper measured, "" where nothing is to be said.
-        untrained: random weights answer it as well, it is about speed.
-    """
+    """One statement of a paper; its fields are those of the file."""
 
     id: str
     text: str
@@ -245,10 +218,6 @@ def _all_claims() -> tuple[Claim, ...]:
 
 def parse_claims(text: str, origin: str) -> tuple[Claim, ...]:
     """The claims of one paper's file.
-
-    Args:
-        text: YAML.
-        origin: its name, for messages.
 
     Raises:
         ConfigError: it is not as described above; says where.

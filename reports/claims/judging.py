@@ -42,11 +42,7 @@ class Measurements:
 
     Args:
         frame: the records of one suite, checked and sorted.
-        columns: its metrics.
-        facts: what is known of each system, by label.
         cluster: the independent unit of each item.
-        num_items: number of items of the run.
-        how: how intervals are made.
         pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
         absent: the metrics that could not be built, with the reason.
     """
@@ -110,14 +106,7 @@ class _NoValueError(Exception):
 
 
 def _measured(contrast: Contrast, claim: Claim, measured: Measurements, confidence: float) -> MeasuredContrast:
-    """A comparison judged.
-
-    Args:
-        contrast: to judge.
-        claim: that it is part of.
-        measured: the run.
-        confidence: of the interval that must lie outside the claimed range for a contradiction.
-    """
+    """A comparison judged; an interval of ``confidence`` must lie outside the claimed range for a contradiction."""
     column = measured.column(contrast.metric)
     blank = MeasuredContrast(str(contrast), column.name if column else contrast.metric, Replication.NOT_RUN, n_wanted=measured.num_items)
     try:
@@ -255,9 +244,7 @@ def _decided(contrast: Contrast, known: Estimate, column: Column, units: str, co
     """Outcome and reason.
 
     Args:
-        contrast: claimed.
         known: left minus right.
-        column: of the metric.
         units: what its clusters are, in the plural.
         confidences: of the interval that must lie in the claimed range, and of the one that must lie outside for a contradiction.
     """

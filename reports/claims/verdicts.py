@@ -29,14 +29,10 @@ class MeasuredContrast:
     """One comparison of a claim, measured.
 
     Args:
-        words: what is compared.
-        metric: its shown name.
-        outcome: what came of this comparison alone.
         reason: what speaks against it (`CONTRADICTED` or `UNDECIDED` first), or why there is no value; "" where it is reproduced.
         value, low, high: left minus right and the bounds of its interval; None where there is none.
         unit: that they are in, as printed.
         n, n_wanted: number of items compared, and of items of the run.
-        clusters: number of independent units among them.
         seeds: number of trainings (or samplings) of each system in it.
         seed_spread: standard deviation of the difference from one training to the next, None where a system has one.
     """
@@ -77,14 +73,7 @@ class MeasuredContrast:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and what became of it.
-
-    Args:
-        claim: that is judged.
-        outcome, reason: what came of it as a whole.
-        contrasts: its comparisons, measured.
-        notes: what holds for all of them.
-    """
+    """A claim and what became of it."""
 
     claim: Claim
     outcome: Replication
@@ -121,13 +110,7 @@ HEADS = (
 
 
 def claims_table(judged: Iterable[tuple[Verdict, str]], confidence: float, name: str = "Claims of the papers") -> Table:
-    """Claims, what became of them and the comparison that this rests on, the others folded behind it.
-
-    Args:
-        judged: each verdict with the run it was found in, "" for one that need not be named.
-        confidence: of the intervals.
-        name: of the table.
-    """
+    """Claims with the name of their run ("" for none), what became of them and why, the comparison that this rests on first."""
     caption = f"Differences are left minus right, with {percent(confidence)} intervals over the items that all figures compared have."
     return Table(name, HEADS, tuple(_line(verdict, run) for verdict, run in judged), caption, style="claims", wordy=True)
 

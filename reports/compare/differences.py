@@ -43,7 +43,6 @@ class Settings:
     """How runs are compared.
 
     Args:
-        how: intervals are made.
         margins: by metric key or name, the difference that matters, in the stored unit: the bound of "no difference", and what sample-size
             advice is given for.
         metrics: registry keys or names of the metrics to compare, all common ones if empty.
@@ -78,14 +77,11 @@ class Change:
     """One metric of one system in both runs.
 
     Args:
-        left_row, right_row: the systems that are compared.
         column: the metric, printed as in the right run.
-        outcome: what the difference amounts to.
         reason: why no more can be said, "" otherwise.
         left, right: values over the common items in the stored unit, None where they cannot be compared, as all that follows.
         difference, low, high: right minus left, and the bounds of its interval.
         p, adjusted: two-sided p-value, and corrected by Holm over the table; None where there are too few for any.
-        n: number of items compared.
         left_coverage, right_coverage: share of the wanted outputs that were scored, 0 to 1.
         clusters, differing: number of independent units, and of those with any difference.
         units: what these are, in the plural.
@@ -131,14 +127,7 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two runs compared.
-
-    Args:
-        left, right: the two runs, the left one being the old.
-        changes: system by system, with metrics in the suite's order.
-        notes: sentences that a reader must know.
-        settings: how the comparison was made.
-    """
+    """Two runs compared, the left one being the old."""
 
     left: Half
     right: Half
@@ -159,7 +148,6 @@ def compare(
     Args:
         left, right: the two runs; the same one twice compares two systems of one run.
         rows: pairs of systems to compare, such as `same_rows` gives.
-        settings: how to compare.
         pooled: metric objects by registry key, for metrics that are no means.
 
     Raises:

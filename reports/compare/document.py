@@ -62,12 +62,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def page(comparison: Comparison, audio_limit_mb: float = 24.0) -> Iterator[str]:
-    """The comparison as one self-contained page.
-
-    Args:
-        comparison: shown.
-        audio_limit_mb: of embedded audio, in 10^6 bytes of base64.
-    """
+    """The comparison as one self-contained page, with so much audio at the most, in 10^6 bytes of base64."""
     shelf = Shelf(int(audio_limit_mb * 1e6))
     items = list(_changes(comparison, _Players(shelf)))
     main: list[Block] = [Heading("Differences", id="results"), table(comparison), Bullets(notes(comparison))]

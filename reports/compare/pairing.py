@@ -39,7 +39,6 @@ class Obstacle:
     """Something that forbids a comparison.
 
     Args:
-        text: a sentence that says what was found and what to do.
         forceable: whether ``force=true`` turns it into a note: the comparison can be made, and who makes it must know that it is crooked.
         valueless: whether it is that no common item has a value.
     """
@@ -54,8 +53,6 @@ class Half:
     """One run of a comparison.
 
     Args:
-        name: of its folder, for messages.
-        run: as read from there.
         summary: its tables; columns and systems are taken from it, its intervals are not used.
         repeats: records of further runs of the same systems, which a baseline may hold.
     """
@@ -133,10 +130,7 @@ class Matched:
 
     Args:
         column: the metric, as the right run has it.
-        left_row, right_row: the systems that are compared.
-        items: ids of the items with a value on both sides.
         clusters: the unit that each of them belongs to.
-        left, right: their records.
         notes: sentences on what ``force`` let pass.
     """
 
@@ -251,9 +245,7 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
     """The records of one metric that both runs have, or why they cannot be compared.
 
     Args:
-        left, right: the two runs.
         rows: the system of the left run and that of the right one.
-        key: registry key of the metric.
         force: whether to compare although signatures differ.
     """
     columns = [next((c for c in h.summary.columns if c.key == key), None) for h in (left, right)]
@@ -299,7 +291,6 @@ def difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, Pooled
     """Right minus left.
 
     Args:
-        pair: to compare.
         how: resamples and seed, for pooled values.
         pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
 

@@ -38,13 +38,7 @@ KEPT_OF_ITEMS = ("language", "speaker", "synthetic", "digest", "prompt_digest")
 
 @dataclass(frozen=True)
 class Spread:
-    """How much one value differs between repeats, as it is printed.
-
-    Args:
-        label: of the system.
-        column: the metric.
-        deviation: standard deviation of the value over the repeats, in the stored unit.
-    """
+    """Standard deviation of one value over the repeats, in the stored unit."""
 
     label: str
     column: Column
@@ -56,9 +50,6 @@ class Blessing:
     """What `bless` wrote.
 
     Args:
-        path: the baseline.
-        repeats: runs in it.
-        num_bytes: of both files.
         spreads: of every value, for at least two repeats.
         identical: no value differs between the repeats.
     """

@@ -52,16 +52,12 @@ class Check:
     """A rule applied to one system. Values are in the metric's stored unit; None where there are none.
 
     Args:
-        rule: that is applied.
         system: label with its settings, "" where the rule found none.
-        outcome: what came of it.
         reason: what speaks against the run, or why it is not judged.
         column: the metric, None where it was not measured.
         group: the speaker or language with the worst standing, "" for all items together.
-        baseline, candidate: values over the common items.
         worsening: difference in the bad direction; below 0 it became better.
         bound: lower confidence bound of it (upper for a strict rule), at the level that remains to this check among all.
-        tolerance: in the stored unit.
         p, adjusted: of "the worsening is within the tolerance"; corrected by Holm over the checks.
         n, clusters: number of items compared, and of independent units among them.
         run_spread: standard deviation of the value over the baseline's repeats, None for one.
@@ -95,12 +91,9 @@ class GateResult:
 
     Args:
         outcome: incomparable if anything is; else regression if any check is one; else pass.
-        run, baseline: names of what was judged, and against what.
-        rules: the gate.
         repeats: number of runs in the baseline.
         checks: one for every rule and system, in the order of the rules.
         problems: sentences on what forbids the comparison as a whole.
-        notes: sentences that a reader must know.
     """
 
     outcome: CheckStatus
@@ -158,7 +151,6 @@ class Gate:
     """Judges runs by rules.
 
     Args:
-        rules: the gate.
         force: whether to judge although data, package versions or signatures differ.
         pooled: metric objects by registry key, for metrics that are no means.
     """

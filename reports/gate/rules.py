@@ -34,18 +34,7 @@ GROUPS = ("speaker", "language")
 
 @dataclass(frozen=True)
 class Rule:
-    """One demand.
-
-    Args:
-        metric: registry key.
-        tolerance: worsening allowed, >= 0: in the stored unit, or as a share of the baseline's value if ``relative``.
-        relative: how ``tolerance`` is meant.
-        systems: labels of the systems that it concerns, all if empty.
-        each: "speaker" or "language" where every one is judged by itself, "" for all items together.
-        strict: whether it is to be shown that the worsening lies within the tolerance; otherwise a check fails where it is shown that it
-            lies beyond.
-        better: which way is better, for a metric that does not declare it.
-    """
+    """One demand; ``tolerance`` is in the stored unit, or a share of the baseline's value if ``relative``."""
 
     metric: str
     tolerance: float
@@ -65,16 +54,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """A gate.
-
-    Args:
-        name: of its file.
-        rules: in the order of the file.
-        level: largest chance of a false alarm of all checks together, in (0, 0.5].
-        resamples, seed: of the bootstrap of pooled values.
-        repeats: number of runs that the baseline must hold at least.
-        coverage: share of outputs that may lose their value, 0 to 1.
-    """
+    """A gate; its fields are those of the file, whose name is its own."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -115,11 +95,6 @@ def load_rules(name: str) -> Rules:
 
 def parse_rules(text: str, name: str, origin: str) -> Rules:
     """The rules in a YAML text.
-
-    Args:
-        text: YAML.
-        name: of the gate.
-        origin: for messages.
 
     Raises:
         ConfigError: not as described above; says where.

@@ -22,13 +22,7 @@ from reports.statistics.records import CALIBRATION, system_of
 
 @dataclass(frozen=True, eq=False)
 class FoundRun:
-    """A finished run, its records not yet read.
-
-    Args:
-        name: of its folder.
-        manifest: of the run.
-        load: reads the whole.
-    """
+    """A finished run, its records not yet read."""
 
     name: str
     manifest: Mapping[str, Any]
@@ -111,13 +105,7 @@ def finished_runs(
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """The finished runs, summarised as a paper asks for it, each at most once.
-
-    Args:
-        paper: whose systems, metrics and claims are looked at.
-        runs: found.
-        how: intervals are made.
-    """
+    """The finished runs, summarised as a paper asks for it, each at most once."""
 
     paper: Paper
     runs: Sequence[FoundRun]
@@ -154,11 +142,9 @@ class NeededRun:
     """One run.
 
     Args:
-        suite: asked.
         systems: that can be run here.
         lacking: systems that cannot, with the reason and what to do.
         closer: the same of systems that would stand closer to the paper than those run in their place.
-        metrics: needed of it.
         words: further overrides, as typed.
         dataset: that it must be on, "" for whichever is chosen.
         found: name of the finished run that holds all of it, "" where it is missing.
@@ -198,8 +184,6 @@ def needs_of(paper: Paper, archive: Archive, unready: Mapping[str, Mapping[str, 
     """One run a suite, and one more for each dataset that some column is tied to.
 
     Args:
-        paper: to be shown.
-        archive: of finished runs.
         unready: by suite the systems that cannot be built here, with the reason.
         words: overrides that the user gave; those of systems that a run does not have are left out of it.
     """

@@ -51,10 +51,6 @@ def page(study: Study, drawn: Sequence[Drawing]) -> Iterator[str]:
 def write_study(study: Study, out: Path) -> list[Path]:
     """Write ``tables.html``, ``.md``, ``.tex``, ``cells.csv``, ``claims.csv``, ``runs.csv`` and ``figures/*``.
 
-    Args:
-        study: of a paper.
-        out: folder, made if need be.
-
     Returns:
         The files, in this order.
 

@@ -46,17 +46,7 @@ JUDGES = ("asr", "speaker", "mos")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a published value was measured, "" where that is not said or not to be had here.
-
-    Args:
-        data: in words.
-        dataset, split, language: the same data under the names of ``harness run``.
-        items: their number, 0 where unknown.
-        only: values from other data are not shown beside it.
-        judge: people or models, in words.
-        asr, speaker, mos: the option that is that judge.
-        machine: of a timing.
-    """
+    """How a published value was measured, "" where that is not said or not to be had here."""
 
     data: str = ""
     dataset: str = ""
@@ -80,18 +70,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """A column of a paper's table.
-
-    Args:
-        id: as the paper heads it.
-        decimals: as printed.
-        metric: registry key, "" where nothing here measures it.
-        unit: as printed.
-        scale: from the metric's stored unit to the printed one.
-        within: largest distance at which values count as the same, in the printed unit.
-        why: nothing measures it.
-        protocol: as far as it is the column's own.
-    """
+    """A column of a paper's table; ``metric`` is "" where nothing here measures it."""
 
     id: str
     decimals: int
@@ -112,12 +91,8 @@ class PublishedRow:
     """A row of a paper's table.
 
     Args:
-        name: as the paper calls it.
-        systems: that stand for it here, the closest first.
-        values: printed, by column id.
         settings: that they are run with, as sorted pairs.
         source: where its values are from, if not from the table's source.
-        protocol: as far as it is the row's own.
     """
 
     name: str
@@ -130,15 +105,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Part:
-    """What is shown of a paper by itself.
-
-    Args:
-        id: unique in the paper.
-        title: in words.
-        source: where in the paper; claims of the same source are shown with it.
-        standing: how firmly it is known.
-        suite: that measures it.
-    """
+    """What is shown of a paper by itself."""
 
     id: str
     title: str
@@ -162,13 +129,7 @@ class PublishedTable(Part):
 
 @dataclass(frozen=True)
 class PublishedFigure(Part):
-    """A figure whose numbers are not printed: what it says are the claims of the same source.
-
-    Args:
-        x: as of `harness.api.Curve`: ``settings.NAME``, ``config.NAME``, or "" for one place a system.
-        y: metrics, a panel each.
-        systems: drawn.
-    """
+    """A figure whose numbers are not printed, with axes as of `harness.api.Curve`; what it says are the claims of the same source."""
 
     x: str
     y: tuple[str, ...]
@@ -177,13 +138,7 @@ class PublishedFigure(Part):
 
 @dataclass(frozen=True)
 class Citation:
-    """Values of others that a table may cite; nothing of them is measured here.
-
-    Args:
-        title, source: in words.
-        columns: headings.
-        rows: name to printed values, "" for none.
-    """
+    """Values of others that a table may cite, "" for none; nothing of them is measured here."""
 
     title: str
     source: str
@@ -193,14 +148,7 @@ class Citation:
 
 @dataclass(frozen=True)
 class Paper:
-    """Everything of a paper that is to be shown again.
-
-    Args:
-        name: as typed.
-        title: with its arXiv number.
-        tables, figures, citations, claims: in the paper's order.
-        words: overrides that the runs of a suite need, by suite.
-    """
+    """Everything of a paper that is to be shown again, and by suite the overrides (``words``) that its runs need."""
 
     name: str
     title: str
@@ -268,11 +216,6 @@ def load_paper(name: str) -> Paper:
 
 def parse_paper(name: str, text: str, origin: str) -> Paper:
     """A paper from its YAML.
-
-    Args:
-        name: as typed.
-        text: YAML.
-        origin: its file, for messages.
 
     Raises:
         ConfigError: it is not as described; says where.

@@ -28,15 +28,11 @@ class JudgedCell:
     """One cell of a paper's table.
 
     Args:
-        table, row, column: where it stands.
         published: printed value, in its unit.
-        outcome: what came of it.
         reasons: why it is not reproduced, not comparable or not run; none where it is reproduced.
         value, low, high: measured, in the printed unit; None where there is none.
-        n_ok, n_total: outputs scored, and to be scored.
         system: measured, "" for none.
         run: name of the run, "" for none.
-        signature: of the metric in that run.
     """
 
     table: PublishedTable
@@ -80,13 +76,7 @@ class JudgedCell:
 
 
 def judged_cells(table: PublishedTable, archive: Archive, unready: Mapping[str, str]) -> Iterator[JudgedCell]:
-    """Every printed value of a table, row by row.
-
-    Args:
-        table: of a paper.
-        archive: of finished runs.
-        unready: systems that cannot be built here, with the reason.
-    """
+    """Every printed value of a table, row by row; ``unready`` are the systems that cannot be built here, with the reason."""
     for row in table.rows:
         for column in table.columns:
             if column.id in row.values:
@@ -130,13 +120,7 @@ def _judged_cell(
 
 
 def replication_of(published: float, low: float, high: float, column: PublishedColumn) -> tuple[Replication, str]:
-    """Replication and reason of a comparable value: the same when its whole interval lies within the column's distance of the printed one.
-
-    Args:
-        published: printed value.
-        low, high: interval of the measured one, in the printed unit.
-        column: says how far apart the two may be.
-    """
+    """What becomes of a comparable value: the same if its whole interval lies within the column's distance of the printed one."""
     least, most = published - column.within, published + column.within
     if least <= low and high <= most:
         return Replication.REPRODUCED, ""
@@ -171,13 +155,7 @@ def _measured(table: PublishedTable, row: PublishedRow, column: PublishedColumn,
 
 
 def differences_from(protocol: Protocol, metric: str, run: FoundRun, facts: SystemFacts, cell: Cell) -> Iterator[str]:
-    """Why a measured value is not to be held against the published one, each reason once.
-
-    Args:
-        protocol: of the published value.
-        metric: registry key.
-        run, facts, cell: that measured it.
-    """
+    """Why a measured value is not to be held against the published one, each reason once."""
     data = run.dataset
     theirs = {key: getattr(protocol, key) for key in ("split", "language") if getattr(protocol, key)}
     if protocol.machine:
@@ -221,13 +199,7 @@ def _why_not_run(row: PublishedRow, protocol: Protocol, unready: Mapping[str, st
 
 @dataclass(frozen=True)
 class UsedRun:
-    """A run that something rests on.
-
-    Args:
-        name: of its folder.
-        suite, data, created, command: what was asked of which data, when, and how it was typed.
-        warnings: what must be said before its numbers, such as a limit on items.
-    """
+    """A run that something rests on, and what must be said before its numbers."""
 
     name: str
     suite: str
@@ -250,10 +222,8 @@ class MeasuredFigure:
     """A figure without printed numbers, measured.
 
     Args:
-        figure: of the paper, a drawing whose numbers are not printed.
         summary: of the run that holds most of it, None where there is none.
         rows: of that summary, its systems only.
-        run: its name.
     """
 
     figure: PublishedFigure
@@ -264,17 +234,7 @@ class MeasuredFigure:
 
 @dataclass(frozen=True)
 class Study:
-    """All that is known of a paper here.
-
-    Args:
-        paper: what it says.
-        cells: every printed value, in order.
-        figures: measured.
-        claims: judged, in order.
-        needs: the runs.
-        runs: that were found and used.
-        confidence: of the intervals.
-    """
+    """All that is known of a paper here."""
 
     paper: Paper
     cells: tuple[JudgedCell, ...]
@@ -325,11 +285,8 @@ def study_of(
     """The paper beside what finished runs measured.
 
     Args:
-        paper: to be shown.
-        runs: finished.
         unready: by suite the systems that cannot be built here, with the reason.
         words: overrides the user gave, for the commands of missing runs.
-        how: intervals are made.
 
     Raises:
         Incomparable: a run mixes signatures.

@@ -28,13 +28,7 @@ REASON_LIMIT = {"failure": 160, "reference": 120, "calibration": 120, "skipped":
 
 
 def print_summary(summary: Summary, console: Console, columns: Sequence[Column] | None = None) -> None:
-    """Print the tables to a terminal, a pipe or a file.
-
-    Args:
-        summary: of the run.
-        console: where to.
-        columns: shown; the headline metrics unless told. What concerns only other metrics is left to the report's files.
-    """
+    """Print the tables of some metrics, the headline ones unless told; what concerns others alone is left to the report's files."""
     terminal.write(list(_brief(summary, columns or summary.headline)), console)
 
 
@@ -81,12 +75,7 @@ def _groups(kind: str, summary: Summary) -> Iterator[Block]:
 
 
 def header(summary: Summary, about: Mapping[str, str]) -> list[Block]:
-    """Title, what every format says before its first number, and the facts.
-
-    Args:
-        summary: of the run.
-        about: further facts by name.
-    """
+    """Title, what every format says before its first number, and the facts."""
     description = summary.dataset.get("description", "")
     facts = {
         "suite": summary.suite,
@@ -103,13 +92,7 @@ def _banners(summary: Summary) -> list[Banner]:
 
 
 def body(summary: Summary, drawings: Sequence[Drawing] = (), numbers: Mapping[str, int] | None = None) -> Iterator[Block]:
-    """All tables and figures.
-
-    Args:
-        summary: of the run.
-        drawings: its curves.
-        numbers: of the items that the page lists, by id; these are linked.
-    """
+    """All tables and figures; items that the page lists under ``numbers`` are linked."""
     yield Heading("Results", id="results", short="Results")
     yield Text(
         f"Each cell: mean, {percent(summary.confidence)} interval, scored / wanted outputs. ✓ marks the best mean where coverage is alike."

@@ -42,11 +42,8 @@ def draw(summary: Summary, axes: Axes, name: str, told: Sequence[str], png: bool
     """One figure: a panel for each metric of ``axes.y``, a colour and marker for each system, error bars of the intervals.
 
     Args:
-        summary: whose systems are drawn.
         axes: a metric, ``settings.NAME`` or ``config.NAME`` for x, or "" for a place a system.
-        name: of the file.
         told: what it was measured on, since it travels without its page.
-        png: as well.
 
     Returns:
         None where no row has both figures.

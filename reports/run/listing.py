@@ -66,7 +66,6 @@ class Listing:
     Args:
         items: JSON-ready, one an item, in the manifest's order.
         clips: base64 FLAC by number, as the items name them.
-        num_items: of the run, listed or not.
         with_players: items that have their players.
         withheld: items whose players did not fit the budget.
         audio_bytes: of all clips, as base64.
@@ -84,10 +83,8 @@ def listed(run: OpenedRun, summary: Summary, audio_limit_mb: float, item_limit: 
     """Items with their values and players.
 
     Args:
-        run: as read.
         summary: of it; values follow its columns, rows are numbered as in it.
         audio_limit_mb: of base64 audio, in 10^6 bytes.
-        item_limit: items listed at most.
     """
     row_numbers = {(r.facts.label, r.settings): i for i, r in enumerate(summary.rows)}
     described = run.manifest.get("items") or {}
@@ -271,7 +268,6 @@ def _once(kind: str, told: Iterable[tuple[tuple[str, str], int, int]], summary: 
     Args:
         kind: what the first of a pair is to be called.
         told: pairs of that and a text, each with an output and a column.
-        summary: of the run.
     """
     together: dict[tuple[str, str], tuple[dict[int, None], dict[str, None]]] = {}
     for what, position, column in told:
@@ -286,12 +282,7 @@ def _once(kind: str, told: Iterable[tuple[tuple[str, str], int, int]], summary: 
 def difference(detail: Mapping[str, Any], language: str) -> Difference | None:
     """The alignment of a record's texts as its metric counted them: normalised, in its unit, by jiwer.
 
-    Args:
-        detail: of the record.
-        language: of the item; what is written without spaces is joined without.
-
-    Returns:
-        None where the record does not hold both texts in both forms.
+    None where the record does not hold both texts in both forms. What a language writes without spaces is joined without.
     """
     if not all(isinstance(detail.get(name), str) for name in NEEDED) or detail["unit"] not in [u.value for u in Unit]:
         return None

@@ -32,8 +32,6 @@ def notes_on(
     """What a reader must know, the most general first.
 
     Args:
-        columns, rows: of the tables, ranked.
-        how: the intervals were made.
         cluster: item to the unit it is resampled with.
         manifest: of the run: metrics that could not be built, outputs with a flag, how synthesis ended.
     """
@@ -55,12 +53,7 @@ def notes_on(
 
 
 def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]:
-    """Recordings below the rate at which metrics compare, and values that pool two rates.
-
-    Args:
-        frame: of the run, with ``counts`` as JSON text.
-        columns: of the tables.
-    """
+    """Recordings below the rate at which metrics compare, and values that pool two rates."""
     names = {c.key: c.name for c in columns}
     told = frame[["metric", "item", "counts"]]
     narrow = told[told["counts"].str.contains('"reference_hz"', regex=False)]
@@ -84,13 +77,7 @@ def rate_notes(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Note]
 
 
 def token_notes(frame: pd.DataFrame, columns: Sequence[Column], labels: Mapping[tuple[str, str], str]) -> Iterator[Note]:
-    """How many tokens stand behind the values of codebooks: use grows with their number, entropy is an estimate from them.
-
-    Args:
-        frame: of the run, with ``counts`` as JSON text.
-        columns: of the tables.
-        labels: (system, settings) as in the frame to the label of its row.
-    """
+    """How many tokens stand behind the values of codebooks: use grows with their number, entropy is an estimate from them."""
     keys = tuple(c.key for c in columns if c.aggregation == "pooled histogram")
     found = frame[frame["metric"].isin(keys[:1]) & (frame["status"] == "ok")]
     tokens: Counter[str] = Counter()

@@ -49,13 +49,7 @@ CHARGED = ("si_sdr_db", "stoi", "estoi", "mcd_db", "log_mel_distance_db")
 
 
 def oddities(frame: pd.DataFrame, columns: Sequence[Column], rows: Sequence[Row], manifest: Mapping[str, Any]) -> tuple[Note, ...]:
-    """The notes on a run.
-
-    Args:
-        frame: its records, ``counts`` as JSON text.
-        columns, rows: of its tables.
-        manifest: flags of recordings, prompts and outputs.
-    """
+    """The notes on a run."""
     return (
         *few_speakers(frame["speaker"]),
         *_repeated(columns, manifest),

@@ -48,15 +48,7 @@ CLAIM_FIELDS = (
 def render(
     run: OpenedRun, summary: Summary, figures: Sequence[Drawing] = (), audio_limit_mb: float = AUDIO_LIMIT_MB, item_limit: int = 1000
 ) -> Iterator[str]:
-    """The page in parts.
-
-    Args:
-        run: as read.
-        summary: of it.
-        figures: shown inline.
-        audio_limit_mb: of embedded audio, in 10^6 bytes of base64; players are embedded item by item until the next would exceed it.
-        item_limit: items listed at most.
-    """
+    """The page in parts; players are embedded item by item until the next would exceed the limit, in 10^6 bytes of base64."""
     listing = listed(run, summary, audio_limit_mb, item_limit)
     numbers = {str(item["id"]): i for i, item in enumerate(listing.items)}
     machine, name = run.manifest.get("machine") or {}, summary.dataset.get("name", "")
@@ -205,15 +197,7 @@ def _provenance(run: OpenedRun, summary: Summary) -> Iterator[Block]:
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What was written.
-
-    Args:
-        html: the page.
-        markdown, latex, csv: the tables.
-        claims: the papers' claims and what became of them (CSV), None where the suite measures none.
-        figures: SVG files.
-        summary: what they print.
-    """
+    """What was written, and the summary it prints; no claims (CSV) where the suite measures none."""
 
     html: Path
     markdown: Path
@@ -235,11 +219,8 @@ def write_report(
     """Write ``report.html``, ``.md``, ``.tex``, ``.csv``, ``report_claims.csv`` where there are claims, and ``figures/*.svg``.
 
     Args:
-        run: as read.
         out: folder, made if need be; the run's own unless told.
         audio_limit_mb: of audio embedded in the page.
-        item_limit: items listed in the page.
-        how: intervals are made.
         summary: of the run, where it has been made already.
 
     Raises:

@@ -32,7 +32,6 @@ def ranked(
     Systems that scored different items are ranked by their values over the common ones, as far as these are a fair part of all.
 
     Args:
-        columns, rows: of the table.
         groups: records by metric, system and settings.
         pooled: metric objects by registry key.
         barred: (metric, system) whose value is not what it seems.

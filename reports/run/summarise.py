@@ -62,8 +62,6 @@ def summarise(
     """The tables of a run.
 
     Args:
-        run: as read from its folder.
-        how: intervals are made.
         pooled: metric objects by registry key, for metrics whose corpus value is not a mean of items; what is not given
             is built by the registry.
         claims: to judge; those of all papers about this suite unless told.
@@ -338,15 +336,7 @@ def _synthetic(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
 
 
 def read_summary(folder: Path, how: IntervalSettings | None = None, large: int = LARGE) -> tuple[OpenedRun, Summary]:
-    """A run and its tables.
-
-    Args:
-        folder: of the run.
-        how: intervals are made.
-        large: number of records from which memory matters.
-
-    Returns:
-        The run (of a large one, the records of its first items only), and the summary of all of it.
+    """A run (of one of ``large`` records and more those of its first items only), and the summary of all of it.
 
     Raises:
         UsageError: not a run.

@@ -27,9 +27,7 @@ class Failure:
         labels: of the rows: one for a failure or a row not under test, all affected rows for what was skipped, none where the reference
             is to blame.
         status, reason: of the first of them, by item.
-        metrics: names affected.
         items: affected, sorted.
-        records: number of records.
     """
 
     kind: str
@@ -43,12 +41,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a reader must know to read the numbers.
-
-    Args:
-        text: a sentence.
-        metrics: keys of the metrics it is about; none for the whole run.
-    """
+    """A sentence one must know to read the numbers, of some metrics (by key) or, where none are named, of the whole run."""
 
     text: str
     metrics: tuple[str, ...] = ()
@@ -59,15 +52,11 @@ class ErrorRates:
     """Four readings of one set of transcripts, as fractions (1 is as many errors as reference tokens).
 
     Args:
-        label: of the row.
-        key, metric: of the metric, and its shown name.
         macro: mean over utterances of errors / reference length.
         corpus: all errors / all reference tokens.
         median: over utterances.
         above_half: share of utterances above 50 %.
         low, high: bounds of that share, None where there are fewer than two clusters.
-        n: utterances.
-        calibration: a calibration row.
     """
 
     label: str
@@ -108,20 +97,13 @@ class Summary:
     """A run in tables.
 
     Args:
-        suite, title, task: what was asked.
         dataset: its name, description and licence, by those words.
         left_out: what lies in the dataset and was not measured, in short phrases.
-        num_items: of the run.
         synthetic: a sentence that starts with SYNTHETIC SPEECH, "" for human recordings.
-        created, command, complete: of the run.
-        confidence: of the intervals.
         columns: every metric, in the suite's order.
         rows: systems under test, then calibration rows.
         failures: grouped, the largest group first.
         error_rates: of metrics that count hits, substitutions, deletions and insertions.
-        axes: figures asked for.
-        notes: what a reader must know to read the numbers.
-        verdicts: on the papers' claims that this suite measures.
     """
 
     suite: str
@@ -225,7 +207,6 @@ def grouped_failures(
     and makes one group for all systems.
 
     Args:
-        frame: columns `harness.storing.frame.COLUMNS`, sorted.
         labels: (system, settings) to the row's label, in the order of the rows.
         calibration, anchors: rows whose lost records count against nobody; of an anchor only those that a metric cannot score.
     """

@@ -39,7 +39,6 @@ class IntervalSettings:
     Args:
         confidence: of the two-sided interval, in (0, 1).
         resamples: drawn where a pooled value is bootstrapped.
-        seed: of those draws.
     """
 
     confidence: float = 0.95
@@ -55,7 +54,6 @@ class Interval:
         value: of the whole sample, in the unit of what was estimated.
         low, high: bounds, or None where there are fewer than two clusters: nothing is known of the spread then, which an
             interval of zero width would deny.
-        n: items.
         clusters: independent units.
         method: in words, how the bounds were made, from how many resamples where not all had a value, or why there are none.
     """
@@ -92,9 +90,6 @@ class Estimate:
     """A value with what its clusters say of its uncertainty; bounds and p-values at any level follow from it.
 
     Args:
-        value: of the whole sample.
-        n: number of items.
-        clusters: number of independent units.
         method: in words, how bounds are made, or why there are none.
         error: standard error in the unit of the value, NaN where there is none.
         freedom: degrees of freedom, > 0.

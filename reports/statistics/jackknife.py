@@ -82,8 +82,6 @@ def interval(
         values: ``[n]``, finite.
         weights: ``[n]``, finite, >= 0, not all zero.
         clusters: ``[n]`` labels; items of one label are not independent of each other.
-        confidence: of the interval.
-        within: values that are possible.
 
     Raises:
         ValueError: empty, lengths differ, or values and weights are not as above.
@@ -107,8 +105,6 @@ def estimate(terms: Sequence[Term], clusters: Sequence[str], resamples: int = 20
     Args:
         terms: coefficients and statistics of the same n items in the same order.
         clusters: ``[n]`` labels.
-        resamples, seed: of the draws.
-        within: values of the metric that are possible.
 
     Raises:
         ValueError: no items, no terms, means of another number of items or without weight, or a value of the whole sample that is not finite.
@@ -209,7 +205,6 @@ def _gathered(terms: Sequence[tuple[float, WeightedMean]], member: npt.NDArray[n
     Args:
         terms: coefficients and means of n items.
         member: ``[n]``, the cluster of each.
-        count: of clusters.
     """
     moved, shares, parts = np.zeros((3, count))
     size = sum(abs(c) for c, _ in terms)
@@ -242,7 +237,6 @@ def _spread(blank: Estimate, moved: Array, parts: Array) -> Estimate:
     """An estimate with its standard error, degrees of freedom and skew.
 
     Args:
-        blank: without them.
         moved: ``[clusters]``, by how much each cluster moves the value: the value minus that without the cluster.
         parts: ``[clusters]``, their shares of the weight, which sum to 1.
     """

@@ -31,7 +31,6 @@ def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMe
 
     Args:
         ok: the records of one system, setting and metric that have a value.
-        column: their metric.
         pooled: metric objects by registry key; what is not given is built by the registry.
 
     Returns:
@@ -80,7 +79,6 @@ def interval_of(
     Args:
         ok, column, pooled: as in `statistic_of`.
         cluster: item to the unit it is judged with.
-        how: the interval is made.
 
     Raises:
         UnpoolableError: as `statistic_of`, or the value cannot be formed from what is stored.
@@ -105,10 +103,8 @@ def combined(
 
     Args:
         terms: coefficient and scored records, those of each repeat apart: their values count with their mean.
-        column: of all of them.
         clusters: of the items, in the records' order.
         how: resamples and seed, for pooled values.
-        pooled: as in `statistic_of`.
 
     Raises:
         UnpoolableError: the value cannot be formed over these items.

@@ -35,12 +35,10 @@ class Column:
 
     Args:
         key: its name in the registry and in `Row.cells`.
-        name: as shown.
         unit: of the stored values, "" where there is none.
         better: whether higher or lower is better; only a column where one is has a best cell.
         range: the possible values, and what a failure counts as.
         signature: how it was measured, the same for all of its records (`harness.api.MetricInfo.signature`).
-        description: what it measures.
         aggregation: how records become one value, such as "weighted mean".
         headline: place in the short table, None where it is not in it.
         decimals: digits after the point in print.
@@ -102,7 +100,6 @@ class Cell:
     Args:
         value: pooled over the ``n_ok`` scored outputs, in the stored unit, None where there is none.
         low, high: bounds of its interval, None where there are fewer than two clusters.
-        n_ok: outputs scored.
         n_total: outputs that could be scored, i.e. ``n_ok`` and the system's failures.
         n_excluded: records left out because the reference cannot be scored.
         n_own: those of them that are left out of this row only, a calibration row with recordings of its own.
@@ -113,7 +110,6 @@ class Cell:
         reason: why there is no value, "" otherwise.
         clusters: number of independent units behind the interval.
         method: in words, how the interval was made.
-        seeds: number of seeds.
         seed_spread: standard deviation of the value over seeds, None for one seed.
     """
 
@@ -176,7 +172,6 @@ class Row:
     """One system under one setting.
 
     Args:
-        facts: of the system.
         settings: JSON text as in the frame.
         calibration: a calibration row, not a system under test.
         cells: by metric key.

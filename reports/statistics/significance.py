@@ -36,7 +36,6 @@ class Advice:
     Args:
         effect: the difference, in the metric's stored unit.
         power: chance of a significant result if the true difference is that large.
-        confidence: 1 minus the level of the test.
         clusters: speakers (items, where each is its own cluster) needed, None where more than `MOST_CLUSTERS`.
         items: needed at as many items a cluster as now, None likewise.
         visible: the smallest difference that the present clusters show with this power, None where they are too few.
@@ -70,7 +69,6 @@ def paired_power(effect: float, clusters: int, confidence: float = 0.95) -> floa
     Args:
         effect: true mean difference over the standard deviation of the differences.
         clusters: >= 2.
-        confidence: 1 minus the level.
     """
     from scipy.special import nctdtr, stdtrit
 
@@ -134,13 +132,7 @@ def sign_flip(shares: npt.ArrayLike) -> float:
 def exceeding_level(difference: Estimate, threshold: float = 0.0, spread: float = 0.0, repeats: int = 1) -> float:
     """One-sided p-value of "the true value is ``threshold`` at most".
 
-    Args:
-        difference: as estimated.
-        threshold: in its unit.
-        spread, repeats: as in `lower_bound`.
-
-    Returns:
-        0.5 at most: what is above is no evidence of anything. NaN for an estimate without spread.
+    It is 0.5 at most: what is above is no evidence of anything. NaN for an estimate without spread. Repeats are as in `lower_bound`.
     """
     if not difference.bounded:
         return math.nan
@@ -210,7 +202,6 @@ def too_few(difference: Estimate, units: str = "independent items", effect: floa
     """Why a difference decides nothing at all, with the number that could; "" where it may decide.
 
     Args:
-        difference: as estimated.
         units: what its clusters are, "speakers" or "items".
         effect: how far it lies from where it would decide nothing, None where it is unknown.
         confidence: of the test, two-sided.

@@ -54,7 +54,6 @@ class Entry:
         about: shown when pointed at; stands for the line on a terminal that tells lines together.
         opens: number of the row whose facts the page shows.
         links: pieces of the text with the place in the page that each leads to, "" for none.
-        players: in a page.
     """
 
     text: str = ""
@@ -85,7 +84,6 @@ class Head:
     """The head of a column.
 
     Args:
-        name, unit: shown.
         words: set flush left and folded; figures are flush right.
         wide: sentences, which take room.
         falling: the first press sorts from the highest down.
@@ -119,7 +117,6 @@ class Table:
     """A table.
 
     Args:
-        name: what it shows.
         heads, lines: as many cells in each line as there are heads.
         caption: how to read it.
         notes: what must be said of cells, a line each.

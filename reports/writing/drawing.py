@@ -30,7 +30,6 @@ class Drawing:
 
     Args:
         name: usable as a file name.
-        title: of the figure.
         svg: an ``<svg>`` element, transparent, with nothing before or after it.
         narrow: the same with its panels below one another, for a phone; "" where it was not drawn.
         png: the same on white, b"" where it was not drawn.
@@ -95,10 +94,8 @@ def points(panel: Panel, places: Sequence[tuple[Any, Any]], number: int, label: 
     """Marks with error bars, in the colour and form of a system's number.
 
     Args:
-        panel: drawn on.
         places: of each point x and y, each as (low, value, high).
         number: of the system.
-        label: in the legend.
         style: of the line between the points.
     """
     (x, x_error), (y, y_error) = (

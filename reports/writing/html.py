@@ -57,7 +57,6 @@ def page(
     """The page in parts, the audio last, so that a browser shows the tables before it has read the players' data.
 
     Args:
-        title: of the window.
         header, main: of the page; a bar between them leads to the headings that have a short form.
         scripts: names of assets, in order; the page's content policy admits these scripts and no other. Without any, tables do not sort.
         data: JSON-ready, read by the scripts.

@@ -33,7 +33,6 @@ def write(blocks: Sequence[Block], console: Console, min_width: int = MIN_WIDTH)
     """Print blocks.
 
     Args:
-        blocks: of a document.
         console: where to. What does not fit its width goes into a further table below.
         min_width: of what is not a terminal.
     """
