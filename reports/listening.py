@@ -60,12 +60,7 @@ ALONE = "How good does each sample sound, from 0 (bad) to 100 (excellent)?"
 
 @dataclass(frozen=True)
 class Trial:
-    """One question.
-
-    Args:
-        samples: label of each sample, in the order they are shown: a system with its settings, or "reference".
-        reference: whether the recording may be heard openly.
-    """
+    """One question: labels of its samples in the order they are shown, and whether the recording may be heard openly."""
 
     item: str
     samples: tuple[str, ...]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from harness.api import Curve, SuiteInfo, Task
+from dataclasses import replace
+
+from harness.api import Curve
 from suites.codec import CodecSuite
-from suites.quantizer_ablation import METRICS
+from suites.quantizer_ablation import QuantizerAblationSuite
 
 
 class SemanticAblationSuite(CodecSuite):
@@ -14,12 +16,11 @@ class SemanticAblationSuite(CodecSuite):
     table's other half is `suites.semantic_ablation_tts`.
     """
 
-    info = SuiteInfo(
+    info = replace(
+        QuantizerAblationSuite.info,
         name="semantic_ablation",
         title="Semantic features and loss in analysis-synthesis",
-        task=Task.RESYNTHESIS,
         systems=("socodec120_codec1", "socodec120_codec2", "socodec120"),
-        metrics=METRICS,
         headline=("mcd_db", "cer", "sim_o", "dwer", "mos", "codebook_use", "emitted_bps"),
         curves=(Curve("Words against voice", x="sim_o", y=("cer", "mcd_db")),),
         calibration=("same_speaker", "impostor"),

@@ -84,16 +84,11 @@ class SpeedSuite:
 def _check(name: str, values: Sequence[float], least: int, *, needed: bool = False, whole: bool = True) -> None:
     """Refuses what is no list of different numbers, from ``least`` on where they are whole, above it where not."""
     kinds = (int,) if whole else (int, float)
-    fits = (
-        not isinstance(values, str)
-        and isinstance(values, Sequence)
-        and all(isinstance(v, kinds) and not isinstance(v, bool) for v in values)
-    )
-    if (
-        not fits
-        or (needed and not values)
-        or len(set(values)) != len(values)
-        or any(v < least or (v <= least and not whole) for v in values)
-    ):
+
+    def fits(v: object) -> bool:
+        return isinstance(v, kinds) and not isinstance(v, bool) and (v >= least if whole else v > least)
+
+    listed = isinstance(values, Sequence) and not isinstance(values, str) and all(map(fits, values))
+    if not listed or (needed and not values) or len(set(values)) != len(values):
         wanted = f"whole numbers from {least} on" if whole else f"numbers above {least}"
         raise ValueError(f"suite.{name}={values}: a list of different {wanted} is wanted")

@@ -67,12 +67,7 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True)
 class Point:
-    """A system under one setting.
-
-    Args:
-        system: label, for all its training seeds.
-        settings: sorted pairs, empty for the plain system.
-    """
+    """A system (for all its training seeds) under one setting, given as sorted pairs, none for the plain system."""
 
     system: str
     settings: tuple[tuple[str, Setting], ...] = ()
@@ -164,6 +159,9 @@ class Monotone:
         return tuple(
             Contrast(self.metric, relation, Side(self.at(after)), Side(self.at(before)), self.margin) for before, after in pairwise(values)
         )
+
+    def __str__(self) -> str:
+        return f"{self.point} {'rising' if self.increasing else 'falling'} in {self.over} from {self.first:g} to {self.last:g}"
 
 
 Test = tuple[Contrast | Monotone, ...]

@@ -80,15 +80,11 @@ def verdicts_on(claims: Sequence[Claim], measured: Measurements) -> tuple[Verdic
 
 
 def _verdict(claim: Claim, measured: Measurements) -> Verdict:
-    parts = [c for part in claim.test for c in _expanded(part, measured)]
+    parts = [c for part in claim.test for c in ([part] if isinstance(part, Contrast) else part.steps(_values(part, measured)))]
     confidence = 1 - (1 - measured.how.confidence) / len(parts)
     contrasts = tuple(_measured(contrast, claim, measured, confidence) for contrast in parts)
     verdict = Verdict(claim, Replication.NOT_RUN, "", contrasts, _notes(claim, contrasts, measured))
     return replace(verdict, outcome=verdict.deciding.outcome, reason=verdict.deciding.reason)
-
-
-def _expanded(part: Contrast | Monotone, measured: Measurements) -> Sequence[Contrast]:
-    return [part] if isinstance(part, Contrast) else part.steps(_values(part, measured))
 
 
 def _values(part: Monotone, measured: Measurements) -> list[float]:
@@ -113,7 +109,9 @@ def _measured(contrast: Contrast, claim: Claim, measured: Measurements, confiden
         if missing := [p for p in contrast.points if p not in measured.points]:
             raise _NoValueError(Replication.NOT_RUN, _what_to_run(missing[0], claim, measured))
         if column is None:
-            raise _NoValueError(Replication.NOT_RUN, _no_metric(contrast.metric, measured))
+            absent, key = measured.absent.get(contrast.metric), contrast.metric
+            why = f"is absent from this run: {absent}" if absent else f"was not measured; run without metrics=, or with {key} among them"
+            raise _NoValueError(Replication.NOT_RUN, f"{key} {why}")
         common = _common(contrast, column, measured, claim.untrained)
         return _judged(replace(blank, unit=column.shown_unit), contrast, column, common, measured, confidence)
     except _NoValueError as problem:
@@ -122,22 +120,8 @@ def _measured(contrast: Contrast, claim: Claim, measured: Measurements, confiden
         return replace(blank, outcome=Replication.NOT_COMPARABLE, reason=str(problem))
 
 
-def _no_metric(key: str, measured: Measurements) -> str:
-    if reason := measured.absent.get(key):
-        return f"{key} is absent from this run: {reason}"
-    return f"{key} was not measured; run without metrics=, or with {key} among them"
-
-
-@dataclass(frozen=True, eq=False)
-class _Common:
-    """Records with a value behind one comparison: the repeats of each of its terms, over the same items in the same order."""
-
-    items: Sequence[str]
-    repeats: Sequence[Sequence[pd.DataFrame]]
-
-
-def _common(contrast: Contrast, column: Column, measured: Measurements, untrained: bool) -> _Common:
-    """The records to compare.
+def _common(contrast: Contrast, column: Column, measured: Measurements, untrained: bool) -> Sequence[Sequence[pd.DataFrame]]:
+    """Records with a value behind one comparison: the repeats of each of its terms, over the same items in the same order.
 
     Raises:
         _NoValueError: something was not measured of every training, or is not to be compared with the others.
@@ -153,7 +137,7 @@ def _common(contrast: Contrast, column: Column, measured: Measurements, untraine
     if not common:
         raise _NoValueError(Replication.NOT_COMPARABLE, f"no item has {column.name} of every system compared")
     items = sorted(common)
-    return _Common(items, [[ok.set_index("item", drop=False).loc[items] for ok in oks] for oks in repeats])
+    return [[ok.set_index("item", drop=False).loc[items] for ok in oks] for oks in repeats]
 
 
 def _what_to_run(point: Point, claim: Claim, measured: Measurements) -> str:
@@ -218,11 +202,16 @@ def _ok(group: pd.DataFrame, label: str, point: Point, column: Column, measured:
 
 
 def _judged(
-    blank: MeasuredContrast, contrast: Contrast, column: Column, common: _Common, measured: Measurements, confidence: float
+    blank: MeasuredContrast,
+    contrast: Contrast,
+    column: Column,
+    common: Sequence[Sequence[pd.DataFrame]],
+    measured: Measurements,
+    confidence: float,
 ) -> MeasuredContrast:
     """The comparison with its values and outcome."""
-    how, clusters = measured.how, [measured.cluster[item] for item in common.items]
-    terms = [(c, repeats) for (c, _), repeats in zip(contrast.terms, common.repeats, strict=True)]
+    how, clusters = measured.how, [measured.cluster[item] for item in common[0][0]["item"]]
+    terms = [(c, repeats) for (c, _), repeats in zip(contrast.terms, common, strict=True)]
     known = combined(terms, column, clusters, how, measured.pooled)
     found = known.interval(how.confidence)
     outcome, reason = _decided(contrast, known, column, unit_noun(clusters), (how.confidence, confidence))
@@ -235,7 +224,7 @@ def _judged(
         high=None if found.high is None else found.high * column.factor,
         n=found.n,
         clusters=found.clusters,
-        seeds=tuple({point.system: len(each) for point, each in zip(contrast.points, common.repeats, strict=True)}.values()),
+        seeds=tuple({point.system: len(each) for point, each in zip(contrast.points, common, strict=True)}.values()),
         seed_spread=_seed_spread(contrast, common, column, measured),
     )
 
@@ -306,16 +295,16 @@ def _notes(claim: Claim, contrasts: Sequence[MeasuredContrast], measured: Measur
     return tuple(filter(None, told))
 
 
-def _seed_spread(contrast: Contrast, common: _Common, column: Column, measured: Measurements) -> float | None:
+def _seed_spread(contrast: Contrast, common: Sequence[Sequence[pd.DataFrame]], column: Column, measured: Measurements) -> float | None:
     """Standard deviation of the difference from training to training.
 
     Values of one training belong together: its 1 and its 4 codebooks share whatever that training was like. Different systems are
     trained independently, so their variances add.
     """
-    if any(len(repeats) < 2 for repeats in common.repeats):
+    if any(len(repeats) < 2 for repeats in common):
         return None
-    whole, shares = np.ones((1, len(common.items))), dict[str, npt.NDArray[np.float64]]()
-    for (coefficient, point), repeats in zip(contrast.terms, common.repeats, strict=True):
+    whole, shares = np.ones((1, len(common[0][0]))), dict[str, npt.NDArray[np.float64]]()
+    for (coefficient, point), repeats in zip(contrast.terms, common, strict=True):
         found = coefficient * np.array([float(statistic_of(ok, column, measured.pooled)(whole)[0]) for ok in repeats])
         shares[point.system] = shares[point.system] + found if point.system in shares else found
     return column.factor * math.sqrt(sum(float(share.var(ddof=1)) for share in shares.values()))

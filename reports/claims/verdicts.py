@@ -91,11 +91,6 @@ class Verdict:
     def source(self) -> str:
         return f"{self.claim.paper}, {self.claim.source}, {self.claim.standing}"
 
-    @property
-    def status(self) -> str:
-        """Outcome and reason in words."""
-        return f"{self.outcome}, {self.reason}" if self.reason else str(self.outcome)
-
 
 TONES: dict[Replication, Tone] = {
     Replication.REPRODUCED: "good", Replication.NOT_REPRODUCED: "bad", Replication.TOO_FEW: "", Replication.NOT_COMPARABLE: "warn",

@@ -19,8 +19,8 @@ import numpy as np
 from harness.api import Better, PooledMetric
 from harness.errors import Incomparable, UnknownName
 from reports.compare.pairing import Half, Matched, Obstacle, difference, matched, obstacles, other_packages, standing
-from reports.run.oddities import few_speakers
-from reports.statistics.intervals import Array, Estimate, IntervalSettings
+from reports.run.notes import few_speakers
+from reports.statistics.intervals import Array, Estimate, Interval, IntervalSettings
 from reports.statistics.pooling import UnpoolableError
 from reports.statistics.records import COVERAGE_TOLERANCE, Column, Row, unit_noun
 from reports.statistics.significance import Advice, advice, differing, exceeding_level, fewest_differing, holm, too_few
@@ -80,10 +80,10 @@ class Change:
         column: the metric, printed as in the right run.
         reason: why no more can be said, "" otherwise.
         left, right: values over the common items in the stored unit, None where they cannot be compared, as all that follows.
-        difference, low, high: right minus left, and the bounds of its interval.
+        found: right minus left.
         p, adjusted: two-sided p-value, and corrected by Holm over the table; None where there are too few for any.
         left_coverage, right_coverage: share of the wanted outputs that were scored, 0 to 1.
-        clusters, differing: number of independent units, and of those with any difference.
+        differing: number of independent units with any difference.
         units: what these are, in the plural.
         seed_spread: standard deviation of the difference over seeds, None with one on either side.
         margin: the difference that matters, None where none was given.
@@ -100,15 +100,11 @@ class Change:
     reason: str = ""
     left: float | None = None
     right: float | None = None
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
+    found: Interval | None = None
     p: float | None = None
     adjusted: float | None = None
-    n: int = 0
     left_coverage: float = 0.0
     right_coverage: float = 0.0
-    clusters: int = 0
     differing: int = 0
     units: str = "items"
     seed_spread: float | None = None
@@ -208,7 +204,6 @@ def _keys(left: Half, right: Half, wanted: Sequence[str]) -> list[str]:
 def _measured(change: Change, pair: Matched, known: Estimate, settings: Settings) -> Change:
     """The change with its values; what it amounts to is said when all p-values are known."""
     column, how, left, right = pair.column, settings.how, pair.left, pair.right
-    found = known.interval(how.confidence)
     margin = settings.margins.get(column.key, settings.margins.get(column.name))
     units = unit_noun(pair.clusters)
     lacking = too_few(known, units, known.value, how.confidence)
@@ -227,19 +222,15 @@ def _measured(change: Change, pair: Matched, known: Estimate, settings: Settings
         reason=lacking,
         left=whole,
         right=None if whole is None else whole + known.value,
-        difference=known.value,
-        low=found.low,
-        high=found.high,
+        found=known.interval(how.confidence),
         p=p,
-        n=known.n,
-        clusters=known.clusters,
         differing=differing(known),
         units=units,
         left_coverage=left.coverage,
         right_coverage=right.coverage,
         seed_spread=spread,
         margin=margin,
-        advice=advice(known, margin, confidence=how.confidence) if margin else None,
+        advice=advice(known, margin, how.confidence) if margin else None,
         advised=bool({column.key, column.name} & settings.advised),
         worst=_items(pair, worse, settings.num_items) if column.better is not Better.NEITHER else (),
         changed=_items(pair, np.abs(delta), settings.num_items),
@@ -261,28 +252,29 @@ def _judged(changes: Sequence[Change], settings: Settings) -> list[Change]:
 
 
 def _outcome(change: Change, settings: Settings, tests: int) -> Change:
-    if change.difference is None:
+    found = change.found
+    if found is None:
         return change
     gap = abs(change.left_coverage - change.right_coverage)
     if gap > COVERAGE_TOLERANCE:
         words = f"coverage differs: {change.left_coverage:.1%} and {change.right_coverage:.1%} of the outputs were scored"
         return replace(change, outcome=Conclusion.UNRANKED, reason=words)
-    if not change.changed and change.difference == 0:
+    if not change.changed and found.value == 0:
         return replace(change, outcome=Conclusion.IDENTICAL, reason="")
-    if change.low is None or change.high is None or change.p is None or change.adjusted is None:
+    if found.low is None or found.high is None or change.p is None or change.adjusted is None:
         return change
     level = 1 - settings.how.confidence
     if change.adjusted <= level:
         if change.column.better is Better.NEITHER:
             return replace(change, outcome=Conclusion.CHANGED)
-        up = change.difference > 0
+        up = found.value > 0
         return replace(change, outcome=Conclusion.BETTER if up == (change.column.better is Better.HIGHER) else Conclusion.WORSE)
     # The two-sided interval is a little wider than that of the two one-sided tests: what it shows they show.
-    if change.margin is not None and max(-change.low, change.high) <= change.margin:
+    if change.margin is not None and max(-found.low, found.high) <= change.margin:
         return replace(change, outcome=Conclusion.EQUIVALENT, reason=f"within {change.column.shown(change.margin)}")
-    if change.differing < min(change.clusters, least := fewest_differing(level / tests)):
+    if change.differing < min(found.clusters, least := fewest_differing(level / tests)):
         among = f" among {tests} tests" if tests > 1 else ""
-        words = f"{change.differing} of {change.clusters} {change.units} differ, for a verdict{among} at least {least} must"
+        words = f"{change.differing} of {found.clusters} {change.units} differ, for a verdict{among} at least {least} must"
         return replace(change, outcome=Conclusion.TOO_FEW, reason=words)
     if change.p <= level < change.adjusted:
         return replace(change, reason=f"p {change.p:.3f} alone, {change.adjusted:.2f} among {'all tests of the table'}")

@@ -13,6 +13,7 @@ from reports.run.output import made
 from reports.statistics.intervals import FEWEST
 from reports.statistics.jackknife import METHOD
 from reports.statistics.records import Row
+from reports.statistics.significance import POWER
 from reports.writing import html, terminal
 from reports.writing import markdown as md
 from reports.writing.blocks import Banner, Block, Bullets, Code, Entry, Facts, Folded, Head, Heading, Line, Player, Table, Text, Tone, words
@@ -104,15 +105,17 @@ def _line(change: Change) -> Line:
     column, told = change.column, remark(change)
     entries = [Entry(change.label), Entry(with_unit(column.name, unit_beside(column.name, column.shown_unit)))]
     entries.append(Entry(tag=change.outcome, tone=TONES.get(change.outcome, "")))
-    if change.difference is None:
+    if change.found is None:
         entries += [*(Entry(ABSENT) for _ in range(5)), Entry()]
     else:
-        low, difference, high = (None if v is None else v * column.factor for v in (change.low, change.difference, change.high))
+        low, difference, high = (
+            None if v is None else v * column.factor for v in (change.found.low, change.found.value, change.found.high)
+        )
         span = ABSENT if low is None or high is None else f"[{signed(low)}, {signed(high)}]"
         p = ABSENT if change.adjusted is None else "<.001" if change.adjusted < 0.001 else f"{change.adjusted:.3f}"
         entries += [Entry(column.shown(v), key=v) for v in (change.left, change.right)]
         entries += [Entry(signed(difference or 0.0), key=difference), Entry(span, key=low), Entry(p, key=change.adjusted)]
-        entries.append(Entry(str(change.n), key=change.n))
+        entries.append(Entry(str(change.found.n), key=change.found.n))
     advised = advice_words(change)
     return Line((*entries, Entry(shortened(told, REASON_LIMIT), below=() if advised in told else (advised,))))
 
@@ -129,19 +132,19 @@ def remark(change: Change) -> str:
 
 def advice_words(change: Change) -> str:
     """``to see 0.1 MOS takes 73 items of 14 speakers (80 % power); these 129 show 0.07``; "" without advice."""
-    advice = change.advice
-    if advice is None:
+    advice, margin, found = change.advice, change.margin, change.found
+    if advice is None or margin is None or found is None:
         return ""
     factor, unit = change.column.factor, f" {change.column.shown_unit}".rstrip()
-    units = "" if change.clusters == change.n else f" of {advice.clusters:,} speakers" if advice.clusters else ""
+    units = "" if found.clusters == found.n else f" of {advice.clusters:,} speakers" if advice.clusters else ""
     needed = "more recordings than there are" if advice.items is None else f"{advice.items:,} items{units}"
-    now = "" if advice.visible is None else f"; these {change.n} show {significant(advice.visible * factor)}{unit}"
-    return f"to see {significant(advice.effect * factor)}{unit} takes {needed} ({percent(advice.power)} power){now}"
+    now = "" if advice.visible is None else f"; these {found.n} show {significant(advice.visible * factor)}{unit}"
+    return f"to see {significant(margin * factor)}{unit} takes {needed} ({percent(POWER)} power){now}"
 
 
 def notes(comparison: Comparison) -> list[str]:
     """How it was made, and what a reader must know, the latter first."""
-    clusters = max((c.clusters for c in comparison.changes), default=0)
+    clusters = max((c.found.clusters for c in comparison.changes if c.found), default=0)
     tests = sum(c.p is not None for c in comparison.changes)
     return [
         *comparison.notes,

@@ -135,8 +135,6 @@ class Matched:
     """
 
     column: Column
-    left_row: Row
-    right_row: Row
     items: tuple[str, ...]
     clusters: tuple[str, ...]
     left: Scores
@@ -242,12 +240,7 @@ def _unsigned(side: Half, package: str, metrics: Sequence[str]) -> bool:
 
 
 def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: bool = False) -> Matched | Obstacle:
-    """The records of one metric that both runs have, or why they cannot be compared.
-
-    Args:
-        rows: the system of the left run and that of the right one.
-        force: whether to compare although signatures differ.
-    """
+    """The records of one metric that both runs have (forced, although signatures differ), or why they cannot be compared."""
     columns = [next((c for c in h.summary.columns if c.key == key), None) for h in (left, right)]
     groups = [h.groups.get((key, row.facts.label, row.settings)) for h, row in zip((left, right), rows, strict=True)]
     for side, row, column, group in zip((left, right), rows, columns, groups, strict=True):
@@ -271,7 +264,7 @@ def matched(left: Half, right: Half, rows: tuple[Row, Row], key: str, force: boo
     if not all(frame["weight"].any() for side in (one_side, other_side) for frame in side.frames):
         return Obstacle(f"all common items weigh nothing in {two.name}", valueless=True)
     clusters = tuple(right.cluster[item] for item in items)
-    return Matched(two, rows[0], rows[1], tuple(items), clusters, one_side, other_side, tuple(notes))
+    return Matched(two, tuple(items), clusters, one_side, other_side, tuple(notes))
 
 
 def _scored(repeats: Sequence[Sequence[pd.DataFrame]], excluded: set[str], side: Half) -> Scores:
@@ -288,11 +281,7 @@ def _scored(repeats: Sequence[Sequence[pd.DataFrame]], excluded: set[str], side:
 
 
 def difference(pair: Matched, how: IntervalSettings, pooled: Mapping[str, PooledMetric]) -> Estimate:
-    """Right minus left.
-
-    Args:
-        how: resamples and seed, for pooled values.
-        pooled: metric objects by registry key, as in `reports.statistics.pooling.statistic_of`.
+    """Right minus left; as `reports.statistics.pooling.combined`.
 
     Raises:
         UnpoolableError: the difference of a pooled metric cannot be formed.

@@ -47,12 +47,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Blessing:
-    """What `bless` wrote.
-
-    Args:
-        spreads: of every value, for at least two repeats.
-        identical: no value differs between the repeats.
-    """
+    """What `bless` wrote: of at least two repeats the spread of every value, and whether none differs at all."""
 
     path: Path
     repeats: int
@@ -108,8 +103,9 @@ def bless(runs: Sequence[OpenedRun], out: Path) -> Blessing:
         file.writer.write_table(table)
     write_json(out / MANIFEST, {**manifest, "records": file.section})
     size = sum((out / name).stat().st_size for name in (RECORDS, MANIFEST))
-    spreads = tuple(_spreads(halves))
-    return Blessing(out, len(runs), size, spreads, len(runs) > 1 and all(_same(frames[0], f) for f in frames[1:]))
+    first, *others = (frame["value"].to_numpy(float) for frame in frames)
+    identical = bool(others) and all(np.array_equal(first, values, equal_nan=True) for values in others)
+    return Blessing(out, len(runs), size, tuple(_spreads(halves)), identical)
 
 
 def is_baseline(folder: Path) -> bool:
@@ -156,7 +152,10 @@ def _check_repeats(halves: Sequence[Half]) -> None:
             raise Incomparable(f"{each.name} is partial and makes no baseline: run the same command again to finish it")
     for other in halves[1:]:
         found = [o.text for o in obstacles(first, other)]
-        ours, theirs = ({(key, r.facts.label, r.settings) for key, r in _cells(h)} for h in (first, other))
+        ours, theirs = (
+            {(key, r.facts.label, r.settings) for r in h.summary.systems for key, cell in r.cells.items() if cell.statuses}
+            for h in (first, other)
+        )
         if ours != theirs:
             named = sorted({f"{key} of {label}" for key, label, _ in ours ^ theirs})
             found.append(f"only one of them has {some(named, 4)}")
@@ -167,10 +166,6 @@ def _check_repeats(halves: Sequence[Half]) -> None:
             raise Incomparable(f"{other.name} is no repeat of {first.name}: {'; '.join(found)}")
 
 
-def _cells(side: Half) -> list[tuple[str, Any]]:
-    return [(c.key, r) for r in side.summary.systems for c in side.summary.columns if r.cells[c.key].statuses]
-
-
 def _small(frame: pd.DataFrame, calibration: set[str], means: set[str]) -> pd.DataFrame:
     """The records of systems under test, sorted; transcripts and counts only where a value is pooled from them."""
     kept = frame[~frame["system"].isin(calibration)].drop(columns=["name", "unit", "better"])
@@ -179,10 +174,6 @@ def _small(frame: pd.DataFrame, calibration: set[str], means: set[str]) -> pd.Da
     # The reason of a failure may quote a path.
     kept = kept.assign(reason=kept["reason"].where(kept["status"] == Status.OK.value, kept["status"]))
     return kept.sort_values(["system", "settings", "metric", "item", "seed"], kind="stable").reset_index(drop=True)
-
-
-def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    return bool(np.array_equal(one["value"].to_numpy(float), other["value"].to_numpy(float), equal_nan=True))
 
 
 def _spreads(halves: Sequence[Half]) -> list[Spread]:

@@ -109,9 +109,6 @@ class GateResult:
     def exit_code(self) -> int:
         return EXIT_CODES[self.outcome]
 
-    def having(self, outcome: CheckStatus) -> tuple[Check, ...]:
-        return tuple(c for c in self.checks if c.outcome is outcome)
-
 
 @dataclass(frozen=True, eq=False)
 class _Worsening:
@@ -148,12 +145,7 @@ class _Worsening:
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """Judges runs by rules.
-
-    Args:
-        force: whether to judge although data, package versions or signatures differ.
-        pooled: metric objects by registry key, for metrics that are no means.
-    """
+    """Judges runs by rules, with ``force`` although data, package versions or signatures differ."""
 
     rules: Rules
     force: bool = False

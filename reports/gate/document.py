@@ -39,7 +39,7 @@ TEXT_LIMIT = 400
 
 def headline(result: GateResult) -> str:
     """One sentence: ``gate default: REGRESSION, something became worse than allowed (2 of 12 checks)``."""
-    failing = len(result.having(CheckStatus.REGRESSION))
+    failing = sum(c.outcome is CheckStatus.REGRESSION for c in result.checks)
     count = f"{failing} of {len(result.checks)} checks" if failing else f"{len(result.checks)} checks"
     return f"gate {result.rules.name}: {result.outcome.upper()}, {SENTENCES[result.outcome]} ({count})"
 

@@ -71,10 +71,7 @@ class Rules:
 
 
 def load_rules(name: str) -> Rules:
-    """The rules of a bundled gate, or of a YAML file.
-
-    Args:
-        name: "default", or a path that ends in .yaml or .yml.
+    """The rules of a bundled gate ("default"), or of a YAML file, whose name ends in .yaml or .yml.
 
     Raises:
         UnknownName: no such gate.

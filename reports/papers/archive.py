@@ -22,15 +22,20 @@ from reports.statistics.records import CALIBRATION, system_of
 
 @dataclass(frozen=True, eq=False)
 class FoundRun:
-    """A finished run, its records not yet read."""
+    """A finished run, its records not yet read, and (of one that something rests on) what must be said before its numbers."""
 
     name: str
     manifest: Mapping[str, Any]
     load: Callable[[], OpenedRun]
+    warnings: tuple[str, ...] = ()
 
     @property
     def suite(self) -> str:
         return str((self.manifest.get("suite") or {}).get("name", ""))
+
+    @property
+    def created(self) -> str:
+        return str(self.manifest.get("created", ""))
 
     @property
     def labels(self) -> frozenset[str]:
@@ -75,7 +80,7 @@ class FoundRun:
     @property
     def preference(self) -> tuple[int, str]:
         """Among runs that serve alike the one with most items, then the newest."""
-        return self.num_items, str(self.manifest.get("created", ""))
+        return self.num_items, self.created
 
 
 def finished_runs(
@@ -122,6 +127,11 @@ class Archive:
         if id(run) not in self._summaries:
             self._summaries[id(run)] = self._summarised(run)
         return self._summaries[id(run)]
+
+    def warnings(self, run: FoundRun) -> tuple[str, ...]:
+        """What must be said before a run's numbers, such as a limit on items."""
+        limited, summary = [f"LIMITED DATA: {run.limited}."] if run.limited else [], self.summary(run)
+        return (*limited, *(summary.warnings if summary else ()))
 
     def _summarised(self, run: FoundRun) -> Summary | None:
         read = run.load()
@@ -183,9 +193,8 @@ class NeededRun:
 def needs_of(paper: Paper, archive: Archive, unready: Mapping[str, Mapping[str, str]], words: Sequence[str] = ()) -> tuple[NeededRun, ...]:
     """One run a suite, and one more for each dataset that some column is tied to.
 
-    Args:
-        unready: by suite the systems that cannot be built here, with the reason.
-        words: overrides that the user gave; those of systems that a run does not have are left out of it.
+    ``unready`` are by suite the systems that cannot be built here, with the reason. Of the overrides in ``words`` those of systems that a
+    run does not have are left out of it.
     """
     found: list[NeededRun] = []
     for suite in paper.suites:
@@ -195,11 +204,11 @@ def needs_of(paper: Paper, archive: Archive, unready: Mapping[str, Mapping[str, 
 
 
 def _anywhere(paper: Paper, suite: str, archive: Archive, unready: Mapping[str, str], words: Sequence[str]) -> Iterator[NeededRun]:
-    found, metrics = _entrants(paper.entrants(suite), unready), paper.metrics_of(suite)
-    mine = tuple(w for w in words if not w.startswith("systems.") or w.split(".")[1] in found.ready)
-    there = [run for run in archive.of(suite, found.ready) if _holds(run, found.ready, metrics)]
+    (ready, lacking, closer), metrics = _entrants(paper.entrants(suite), unready), paper.metrics_of(suite)
+    mine = tuple(w for w in words if not w.startswith("systems.") or w.split(".")[1] in ready)
+    there = [run for run in archive.of(suite, ready) if ready and run.systems.issuperset(ready) and run.metrics.issuperset(metrics)]
     best = max(there, key=lambda run: run.preference, default=None)
-    yield NeededRun(suite, found.ready, found.lacking, metrics, mine, found=best.name if best else "", closer=found.closer)
+    yield NeededRun(suite, ready, lacking, metrics, mine, found=best.name if best else "", closer=closer)
 
 
 def _tied(paper: Paper, suite: str, unready: Mapping[str, str]) -> Iterator[NeededRun]:
@@ -213,20 +222,13 @@ def _tied(paper: Paper, suite: str, unready: Mapping[str, str]) -> Iterator[Need
                     rows.append(row.systems)
                     metrics.append(column.metric)
     for dataset, (rows, metrics) in tied.items():
-        found = _entrants(rows, unready)
+        ready, lacking, closer = _entrants(rows, unready)
         words = (f"dataset={dataset}", LISTS.get(dataset, "dataset.manifest=FILE.lst"))
-        yield NeededRun(suite, found.ready, found.lacking, tuple(dict.fromkeys(metrics)), words, dataset, closer=found.closer)
+        yield NeededRun(suite, ready, lacking, tuple(dict.fromkeys(metrics)), words, dataset, closer=closer)
 
 
-@dataclass(frozen=True)
-class _Entrants:
-    ready: tuple[str, ...]
-    lacking: Mapping[str, str]
-    closer: Mapping[str, str]
-
-
-def _entrants(rows: Sequence[Sequence[str]], unready: Mapping[str, str]) -> _Entrants:
-    """Systems to run; of those that stand for one row the first that can be run is enough, and the last is what one would train."""
+def _entrants(rows: Sequence[Sequence[str]], unready: Mapping[str, str]) -> tuple[tuple[str, ...], Mapping[str, str], Mapping[str, str]]:
+    """Systems to run, lacking, and closer to the paper (as of `NeededRun`); of those that stand for one row the first that can be run is enough, and the last is what one would train."""
     ready: dict[str, None] = {}
     lacking: dict[str, str] = {}
     closer: dict[str, str] = {}
@@ -239,8 +241,4 @@ def _entrants(rows: Sequence[Sequence[str]], unready: Mapping[str, str]) -> _Ent
             lacking[systems[-1]] = unready[systems[-1]]
         before = systems[: systems.index(chosen)] if chosen is not None else systems[:-1]
         closer.update({s: unready[s] for s in before})
-    return _Entrants(tuple(ready), lacking, closer)
-
-
-def _holds(run: FoundRun, systems: Sequence[str], metrics: Sequence[str]) -> bool:
-    return bool(systems) and run.systems.issuperset(systems) and run.metrics.issuperset(metrics)
+    return tuple(ready), lacking, closer

@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.api import Curve
 from reports.claims.verdicts import TONES, claims_table
 from reports.papers.archive import NeededRun
 from reports.papers.published import Citation, Part, PublishedTable
 from reports.papers.study import JudgedCell, JudgedClaim, MeasuredFigure, Study
 from reports.run.figures import draw
 from reports.run.output import CLAIM_FIELDS, claim_lines
-from reports.run.summary import Axes
 from reports.writing import html, terminal
 from reports.writing import latex as tex
 from reports.writing import markdown as md
@@ -96,12 +96,11 @@ def _header(study: Study) -> list[Block]:
 
 def _body(study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
     for published in study.paper.tables:
-        yield from _part(published)
-        yield Text(_protocol(published))
+        yield from (_part(published), Text(_protocol(published)))
         yield _table(published, study, [c for c in study.cells if c.table is published])
         yield from _below(published, study, drawn)
     for measured in study.figures:
-        yield from _part(measured.figure)
+        yield _part(measured.figure)
         told = f"measured in {measured.run}" if measured.run else "not run"
         yield Text(f"{measured.figure.standing}; the paper prints no numbers, its orderings are the claims below; {told}.")
         yield _curves(measured)
@@ -117,8 +116,8 @@ def _body(study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
         yield from _need(need)
 
 
-def _part(part: Part) -> Iterator[Block]:
-    yield Heading(f"{part.source}: {part.title}", id=part.id, short=part.source)
+def _part(part: Part) -> Heading:
+    return Heading(f"{part.source}: {part.title}", id=part.id, short=part.source)
 
 
 def _below(part: Part, study: Study, drawn: Mapping[str, Drawing]) -> Iterator[Block]:
@@ -147,9 +146,11 @@ def _entry(cell: JudgedCell | None) -> Entry:
     entry = Entry(above=cell.column.printed(cell.published), tag=cell.outcome, tone=TONES[cell.outcome])
     if cell.value is None:
         return entry
-    value, _, span = cell.measured.partition(" ")
+    span = "" if cell.low is None or cell.high is None else f"[{cell.column.printed(cell.low)}, {cell.column.printed(cell.high)}]"
     about = "; ".join(filter(None, (f"{cell.system}, {cell.run}", cell.reason, cell.signature)))
-    return replace(entry, text=value, span=span, count=f"{cell.n_ok}/{cell.n_total}" if cell.n_total else "", about=about)
+    return replace(
+        entry, text=cell.column.printed(cell.value), span=span, count=f"{cell.n_ok}/{cell.n_total}" if cell.n_total else "", about=about
+    )
 
 
 def _curves(measured: MeasuredFigure) -> Table:
@@ -234,7 +235,7 @@ def drawings(study: Study) -> Iterator[Drawing]:
             run = next(run for run in study.runs if run.name == measured.run)
             told = [*(warning.split(":")[0] for warning in run.warnings), run.data]
             shown = replace(measured.summary, rows=measured.rows)
-            if drawing := attempted(about.id, title, partial(draw, shown, Axes(title, about.x, about.y, False), about.id, told, png=True)):
+            if drawing := attempted(about.id, title, partial(draw, shown, Curve(title, about.x, about.y), about.id, told, png=True)):
                 yield drawing
 
 
@@ -317,7 +318,7 @@ def runs_csv(study: Study) -> str:
     lines: list[Mapping[str, object]] = [
         {
             "suite": run.suite, "run": run.name, "state": "used", "dataset": run.data, "warnings": " ".join(run.warnings),
-            "command": run.command,
+            "command": str(run.manifest.get("command", "")),
         }
         for run in study.runs
     ]  # fmt: skip

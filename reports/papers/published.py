@@ -37,11 +37,9 @@ from typing import Any
 
 from harness.data.documents import load_yaml
 from harness.errors import ConfigError, UnknownName
+from harness.settings.schema import JUDGES
 from reports.claims.claims import PLAIN, Claim, Setting, Standing, parse_claims
 from reports.claims.fields import Reader, flag, mapping, number, one_of, record, registered, several, words
-
-JUDGES = ("asr", "speaker", "mos")
-"""Configuration groups of the models that judge."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,7 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A row of a paper's table.
-
-    Args:
-        settings: that they are run with, as sorted pairs.
-        source: where its values are from, if not from the table's source.
-    """
+    """A row of a paper's table; its settings are sorted pairs, and it has a source where that is not the table's."""
 
     name: str
     systems: tuple[str, ...]

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from reports.claims.claims import Claim, Monotone
+from reports.claims.claims import Claim
 from reports.claims.judging import FAILURE_TOLERANCE
 from reports.claims.verdicts import CONTRADICTED, UNDECIDED, MeasuredContrast, Replication, Verdict
 from reports.papers.archive import Archive, FoundRun, NeededRun, needs_of
 from reports.papers.published import Paper, Part, Protocol, PublishedColumn, PublishedFigure, PublishedRow, PublishedTable
 from reports.run.summary import Summary
 from reports.statistics.intervals import FEWEST, IntervalSettings
-from reports.statistics.records import Cell, Row, SystemFacts, parsed_settings, system_of
-from reports.writing.wording import ABSENT, count
+from reports.statistics.records import Cell, Column, Row, SystemFacts, parsed_settings, system_of
+from reports.writing.wording import count
 
 JUDGE_OF = {"wer": "asr", "cer": "asr", "dwer": "asr", "sim_o": "speaker", "sim_r": "speaker", "mos": "mos"}
 """Which configuration group judges a metric; the others need no model."""
@@ -59,18 +59,6 @@ class JudgedCell:
         return self.row.source or self.table.source
 
     @property
-    def measured(self) -> str:
-        """``2.31 [2.10, 2.52]`` with the paper's decimals, a dash where there is none."""
-        if self.value is None:
-            return ABSENT
-        shown = self.column.printed(self.value)
-        return (
-            shown
-            if self.low is None or self.high is None
-            else f"{shown} [{self.column.printed(self.low)}, {self.column.printed(self.high)}]"
-        )
-
-    @property
     def reason(self) -> str:
         return "; ".join(self.reasons)
 
@@ -81,15 +69,6 @@ def judged_cells(table: PublishedTable, archive: Archive, unready: Mapping[str, 
         for column in table.columns:
             if column.id in row.values:
                 yield _judged_cell(table, row, column, archive, unready)
-
-
-@dataclass(frozen=True)
-class _Measured:
-    run: FoundRun
-    facts: SystemFacts
-    cell: Cell
-    signature: str
-    differences: tuple[str, ...]
 
 
 def _judged_cell(
@@ -103,19 +82,19 @@ def _judged_cell(
     found = next(filter(None, (_measured(table, row, column, label, archive) for label in row.systems)), None)
     if found is None:
         return _with(cell, Replication.NOT_RUN, *_why_not_run(row, cell.protocol, unready))
-    value, low, high = (None if v is None else v * column.scale for v in (found.cell.value, found.cell.low, found.cell.high))
+    run, line, shown, differences = found
+    here = line.cells[shown.key]
+    value, low, high = (None if v is None else v * column.scale for v in (here.value, here.low, here.high))
     if low is not None and high is not None:
         low, high = min(low, high), max(low, high)
-    about: dict[str, Any] = {"system": found.facts.label, "run": found.run.name, "signature": found.signature}
-    cell = replace(cell, value=value, low=low, high=high, n_ok=found.cell.n_ok, n_total=found.cell.n_total, **about)
-    if value is None:
-        return _with(cell, Replication.NOT_COMPARABLE, found.cell.reason, *found.differences)
-    if found.differences:
-        return _with(cell, Replication.NOT_COMPARABLE, *found.differences)
+    about: dict[str, Any] = {"system": line.facts.label, "run": run.name, "signature": shown.signature}
+    cell = replace(cell, value=value, low=low, high=high, n_ok=here.n_ok, n_total=here.n_total, **about)
+    if value is None or differences:
+        return _with(cell, Replication.NOT_COMPARABLE, here.reason, *differences)
     if low is None or high is None:
-        return _with(cell, Replication.TOO_FEW, found.cell.method)
-    if found.cell.clusters < FEWEST:
-        return _with(cell, Replication.TOO_FEW, f"{found.cell.clusters} independent speakers or items, a verdict takes at least {FEWEST}")
+        return _with(cell, Replication.TOO_FEW, here.method)
+    if here.clusters < FEWEST:
+        return _with(cell, Replication.TOO_FEW, f"{here.clusters} independent speakers or items, a verdict takes at least {FEWEST}")
     return _with(cell, *replication_of(cell.published, low, high, column))
 
 
@@ -134,7 +113,9 @@ def _with(cell: JudgedCell, outcome: Replication, *reasons: str) -> JudgedCell:
     return replace(cell, outcome=outcome, reasons=tuple(r for r in reasons if r))
 
 
-def _measured(table: PublishedTable, row: PublishedRow, column: PublishedColumn, label: str, archive: Archive) -> _Measured | None:
+def _measured(
+    table: PublishedTable, row: PublishedRow, column: PublishedColumn, label: str, archive: Archive
+) -> tuple[FoundRun, Row, Column, tuple[str, ...]] | None:
     """What the best run says of a cell for one system: fewest differences from the paper's protocol, then most items, then the newest."""
     protocol, found = table.protocol_of(row, column), []
     for run in archive.of(table.suite, [label]):
@@ -150,8 +131,8 @@ def _measured(table: PublishedTable, row: PublishedRow, column: PublishedColumn,
             # A model that was never trained is measured for its speed alone.
             if same and cell.statuses and not (line.facts.random and not protocol.machine):
                 differences = tuple(differences_from(protocol, column.metric, run, line.facts, cell))
-                found.append(_Measured(run, line.facts, cell, shown.signature, differences))
-    return max(found, key=lambda m: (m.cell.value is not None, -len(m.differences), m.run.preference), default=None)
+                found.append((run, line, shown, differences))
+    return max(found, key=lambda m: (m[1].cells[m[2].key].value is not None, -len(m[3]), m[0].preference), default=None)
 
 
 def differences_from(protocol: Protocol, metric: str, run: FoundRun, facts: SystemFacts, cell: Cell) -> Iterator[str]:
@@ -198,18 +179,6 @@ def _why_not_run(row: PublishedRow, protocol: Protocol, unready: Mapping[str, st
 
 
 @dataclass(frozen=True)
-class UsedRun:
-    """A run that something rests on, and what must be said before its numbers."""
-
-    name: str
-    suite: str
-    data: str
-    created: str
-    command: str
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class JudgedClaim:
     """A verdict and the name of the run it was found in, "" for none."""
 
@@ -219,12 +188,7 @@ class JudgedClaim:
 
 @dataclass(frozen=True)
 class MeasuredFigure:
-    """A figure without printed numbers, measured.
-
-    Args:
-        summary: of the run that holds most of it, None where there is none.
-        rows: of that summary, its systems only.
-    """
+    """A figure without printed numbers: systems of the run that holds most of it, with its summary, None where there is no run."""
 
     figure: PublishedFigure
     summary: Summary | None
@@ -241,7 +205,7 @@ class Study:
     figures: tuple[MeasuredFigure, ...]
     claims: tuple[JudgedClaim, ...]
     needs: tuple[NeededRun, ...]
-    runs: tuple[UsedRun, ...]
+    runs: tuple[FoundRun, ...]
     confidence: float
 
     @cached_property
@@ -282,11 +246,7 @@ def study_of(
     words: Sequence[str] = (),
     how: IntervalSettings | None = None,
 ) -> Study:
-    """The paper beside what finished runs measured.
-
-    Args:
-        unready: by suite the systems that cannot be built here, with the reason.
-        words: overrides the user gave, for the commands of missing runs.
+    """The paper beside what finished runs measured; ``unready`` and ``words`` are as in `needs_of`.
 
     Raises:
         Incomparable: a run mixes signatures.
@@ -297,14 +257,8 @@ def study_of(
     figures = tuple(_figure(figure, archive) for figure in paper.figures)
     claims = tuple(_judged(claim, archive, unready.get(claim.suite, {})) for claim in paper.claims)
     used = {*(c.run for c in cells), *(c.run for c in claims), *(f.run for f in figures)}
-    told = tuple(_used(run, archive) for run in runs if run.name in used)
+    told = tuple(replace(run, warnings=archive.warnings(run)) for run in runs if run.name in used)
     return Study(paper, cells, figures, claims, needs_of(paper, archive, unready, words), told, how.confidence)
-
-
-def _used(run: FoundRun, archive: Archive) -> UsedRun:
-    summary = archive.summary(run)
-    warnings = (*([f"LIMITED DATA: {run.limited}."] if run.limited else []), *(summary.warnings if summary else ()))
-    return UsedRun(run.name, run.suite, run.data, str(run.manifest.get("created", "")), str(run.manifest.get("command", "")), warnings)
 
 
 def _fullest(suite: str, systems: Sequence[str], metrics: Sequence[str], archive: Archive) -> FoundRun | None:
@@ -320,7 +274,7 @@ def _judged(claim: Claim, archive: Archive, unready: Mapping[str, str]) -> Judge
     run = _fullest(claim.suite, claim.systems, claim.metrics, archive)
     summary = archive.summary(run) if run else None
     if run is None or summary is None:
-        contrasts = tuple(MeasuredContrast(_said(part), part.metric, Replication.NOT_RUN) for part in claim.test)
+        contrasts = tuple(MeasuredContrast(str(part), part.metric, Replication.NOT_RUN) for part in claim.test)
         return JudgedClaim(Verdict(claim, Replication.NOT_RUN, _to_do(claim, unready, "see the runs"), contrasts), "")
     verdict = next(v for v in summary.verdicts if v.claim.id == claim.id)
     if verdict.outcome is Replication.NOT_RUN:
@@ -332,12 +286,6 @@ def _to_do(claim: Claim, unready: Mapping[str, str], otherwise: str) -> str:
     """Which of its systems cannot be run, or what else is to be done; why they cannot stands once, beside the run."""
     lacking = ", ".join(s for s in claim.systems if s in unready)
     return f"{lacking} cannot be run here, see the runs" if lacking else otherwise
-
-
-def _said(part: object) -> str:
-    if isinstance(part, Monotone):
-        return f"{part.point} {'rising' if part.increasing else 'falling'} in {part.over} from {part.first:g} to {part.last:g}"
-    return str(part)
 
 
 def _figure(figure: PublishedFigure, archive: Archive) -> MeasuredFigure:

@@ -49,7 +49,7 @@ def _brief(summary: Summary, columns: Sequence[Column]) -> Iterator[Block]:
     """Details first, then the headline table and the failures, so that a prompt comes back right below them."""
     keys = {c.key for c in columns}
     yield from (Text("Systems", bold=True), systems(summary))
-    if rates := [e for e in summary.error_rates if e.key in keys]:
+    if rates := [e for e in summary.error_rates if e.column.key in keys]:
         yield from (Text("Error rates, %", bold=True), replace(error_rates(rates), caption=""))
     yield from _groups("skipped", summary)
     notes = [n.text for n in summary.notes if not n.metrics or keys.intersection(n.metrics)]
@@ -104,10 +104,10 @@ def body(summary: Summary, drawings: Sequence[Drawing] = (), numbers: Mapping[st
         yield Folded(name, [figures(summary, summary.columns, name)], style="broad")
     if summary.error_rates:
         short = {c.key for c in summary.headline}
-        first = [e for e in summary.error_rates if e.key in short] or list(summary.error_rates)
+        first = [e for e in summary.error_rates if e.column.key in short] or list(summary.error_rates)
         yield from (Heading("Error rates, %", 3), error_rates(first))
         if others := [e for e in summary.error_rates if e not in first]:
-            yield Folded(f"Error rates of {', '.join(dict.fromkeys(e.metric for e in others))}", [error_rates(others)])
+            yield Folded(f"Error rates of {', '.join(dict.fromkeys(e.column.name for e in others))}", [error_rates(others)])
     yield from (Heading("Notes", 3), Bullets([note.text for note in summary.notes]))
     if drawings:
         yield Heading("Figures", id="figures", short="Figures")
@@ -183,9 +183,10 @@ def error_rates(rates: Sequence[ErrorRates]) -> Table:
     )
     lines = []
     for e in rates:
-        keys = (e.macro, e.corpus, e.median, e.above_half)
+        keys = (e.macro, e.corpus, e.median, e.above_half.value)
         shown = [Entry(text, key=key, span=span) for text, key, span in zip(e.printed, keys, ("", "", "", e.span), strict=True)]
-        lines.append(Line((Entry(e.label), Entry(e.metric), *shown, Entry(str(e.n), key=e.n)), grey=e.calibration))
+        n = Entry(str(e.above_half.n), key=e.above_half.n)
+        lines.append(Line((Entry(e.row.label), Entry(e.column.name), *shown, n), grey=e.row.calibration))
     return Table("Error rates in per cent", heads, tuple(lines), caption)
 
 

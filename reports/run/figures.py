@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.api import Better
-from reports.run.summary import Axes, Summary
+from harness.api import Better, Curve
+from reports.run.summary import Summary
 from reports.statistics.records import Cell, Column, Row, parsed_settings
 from reports.writing.drawing import PALETTE, Drawing, attempted, canvas, dress, finish, png_of, points, svg_of
 from reports.writing.wording import heading, printable
@@ -38,15 +38,10 @@ def draw_all(summary: Summary) -> tuple[Drawing, ...]:
     return tuple(filter(None, drawn))
 
 
-def draw(summary: Summary, axes: Axes, name: str, told: Sequence[str], png: bool = False) -> Drawing | None:
+def draw(summary: Summary, axes: Curve, name: str, told: Sequence[str], png: bool = False) -> Drawing | None:
     """One figure: a panel for each metric of ``axes.y``, a colour and marker for each system, error bars of the intervals.
 
-    Args:
-        axes: a metric, ``settings.NAME`` or ``config.NAME`` for x, or "" for a place a system.
-        told: what it was measured on, since it travels without its page.
-
-    Returns:
-        None where no row has both figures.
+    ``told`` is what it was measured on, since it travels without its page. None where no row has both figures.
     """
     panels = [(column, found) for y in axes.y if (column := summary.column(y)) and (found := _points(summary, axes.x, column))]
     if not panels:
@@ -120,7 +115,7 @@ def _plot(panel: Panel, found: Sequence[_Point], labels: Sequence[str]) -> None:
         points(panel, [(p.x, p.y) for p in found if p.row.facts.label == label], labels.index(label), label)
 
 
-def _scale(panel: Panel, axes: Axes, found: Sequence[_Point]) -> None:
+def _scale(panel: Panel, axes: Curve, found: Sequence[_Point]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     if not axes.x:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -35,31 +35,6 @@ _REFERENCE: _Key = (-1, 0)
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A reference text and a transcript, aligned.
-
-    Args:
-        reference: as given, before normalisation.
-        parts: (sign, reference text, transcript text) in order; "=" both alike, "~" one for the other, "-" not heard, "+" heard only.
-        unit: what is counted, "word" or "char".
-        errors: units substituted, deleted and inserted, of the whole alignment.
-        length: units of the reference.
-        left_out: stretches beyond `CHUNKS`.
-    """
-
-    reference: str
-    parts: tuple[tuple[str, str, str], ...]
-    unit: str
-    errors: tuple[int, int, int]
-    length: int
-    left_out: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """For the page."""
-        return {"parts": self.parts, "unit": self.unit, "errors": self.errors, "length": self.length, "more": self.left_out}
-
-
-@dataclass(frozen=True)
 class Listing:
     """What the page's item section is made of.
 
@@ -80,12 +55,7 @@ class Listing:
 
 
 def listed(run: OpenedRun, summary: Summary, audio_limit_mb: float, item_limit: int) -> Listing:
-    """Items with their values and players.
-
-    Args:
-        summary: of it; values follow its columns, rows are numbered as in it.
-        audio_limit_mb: of base64 audio, in 10^6 bytes.
-    """
+    """Items with their values, in the order of the summary's rows and columns, and players, in 10^6 bytes of base64 at the most."""
     row_numbers = {(r.facts.label, r.settings): i for i, r in enumerate(summary.rows)}
     described = run.manifest.get("items") or {}
     ids = list(described) or sorted(set(run.frame["item"].map(str)))
@@ -191,8 +161,8 @@ class _Measured:
     values: list[float | None]
     missing: dict[int, tuple[str, str]] = field(default_factory=dict)
     words: dict[int, dict[str, str]] = field(default_factory=dict)
-    heard: dict[int, tuple[str, Difference]] = field(default_factory=dict)
-    """Transcript and its alignment."""
+    heard: dict[int, tuple[str, str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Reference, transcript and their alignment."""
 
 
 def _by_item(
@@ -216,7 +186,7 @@ def _by_item(
             continue
         texts = {name: text for name, text in json.loads(detail).items() if isinstance(text, str)}
         if aligned := difference(texts, str((described.get(item) or {}).get("language") or "")):
-            output.heard[columns[metric]] = texts["transcript"], aligned
+            output.heard[columns[metric]] = texts["reference"], texts["transcript"], aligned
             texts = {name: text for name, text in texts.items() if name not in NEEDED}
         if words := dict(_words(texts)):
             output.words[columns[metric]] = words
@@ -237,22 +207,21 @@ def _heard(made: Sequence[_Measured], summary: Summary, text: str) -> list[Mappi
     Metrics that were counted on the same texts of all outputs, as a word and a character error rate of one recogniser, share a block;
     it shows the words.
     """
-    by_metric: dict[int, dict[int, tuple[str, Difference]]] = {}
+    by_metric: dict[int, dict[int, tuple[str, str, Mapping[str, Any]]]] = {}
     for position, output in enumerate(made):
         for column, found in output.heard.items():
             by_metric.setdefault(column, {})[position] = found
     together: dict[tuple[Any, ...], list[int]] = {}
     for column, by_position in sorted(by_metric.items()):
-        texts = tuple((position, aligned.reference, transcript) for position, (transcript, aligned) in by_position.items())
+        texts = tuple((position, reference, transcript) for position, (reference, transcript, _) in by_position.items())
         together.setdefault(texts, []).append(column)
     blocks: list[Mapping[str, Any]] = []
     for columns in together.values():
-        best = min(columns, key=lambda c: any(d.unit != Unit.WORD.value for _, d in by_metric[c].values()))
+        best = min(columns, key=lambda c: any(line["unit"] != Unit.WORD.value for *_, line in by_metric[c].values()))
         lines: dict[str, dict[str, dict[str, Any]]] = {}
-        for position, (_, aligned) in by_metric[best].items():
-            line = aligned.as_json()
+        for position, (reference, _, line) in by_metric[best].items():
             # Where the reference is the item's own text, that is already shown.
-            mine = lines.setdefault("" if aligned.reference == text else aligned.reference, {})
+            mine = lines.setdefault("" if reference == text else reference, {})
             mine.setdefault(json.dumps(line), {**line, "outputs": []})["outputs"].append(position)
         metrics = ", ".join(summary.columns[c].name for c in columns)
         blocks += [
@@ -263,12 +232,7 @@ def _heard(made: Sequence[_Measured], summary: Summary, text: str) -> list[Mappi
 
 
 def _once(kind: str, told: Iterable[tuple[tuple[str, str], int, int]], summary: Summary) -> list[Mapping[str, Any]]:
-    """Every text once, with the outputs (by position) and the metrics that it belongs to.
-
-    Args:
-        kind: what the first of a pair is to be called.
-        told: pairs of that and a text, each with an output and a column.
-    """
+    """Every text once, with what it is called (``kind``) and the outputs, by position, and the metrics that it belongs to."""
     together: dict[tuple[str, str], tuple[dict[int, None], dict[str, None]]] = {}
     for what, position, column in told:
         outputs, metrics = together.setdefault(what, ({}, {}))
@@ -279,10 +243,15 @@ def _once(kind: str, told: Iterable[tuple[tuple[str, str], int, int]], summary: 
     ]
 
 
-def difference(detail: Mapping[str, Any], language: str) -> Difference | None:
+def difference(detail: Mapping[str, Any], language: str) -> Mapping[str, Any] | None:
     """The alignment of a record's texts as its metric counted them: normalised, in its unit, by jiwer.
 
-    None where the record does not hold both texts in both forms. What a language writes without spaces is joined without.
+    What a language writes without spaces is joined without.
+
+    Returns:
+        ``parts`` in order, (sign, reference text, transcript text) with "=" where both are alike, "~" one for the other, "-" not heard, "+"
+        heard only, and how many ``more`` there are; of the whole alignment the ``errors`` (units substituted, deleted, inserted), their
+        ``unit`` and the reference's ``length`` in it. None where the record does not hold both texts in both forms.
     """
     if not all(isinstance(detail.get(name), str) for name in NEEDED) or detail["unit"] not in [u.value for u in Unit]:
         return None
@@ -306,5 +275,5 @@ def difference(detail: Mapping[str, Any], language: str) -> Difference | None:
         for chunk in aligned.alignments[0]
     ]
     errors = aligned.substitutions, aligned.deletions, aligned.insertions
-    whole = Difference(detail["reference"], tuple(parts[:CHUNKS]), detail["unit"], errors, len(said))
-    return replace(whole, left_out=max(0, len(parts) - CHUNKS))
+    more = max(0, len(parts) - CHUNKS)
+    return {"parts": parts[:CHUNKS], "unit": detail["unit"], "errors": errors, "length": len(said), "more": more}

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.api import Better, PooledMetric, Status
+from harness.api import Better, Curve, PooledMetric, Status
 from harness.settings.registry import config_names
 from harness.storing.frame import OpenedRun, open_run
 from harness.storing.runfolder import read_manifest
 from reports.claims.claims import Claim, load_claims
 from reports.claims.judging import Measurements, verdicts_on
-from reports.run.notes import notes_on, rate_notes, token_notes
-from reports.run.oddities import oddities, of_voice, repeating
+from reports.run.notes import notes_on, oddities, of_voice, rate_notes, repeating, token_notes
 from reports.run.ranking import ranked
-from reports.run.summary import Axes, ErrorRates, Note, Summary, grouped_failures
+from reports.run.summary import ErrorRates, Note, Summary, grouped_failures
 from reports.statistics.intervals import UNBOUNDED, IntervalSettings, Range
 from reports.statistics.jackknife import interval
 from reports.statistics.pooling import UnpoolableError, interval_of
@@ -118,7 +117,7 @@ def summarise(
         failures=grouped_failures(frame, labels, calibration, {f.label for f in facts.values() if f.anchor}),
         error_rates=_error_rates(groups, columns, marked, cluster, how),
         axes=tuple(
-            Axes(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
+            Curve(str(c["title"]), str(c["x"]), tuple(map(str, c["y"])), bool(c.get("log_x"))) for c in described.get("curves") or ()
         ),
         notes=(
             general,
@@ -303,21 +302,8 @@ def _error_rates(
             rates = errors / length
             above, units = np.asarray(rates > 0.5, float), [cluster[item] for item in ok["item"]]
             share = interval(above, np.ones(len(above)), units, how.confidence, Range((0.0, 1.0), counted=True))
-            out.append(
-                ErrorRates(
-                    label=row.label,
-                    key=column.key,
-                    metric=column.name,
-                    macro=float(rates.mean()),
-                    corpus=float(errors.sum() / length.sum()),
-                    median=float(np.median(rates)),
-                    above_half=share.value,
-                    low=share.low,
-                    high=share.high,
-                    n=len(counts),
-                    calibration=row.calibration,
-                )
-            )
+            corpus = float(errors.sum() / length.sum())
+            out.append(ErrorRates(row, column, float(rates.mean()), corpus, float(np.median(rates)), share))
     return tuple(out)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.api import Status
+from harness.api import Curve, Status
 from reports.claims.verdicts import Verdict
+from reports.statistics.intervals import Interval
 from reports.statistics.records import Column, Row, SystemFacts
 from reports.writing.wording import PROBLEM_LIMIT, plural, printable, shortened
 
@@ -56,40 +57,25 @@ class ErrorRates:
         corpus: all errors / all reference tokens.
         median: over utterances.
         above_half: share of utterances above 50 %.
-        low, high: bounds of that share, None where there are fewer than two clusters.
     """
 
-    label: str
-    key: str
-    metric: str
+    row: Row
+    column: Column
     macro: float
     corpus: float
     median: float
-    above_half: float
-    low: float | None
-    high: float | None
-    n: int
-    calibration: bool
+    above_half: Interval
 
     @property
     def printed(self) -> tuple[str, ...]:
         """Macro, corpus, median and share above 50 % as printed, in per cent."""
-        return tuple(f"{100 * v:.2f}" for v in (self.macro, self.corpus, self.median, self.above_half))
+        return tuple(f"{100 * v:.2f}" for v in (self.macro, self.corpus, self.median, self.above_half.value))
 
     @property
     def span(self) -> str:
         """The interval of the share as printed, or "" where there is none."""
-        return "" if self.low is None or self.high is None else f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-
-@dataclass(frozen=True)
-class Axes:
-    """A figure asked for by the suite (`harness.api.Curve`), metrics as keys."""
-
-    title: str
-    x: str
-    y: tuple[str, ...]
-    log_x: bool
+        low, high = self.above_half.low, self.above_half.high
+        return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 @dataclass(frozen=True)
@@ -120,7 +106,7 @@ class Summary:
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
     error_rates: tuple[ErrorRates, ...]
-    axes: tuple[Axes, ...]
+    axes: tuple[Curve, ...]
     notes: tuple[Note, ...]
     left_out: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()

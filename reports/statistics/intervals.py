@@ -34,12 +34,7 @@ UNBOUNDED = (-math.inf, math.inf)
 
 @dataclass(frozen=True)
 class IntervalSettings:
-    """How intervals are made.
-
-    Args:
-        confidence: of the two-sided interval, in (0, 1).
-        resamples: drawn where a pooled value is bootstrapped.
-    """
+    """How intervals are made: two-sided, of a confidence in (0, 1), of pooled values from so many resamples, drawn by a seed."""
 
     confidence: float = 0.95
     resamples: int = 2000
@@ -156,7 +151,8 @@ class Estimate:
         from scipy.special import stdtrit
 
         if self.rare:
-            return self.value - self.reach[0] * _unseen(self.rare, level)
+            # The share of what was seen in none of so many items is no larger (Clopper and Pearson 1934).
+            return self.value - self.reach[0] * (1 - float(level ** (1 / self.rare)))
         t = -float(stdtrit(self.freedom, level))
         found = self.value - self.error * max(t, _skewed(t, self.skew, self.clusters))
         if self.single is not None:
@@ -217,11 +213,6 @@ def _skewed(t: float, skew: float, clusters: int) -> float:
     furthest = (1.0 if clusters < FEWEST else SKEW_TRUSTED) / t if t > 0 else 0.0
     a = min(furthest, max(-furthest, skew))
     return t if abs(a) < 1e-9 else 3 / a * (float(np.cbrt(1 + a * (t - a / 6))) - 1)
-
-
-def _unseen(n: float, level: float) -> float:
-    """Upper bound of the share of what was seen in none of n items (Clopper and Pearson 1934)."""
-    return 1 - float(level ** (1 / n))
 
 
 def _effective(known: Estimate, items: float, level: float) -> float:

@@ -200,12 +200,7 @@ def _as_rate(known: Estimate, terms: Sequence[tuple[float, WeightedMean]], withi
 
 
 def _gathered(terms: Sequence[tuple[float, WeightedMean]], member: npt.NDArray[np.int64], count: int) -> tuple[Array, Array, Array]:
-    """Of each cluster ``[clusters]``: by how much the value falls without it, what it contributes, and its share of the weight.
-
-    Args:
-        terms: coefficients and means of n items.
-        member: ``[n]``, the cluster of each.
-    """
+    """Of each cluster ``[clusters]``: by how much the value falls without it, what it contributes, and its share of the weight."""
     moved, shares, parts = np.zeros((3, count))
     size = sum(abs(c) for c, _ in terms)
     for c, m in terms:

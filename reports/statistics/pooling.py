@@ -74,11 +74,7 @@ def statistic_of(ok: pd.DataFrame, column: Column, pooled: Mapping[str, PooledMe
 def interval_of(
     ok: pd.DataFrame, column: Column, cluster: Mapping[str, str], how: IntervalSettings, pooled: Mapping[str, PooledMetric]
 ) -> Interval:
-    """The value of scored records with its interval.
-
-    Args:
-        ok, column, pooled: as in `statistic_of`.
-        cluster: item to the unit it is judged with.
+    """The value of scored records with its interval; ``cluster`` is the unit that each item is judged with.
 
     Raises:
         UnpoolableError: as `statistic_of`, or the value cannot be formed from what is stored.

@@ -148,11 +148,9 @@ class SystemFacts:
 
     label: str
     family: str = ""
-    version: str = ""
     description: str = ""
     size: str = ""
     weights: str = Weights.NONE.value
-    weights_digest: str = ""
     num_parameters: int = 0
     training_data: str = ""
     sample_rate: int = 0
@@ -223,13 +221,10 @@ def scored(group: pd.DataFrame, excluded: Collection[str]) -> pd.DataFrame:
 
 
 def unit_names(speakers: Mapping[str, str]) -> dict[str, str]:
-    """The unit that each item is judged with, by item.
+    """The unit that each item is judged with, by item, from their speakers, "" where none is named.
 
     Its speaker where more than one is named; items without a speaker among such are one unit together, since they may all be of one
     voice. Where no more than one speaker is named each item stands for itself: what is said then holds of these voices only.
-
-    Args:
-        speakers: by item, "" where none is named.
     """
     if len(set(speakers.values()) - {""}) < 2:
         return {item: f"item {item}" for item in speakers}

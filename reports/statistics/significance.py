@@ -24,6 +24,7 @@ from reports.statistics.intervals import FEWEST, Array, Estimate, least_level
 from reports.statistics.jackknife import ROUNDING
 
 POWER = 0.8
+"""Chance of a significant result that sample sizes are told for."""
 MOST_CLUSTERS = 1 << 23
 """Beyond this many the answer is "not with recordings"."""
 STEPS = 60
@@ -34,41 +35,34 @@ class Advice:
     """What it takes to see a difference.
 
     Args:
-        effect: the difference, in the metric's stored unit.
-        power: chance of a significant result if the true difference is that large.
         clusters: speakers (items, where each is its own cluster) needed, None where more than `MOST_CLUSTERS`.
         items: needed at as many items a cluster as now, None likewise.
         visible: the smallest difference that the present clusters show with this power, None where they are too few.
     """
 
-    effect: float
-    power: float
-    confidence: float
     clusters: int | None
     items: int | None
     visible: float | None
 
 
-def advice(difference: Estimate, effect: float, power: float = POWER, confidence: float = 0.95) -> Advice | None:
+def advice(difference: Estimate, effect: float, confidence: float = 0.95) -> Advice | None:
     """Sample-size advice from a measured paired difference; None where nothing varies or there is but one cluster.
 
     Raises:
-        ValueError: an effect that is not above 0, or a power or confidence outside (0, 1).
+        ValueError: an effect that is not above 0, or a confidence outside (0, 1).
     """
     if not difference.bounded or difference.error <= 0:
         return None
     deviation = difference.error * math.sqrt(difference.clusters)
-    clusters = clusters_needed(effect / deviation, power, confidence)
+    clusters = clusters_needed(effect / deviation, confidence)
     items = None if clusters is None else math.ceil(clusters * difference.n / difference.clusters)
-    return Advice(effect, power, confidence, clusters, items, deviation * visible_effect(difference.clusters, power, confidence))
+    return Advice(clusters, items, deviation * visible_effect(difference.clusters, confidence))
 
 
 def paired_power(effect: float, clusters: int, confidence: float = 0.95) -> float:
-    """Chance that the two-sided t-test of ``clusters`` differences is significant.
+    """Chance that the two-sided t-test of two clusters or more is significant.
 
-    Args:
-        effect: true mean difference over the standard deviation of the differences.
-        clusters: >= 2.
+    ``effect`` is the true mean difference over the standard deviation of the differences.
     """
     from scipy.special import nctdtr, stdtrit
 
@@ -79,27 +73,27 @@ def paired_power(effect: float, clusters: int, confidence: float = 0.95) -> floa
     return 1.0 - (0.0 if math.isnan(above) else above) + (0.0 if math.isnan(below) else below)
 
 
-def clusters_needed(effect: float, power: float = POWER, confidence: float = 0.95) -> int | None:
+def clusters_needed(effect: float, confidence: float = 0.95) -> int | None:
     """Smallest number of clusters with which a standardised effect is seen; None above `MOST_CLUSTERS`.
 
     Raises:
         ValueError: as `advice`.
     """
-    if not (effect > 0 and 0 < power < 1 and 0 < confidence < 1):
-        raise ValueError(f"sample-size advice wants effect > 0 and power and confidence in (0, 1), got {effect}, {power}, {confidence}")
-    if paired_power(effect, MOST_CLUSTERS, confidence) < power:
+    if not (effect > 0 and 0 < confidence < 1):
+        raise ValueError(f"sample-size advice wants effect > 0 and confidence in (0, 1), got {effect}, {confidence}")
+    if paired_power(effect, MOST_CLUSTERS, confidence) < POWER:
         return None
-    return bisect_left(range(MOST_CLUSTERS), power, lo=2, key=lambda clusters: paired_power(effect, clusters, confidence))
+    return bisect_left(range(MOST_CLUSTERS), POWER, lo=2, key=lambda clusters: paired_power(effect, clusters, confidence))
 
 
-def visible_effect(clusters: int, power: float = POWER, confidence: float = 0.95) -> float:
+def visible_effect(clusters: int, confidence: float = 0.95) -> float:
     """The standardised effect that so many clusters show with this power."""
     low, high = 0.0, 1.0
-    while paired_power(high, clusters, confidence) < power:
+    while paired_power(high, clusters, confidence) < POWER:
         high *= 2
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if paired_power(middle, clusters, confidence) >= power else (middle, high)
+        low, high = (low, middle) if paired_power(middle, clusters, confidence) >= POWER else (middle, high)
     return high
 
 
@@ -110,9 +104,7 @@ EXACT_CLUSTERS = 13
 def sign_flip(shares: npt.ArrayLike) -> float:
     """One-sided p-value of "the sum of the shares is zero at most", of `EXACT_CLUSTERS` shares other than 0 at most.
 
-    Args:
-        shares: ``[clusters]`` contributions to a difference (`reports.statistics.intervals.Estimate.shares`); one without a difference has no
-            sign to flip.
+    Shares are ``[clusters]`` contributions to a difference (`reports.statistics.intervals.Estimate.shares`); one of 0 has no sign to flip.
 
     Raises:
         ValueError: no shares, one that is not finite, or too many.
@@ -210,7 +202,7 @@ def too_few(difference: Estimate, units: str = "independent items", effect: floa
         return ""
     told = f"{difference.clusters} {units if difference.clusters != 1 else units.removesuffix('s')}, a verdict takes at least {FEWEST}"
     if effect and difference.bounded and difference.error > 0:
-        needed = clusters_needed(abs(effect) / (difference.error * math.sqrt(difference.clusters)), confidence=confidence)
+        needed = clusters_needed(abs(effect) / (difference.error * math.sqrt(difference.clusters)), confidence)
         if needed is not None and needed > FEWEST:
             told += f" (about {needed:,} at the spread seen)"
     return told

@@ -28,7 +28,6 @@ class Clip:
         sample_rate: in Hz.
         duration_s: in seconds.
         clipped: samples beyond +-1, which 16-bit integers cannot hold.
-        num_samples: of all channels.
         problem: why it cannot be played, "" otherwise.
     """
 
@@ -36,7 +35,6 @@ class Clip:
     sample_rate: int = 0
     duration_s: float = 0.0
     clipped: int = 0
-    num_samples: int = 0
     problem: str = ""
 
     @property
@@ -99,7 +97,7 @@ def encoded(path: Path, digest: str = "") -> Clip:
     except (soundfile.LibsndfileError, ValueError) as problem:
         return Clip(sample_rate=rate, problem=f"cannot be written as FLAC ({samples.shape[1]} channels, {rate} Hz): {problem}")
     text = base64.b64encode(stream.getvalue()).decode("ascii")
-    return Clip(text, rate, len(samples) / rate, clipped, samples.size)
+    return Clip(text, rate, len(samples) / rate, clipped)
 
 
 def duration_s(path: Path) -> float | None:

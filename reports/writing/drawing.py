@@ -125,9 +125,6 @@ def finish(figure: Figure, told: str, above: bool = False) -> None:
 
 def svg_of(figure: Figure) -> str:
     """The ``<svg>`` element of a figure."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    FigureCanvasSVG(figure)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     # Only the element itself: the prologue and the metadata would bring outside addresses into the page.
@@ -137,9 +134,6 @@ def svg_of(figure: Figure) -> str:
 
 def png_of(figure: Figure) -> bytes:
     """The figure on white."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, facecolor="#ffffff", metadata={"Software": None})
     return stream.getvalue()

@@ -16,11 +16,7 @@ FORMULA = ("=", "+", "-", "@")
 
 
 def written(path: Path, parts: Iterable[str | bytes]) -> Path:
-    """``path``, replaced in one step by a file of ``parts``; a failure on the way leaves what was there.
-
-    Args:
-        path: of the file; its folder is made if need be.
-        parts: text, written as UTF-8, or bytes.
+    """``path``, in a folder made if need be, replaced in one step by a file of ``parts``; a failure on the way leaves what was there.
 
     Raises:
         StoreError: it cannot be written.

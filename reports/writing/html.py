@@ -11,23 +11,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from reports.writing.blocks import (
-    Banner,
-    Block,
-    Bullets,
-    Code,
-    Entry,
-    Facts,
-    Figure,
-    Folded,
-    Head,
-    Heading,
-    Line,
-    Markup,
-    Player,
-    Table,
-    Text,
-)
+from reports.writing import blocks
 from reports.writing.drawing import Drawing
 from reports.writing.wording import printable
 
@@ -48,8 +32,8 @@ def json_block(data: Any) -> str:
 
 def page(
     title: str,
-    header: Sequence[Block],
-    main: Sequence[Block],
+    header: Sequence[blocks.Block],
+    main: Sequence[blocks.Block],
     scripts: Sequence[str] = (),
     data: Any = None,
     clips: Iterable[str] = (),
@@ -65,14 +49,14 @@ def page(
     texts = [_asset(name) for name in scripts]
     hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
     block = f'<script type="application/json" id="data">{json_block(data)}</script>\n' if scripts else ""
-    bar = "".join(f'<a href="#{shown(b.id)}">{shown(b.short)}</a>' for b in main if isinstance(b, Heading) and b.short)
+    bar = "".join(f'<a href="#{shown(b.id)}">{shown(b.short)}</a>' for b in main if isinstance(b, blocks.Heading) and b.short)
     sortable = "tables.js" in scripts
     yield Template(_asset("page.html")).substitute(
         title=shown(title),
         css=_asset("page.css"),
         script_hashes=" ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'",
-        header=blocks(header, sortable),
-        main=(f'<nav class="bar" aria-label="Sections">{bar}</nav>' if bar else "") + blocks(main, sortable),
+        header=render(header, sortable),
+        main=(f'<nav class="bar" aria-label="Sections">{bar}</nav>' if bar else "") + render(main, sortable),
         scripts=block + "\n".join(f"<script>{text}</script>" for text in texts),
     )
     # Base64 has no character that HTML could take for markup.
@@ -84,38 +68,38 @@ def _asset(name: str) -> str:
     return (files("reports") / "writing" / "assets" / name).read_text(encoding="utf-8")
 
 
-def blocks(content: Iterable[Block], sortable: bool = False) -> str:
+def render(content: Iterable[blocks.Block], sortable: bool = False) -> str:
     """HTML of blocks."""
     return "\n".join(_block(block, sortable) for block in content)
 
 
-def _block(block: Block, sortable: bool) -> str:
+def _block(block: blocks.Block, sortable: bool) -> str:
     match block:
-        case Heading():
+        case blocks.Heading():
             name = f' id="{shown(block.id)}"' if block.id else ""
             return f"<h{block.level}{name}>{shown(block.text)}</h{block.level}>"
-        case Text():
+        case blocks.Text():
             style = f' class="{block.tone} small"' if block.tone else ""
             return f"<p{style}>{shown(block.text)}</p>"
-        case Banner():
+        case blocks.Banner():
             below = f'<span class="below">{shown(block.below)}</span>' if block.below else ""
             return f'<strong class="banner {block.tone}" role="note">{shown(block.text)}{below}</strong>'
-        case Facts():
+        case blocks.Facts():
             told = "".join(f"<div><dt>{shown(k)}</dt><dd>{shown(v)}</dd></div>" for k, v in block.known.items() if v.strip())
             return f'<dl class="facts">{told}</dl>'
-        case Bullets():
+        case blocks.Bullets():
             return _list(block.items, "notes")
-        case Code():
+        case blocks.Code():
             # A document keeps its lines.
             return f"<pre>{chr(10).join(map(shown, block.text.split(chr(10))))}</pre>"
-        case Folded():
+        case blocks.Folded():
             opened = (f' class="{block.style}"' if block.style else "") + " open" * block.open
-            return f"<details{opened}><summary>{shown(block.summary)}</summary>{blocks(block.blocks, sortable)}</details>"
-        case Figure():
+            return f"<details{opened}><summary>{shown(block.summary)}</summary>{render(block.blocks, sortable)}</details>"
+        case blocks.Figure():
             return _figure(block.drawing)
-        case Markup():
+        case blocks.Markup():
             return block.html
-        case Table(lines=lines) if lines:
+        case blocks.Table(lines=lines) if lines:
             return _table(block, sortable) + _list(block.notes, "notes")
     return ""
 
@@ -132,7 +116,7 @@ def _figure(drawing: Drawing) -> str:
     return f'<figure tabindex="0"><figcaption>{shown(drawing.title)}</figcaption>{drawn}</figure>'
 
 
-def _table(table: Table, sortable: bool) -> str:
+def _table(table: blocks.Table, sortable: bool) -> str:
     """A table in a region that scrolls sideways by itself and can be reached with the keyboard."""
     kept = table.filled
     heads = "".join(_head(table.heads[i], sortable) for i in kept)
@@ -149,7 +133,7 @@ def _table(table: Table, sortable: bool) -> str:
     )
 
 
-def _head(head: Head, sortable: bool) -> str:
+def _head(head: blocks.Head, sortable: bool) -> str:
     """A header cell, whose button sorts; a second one tells of the metric."""
     about = ""
     if head.about is not None:
@@ -164,12 +148,12 @@ def _head(head: Head, sortable: bool) -> str:
     return f'<th scope="col" data-kind="{kind}" data-first="{first}"{left}><button type="button" class="sort">{name}</button>{unit}</th>'
 
 
-def _row(line: Line, heads: Sequence[Head], kept: Sequence[int]) -> str:
+def _row(line: blocks.Line, heads: Sequence[blocks.Head], kept: Sequence[int]) -> str:
     cells = "".join(_cell(line.cells[i], heads[i], not i) for i in kept)
     return f'<tr class="grey">{cells}</tr>' if line.grey else f"<tr>{cells}</tr>"
 
 
-def _cell(cell: Entry, head: Head, first: bool) -> str:
+def _cell(cell: blocks.Entry, head: blocks.Head, first: bool) -> str:
     styles = " ".join(filter(None, ("left" * head.words, "wide" * head.wide, "best" * bool(cell.mark and not cell.tag))))
     kind = f' class="{styles}"' if styles else ""
     key = "" if head.words and cell.key is None else f' data-{"t" if head.words else "v"}="{shown("" if cell.key is None else cell.key)}"'
@@ -178,7 +162,7 @@ def _cell(cell: Entry, head: Head, first: bool) -> str:
     return f"<{tag}{scope}{kind}{key}{about}>{''.join(_pieces(cell, head, first))}</{tag}>"
 
 
-def _pieces(cell: Entry, head: Head, first: bool) -> Iterator[str]:
+def _pieces(cell: blocks.Entry, head: blocks.Head, first: bool) -> Iterator[str]:
     """What stands below one another in a cell."""
     if cell.above:
         yield f'<span class="printed">paper <b>{shown(cell.above)}</b></span>'
@@ -203,7 +187,7 @@ def _pieces(cell: Entry, head: Head, first: bool) -> Iterator[str]:
     yield from map(_player, cell.players)
 
 
-def _player(player: Player) -> str:
+def _player(player: blocks.Player) -> str:
     """A button that a script makes a player of, or why there is none."""
     if player.problem:
         return f'<span class="soft small">{shown(player.words)}: {shown(player.problem)}</span>'

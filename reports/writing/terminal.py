@@ -30,12 +30,7 @@ PLAIN = {"↑": "^", "↓": "v", "–": "-", "−": "-", "…": "...", "✓": "*
 
 
 def write(blocks: Sequence[Block], console: Console, min_width: int = MIN_WIDTH) -> None:
-    """Print blocks.
-
-    Args:
-        console: where to. What does not fit its width goes into a further table below.
-        min_width: of what is not a terminal.
-    """
+    """Print blocks; what does not fit the console's width, ``min_width`` where it is none, goes into a further table below."""
     width = console.width
     if not console.is_terminal:
         console.width = max(width, min_width)

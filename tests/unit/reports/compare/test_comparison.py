@@ -55,13 +55,14 @@ def test_direction(written_run: Written, metric: str, shift: float, outcome: str
     noise -= noise.mean()
     found = only(compared(written_run({"a": {metric: base()}}, SPEAKERS), written_run({"a": {metric: base() + shift + noise}}, SPEAKERS)))
     assert found.outcome == outcome
-    assert found.difference == pytest.approx(shift, abs=1e-9) and found.n == N and found.clusters == 12
-    assert found.low is not None and found.high is not None and found.low < shift + 1e-9 and found.high > shift - 1e-9
+    known = found.found
+    assert known.value == pytest.approx(shift, abs=1e-9) and known.n == N and known.clusters == 12
+    assert known.low < shift + 1e-9 and known.high > shift - 1e-9
 
 
 def test_same_values_are_identical(written_run: Written) -> None:
     found = only(compared(*(written_run({"a": {"pesq_wb": base()}}) for _ in "12")))
-    assert (found.outcome, found.difference, found.low, found.high, found.p) == (Conclusion.IDENTICAL, 0.0, 0.0, 0.0, 1.0)
+    assert (found.outcome, found.found.value, found.found.low, found.found.high, found.p) == (Conclusion.IDENTICAL, 0.0, 0.0, 0.0, 1.0)
     assert not found.worst and not found.changed
 
 
@@ -79,14 +80,14 @@ def test_nothing_is_ranked_where_coverage_differs(written_run: Written) -> None:
     broken = base() + 0.3
     broken[:2] = np.nan
     found = only(compared(written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": broken}})))
-    assert (found.outcome, found.n) == (Conclusion.UNRANKED, N - 2)
+    assert (found.outcome, found.found.n) == (Conclusion.UNRANKED, N - 2)
     assert "100.0% and 96.7%" in found.reason
 
 
 def test_pairs_are_the_same_items_whatever_their_order(written_run: Written) -> None:
     left, right = written_run({"a": {"pesq_wb": base()}}), written_run({"a": {"pesq_wb": base() - 0.1}})
     turned = OpenedRun(right.path, right.manifest, right.frame.iloc[::-1], {}, {})
-    assert only(compared(left, turned)).difference == pytest.approx(-0.1)
+    assert only(compared(left, turned)).found.value == pytest.approx(-0.1)
     assert only(compared(left, turned)) == only(compared(left, right))
 
 
@@ -100,7 +101,7 @@ def test_one_voice_is_told(written_run: Written) -> None:
 def test_seeds_are_averaged_and_their_spread_is_told(written_run: Written) -> None:
     shift = np.array([[0.0], [0.1], [0.2]])
     found = only(compared(written_run({"a": {"pesq_wb": base() + shift}}), written_run({"a": {"pesq_wb": base() + shift}})))
-    assert found.difference == pytest.approx(0, abs=1e-12)
+    assert found.found.value == pytest.approx(0, abs=1e-12)
     assert found.seed_spread == pytest.approx(0.1 * np.sqrt(2))
 
 

@@ -399,6 +399,6 @@ def test_the_share_above_one_half_has_an_interval(tmp_path: Path) -> None:
     summary = summarise(run, QUICK)
     (rates,) = summary.error_rates
     # None of eight: Clopper and Pearson's bound is .369.
-    assert rates.low == 0 and rates.high == pytest.approx(1 - 0.025 ** (1 / 8), abs=0.01)
+    assert rates.above_half.low == 0 and rates.above_half.high == pytest.approx(1 - 0.025 ** (1 / 8), abs=0.01)
     for text in (document.markdown(summary), "".join(output.render(run, summary)), printed(summary, 100)):
         assert rates.span in text.replace("\\", "")

@@ -329,7 +329,7 @@ def test_error_rates_four_ways(fake: FakeRun) -> None:
     (rates,) = summarise(fake.run(), QUICK).error_rates
     assert rates.macro == pytest.approx((0 + 0.1 + 0.2 + 7) / 4)
     assert rates.corpus == pytest.approx(10 / 31)
-    assert (rates.median, rates.above_half, rates.n) == (pytest.approx(0.15), 0.25, 4)
+    assert (rates.median, rates.above_half.value, rates.above_half.n) == (pytest.approx(0.15), 0.25, 4)
 
 
 def test_missing_measurements_are_told(fake: FakeRun) -> None:

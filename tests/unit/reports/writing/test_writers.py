@@ -43,7 +43,7 @@ def printed(content: list[blocks.Block], encoding: str = "utf-8", width: int = 1
 
 def test_every_writer_says_the_same() -> None:
     one = table(columns=2)
-    for text in (printed([one]), markdown.render([one]), latex.render([one]).translate(str.maketrans("", "", "{}")), html.blocks([one])):
+    for text in (printed([one]), markdown.render([one]), latex.render([one]).translate(str.maketrans("", "", "{}")), html.render([one])):
         for part in ("0.500", "1.500", "[1.100, 1.900]", "59/60", "opus6", "2.000"):
             assert part in text, part
     assert "opus6: opus6" in printed([one])  # the remark, below with the name of its line
@@ -69,7 +69,7 @@ def test_nothing_in_a_document_is_markup() -> None:
 
 def test_only_markup_is_markup() -> None:
     raw = [Markup("<b>x</b>")]
-    assert html.blocks(raw) == "<b>x</b>" and markdown.render(raw) == "\n" and printed(raw) == ""
+    assert html.render(raw) == "<b>x</b>" and markdown.render(raw) == "\n" and printed(raw) == ""
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
@@ -101,13 +101,13 @@ def test_a_terminal_says_how_much_it_leaves_out() -> None:
 def test_a_mark_needs_no_count() -> None:
     one = Table("t", (*words("system"), Head("m")), (Line((Entry("a"), Entry("1.0", mark="✓", tone="good"))),))
     assert "1.0 ✓" in printed([one]) and "**1.0 ✓**" in markdown.render([one])
-    assert r"\textbf{1.0}" in latex.render([one]) and 'class="best"' in html.blocks([one])
+    assert r"\textbf{1.0}" in latex.render([one]) and 'class="best"' in html.render([one])
 
 
 def test_columns_without_content_are_left_out() -> None:
     lines = (Line((Entry("a"), Entry(key=0), Entry("1"))), Line((Entry("b"), Entry(key=0), Entry("2"))))
     one = Table("t", (*words("system"), Head("empty"), Head("full")), lines)
-    for text in (printed([one]), markdown.render([one]), latex.render([one]), html.blocks([one])):
+    for text in (printed([one]), markdown.render([one]), latex.render([one]), html.render([one])):
         assert "empty" not in text and "full" in text
 
 
