@@ -31,7 +31,7 @@ from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError
 from harness.settings import registry
 from harness.settings.config import SINGLE_GROUPS, Config, compose
-from harness.settings.schema import shown
+from harness.settings.schema import JUDGES, shown
 from harness.storing.aliases import typed
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 ItemLike = Mapping[str, Any] | Sequence[Any]
 """An item: a mapping with the columns of a manifest, or ``(id, audio, text, speaker, language)`` of which the end may be left out."""
-SECTIONS = ("run", "dataset", "executor", "report", "suite", "asr", "speaker", "mos")
+SECTIONS = ("run", "dataset", "executor", "report", "suite", *JUDGES)
 ITEM_COLUMNS = ("id", "audio", "text", "speaker", "language")
 
 

@@ -6,6 +6,7 @@ from harness.api.items import Item, Utterance, language_code
 from harness.api.metric import (
     Better,
     Evidence,
+    FeatureExtractor,
     JudgeInfo,
     Metric,
     MetricInfo,
@@ -56,6 +57,7 @@ __all__ = [
     "Curve",
     "Encoded",
     "Evidence",
+    "FeatureExtractor",
     "FloatArray",
     "HubFiles",
     "IntArray",

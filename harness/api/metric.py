@@ -284,3 +284,14 @@ class MosPredictor(Protocol):
     def predict(self, samples: FloatArray) -> Mapping[str, float]:
         """Scores by name (e.g. overall, signal, background) of mono ``samples [N]`` at ``info.sample_rate``."""
         ...
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """Speech as the frames of a model's inner layer."""
+
+    @property
+    def info(self) -> JudgeInfo: ...
+    def frames(self, samples: FloatArray) -> FloatArray:
+        """``[T, D]`` of mono ``samples [N]`` at ``info.sample_rate``."""
+        ...

@@ -12,6 +12,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.foreign import attempt, bounded, reason_of
 from harness.settings.registry import CONF_DIR, broken_plugins, config_names, entries, resolve
+from harness.settings.schema import JUDGES
 from harness.settings.systems import system_section
 from harness.settings.trees import expanded
 from harness.torchaudio import ensure_torchaudio
@@ -144,11 +145,14 @@ def _judges() -> Iterator[Finding]:
     from harness.judges import missing
     from harness.judges.presets import missing_asr
 
-    for kind, default in (("asr", "embedded"), ("speaker", "campplus"), ("mos", "distillmos")):
+    needed = {"asr", "speaker", "mos"}  # by the suites' own metrics
+    chosen = yaml.safe_load((CONF_DIR / "run.yaml").read_text(encoding="utf-8"))["defaults"]
+    defaults = {kind: name for choice in chosen if isinstance(choice, dict) for kind, name in choice.items()}
+    for kind in JUDGES:
         for path in sorted((CONF_DIR / kind).glob("*.yaml")):
             section = yaml.safe_load(path.read_text(encoding="utf-8"))
             reason = missing_asr(section) if kind == "asr" else missing(kind, section)
-            yield Finding("judge", f"{kind}={path.stem}", not reason, path.stem != default, reason or "")
+            yield Finding("judge", f"{kind}={path.stem}", not reason, kind not in needed or path.stem != defaults[kind], reason or "")
 
 
 def _plugins() -> Iterator[Finding]:

@@ -15,6 +15,8 @@ GROUPS = {
     "asr": "asr",
     "speaker": "speaker",
     "mos": "mos",
+    "features": "features",
+    "emotion": "emotion",
     "executors": "executor",
     "gates": "gate",
 }

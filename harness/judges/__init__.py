@@ -31,6 +31,8 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
         "distillmos": "harness.judges.opinions.distillmos:DistillMos",
         "dnsmos": "harness.judges.opinions.dnsmos:DnsMos",
     },
+    "features": {"whisper": "harness.judges.features:WhisperEncoder", "ssl": "harness.judges.features:SelfSupervised"},
+    "emotion": {"emotion2vec": "harness.judges.features:Emotion2Vec"},
 }
 
 Config = Mapping[str, Any]
@@ -44,7 +46,7 @@ def build(kind: str, config: Config) -> Any:
     """The judge a configuration describes, loaded and ready.
 
     Args:
-        kind: "asr", "speaker" or "mos".
+        kind: "asr", "speaker", "mos", "features" or "emotion".
         config: ``family`` and the keyword arguments of its class.
 
     Raises:

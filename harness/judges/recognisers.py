@@ -119,7 +119,7 @@ class FunAsr(FolderJudge):
         optional = ("tokens.json", "tokens.txt", "am.mvn", "seg_dict", "configuration.json")
         names = ("config.yaml", "model.pt", *(name for name in optional if (found.folder / name).is_file()))
         loading = Loading(found.folder / name for name in names)
-        self._model = _load(found, device)
+        self._model = funasr_model(found, device)
         self.info = JudgeInfo("funasr", found.label, loading.digest(), package("funasr", "torch", "torchaudio"), languages=(language,))
 
     def transcribe(self, samples: FloatArray, language: str) -> str:
@@ -134,7 +134,12 @@ class FunAsr(FolderJudge):
         return str(results[0].get("text", "")) if results else ""
 
 
-def _load(found: Checkpoint, device: str) -> Any:
+def funasr_model(found: Checkpoint, device: str) -> Any:
+    """FunASR's model of a folder, without a download and without code of the folder's own.
+
+    Raises:
+        CheckpointError: weights missing, mis-shaped or not finite (FunASR itself only prints a warning).
+    """
     import torch
 
     ensure_torchaudio()

@@ -131,6 +131,19 @@ METRICS = {
         "harness.metrics.text:IntelligibilityProbe",
         "share of wrong words from a recogniser restricted to the corpus's own sentences (a probe, not a WER)",
     ),
+    "per": ("harness.metrics.text:Per", "phone error rate of a phone recogniser against the phones of the text (English)"),
+    "speech_bert_score": (
+        "harness.metrics.features:SpeechBertScore",
+        "SpeechBERTScore precision (Saeki et al. 2024) over frames of the features= model",
+    ),
+    "frechet_distance": (
+        "harness.metrics.features:FrechetDistance",
+        "Frechet distance between outputs and recordings as corpora, utterance means of the features= model",
+    ),
+    "emotion_sim": (
+        "harness.metrics.features:EmotionSimilarity",
+        "cosine of emotion embeddings, output against recording or prompt (emotion= judge)",
+    ),
     "sim_o": ("harness.metrics.judged:SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= judge)"),
     "sim_r": ("harness.metrics.judged:ResynthesisSimilarity", "speaker similarity to the codec's resynthesis of the prompt"),
     "stopped_by_itself": (

@@ -8,6 +8,8 @@ An output in which nothing is heard scores 1 (everything deleted); an empty refe
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
@@ -184,6 +186,54 @@ class IntelligibilityProbe:
         if unknown := self._probe.out_of_vocabulary(sample.item.text):
             raise NotApplicable(f"the probe's dictionary lacks {', '.join(unknown)}")
         return _against_text(sample, self._probe, self._normaliser, Unit.WORD, language)
+
+
+class PhonesOfText(Recogniser, Protocol):
+    """A recogniser of phones that also says what phones a text has."""
+
+    def phones(self, words: Sequence[str]) -> str:
+        """Phones divided by spaces."""
+        ...
+
+
+class Per:
+    """Phone error rate: phones heard in the output against those a grapheme-to-phone model gives for the text (English).
+
+    No vocabulary and hardly any language model stand between sound and figure, so it counts what a word recogniser's guesses hide, and
+    its value on good recordings is far from 0: read it beside the ground-truth row.
+
+    Args:
+        phones: `harness.judges.phones.PhoneRecogniser`.
+    """
+
+    def __init__(self, phones: PhonesOfText) -> None:
+        self._phones = phones
+        self._normaliser = normaliser("spoken-words")
+        info = phones.info
+        told = {"phones": f"{info.family} {info.model} {info.digest} {info.package}", "normaliser": self._normaliser.id}
+        self.info = _info("per", told, Need.OUTPUT, Need.TEXT)
+
+    def measure(self, sample: Sample) -> Evidence:
+        """The utterance's rate, with its edit counts, both sequences of phones and the text.
+
+        Raises:
+            NotApplicable: not a language of the recogniser, or a text with other signs than letters.
+            NotScorable: empty text, or an output without samples or with NaN.
+        """
+        language = language_code(sample.item.language)
+        if language not in self._phones.info.languages:
+            raise NotApplicable(f"the phone recogniser knows {', '.join(self._phones.info.languages)}, the item's language is '{language}'")
+        words = self._normaliser(sample.item.text).split()
+        if not words:
+            raise NotScorable(Side.REFERENCE, f"the reference text {sample.item.text!r} is empty")
+        if other := sorted({word for word in words if not re.fullmatch("[a-z']+", word)}):
+            raise NotApplicable(f"phones are known of letters only, the text has {', '.join(other)}")
+        expected = self._phones.phones(words)
+        if not expected:
+            raise NotScorable(Side.REFERENCE, f"the text {sample.item.text!r} has no phones")
+        heard = transcript(sample.output, self._phones, language, Side.OUTPUT)
+        edits = align(expected, heard, Unit.WORD, language)
+        return Evidence(edits.rate, counts=edits.as_counts(), detail={"reference": sample.item.text, "phones": expected, "heard": heard})
 
 
 def wer(reference: str, transcript: str, normaliser_id: str = "basic", language: str = "en") -> float:

@@ -1,8 +1,8 @@
 """Metrics built together with the models they judge by.
 
 A metric asks for a judge by the name of a constructor argument: ``asr`` (recognisers under the ``asr=`` preset), ``probe`` (the
-closed-vocabulary recogniser over the dataset's own texts), ``aligner`` (phones of a known text), ``encoder`` (``speaker=``) or
-``predictor`` (``mos=``). One that can compare with two recordings asks by ``against``: it is told "reference" where recordings are
+closed-vocabulary recogniser over the dataset's own texts), ``aligner`` (phones of a known text), ``phones`` (a phone recogniser), ``encoder``
+(``speaker=``), ``predictor`` (``mos=``), ``features`` or ``emotion``. One that can compare with two recordings asks by ``against``: it is told "reference" where recordings are
 resynthesised and "prompt" where a voice is followed.
 
 Where a run has several judges of a kind, what asks for one is measured by each: under its own key by the first, as ``KEY@NAME`` by the others.
@@ -14,6 +14,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from harness.api import Metric, MetricInfo, Task
@@ -139,15 +140,25 @@ def _aligner(builder: MetricBuilder, name: str) -> Any:
     return PhoneAligner()
 
 
-KINDS = {"asr": "asr", "encoder": "speaker", "predictor": "mos"}
+def _phones(builder: MetricBuilder, name: str) -> Any:
+    from harness.judges.phones import PhoneRecogniser
+
+    return PhoneRecogniser()
+
+
+def _built(kind: str, builder: MetricBuilder, name: str) -> Any:
+    return build(kind, builder.section(kind, name))
+
+
+KINDS = {"asr": "asr", "encoder": "speaker", "predictor": "mos", "features": "features", "emotion": "emotion"}
 """Section of the judge by the name of the argument: those of which a run may have several."""
 
 JUDGES: Mapping[str, Callable[[MetricBuilder, str], Any]] = {
     "asr": _asr,
     "probe": _probe,
     "aligner": _aligner,
-    "encoder": lambda builder, name: build("speaker", builder.section("speaker", name)),
-    "predictor": lambda builder, name: build("mos", builder.section("mos", name)),
+    "phones": _phones,
+    **{argument: partial(_built, kind) for argument, kind in KINDS.items() if kind != "asr"},
 }
 """By the name of the constructor argument with which a metric asks for one."""
 

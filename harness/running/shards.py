@@ -21,6 +21,7 @@ from harness.api import Status
 from harness.data.digests import Contents, contents_digest
 from harness.errors import ConfigError, DamagedFile, Incomparable, MissingDependency, StoreError, UsageError
 from harness.running.stages import RunResult, warning_list
+from harness.settings.schema import JUDGES
 from harness.storing.aliases import without_secrets
 from harness.storing.files import write_json
 from harness.storing.runfolder import MANIFEST, RECORDS, parsed_manifest, record_batches, records_file
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 SHARED = ("schema", "systems", "metrics", "absent_metrics", "dataset", "suite", "code", "config", "plan_digest")
 """What the manifests of all shards of a run say alike: systems as they were built (weights, tools, a plug-in's code), metrics with the
 libraries in their signatures, the data, the harness's own code; then what was asked, for naming it where only the plan's digest differs."""
-ASKED = ("suite", "systems", "metrics", "asr", "speaker", "mos", "also", "seeds")
+ASKED = ("suite", "systems", "metrics", *JUDGES, "also", "seeds")
 """Of the configuration; where a run and its data lie and how it is executed may differ from shard to shard."""
 ADDED_UP = ("config", "counts", "dataset", "failures", "outputs", "warnings")
 """Sections of the shards' manifests that the whole run's is made of."""

@@ -20,11 +20,11 @@ from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.settings.judges import listed, split_judges
 from harness.settings.registry import CONF_DIR, config_names, entries, resolve, variants
-from harness.settings.schema import GIVEN_FREELY, NAMES, check, complete, is_text, names_of, place_of, text_of
+from harness.settings.schema import GIVEN_FREELY, JUDGES, NAMES, check, complete, is_text, names_of, place_of, text_of
 from harness.settings.systems import system_section
 from harness.settings.trees import expanded
 
-SINGLE_GROUPS = ("suite", "dataset", "asr", "speaker", "mos", "executor")
+SINGLE_GROUPS = ("suite", "dataset", *JUDGES, "executor")
 
 MAX_LENGTH, MAX_DEPTH = 10_000, 20
 """Characters of a value that Hydra parses, and how deep its brackets may lie in one another."""

@@ -13,7 +13,15 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.settings.schema import JUDGES
 
-_EXAMPLES = {"systems": "passthrough,opus16", "asr": "embedded,whisper-en", "speaker": "campplus,resemblyzer", "mos": "distillmos,dnsmos"}
+_EXAMPLES = {
+    "systems": "passthrough,opus16",
+    "asr": "embedded,whisper-en",
+    "speaker": "campplus,resemblyzer",
+    "mos": "distillmos,dnsmos",
+} | {
+    "features": "whisper,wavlm_large",
+    "emotion": "emotion2vec,other",
+}
 
 
 def split_judges(words: Sequence[str], given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:

@@ -30,7 +30,7 @@ PATHS = frozenset((
 """Parameters of systems and judging models that are a file, a folder or a published name; so is what ends in ``_checkpoint``."""
 WORDS = frozenset(("family", "pattern", "description", "revision", "voice", "device"))
 """Others that are words."""
-JUDGES = ("asr", "speaker", "mos")
+JUDGES = ("asr", "speaker", "mos", "features", "emotion")
 """Sections that choose a judging model, or several: the first is the section itself, the others stand by name below ``also``."""
 GIVEN_FREELY = ("systems", *JUDGES, "also")
 """Sections whose parameters their constructors know."""

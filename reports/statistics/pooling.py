@@ -121,7 +121,7 @@ def pooled_metric(column: Column, pooled: Mapping[str, PooledMetric]) -> PooledM
     if column.key in pooled:
         return pooled[column.key]
     try:
-        make = resolve("metrics", column.key)
+        make = resolve("metrics", column.key.partition("@")[0])  # whichever of several judges it is by
         metric = attempt(make)
         sound, here = isinstance(metric, PooledMetric), metric.info.signature().split("|")[:2]
     except Exception as problem:
