@@ -34,6 +34,10 @@ _ON_ARRAYS = {
         "si_sdr_db": "scale-invariant signal-to-distortion ratio, means removed (Le Roux et al. 2019)",
         "si_sdr_aligned_db": "SI-SDR over the overlap left after removing the estimated lag (cross-correlation, whole samples)",
         "lag_samples": "delay of the output in 16 kHz samples, positive when late: peak of the cross-correlation",
+        "level_rms_db": "root-mean-square level of the output minus the reference, each over its whole length, means removed",
+        "level_lufs_db": "integrated loudness (ITU-R BS.1770-4, mono) of the output minus the reference",
+        "clipped_samples": "samples of the output at or beyond 32767/32768 of full scale, before any resampling",
+        "length_ratio": "seconds of output over seconds of reference",
     },
     "spectral": {
         "mcd_db": "mel-cepstral distortion (Kubichek 1993) of WORLD envelopes up to 7 kHz, 60 dB deep, c1-c24, no time warping",
@@ -47,12 +51,6 @@ _ON_ARRAYS = {
         "f0_rmse_cents": "root mean square of the F0 ratio in cents over frames voiced on both sides",
         "voicing_error": "share of frames voiced on one side only",
         "f0_correlation": "Pearson correlation of log F0 over frames voiced on both sides",
-    },
-    "level": {
-        "level_rms_db": "root-mean-square level of the output minus the reference, each over its whole length, means removed",
-        "level_lufs_db": "integrated loudness (ITU-R BS.1770-4, mono) of the output minus the reference",
-        "clipped_samples": "samples of the output at or beyond 32767/32768 of full scale, before any resampling",
-        "length_ratio": "seconds of output over seconds of reference",
     },
 }
 """Functions on arrays by module; each has a ``metric()`` that a run measures with."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.api import Evidence, NotScorable, Side
-from harness.metrics import alignment, level, waveform
+from harness.metrics import alignment, waveform
 from tests.stubs.signal_pairs import FAULTS, RATE, Wave, blame, build, noisy, resample, sample, signal, speech, value
 
 
@@ -132,13 +132,13 @@ def test_length_ratio_at_each_side_own_rate(clean: Wave) -> None:
 def test_loudness_gates() -> None:
     time = np.arange(4 * 48000) / 48000
     tone = np.sin(2 * np.pi * 997 * time)
-    assert level.loudness_lufs(tone) == pytest.approx(-3.01, abs=0.01)
-    assert level.loudness_lufs(0.1 * tone) == pytest.approx(-23.01, abs=0.01)
+    assert waveform.loudness_lufs(tone) == pytest.approx(-3.01, abs=0.01)
+    assert waveform.loudness_lufs(0.1 * tone) == pytest.approx(-23.01, abs=0.01)
     padded = np.concatenate([0.1 * tone, np.zeros(8 * 48000)])
-    assert level.loudness_lufs(padded) == pytest.approx(-23.01, abs=0.3)
-    assert level.loudness_lufs(1e-4 * tone) is None
+    assert waveform.loudness_lufs(padded) == pytest.approx(-23.01, abs=0.3)
+    assert waveform.loudness_lufs(1e-4 * tone) is None
     with pytest.raises(ValueError, match=r"0\.4 s"):
-        level.loudness_lufs(tone[:19199])
+        waveform.loudness_lufs(tone[:19199])
 
 
 def test_a_whisper_below_the_gate_has_no_loudness(clean: Wave) -> None:
