@@ -63,13 +63,17 @@ def last_codebook(codes: Codes) -> Codes:
 
 
 def packed(values: npt.NDArray[Any], dtype: str) -> str:
-    """An array as text for an item's evidence; `unpacked` with the same ``dtype`` gives it back, flat."""
-    return base64.b64encode(zlib.compress(values.astype(dtype).tobytes(), 6)).decode("ascii")
+    """An array as text for an item's evidence; `unpacked` with the same ``dtype`` gives it back, flat.
+
+    Of letters, digits, - and _ only: a slash may begin what looks like a path, and paths of this machine are taken out of records.
+    """
+    return base64.urlsafe_b64encode(zlib.compress(values.astype(dtype).tobytes(), 6)).decode("ascii").rstrip("=")
 
 
 def unpacked(text: str, dtype: str) -> npt.NDArray[Any]:
-    """The flat array that `packed` made a text of."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=dtype)
+    """The flat array that `packed` made a text of, one of earlier days (with + and /) too."""
+    plain = text.translate(str.maketrans("-_", "+/")).rstrip("=")
+    return np.frombuffer(zlib.decompress(base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)), dtype=dtype)
 
 
 def token_dtype(codebook_size: int) -> str:

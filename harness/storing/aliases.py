@@ -48,7 +48,7 @@ _FOR_A_SHELL = re.compile(r"[^\w+=:.,/\[\]{}@%<>-]")
 _SHORTEST = 6
 """Characters of a secret that is also looked for in texts: shorter ones stand in too many innocent words."""
 _ABSOLUTE = re.compile(
-    r"""(?:(?<=file://)|(?<![\w.<>~/-]))/(?:(?<=['"]/)[^'"\n]+(?=['"])|[^\s/'"<>|:;,()\[\]{}=]+(?:/[^\s/'"<>|:;,()\[\]{}=]+)*)/?"""
+    r"""(?:(?<=file://)|(?<![\w.<>~/+-]))/(?:(?<=['"]/)[^'"\n]+(?=['"])|[^\s/'"<>|:;,()\[\]{}=]+(?:/[^\s/'"<>|:;,()\[\]{}=]+)*)/?"""
 )
 
 

@@ -1,11 +1,15 @@
 """What of this machine stands in nothing that is sent: secrets, environments, folders."""
 
+import base64
 import json
 import stat
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from harness.metrics.tokens import packed, unpacked
 from harness.storing.aliases import WITHHELD, Aliases, is_secret, places, typed, without_secrets
 
 
@@ -108,3 +112,14 @@ def test_aliases_are_found_again_on_this_machine_only(tmp_path):
     assert places(tmp_path / "store", "../../x").roots == ()
     kept.write_text(json.dumps({"roots": 3}), encoding="utf-8")
     assert places(tmp_path / "store", "0123456789abcdef").roots == ()
+
+
+def test_what_is_no_path_is_left_alone():
+    """Packed tokens are text in which a slash means nothing, and those of earlier stores are written into records too."""
+    rng, here = np.random.default_rng(0), Aliases.here()
+    for _ in range(100):
+        values = rng.integers(0, 1024, size=300)
+        early = base64.b64encode(zlib.compress(values.astype("<u2").tobytes())).decode()
+        for text in (early, packed(values, "<u2")):
+            np.testing.assert_array_equal(unpacked(here.text(text), "<u2"), values)
+        assert "/" not in packed(values, "<u2")
