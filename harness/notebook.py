@@ -4,8 +4,8 @@
 >>> done = harness.run(suite="codec", systems=["passthrough", "opus6"], metrics=["stoi"], limit=2, executor="serial", run_root=folder)
 >>> done.table()[["system", "metric", "value", "n_ok", "n_total"]].round(2)
         system metric  value  n_ok  n_total
-0  passthrough   stoi    1.0     2        2
-1        opus6   stoi    0.9     2        2
+0  passthrough   stoi   1.00     2        2
+1        opus6   stoi   0.92     2        2
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ def load(run: str | PathLike[str]) -> pd.DataFrame:
 
     >>> frame = harness.load(done.folder)
     >>> frame.loc[frame["metric"] == "stoi", ["system", "item", "status"]].head(2)
-            system                item status
-    0  passthrough  espeak-en-us-f3-01     ok
-    1  passthrough      flite-kal16-07     ok
+            system             item status
+    0  passthrough   flite-kal16-07     ok
+    1  passthrough  hibari-heart-09     ok
     """
     from harness.storing.frame import open_run
 

@@ -12,12 +12,11 @@ from harness.errors import ManifestError
 
 ROOT = Path(__file__).parent / "embedded"
 MANIFEST = "manifest.jsonl"
-DESCRIPTION = (
-    "sentences of our own spoken by flite and espeak-ng: synthetic speech, for smoke tests and comparisons, not for published numbers"
-)
+DESCRIPTION = "sentences of our own spoken by flite, hibari and espeak-ng: synthetic speech, for smoke tests and comparisons, not for published numbers"
 LICENCE = (
     "sentences and audio: Apache-2.0, as this package; synthetic speech made with Flite (free licence of Carnegie Mellon University: "
-    "use and distribution with notice) and with espeak-ng (GPL-3.0-or-later, of which only the audio it produced is shipped)"
+    "use and distribution with notice), with hibari (Apache-2.0) and with espeak-ng (GPL-3.0-or-later, of which only the audio it "
+    "produced is shipped)"
 )
 
 

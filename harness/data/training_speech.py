@@ -26,7 +26,7 @@ import numpy as np
 
 from harness.data import embedded_set
 from harness.data.audio import resample
-from harness.data.embedded_recipe import SAMPLE_RATE, spoken_by, tool_versions, write_flac
+from harness.data.embedded_recipe import SAMPLE_RATE, program_versions, spoken_by, write_flac
 from harness.errors import HarnessError, UsageError
 
 FLITE_F0_HZ = {"slt": 170.0, "awb": 130.0, "kal16": 105.0}
@@ -203,7 +203,7 @@ def make(out: Path, jobs: Sequence[Job], workers: int = 2) -> int:
         HarnessError: a program failed.
         MissingDependency: flite or espeak-ng is not installed.
     """
-    tools = tool_versions()
+    tools = program_versions()
     out.mkdir(parents=True, exist_ok=True)
 
     def one(job: tuple[int, Job]) -> dict[str, str] | None:

@@ -11,9 +11,14 @@ import pytest
 from harness.data import embedded_recipe, embedded_set
 from harness.data.audio import flags, read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.errors import ManifestError, UsageError
+from harness.errors import ManifestError, MissingDependency, UsageError
+from harness.settings.config import compose
 
 ROWS = embedded_set.rows()
+
+
+def chosen(*words):
+    return load_dataset(DatasetConfig.from_mapping(compose([*words, "systems=[noise]"])["dataset"]))
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +27,11 @@ def data():
 
 
 def test_count_languages_voices_and_size(data):
-    assert len(data.items) == 60
-    assert [sum(i.language == code for i in data.items) for code in ("en", "zh")] == [50, 10]
+    assert len(data.items) == 70
+    assert [sum(i.language == code for i in data.items) for code in ("en", "zh")] == [60, 10]
     speakers = {i.speaker for i in data.items}
-    assert len(speakers) == 14
-    assert {f"flite-{v}" for v in ("slt", "rms", "awb", "kal16")} < speakers
+    assert len(speakers) == 15
+    assert {*(f"flite-{v}" for v in ("slt", "rms", "awb", "kal16")), "hibari-heart"} < speakers
     assert all(i.synthetic for i in data.items)
     assert data.synthetic
     assert "synthetic" in data.licence
@@ -36,8 +41,23 @@ def test_count_languages_voices_and_size(data):
     assert {p.relative_to(embedded_set.ROOT).as_posix() for p in files} == named
 
 
+def test_english_by_rule_is_left_out_unless_it_is_asked_for(data):
+    usual = chosen("dataset=embedded")
+    assert [sum(i.language == code for i in usual.items) for code in ("en", "zh")] == [50, 10]
+    assert len({i.speaker for i in usual.items}) == 10
+    assert not [i for i in usual.items if i.language == "en" and i.speaker.startswith("espeak")]
+    formant = chosen("dataset=embedded", "dataset.split=formant")
+    assert {i.id for i in formant.items} == {i.id for i in data.items} - {i.id for i in usual.items}
+    assert chosen("dataset=embedded", "dataset.split=null").items == data.items
+
+
+def test_the_first_set_can_still_be_asked_for(data):
+    assert [i.id for i in chosen("dataset=embedded_1").items] == [i.id for i in data.items if not i.speaker.startswith("hibari")]
+
+
 def test_the_first_items_are_spoken_by_different_voices(data):
-    assert len({i.speaker for i in data.items[:14]}) == 14
+    assert len({i.speaker for i in data.items[:15]}) == 15
+    assert len({i.speaker for i in chosen("dataset=embedded").items[:10]}) == 10
 
 
 def test_recordings_are_what_the_manifest_says(data):
@@ -53,7 +73,7 @@ def test_recordings_are_what_the_manifest_says(data):
 
 def test_prompts_are_of_the_same_voice_and_say_something_else(data):
     texts = [i.text for i in data.items]
-    assert len(set(texts)) == 60
+    assert len(set(texts)) == 70
     for item in data.items:
         assert item.path.parent == item.prompt_path.parent
         assert item.path.parent.name == item.speaker
@@ -92,22 +112,28 @@ def test_damage_is_noticed(tmp_path):
 
 
 def _same_programs():
-    if shutil.which("flite") is None or shutil.which("espeak-ng") is None:
+    try:
+        return {row["tool"] for row in ROWS} == set(embedded_recipe.tool_versions().values())
+    except MissingDependency:
         return False
-    return {row["tool"] for row in ROWS} == set(embedded_recipe.tool_versions().values())
 
 
-@pytest.mark.skipif(not _same_programs(), reason="flite and espeak-ng of the versions that made the set are not installed")
+@pytest.mark.skipif(not _same_programs(), reason="flite, espeak-ng and hibari of the versions that made the set are not installed")
 def test_the_recipe_makes_the_same_samples_again(tmp_path):
-    """Samples, not bytes: another libsndfile may pack the same samples otherwise."""
-    assert embedded_recipe.make(tmp_path / "again") == 60
+    """Samples, not bytes: another libsndfile may pack the same samples otherwise. A network's depend on the processor as well."""
+    assert embedded_recipe.make(tmp_path / "again") == 70
     again = embedded_set.rows(tmp_path / "again")
     packed = ("bytes", "sha256", "prompt_bytes", "prompt_sha256")
-    assert [{k: v for k, v in r.items() if k not in packed} for r in again] == [
-        {k: v for k, v in r.items() if k not in packed} for r in ROWS
-    ]
-    for name in {r["audio"] for r in ROWS} | {r["prompt_audio"] for r in ROWS}:
-        assert read_audio(tmp_path / "again" / name).digest() == read_audio(embedded_set.ROOT / name).digest()
+    lengths = ("duration_s", "prompt_duration_s")
+    for row, made in zip(ROWS, again, strict=True):
+        assert {k: v for k, v in made.items() if k not in packed + lengths} == {k: v for k, v in row.items() if k not in packed + lengths}
+        for name in (row["audio"], row["prompt_audio"]):
+            here, there = read_audio(tmp_path / "again" / name), read_audio(embedded_set.ROOT / name)
+            if row["tool"].startswith("hibari"):
+                assert here.duration_s == pytest.approx(there.duration_s, abs=0.1)
+                assert here.samples.std() == pytest.approx(there.samples.std(), rel=0.05)
+            else:
+                assert here.digest() == there.digest()
 
 
 def test_the_recipe_overwrites_nothing(tmp_path, capsys):
