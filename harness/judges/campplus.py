@@ -43,6 +43,11 @@ class CamPlusPlus(Judge):
         """As `Judge.missing`; the weights too may be missing."""
         return super().missing() or absence(WEIGHTS["campplus"], checkpoint)
 
+    @classmethod
+    def downloads(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> tuple[Any, ...]:
+        """As `Judge.downloads`; nothing where a folder is given."""
+        return () if checkpoint else (WEIGHTS["campplus"],)
+
     def __init__(self, checkpoint: str = "", device: str = "cpu") -> None:
         self.require(checkpoint)
         import torch
