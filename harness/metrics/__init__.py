@@ -50,7 +50,11 @@ _ON_ARRAYS = {
     "pitch": {
         "f0_rmse_cents": "root mean square of the F0 ratio in cents over frames voiced on both sides",
         "voicing_error": "share of frames voiced on one side only",
+        "vuv_f1": "F1 of voiced frames (WORLD's decision), unvoiced ones on both sides left out",
+        "gross_pitch_error": "share of the frames voiced on both sides whose F0 (WORLD's) is more than 20 % off",
         "f0_correlation": "Pearson correlation of log F0 over frames voiced on both sides",
+        "periodicity_rmse_crepe": "root mean square difference of CREPE's periodicity (Morrison et al. 2022; needs torchcrepe)",
+        "vuv_f1_crepe": "F1 of frames voiced by CREPE's periodicity, as Vocos' evaluation has it (needs torchcrepe)",
     },
 }
 """Functions on arrays by module; each has a ``metric()`` that a run measures with."""

@@ -349,7 +349,7 @@ def visqol_speech(sample: Sample) -> Evidence:
     return _visqol(sample, "speech", SAMPLE_RATE_HZ)
 
 
-@on_arrays(package="ai-edge-litert", **_visqol_declared("speech", "lattice of TCD-VoIP and others", SAMPLE_RATE_HZ, "ai-edge-litert"))
+@on_arrays(package="ai-edge-litert", **_visqol_declared("speech", "lattice network, tau .5", SAMPLE_RATE_HZ, "ai-edge-litert"))
 def visqol_speech_lattice(sample: Sample) -> Evidence:
     """ViSQOL v3 in speech mode as MOS-LQO by the lattice network, as Google's program does by default; 1 to 5, higher is better.
 

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+import harness.metrics
 from harness.api import CodecSpec, Codes, Need, Sample, Timing
 from harness.data.audio import read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
@@ -15,6 +16,7 @@ from harness.settings.config import compose
 from harness.settings.registry import METRICS, config_names, resolve
 from harness.testing import check_metric, check_suite
 from harness.testing.signals import noisy, signal
+from tests.stubs.signal_pairs import sides
 
 _OF_AUDIO = [name for name, (target, _) in METRICS.items() if target.endswith(".metric")]  # functions on arrays
 _OF_TIME = [name for name, (target, _) in METRICS.items() if target.startswith("harness.metrics.speed:")]  # tests/unit/suites/test_speed.py
@@ -23,9 +25,11 @@ _OF_TIME = [name for name, (target, _) in METRICS.items() if target.startswith("
 @pytest.mark.parametrize("name", _OF_AUDIO)
 def test_metrics_of_audio(name: str) -> None:
     assert name in METRICS
+    if package := getattr(harness.metrics, name).package:
+        pytest.importorskip(package.replace("-", "_"))
     kind = resolve("metrics", name)
     assert kind().info.needs <= {Need.OUTPUT, Need.REFERENCE}
-    assert "determinism" in check_metric(kind(), factory=kind).checked
+    assert "determinism" in check_metric(kind(), factory=kind, sides=sides(name)).checked
 
 
 @pytest.mark.parametrize("name", config_names("suite"))

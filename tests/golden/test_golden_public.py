@@ -4,6 +4,7 @@ The values were made on 2026-12-01 in an environment of their own, from arrays a
 
 * descript-audiotools 0.7.2: ``MelSpectrogramLoss`` with the parameters of DAC's ``conf/base.yml``, ``MultiScaleSTFTLoss()``
 * auraloss 0.4.0: ``freq.MultiResolutionSTFTLoss()``
+* torchcrepe 0.0.24: ``predict(fmin=50, fmax=550, model="full", return_periodicity=True, pad=False)`` and Vocos' mask of silence, of one second
 
 ViSQOL's own pair is of google/visqol (testdata/clean_speech), its values those of the program in C++ 3.3.3 as visqol-python's README has them.
 """
@@ -59,6 +60,32 @@ def test_equals_the_public_implementation(name: str, embedded: Pair) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_equals_the_public_implementation_on_a_published_pair(name: str, babble: Pair) -> None:
     assert getattr(harness.metrics, name)(*babble) == pytest.approx(PUBLISHED[name][1], abs=PUBLISHED[name][2])
+
+
+def test_periodicity_is_that_of_the_public_tracker(embedded: Pair) -> None:
+    pytest.importorskip("torchcrepe")
+    clean, noisy, rate = embedded
+    before = np.random.get_state()[1].copy()  # type: ignore[index, union-attr]
+    second = clean[16000:32000], noisy[16000:32000], rate
+    assert harness.metrics.periodicity_rmse_crepe(*second) == pytest.approx(0.177477, abs=1e-5)
+    assert harness.metrics.vuv_f1_crepe(*second) == pytest.approx(0.962406, abs=1e-6)
+    assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]
+
+
+def test_voicing_and_gross_errors_by_counting(embedded: Pair) -> None:
+    import pyworld
+
+    clean, noisy, rate = embedded
+    contours = []
+    for samples in (clean, noisy):
+        coarse, times = pyworld.dio(samples.astype(np.float64), rate)
+        contours.append(pyworld.stonemask(samples.astype(np.float64), coarse, times, rate))
+    frames = list(zip(*contours, strict=True))
+    hits = sum(a > 0 and b > 0 for a, b in frames)
+    precision, recall = hits / sum(b > 0 for _, b in frames), hits / sum(a > 0 for a, _ in frames)
+    assert harness.metrics.vuv_f1(*embedded) == pytest.approx(2 * precision * recall / (precision + recall))
+    gross = sum(a > 0 and b > 0 and abs(b / a - 1) > 0.2 for a, b in frames)
+    assert gross and harness.metrics.gross_pitch_error(*embedded) == pytest.approx(gross / hits)
 
 
 @pytest.mark.parametrize(("name", "mode", "rate_hz"), [("visqol_speech", "speech", 16000), ("visqol_audio", "audio", 48000)])

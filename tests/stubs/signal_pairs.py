@@ -13,6 +13,8 @@ from scipy.signal import lfilter
 
 import harness.metrics
 from harness.api import Audio, Item, Metric, NotScorable, Sample, Signal
+from harness.data import embedded_set
+from harness.data.audio import read_audio
 
 RATE = 16000
 Wave = npt.NDArray[np.float32]
@@ -20,9 +22,19 @@ Wave = npt.NDArray[np.float32]
 INTRUSIVE = (
     "pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr_db", "si_sdr_aligned_db", "lag_samples", "mcd_db", "mcd_dtw_db", "log_mel_distance_db",
     "visqol_speech", "visqol_audio", "mel_distance_dac", "stft_distance_dac", "stft_distance_pwg",
-    "f0_rmse_cents", "voicing_error", "f0_correlation", "level_rms_db", "level_lufs_db",
+    "f0_rmse_cents", "voicing_error", "vuv_f1", "gross_pitch_error", "f0_correlation", "level_rms_db", "level_lufs_db",
 )  # fmt: skip
+OF_REAL_WORDS = {"gross_pitch_error": "espeak-cmn-latn-pinyin-m3/01.flac"}
+"""Embedded recordings in which noise moves what it does not move in made-up speech: there frames lose their voice before their octave."""
 FREE_LENGTH = {"pesq_wb", "pesq_nb", "mcd_dtw_db", "level_rms_db", "level_lufs_db"}
+
+
+def sides(key: str) -> tuple[Audio, Audio] | None:
+    """What `harness.testing.check_metric` is to judge a metric's direction by, where it is not speech-like audio."""
+    if key not in OF_REAL_WORDS:
+        return None
+    audio = read_audio(embedded_set.ROOT / OF_REAL_WORDS[key])
+    return audio, audio
 
 
 def build(key: str) -> Metric:
