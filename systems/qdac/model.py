@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,10 @@ from systems.quantizers.codebook import CodebookConfig, over_ranks
 from systems.quantizers.residual import Quantized, ResidualConfig, ResidualQuantizer
 
 
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """What a training pass gives.
+class Reconstruction(NamedTuple):
+    """What a training pass gives."""
 
-    Args:
-        audio: ``[B, N]``, N a whole number of frames.
-        quantized: the latent and its losses.
-    """
-
-    audio: Tensor
+    audio: Tensor  # [B, N], N a whole number of frames
     quantized: Quantized
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,19 +55,12 @@ PAPER_OBJECTIVE = ObjectiveConfig(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class ReconstructionLoss:
-    """Distances of an output to its reference, scalars.
+class ReconstructionLoss(NamedTuple):
+    """Distances of an output to its reference, scalars."""
 
-    Args:
-        mel: summed over scales.
-        complex: summed over windows; zero where there are none.
-        waveform: mean negative signal-to-noise ratio in dB.
-    """
-
-    mel: Tensor
-    complex: Tensor
-    waveform: Tensor
+    mel: Tensor  # summed over scales
+    complex: Tensor  # summed over windows; zero where there are none
+    waveform: Tensor  # mean negative signal-to-noise ratio in dB
 
 
 class ReconstructionObjective(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,17 +44,11 @@ class CodebookConfig:
             raise ValueError(f"decay and revival_share lie in 0..1 (1 excluded), got {self.decay} and {self.revival_share}")
 
 
-@dataclass(frozen=True, eq=False)
-class Lookup:
-    """What a codebook found.
+class Lookup(NamedTuple):
+    """What a codebook found."""
 
-    Args:
-        indices: int64 ``[..., ]`` of the nearest entries.
-        entries: ``[..., D]``, the entries themselves, with their gradient.
-    """
-
-    indices: Tensor
-    entries: Tensor
+    indices: Tensor  # int64 [...], of the nearest entries
+    entries: Tensor  # [..., D], the entries themselves, with their gradient
 
 
 class Codebook(nn.Module):

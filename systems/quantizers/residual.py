@@ -6,6 +6,7 @@ The law of every quantizer here: ``decode(codes)`` equals the quantized latent, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,23 +40,14 @@ class ResidualConfig:
             raise ValueError(f"quantizer dropout lies in 0..1, got {self.dropout}")
 
 
-@dataclass(frozen=True, eq=False)
-class Quantized:
-    """A quantized latent.
+class Quantized(NamedTuple):
+    """A quantized latent, and what its training needs; the losses are scalars."""
 
-    Args:
-        latent: ``[B, T, D]``, the sum of the active codebooks; its gradient goes straight through to the input.
-        indices: int64 ``[B, K, T]``, of all codebooks, active or not.
-        first: ``[B, T, d]``, codebook 1's embeddings; their gradient reaches codebook 1 (where supervised) and the input, nothing else.
-        commitment: scalar, mean squared distance of the input of each active codebook to its entry, gradient to the input.
-        codebook: scalar, the same distance with the gradient to the entries; zero under moving averages.
-    """
-
-    latent: Tensor
-    indices: Tensor
-    first: Tensor
-    commitment: Tensor
-    codebook: Tensor
+    latent: Tensor  # [B, T, D], the sum of the active codebooks; its gradient goes straight through to the input
+    indices: Tensor  # int64 [B, K, T], of all codebooks, active or not
+    first: Tensor  # [B, T, d], codebook 1's embeddings; their gradient reaches codebook 1 (where supervised) and the input, nothing else
+    commitment: Tensor  # mean squared distance of the input of each active codebook to its entry, gradient to the input
+    codebook: Tensor  # the same distance with the gradient to the entries; zero under moving averages
 
 
 class ResidualQuantizer(nn.Module):

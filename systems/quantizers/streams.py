@@ -14,7 +14,8 @@ orders the streams: the first has to serve alone. The draw is `StreamQuantizer.d
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -88,19 +89,12 @@ class PairedCodebook(nn.Module):
         return book
 
 
-@dataclass(frozen=True, eq=False)
-class QuantizedStreams:
-    """A quantized latent.
+class QuantizedStreams(NamedTuple):
+    """A quantized latent."""
 
-    Args:
-        latent: ``[B, T, D]``, of the active streams; its gradient goes straight through the search.
-        indices: int64 ``[B, K, T]``, of all streams, active or not.
-        commitment: scalar, mean squared distance of what every stream quantizes to its entry, gradient to the former.
-    """
-
-    latent: Tensor
-    indices: Tensor
-    commitment: Tensor
+    latent: Tensor  # [B, T, D], of the active streams; its gradient goes straight through the search
+    indices: Tensor  # int64 [B, K, T], of all streams, active or not
+    commitment: Tensor  # scalar, mean squared distance of what every stream quantizes to its entry, gradient to the former
 
 
 class StreamQuantizer(nn.Module):

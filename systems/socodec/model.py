@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,47 +14,27 @@ from systems.socodec.networks import CausalConv, CausalTransposedConv, ResidualU
 from systems.socodec.utterance import UtteranceEncoder
 
 
-@dataclass(frozen=True, eq=False)
-class SpeechCode:
-    """What the codec sends.
+class SpeechCode(NamedTuple):
+    """What the codec sends."""
 
-    Args:
-        indices: int64 ``[B, K, T]``.
-        embedding: ``[B, D]``, of the utterance.
-    """
-
-    indices: Tensor
-    embedding: Tensor
+    indices: Tensor  # int64 [B, K, T]
+    embedding: Tensor  # [B, D], of the utterance
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """What the codec makes of codes.
+class Decoded(NamedTuple):
+    """What the codec makes of codes."""
 
-    Args:
-        mel: ``[B, T100, bands]``, log-mel frames.
-        ssl: ``[B, T50, ssl_dim]``, or None of a codec that is not semantic.
-    """
-
-    mel: Tensor
-    ssl: Tensor | None
+    mel: Tensor  # [B, T100, bands], log-mel frames
+    ssl: Tensor | None  # [B, T50, ssl_dim]; None of a codec that is not semantic
 
 
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """What a training pass gives.
-
-    Args:
-        mel: ``[B, T100, bands]``, log-mel frames.
-        ssl: ``[B, T50, ssl_dim]``, or None of a codec that is not semantic.
-        quantized: latent, indices and commitment.
-        embedding: ``[B, D]``.
-    """
+class Reconstruction(NamedTuple):
+    """What a training pass gives: what `Decoded` has, and what its losses need."""
 
     mel: Tensor
     ssl: Tensor | None
     quantized: QuantizedStreams
-    embedding: Tensor
+    embedding: Tensor  # [B, D]
 
 
 class SocodecModel(nn.Module):

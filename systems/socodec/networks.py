@@ -7,7 +7,7 @@ which the release has switched off, is an Identity there. Nothing comes from a f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -163,17 +163,11 @@ class SocodecEncoder(nn.Module):
         return channels_first(self.layers(channels_first(features)))
 
 
-@dataclass(frozen=True, eq=False)
-class Frames:
-    """What a decoder gives.
+class Frames(NamedTuple):
+    """What a decoder gives."""
 
-    Args:
-        output: ``[B, T', outputs]``, or None of a decoder without a head.
-        hidden: ``[B, T', D]``, what the head reads.
-    """
-
-    output: Tensor | None
-    hidden: Tensor
+    output: Tensor | None  # [B, T', outputs]; None of a decoder without a head
+    hidden: Tensor  # [B, T', D], what the head reads
 
 
 class SocodecDecoder(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,17 +55,11 @@ class SpeechEncoderConfig(Configuration):
 _FLOOR = 1e-5
 
 
-@dataclass(frozen=True, eq=False)
-class Hidden:
-    """Frames that the encoder shall not see.
+class Hidden(NamedTuple):
+    """Frames that the encoder shall not see."""
 
-    Args:
-        frames: bool ``[B, T]``.
-        substitute: ``[width]``, what it sees in their place.
-    """
-
-    frames: Tensor
-    substitute: Tensor
+    frames: Tensor  # bool [B, T]
+    substitute: Tensor  # [width], what it sees in their place
 
 
 class SpeechEncoder(nn.Module):

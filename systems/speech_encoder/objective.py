@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,21 +82,13 @@ class AcousticUnits(nn.Module):
         self.codebook((frames - self.mean) / self.deviation, generator)
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Losses and hits of a batch.
+class Prediction(NamedTuple):
+    """Losses (cross-entropies in nats) and hits of a batch, scalars."""
 
-    Args:
-        units: cross-entropy of the masked frames' clusters, in nats, scalar.
-        unit_accuracy: share of them predicted, scalar.
-        phones: cross-entropy of the labelled frames' phones, in nats; zero where none is labelled.
-        phone_accuracy: share of the labelled frames that were not masked whose phone is predicted; zero where there is none.
-    """
-
-    units: Tensor
-    unit_accuracy: Tensor
-    phones: Tensor
-    phone_accuracy: Tensor
+    units: Tensor  # loss of the masked frames' clusters
+    unit_accuracy: Tensor  # share of them predicted
+    phones: Tensor  # loss of the labelled frames' phones; zero where none is labelled
+    phone_accuracy: Tensor  # share of the labelled frames that were not masked whose phone is predicted; zero where there is none
 
 
 class MaskedPrediction(nn.Module):

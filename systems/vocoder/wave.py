@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,45 +57,26 @@ class WaveVocoderConfig(Configuration):
             raise ValueError(f"windows of the filtering transform overlap by three quarters: {4 * HOP} samples, got {self.window}")
 
 
-@dataclass(frozen=True, eq=False)
-class Pitch:
-    """Pitch of every frame.
+class Pitch(NamedTuple):
+    """Pitch of every frame."""
 
-    Args:
-        hz: ``[B, T]``, continued through unvoiced frames.
-        voiced: ``[B, T]``, 1 or 0.
-    """
-
-    hz: Tensor
-    voiced: Tensor
+    hz: Tensor  # [B, T], continued through unvoiced frames
+    voiced: Tensor  # [B, T], 1 or 0
 
 
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """How far the two sources have run before each frame; what lets a piece of an utterance be rendered by itself.
+class Progress(NamedTuple):
+    """How far the two sources have run before each frame; what lets a piece of an utterance be rendered by itself."""
 
-    Args:
-        turns: ``[B, T]``, of the pulse train, in 0 .. 1 since the last whole one.
-        frames: ``[B, T]``, since the start.
-    """
-
-    turns: Tensor
-    frames: Tensor
+    turns: Tensor  # [B, T], of the pulse train, in 0 .. 1 since the last whole one
+    frames: Tensor  # [B, T], since the start
 
 
-@dataclass(frozen=True, eq=False)
-class Controls:
-    """What the network reads off mel frames.
+class Controls(NamedTuple):
+    """What the network reads off mel frames."""
 
-    Args:
-        pitch_logits: ``[B, T, 1 + pitch_bins]``, class 0 is unvoiced.
-        harmonic: ``[B, T, F]``, log gains of the harmonic source.
-        noise: ``[B, T, F]``, log gains of the noise.
-    """
-
-    pitch_logits: Tensor
-    harmonic: Tensor
-    noise: Tensor
+    pitch_logits: Tensor  # [B, T, 1 + pitch_bins], class 0 is unvoiced
+    harmonic: Tensor  # [B, T, F], log gains of the harmonic source
+    noise: Tensor  # [B, T, F], log gains of the noise
 
 
 class WaveVocoder(nn.Module):
