@@ -21,8 +21,7 @@ from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel
 from systems.quantizers.codebook import Codebook
 from systems.socodec.config import SAMPLE_RATE
-from systems.socodec.model import SocodecModel
-from systems.socodec.released import load_socodec
+from systems.socodec.model import SocodecModel, load_socodec
 from systems.socodec.ssl import SpeechFeatures, speech_features
 from systems.vocoder.mel import MelFrames
 

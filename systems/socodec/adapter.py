@@ -165,7 +165,7 @@ class SocodecCodec:
 
 
 def _trained(checkpoint: Path, vocoder: Path, ssl: str | Path) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
-    from systems.socodec.released import load_socodec
+    from systems.socodec.model import load_socodec
     from systems.socodec.ssl import speech_features
     from systems.vocoder.bigvgan import load_vocoder
 
@@ -180,8 +180,7 @@ def _random(
     checkpoint: str | Path | None, shape: Mapping[str, Any] | SocodecConfig | None, seed: int
 ) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
     from systems.checkpoints import untrained
-    from systems.socodec.model import SocodecModel
-    from systems.socodec.released import load_socodec
+    from systems.socodec.model import SocodecModel, load_socodec
     from systems.socodec.ssl import random_features
     from systems.vocoder.bigvgan import random_vocoder
 

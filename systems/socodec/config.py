@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from systems.configuration import Configuration
-from systems.quantizers.shape import IndexOrder, StreamsConfig
 
 SAMPLE_RATE = 16000
 FEATURE_HOP = 320
@@ -76,7 +75,7 @@ class SocodecConfig(Configuration):
     quantizer: QuantizerName = "opq"
     sizes: tuple[int, ...] = (128, 128)
     codebook_dim: int = 128
-    index_order: IndexOrder = "first_fastest"
+    index_order: Literal["first_fastest", "first_slowest"] = "first_fastest"
     revival_share: float = 0.0
     mel_mean: float = 0.0
     mel_scale: float = 1.0
@@ -116,19 +115,6 @@ class SocodecConfig(Configuration):
     def input_dim(self) -> int:
         """Of what the encoder sees, at 50 frames a second."""
         return self.ssl_dim if self.source == "ssl" else MEL_PER_FEATURE * self.num_mels
-
-    @property
-    def streams(self) -> StreamsConfig:
-        """The quantizer's part."""
-        return StreamsConfig(
-            num_streams=self.num_streams,
-            latent_dim=self.width,
-            sizes=self.sizes,
-            codebook_dim=self.codebook_dim,
-            order="ordered" if self.quantizer in ("opq", "orq") else "none",
-            index_order=self.index_order,
-            revival_share=self.revival_share,
-        )
 
 
 FRAMES_MS: dict[int, tuple[tuple[int, ...], int]] = {40: ((2,), 1), 120: ((2, 3), 4), 240: ((2, 3, 2), 8)}

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from systems.checkpoints import exported
-from systems.speech_encoder.alignment import UNKNOWN, PhoneAligner
 from systems.speech_encoder.model import Hidden, SpeechEncoder, SpeechEncoderConfig
-from systems.speech_encoder.objective import MaskedPrediction, Prediction, draw_mask, warped
+from systems.speech_encoder.objective import UNKNOWN, MaskedPrediction, PhoneAligner, Prediction, draw_mask, warped
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 
 

@@ -14,8 +14,7 @@ from systems.layers.discriminator import Discriminator, DiscriminatorConfig
 from systems.qdac.adapter import QdacCodec
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.qdac.model import QdacModel, start
-from systems.qdac.objective import ObjectiveConfig, ReconstructionObjective, snr_db
-from systems.qdac.recipe import QdacRecipe, QdacTraining
+from systems.qdac.recipe import ObjectiveConfig, QdacRecipe, QdacTraining, ReconstructionObjective, snr_db
 from systems.qdac.semantic import END, SemanticConfig, SemanticSupervisor, pad_tokens, to_text, to_tokens
 from systems.training.recipe import Batch, Recipe
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from systems.quantizers.codebook import Codebook, CodebookConfig
-from systems.quantizers.shape import StreamsConfig
-from systems.quantizers.streams import PairedCodebook, PairedResidualQuantizer, ProductQuantizer, StreamQuantizer
+from systems.quantizers.streams import PairedCodebook, PairedResidualQuantizer, ProductQuantizer, StreamQuantizer, StreamsConfig
 
 SHAPE = StreamsConfig(num_streams=3, latent_dim=10, sizes=(4, 5), codebook_dim=2, kmeans_iterations=5)
 KINDS = {"product": ProductQuantizer, "residual": PairedResidualQuantizer}

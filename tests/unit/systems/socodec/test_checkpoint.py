@@ -17,8 +17,7 @@ from harness.torchaudio import ensure_torchaudio
 from systems.checkpoints import exported
 from systems.socodec.adapter import SocodecCodec
 from systems.socodec.config import UtteranceConfig, socodec_config
-from systems.socodec.model import SocodecModel
-from systems.socodec.released import load_socodec
+from systems.socodec.model import SocodecModel, load_socodec
 from systems.vocoder.bigvgan import BigVgan, load_vocoder, low_pass
 from systems.vocoder.wave import WaveVocoder, WaveVocoderConfig
 

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from systems.socodec.config import socodec_config
-from systems.socodec.discriminator import MelDiscriminator, MelDiscriminatorConfig
-from systems.socodec.recipe import SocodecRecipe, SocodecTraining
+from systems.socodec.recipe import MelDiscriminator, MelDiscriminatorConfig, SocodecRecipe, SocodecTraining
 from systems.speech_encoder.model import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.training.recipe import Batch

@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 
 from harness.settings.training import planned
 from systems.checkpoints import load
-from systems.speech_encoder.alignment import PHONES, UNKNOWN, PhoneAligner
 from systems.speech_encoder.model import Hidden, SpeechEncoder, SpeechEncoderConfig
-from systems.speech_encoder.objective import AcousticUnits, Cepstra, MaskedPrediction, draw_mask, warped
+from systems.speech_encoder.objective import PHONES, UNKNOWN, AcousticUnits, Cepstra, MaskedPrediction, PhoneAligner, draw_mask, warped
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.training.recipe import Batch, Recipe
 

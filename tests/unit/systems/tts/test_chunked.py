@@ -9,8 +9,7 @@ import torch
 
 from systems.checkpoints import Loaded, untrained
 from systems.lm.codes import QdacCodes, SocodecCodes
-from systems.qdac.model import QdacModel
-from systems.qdac.networks import LappedDecoder, WaveformDecoder
+from systems.qdac.model import LappedDecoder, QdacModel, WaveformDecoder
 from systems.socodec.model import SocodecModel
 from systems.tts.chunked import ChunkedDecoder, ReceptiveField, pushed, receptive_field, vocoder_stages
 from systems.tts.codecs import QdacSpeech, SocodecSpeech, Voice
