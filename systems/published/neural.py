@@ -12,15 +12,13 @@ from __future__ import annotations
 import abc
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from harness.api import Audio, CodecSpec, Codes, Encoded, HubFiles, SystemInfo, Weights
+from harness.api import CodecSpec, HubFiles, SystemInfo, Weights
 from harness.api.libraries import versions
-from systems.pcm import compensated, framed, frames_for, mono
+from systems.pcm import FrameCodec
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +120,7 @@ def missing_weights(release: Release, checkpoint: str | None, revision: str | No
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class NeuralCodec(abc.ABC):
+class NeuralCodec(FrameCodec):
     """A published codec behind the harness's protocol; a subclass adds the fields of its own variants.
 
     Utterances go through alone: in a batch, DAC, Mimi and X-Codec let the padding of a shorter one be heard in its codes (the contract
@@ -146,8 +144,6 @@ class NeuralCodec(abc.ABC):
     release: ClassVar[Release]
     starts: ClassVar[Mapping[str, float]]
     """Endings of the names of tensors that training moves, with the value all of them start from."""
-    whole_frames: ClassVar[bool] = True
-    """The codec's own preparation fills the last frame with zeros; otherwise its network takes any length."""
 
     checkpoint: str | None = None
     revision: str | None = None
@@ -229,44 +225,11 @@ class NeuralCodec(abc.ABC):
         watched = [(t, start) for name, t in model.state_dict().items() for end, start in cls.starts.items() if name.endswith(end)]
         return bool(watched) and all(bool((tensor == start).all()) for tensor, start in watched)
 
-    def encode(self, audio: Audio) -> Codes:
-        """Codes of one utterance.
+    def _coded(self, samples: torch.Tensor) -> tuple[torch.Tensor, Mapping[str, Any]]:
+        return self._indices(samples[:, None]), {}
 
-        Raises:
-            ValueError: another sample rate, or more than one channel.
-        """
-        import torch
-
-        spec = self.spec
-        samples = mono(audio, spec.sample_rate)
-        frames = frames_for(samples.size, self._shortfall, spec.hop_length)
-        if not frames:
-            return Codes(np.zeros((spec.num_codebooks, 0), dtype=np.int64), spec, 0)
-        if self.whole_frames:
-            samples = framed(samples, frames * spec.hop_length, 1)[0]
-        with torch.inference_mode():
-            indices = self._indices(torch.from_numpy(np.array(samples, np.float32))[None, None].to(self.device)).cpu().numpy()
-        if indices.shape != (spec.num_codebooks, frames):
-            raise RuntimeError(f"{self.release.title} gave codes of shape {indices.shape}, expected {(spec.num_codebooks, frames)}")
-        return Codes(indices, spec, audio.num_samples)
-
-    def decode(self, encoded: Encoded) -> Audio:
-        """The waveform of codes, or of the first b codebooks of them.
-
-        Raises:
-            ValueError: codes of another codec.
-        """
-        import torch
-
-        if not isinstance(encoded, Codes):
-            raise ValueError(f"{self.release.title} decodes Codes, got {type(encoded).__name__}")
-        if replace(encoded.spec, codebook_sizes=()) != replace(self.spec, codebook_sizes=()) or encoded.num_codebooks < 1:
-            raise ValueError(f"these codes were made with {encoded.spec}, this codec is {self.spec}")
-        if not encoded.num_frames:
-            return Audio.mono(np.zeros(encoded.num_samples, dtype=np.float32), self.spec.sample_rate)
-        with torch.inference_mode():
-            samples = self._samples(torch.tensor(encoded.indices)[None].to(self.device))
-        return compensated(samples.float().cpu().numpy(), 0, encoded.num_samples, self.spec.sample_rate)
+    def _decoded(self, indices: torch.Tensor, side: Mapping[str, Any]) -> torch.Tensor:
+        return self._samples(indices)
 
     @abc.abstractmethod
     def _indices(self, samples: torch.Tensor) -> torch.Tensor:

@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
+from harness.api import CodecSpec, SystemInfo, Weights
 from harness.api.libraries import versions
 from systems.bundled import lacking, located
-from systems.pcm import framed, frames_for, mono, own_codes
+from systems.pcm import FrameCodec
 from systems.qdac.config import QdacConfig, qdac_config
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from systems.checkpoints import Loaded
     from systems.qdac.model import QdacModel
 
 
-class QdacCodec:
+class QdacCodec(FrameCodec):
     """QDAC, or the first so many of its codebooks.
 
     ```python
@@ -62,7 +62,7 @@ class QdacCodec:
         if not 1 <= kept <= full.num_codebooks:
             raise ValueError(f"{checkpoint} has {full.num_codebooks} codebooks, asked were {kept}")
         self._model = loaded.model.to(device)
-        self._device, self._search_width = device, search_width
+        self.device, self._search_width = device, search_width
         self.spec = CodecSpec(
             sample_rate=full.sample_rate, hop_length=full.hop, codebook_sizes=(full.codebook_size,) * kept, prefix_decodable=True
         )
@@ -89,38 +89,14 @@ class QdacCodec:
         """Why it cannot be built here, or None."""
         return lacking({"checkpoint": checkpoint}, weights, shape)
 
-    def encode(self, audio: Audio) -> Codes:
-        """Codes of one utterance; a last partial frame is filled with zeros.
+    def _decodable(self) -> CodecSpec:
+        return replace(self.spec, codebook_sizes=self.spec.codebook_sizes[:1] * self._model.config.num_codebooks)
 
-        Raises:
-            ValueError: another sample rate, or more than one channel.
-        """
-        import torch
+    def _coded(self, samples: Tensor) -> tuple[Tensor, Mapping[str, Any]]:
+        return self._model.encode(samples, self.spec.num_codebooks, self._search_width)[0], {}
 
-        spec = self.spec
-        samples = mono(audio, spec.sample_rate)
-        frames = frames_for(samples.size, 0, spec.hop_length)
-        if not frames:
-            return Codes(np.zeros((spec.num_codebooks, 0), dtype=np.int64), spec, 0)
-        padded = framed(samples, frames * spec.hop_length, 1)
-        with torch.inference_mode():
-            indices = self._model.encode(torch.from_numpy(padded).to(self._device), spec.num_codebooks, self._search_width)
-        return Codes(indices[0].cpu().numpy(), spec, samples.size)
-
-    def decode(self, encoded: Encoded) -> Audio:
-        """The waveform of codes, or of the first b codebooks of them.
-
-        Raises:
-            ValueError: codes of another codec.
-        """
-        import torch
-
-        codes = own_codes(encoded, replace(self.spec, codebook_sizes=self.spec.codebook_sizes[:1] * self._model.config.num_codebooks))
-        if not codes.num_frames:
-            return Audio.mono(np.zeros(codes.num_samples, dtype=np.float32), self.spec.sample_rate)
-        with torch.inference_mode():
-            audio = self._model.decode(torch.tensor(codes.indices)[None].to(self._device))
-        return Audio.mono(audio[0, : codes.num_samples].float().cpu().numpy(), self.spec.sample_rate)
+    def _decoded(self, indices: Tensor, side: Mapping[str, Any]) -> Tensor:
+        return self._model.decode(indices)[0]
 
 
 def _loaded(checkpoint: str | Path | None, weights: str, shape: Mapping[str, Any] | QdacConfig | None, seed: int) -> Loaded[QdacModel]:

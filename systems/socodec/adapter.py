@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.api import Audio, CodecSpec, Codes, Encoded, SystemInfo, Weights
+from harness.api import CodecSpec, SystemInfo, Weights
 from harness.api.libraries import versions
 from systems.bundled import lacking, located
-from systems.pcm import framed, frames_for, mono, own_codes
+from systems.pcm import FrameCodec
 from systems.socodec.config import SAMPLE_RATE, SocodecConfig, socodec_config
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from systems.checkpoints import Loaded
     from systems.socodec.model import SocodecModel
     from systems.socodec.ssl import SpeechFeatures
@@ -29,7 +31,7 @@ _RELEASE = (
 )
 
 
-class SocodecCodec:
+class SocodecCodec(FrameCodec):
     """SoCodec, from audio at 16 kHz to streams of codes with one utterance embedding beside them, and back.
 
     The embedding is side information: D float32 numbers an utterance (6,144 bits of the small size, 32,768 of the paper's), apart from
@@ -80,7 +82,7 @@ class SocodecCodec:
         self._model = loaded.model.to(device)
         self._features = None if features is None else features.to(device)
         self._vocoder, self._mel = voice.model.to(device), MelFrames().to(device)
-        self._device = device
+        self.device = device
         config, size = loaded.model.config, loaded.metadata.get("size", "paper")
         self.spec = CodecSpec(
             sample_rate=SAMPLE_RATE,
@@ -88,6 +90,7 @@ class SocodecCodec:
             codebook_sizes=(config.stream_size,) * config.num_streams,
             prefix_decodable=True,
         )
+        self._empty_side = {_SIDE: np.zeros(config.width, dtype=np.float32)}
         parts = {"codec": self._model, **({} if features is None else {"features": features}), "vocoder": self._vocoder}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         told = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in counts.items())
@@ -121,47 +124,22 @@ class SocodecCodec:
             return "HuBERT needs the package transformers: pip install 'speech-systems-harness[hf]'"
         return reason
 
-    def encode(self, audio: Audio) -> Codes:
-        """Codes of one utterance; a last partial frame is filled with zeros.
+    def _coded(self, samples: Tensor) -> tuple[Tensor, Mapping[str, Any]]:
+        heard = None if self._features is None else self._features(samples)
+        code = self._model.encode(heard, self._mel(samples))
+        return code.indices[0], {_SIDE: code.embedding[0].float().cpu().numpy()}
 
-        Raises:
-            ValueError: another sample rate, or more than one channel.
-        """
+    def _decoded(self, indices: Tensor, side: Mapping[str, Any]) -> Tensor:
+        """In the voice of the utterance embedding."""
         import torch
 
-        spec = self.spec
-        samples = mono(audio, spec.sample_rate)
-        frames = frames_for(samples.size, 0, spec.hop_length)
-        if not frames:
-            silent = np.zeros(self._model.config.width, dtype=np.float32)
-            return Codes(np.zeros((spec.num_codebooks, 0), dtype=np.int64), spec, 0, {_SIDE: silent})
-        with torch.inference_mode():
-            padded = torch.from_numpy(framed(samples, frames * spec.hop_length, 1)).to(self._device)
-            heard = None if self._features is None else self._features(padded)
-            code = self._model.encode(heard, self._mel(padded))
-        embedding = code.embedding[0].float().cpu().numpy()
-        return Codes(code.indices[0].cpu().numpy(), spec, samples.size, {_SIDE: embedding})
-
-    def decode(self, encoded: Encoded) -> Audio:
-        """The waveform of codes, or of the first b streams of them, in the voice of their utterance embedding.
-
-        Raises:
-            ValueError: codes of another codec, or without an embedding.
-        """
-        import torch
-
-        codes = own_codes(encoded, self.spec)
-        embedding = codes.side.get(_SIDE)
-        if embedding is None or embedding.shape != (self._model.config.width,):
+        embedding, width = side.get(_SIDE), self._model.config.width
+        if embedding is None or embedding.shape != (width,):
             found = "none" if embedding is None else f"shape {embedding.shape}"
-            raise ValueError(f"SoCodec needs side[{_SIDE!r}], an embedding of {self._model.config.width} numbers; got {found}")
-        if not codes.num_frames:
-            return Audio.mono(np.zeros(codes.num_samples, dtype=np.float32), self.spec.sample_rate)
-        with torch.inference_mode():
-            voice = torch.from_numpy(np.array(embedding, dtype=np.float32))[None].to(self._device)
-            decoded = self._model.decode(torch.tensor(codes.indices)[None].to(self._device), voice)
-            audio = self._vocoder(decoded.mel)
-        return Audio.mono(audio[0, : codes.num_samples].float().cpu().numpy(), self.spec.sample_rate)
+            raise ValueError(f"SoCodec needs side[{_SIDE!r}], an embedding of {width} numbers; got {found}")
+        voice = torch.from_numpy(np.array(embedding, dtype=np.float32))[None].to(self.device)
+        audio: Tensor = self._vocoder(self._model.decode(indices, voice).mel)
+        return audio[0]
 
 
 def _trained(checkpoint: Path, vocoder: Path, ssl: str | Path) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
