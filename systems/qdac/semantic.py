@@ -50,17 +50,6 @@ def to_tokens(text: str) -> list[int]:
     return [3 + ALPHABET.index(c) for c in " ".join(known.split())] + [END]
 
 
-def to_text(tokens: Sequence[int]) -> str:
-    """The text of tokens up to END."""
-    letters = []
-    for token in tokens:
-        if token == END:
-            break
-        if token >= 3:
-            letters.append(ALPHABET[token - 3])
-    return "".join(letters)
-
-
 def pad_tokens(texts: Sequence[str]) -> Tensor:
     """int64 ``[B, S]`` tokens of texts, filled with PAD."""
     rows = [torch.tensor(to_tokens(text)) for text in texts]
@@ -101,20 +90,6 @@ class SemanticSupervisor(nn.Module):
         memory, hidden = self._hear(first, frames)
         logits = self._say(memory, hidden, tokens)
         return functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), ignore_index=PAD)
-
-    @torch.no_grad()
-    def transcribe(self, first: Tensor, limit: int = 200) -> str:
-        """Greedy text of one utterance's ``first [1, T, d]``, at most ``limit`` characters."""
-        memory, hidden = self._hear(first, torch.tensor([first.shape[1]]))
-        tokens: list[int] = []
-        for _ in range(limit):
-            # The token to come is not looked at: a placeholder keeps the length.
-            so_far = torch.tensor([[*tokens, PAD]], device=first.device)
-            best = int(self._say(memory, hidden, so_far)[0, -1].argmax())
-            if best == END:
-                break
-            tokens.append(best)
-        return to_text(tokens)
 
     def _hear(self, first: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         stride = self.config.stride

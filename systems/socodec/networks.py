@@ -57,87 +57,35 @@ class CausalTransposedConv(nn.ConvTranspose1d):
         return super().forward(x)[..., : x.shape[-1] * self.stride[0]]
 
 
-class ResidualUnit(nn.Module):
-    """Grouped convolution of 3, Swish, grouped convolution of 3, added to the input.
+def activated(*parts: nn.Module) -> list[nn.Module]:
+    """Each part followed by the (absent) normalisation and Swish, as they stand in the release."""
+    return [layer for part in parts for layer in (part, nn.Identity(), nn.SiLU())]
+
+
+class Block(nn.Module):
+    """Parts in a row with Swish between them, ``[B, C, T]`` in and out; T may change.
 
     Args:
-        channels: of input and output.
-        groups: of channels.
+        parts: two residual units, and behind or before them the convolution that changes the number of frames.
     """
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*activated(*parts)[:-2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layers(x)
+        return made
+
+
+class ResidualUnit(Block):
+    """Two grouped convolutions of 3, added to the input."""
 
     def __init__(self, channels: int, groups: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            CausalConv(channels, channels, 3, groups=groups),
-            nn.Identity(),
-            nn.SiLU(),
-            CausalConv(channels, channels, 3, groups=groups),
-        )
+        super().__init__(*(CausalConv(channels, channels, 3, groups=groups) for _ in range(2)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, T]`` to the same."""
-        changed: Tensor = x + self.layers(x)
-        return changed
-
-
-class DownBlock(nn.Module):
-    """Two residual units, then a convolution of twice the stride.
-
-    Args:
-        channels: of input and output.
-        stride: input frames per output frame.
-        groups: of the residual units.
-        whole_frames: see `CausalConv`.
-    """
-
-    def __init__(self, channels: int, stride: int, groups: int, whole_frames: bool) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            ResidualUnit(channels, groups),
-            nn.Identity(),
-            nn.SiLU(),
-            ResidualUnit(channels, groups),
-            nn.Identity(),
-            nn.SiLU(),
-            CausalConv(channels, channels, 2 * stride, stride=stride, whole_frames=whole_frames),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, T]`` to ``[B, C, T / stride]``."""
-        down: Tensor = self.layers(x)
-        return down
-
-
-class UpBlock(nn.Module):
-    """A transposed convolution of twice the stride, then two residual units.
-
-    Args:
-        channels: of input and output.
-        stride: output frames per input frame.
-        groups: of the residual units.
-    """
-
-    def __init__(self, channels: int, stride: int, groups: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            CausalTransposedConv(channels, channels, stride),
-            nn.Identity(),
-            nn.SiLU(),
-            ResidualUnit(channels, groups),
-            nn.Identity(),
-            nn.SiLU(),
-            ResidualUnit(channels, groups),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, T]`` to ``[B, C, T x stride]``."""
-        up: Tensor = self.layers(x)
-        return up
-
-
-def activated(blocks: list[nn.Module]) -> list[nn.Module]:
-    """Each block followed by the (absent) normalisation and Swish, as they stand between the release's blocks."""
-    return [layer for block in blocks for layer in (block, nn.Identity(), nn.SiLU())]
+        return x + super().forward(x)
 
 
 def channels_first(x: Tensor) -> Tensor:
@@ -154,9 +102,14 @@ class SocodecEncoder(nn.Module):
 
     def __init__(self, config: SocodecConfig) -> None:
         super().__init__()
-        width = config.width
-        blocks: list[nn.Module] = [DownBlock(width, stride, config.groups, config.whole_frames) for stride in config.strides]
-        self.layers = nn.Sequential(CausalConv(config.input_dim, width, 3), nn.SiLU(), *activated(blocks), CausalConv(width, width, 3))
+        width, groups, whole = config.width, config.groups, config.whole_frames
+        blocks = [
+            Block(
+                ResidualUnit(width, groups), ResidualUnit(width, groups), CausalConv(width, width, 2 * stride, stride, whole_frames=whole)
+            )
+            for stride in config.strides
+        ]
+        self.layers = nn.Sequential(CausalConv(config.input_dim, width, 3), nn.SiLU(), *activated(*blocks), CausalConv(width, width, 3))
 
     def forward(self, features: Tensor) -> Tensor:
         """Latent ``[B, T, D]`` of ``features [B, T x stride, input_dim]``."""
@@ -185,8 +138,11 @@ class SocodecDecoder(nn.Module):
 
     def __init__(self, width: int, strides: Sequence[int], groups: int, outputs: int) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [UpBlock(width, stride, groups) for stride in strides]
-        layers: list[nn.Module] = [CausalConv(width, width, 3), nn.SiLU(), *activated(blocks)]
+        blocks = [
+            Block(CausalTransposedConv(width, width, stride), ResidualUnit(width, groups), ResidualUnit(width, groups))
+            for stride in strides
+        ]
+        layers: list[nn.Module] = [CausalConv(width, width, 3), nn.SiLU(), *activated(*blocks)]
         self._trunk = len(layers)
         if outputs:
             layers.append(CausalConv(width, outputs, 3))

@@ -15,7 +15,7 @@ from systems.qdac.adapter import QdacCodec
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.qdac.model import QdacModel, start
 from systems.qdac.recipe import ObjectiveConfig, QdacRecipe, QdacTraining, ReconstructionObjective, snr_db
-from systems.qdac.semantic import END, SemanticConfig, SemanticSupervisor, pad_tokens, to_text, to_tokens
+from systems.qdac.semantic import ALPHABET, END, SemanticConfig, SemanticSupervisor, pad_tokens, to_tokens
 from systems.training.recipe import Batch, Recipe
 
 TINY = QdacConfig(num_codebooks=3, codebook_size=16, codebook_dim=8, latent_dim=8, width=16, hidden=32, encoder_depth=1, decoder_depth=1)
@@ -157,7 +157,8 @@ def test_discriminators_judge_any_length_and_ignore_level():
 
 
 def test_tokens_of_text():
-    assert to_text(to_tokens("It's  a well-known\tTHING, no 7!")) == "it's a well known thing no"
+    assert to_tokens("It's  a well-known\tTHING, no 7!") == to_tokens("it's a well known thing no")
+    assert [ALPHABET[token - 3] for token in to_tokens("it's")[:-1]] == list("it's")
     assert to_tokens("")[-1] == END
     assert pad_tokens(["ab", ""]).shape == (2, 3)
 
@@ -176,7 +177,6 @@ def test_the_recogniser_hears_neither_padding_nor_the_future():
     said, again = supervisor._say(memory, hidden, tokens), supervisor._say(memory, hidden, changed)
     torch.testing.assert_close(said[:, :4], again[:, :4])  # token 3 is an input from step 4 on
     assert not torch.allclose(said[:, 4:], again[:, 4:])
-    assert len(supervisor.transcribe(first, limit=7)) <= 7
 
 
 def _written(tmp_path, **changes):
