@@ -106,7 +106,7 @@ class PredictedMos:
     the level is never normalised.
 
     Predictors are as many scales: the name says whose score it is ("dnsmos_overall", "dnsmos_signal"), the predictor's name alone where
-    it has one score ("distillmos").
+    it has an overall score only ("distillmos").
 
     Args:
         predictor: of opinion scores.
@@ -125,7 +125,7 @@ class PredictedMos:
         self._predictor, self._score = predictor, score
         info = predictor.info
         self.info = MetricInfo(
-            name=info.family if len(known) == 1 else f"{info.family}_{score}",
+            name=info.family if known == ("overall",) else f"{info.family}_{score}",
             version="1",
             unit="MOS",
             better=Better.HIGHER,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from harness.errors import CheckpointError
 from harness.judges import NoSpeechError
 from harness.judges.speakers import Ecapa, WavLm, WeSpeaker, fbank
 from harness.torchaudio import ensure_torchaudio, load_torchaudio
-from tests.stubs.checkpoint_folders import copy, damage, without_first
+from tests.stubs.checkpoint_folders import copy, damage, field, without_first
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -154,24 +153,6 @@ def test_ecapa_refuses_custom_py(tiny_ecapa: Path, tmp_path: Path) -> None:
 
 
 # --- WeSpeaker
-
-
-def field(number: int, value: int | bytes | str | float) -> bytes:
-    """One protobuf field: varint for int, fixed32 for float, length-delimited otherwise."""
-
-    def varint(n: int) -> bytes:
-        out = bytearray()
-        while n > 127:
-            out.append(n & 127 | 128)
-            n >>= 7
-        return bytes([*out, n])
-
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    if isinstance(value, float):
-        return varint(number << 3 | 5) + struct.pack("<f", value)
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def onnx_encoder(weights: FloatArray, bands: int = 80) -> bytes:
