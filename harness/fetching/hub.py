@@ -131,11 +131,15 @@ def _transfer(repository: Repository, file: HubFile, blobs: Path) -> None:
     """The bytes of a file to their place. The library's own download begins anew after each interruption; its parts do not have to."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     url = hf_hub_url(repository.hub_id, file.name, revision=repository.commit, endpoint=_endpoint())
     headers = build_hf_headers()
     found = get_hf_file_metadata(url, headers=headers, timeout=TIMEOUT_S, endpoint=_endpoint())
+    if not found.etag:
+        raise MissingDependency(
+            f"{_endpoint() or 'the hub'} tells no digest of '{file.name}' of {repository.hub_id}: it does not answer as a hub does"
+        )
     blob, part = blobs / found.etag, blobs / f"{found.etag}.part"
     if blob.exists():
         return

@@ -17,8 +17,6 @@ from harness.running.runner import default_metrics
 from harness.settings.config import Config
 from harness.settings.registry import resolve
 
-EVERYTHING = ("systems", *KINDS.values())
-
 
 @dataclass(frozen=True)
 class Request:
@@ -51,7 +49,7 @@ def of_config(config: Config, sections: Sequence[str]) -> list[Request]:
 
     Args:
         config: composed.
-        sections: which of "systems", "asr", "speaker", "mos".
+        sections: "systems", or kinds of judges.
 
     Raises:
         UnknownName, ConfigError: a judge is not described rightly.

@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from harness.api import FloatArray, JudgeInfo
 from harness.judges import NoSpeechError
-from harness.judges.checkpoints import Judge, check_weights, package, packaged
+from harness.judges.checkpoints import check_weights, package, packaged
 from harness.judges.speakers import fbank, unit
-from harness.judges.weights import WEIGHTS, absence, require
+from harness.judges.weights import WEIGHTS, PinnedJudge, require
 
 DIMENSIONS = 192
 
 
-class CamPlusPlus(Judge):
+class CamPlusPlus(PinnedJudge):
     """CAM++ zh-en (Wang et al. 2023; 3D-Speaker's ``speech_campplus_sv_zh_en_16k-common_advanced``) on funasr's layers.
 
     Features as in 3D-Speaker: samples within +-1, 25-ms Povey frames every 10 ms, Kaldi's 80 log mel bins without dither, mean over time
@@ -35,24 +35,15 @@ class CamPlusPlus(Judge):
         CheckpointError: the file is not the published one, or does not fit funasr's layers.
     """
 
+    pinned = "campplus"
     needs = ("funasr", "kaldi_native_fbank")
     lacking = "CAM++ needs funasr and kaldi-native-fbank: pip install funasr kaldi-native-fbank"
-
-    @classmethod
-    def missing(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> str | None:
-        """As `Judge.missing`; the weights too may be missing."""
-        return super().missing() or absence(WEIGHTS["campplus"], checkpoint)
-
-    @classmethod
-    def downloads(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> tuple[Any, ...]:
-        """As `Judge.downloads`; nothing where a folder is given."""
-        return () if checkpoint else (WEIGHTS["campplus"],)
 
     def __init__(self, checkpoint: str = "", device: str = "cpu") -> None:
         self.require(checkpoint)
         import torch
 
-        weights = WEIGHTS["campplus"]
+        weights = WEIGHTS[self.pinned]
         source = require(weights, checkpoint)
         (file,) = weights.files
         state = torch.load(io.BytesIO(source.read()[file.name]), map_location="cpu", weights_only=True)

@@ -10,12 +10,12 @@ import numpy as np
 
 from harness.api import FloatArray, JudgeInfo
 from harness.errors import CheckpointError
-from harness.judges.checkpoints import FolderJudge, Judge, Loading, package, pretrained
+from harness.judges.checkpoints import FolderJudge, Loading, package, pretrained
 from harness.judges.recognisers import funasr_model
-from harness.judges.weights import WEIGHTS, absence, require
+from harness.judges.weights import WEIGHTS, PinnedJudge, require
 
 
-class WhisperEncoder(Judge):
+class WhisperEncoder(PinnedJudge):
     """The last layer of Whisper base's encoder: 512 numbers each 20 ms. Its weights install with the recogniser's.
 
     Args:
@@ -26,17 +26,13 @@ class WhisperEncoder(Judge):
         CheckpointError: the weights are not the published ones.
     """
 
+    pinned = "whisper-base"
     needs, lacking = ("faster_whisper",), "the Whisper encoder needs faster-whisper: pip install faster-whisper"
     window_s, frame_s = 30.0, 0.02
 
-    @classmethod
-    def missing(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> str | None:
-        """As `Judge.missing`; the weights too may be missing."""
-        return super().missing() or absence(WEIGHTS["whisper-base"], checkpoint)
-
     def __init__(self, checkpoint: str = "") -> None:
         self.require(checkpoint)
-        weights = WEIGHTS["whisper-base"]
+        weights = WEIGHTS[self.pinned]
         files = require(weights, checkpoint).read()
         make = importlib.import_module("faster_whisper").WhisperModel  # untyped
         self._model = make(weights.name, device="cpu", compute_type="float32", cpu_threads=1, local_files_only=True, files=files)

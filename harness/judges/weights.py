@@ -11,9 +11,11 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from harness.errors import CheckpointError, MissingDependency
 from harness.hub import cached_anywhere
+from harness.judges.checkpoints import Judge
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,25 @@ def require(weights: Weights, checkpoint: str = "") -> Source:
     if reason := absence(weights, checkpoint):
         raise MissingDependency(reason)
     return next(_places(weights, checkpoint))
+
+
+class PinnedJudge(Judge):
+    """A judge of weights of the list below, whose constructor takes a folder with them as ``checkpoint`` or looks for them ("").
+
+    A subclass says which: ``pinned``, a name in `WEIGHTS`.
+    """
+
+    pinned: ClassVar[str]
+
+    @classmethod
+    def missing(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> str | None:
+        """As `Judge.missing`; the weights too may be missing."""
+        return super().missing() or absence(WEIGHTS[cls.pinned], checkpoint)
+
+    @classmethod
+    def downloads(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> tuple[Any, ...]:
+        """As `Judge.downloads`; nothing where a folder is given."""
+        return () if checkpoint else (WEIGHTS[cls.pinned],)
 
 
 def _places(weights: Weights, checkpoint: str) -> Iterator[Source]:

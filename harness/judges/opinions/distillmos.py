@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness.api import FloatArray, JudgeInfo
-from harness.judges.checkpoints import Judge, check_weights, package
-from harness.judges.weights import WEIGHTS, absence, require
+from harness.judges.checkpoints import check_weights, package
+from harness.judges.weights import WEIGHTS, PinnedJudge, require
 from harness.torchaudio import ensure_torchaudio
 
 
-class DistillMos(Judge):
+class DistillMos(PinnedJudge):
     """DistillMOS as its package computes it: 7.68-s windows at most a second apart, averaged; a shorter clip is filled with silence.
 
     The package divides every window by its largest sample, so that the level says nothing. An offset that nobody hears would say much
@@ -30,14 +29,10 @@ class DistillMos(Judge):
         CheckpointError: the file is not the published one, or does not fit the package's network.
     """
 
+    pinned = "distillmos"
     needs = ("distillmos", "xls_r_sqa", "torchaudio")
     lacking = "DistillMOS is not installed: pip install distillmos==0.9.1"
     scores = ("overall",)
-
-    @classmethod
-    def missing(cls, checkpoint: str = "", *arguments: Any, **settings: Any) -> str | None:
-        """As `Judge.missing`; the weights too may be missing."""
-        return super().missing() or absence(WEIGHTS["distillmos"], checkpoint)
 
     def __init__(self, checkpoint: str = "", device: str = "cpu") -> None:
         self.require(checkpoint)
@@ -45,7 +40,7 @@ class DistillMos(Judge):
         import torch
         from distillmos import ConvTransformerSQAModel
 
-        weights = WEIGHTS["distillmos"]
+        weights = WEIGHTS[self.pinned]
         (file,) = weights.files
         state = torch.load(io.BytesIO(require(weights, checkpoint).read()[file.name]), map_location="cpu", weights_only=True)["model"]
         network = ConvTransformerSQAModel(load_weights=False)
