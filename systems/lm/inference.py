@@ -1,26 +1,35 @@
-"""A language model made ready for a machine: weights packed for a CPU (`systems.layers.packed`), and the least its steps read and compute.
+"""A language model made ready for a machine: narrow weights packed for a CPU, and the least its steps read and compute.
 
-Shape letters: B batch, K codebooks, L layers, W width, V' logits of a codebook.
+Decoding on a CPU is bound by reading weights. In float32 torch's own product reads them as they are; bfloat16 weights lie in oneDNN's blocks,
+int8 ones (with a scale per output) in FBGEMM's. Everything between packed layers is float32, and so is attention, for which torch has no fast
+product of one bfloat16 query on a CPU. Packed layers only infer: they have no parameters.
+
+Shape letters: B batch, K codebooks, L layers, W width, V' logits of a codebook, I inputs, O outputs.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from harness.api import Work
-from systems.layers.packed import Precision, cannot_pack, packed_block, packed_linear
-from systems.layers.transformer import Block, Transformer
 from systems.lm.backbone import LanguageModel
 from systems.lm.models import HierarchicalLm
 from systems.lm.tokens import CodeHeads, PairedTokens
 
 
-def prepared(model: LanguageModel, device: str, precision: Precision) -> LanguageModel:
-    """The model on its device in its precision, its weights packed where that can be done; in place, and for inference only.
+def prepared(model: LanguageModel, device: str, precision: str) -> LanguageModel:
+    """The model on its device in its precision, its weights packed where they are narrow and that can be done; in place, for inference only.
+
+    Args:
+        model: on the CPU, in float32.
+        device: "cpu", "cuda", ...
+        precision: of the weights, "float32", "bfloat16" or "int8".
 
     Raises:
         ValueError: int8 where it cannot be packed.
@@ -30,23 +39,32 @@ def prepared(model: LanguageModel, device: str, precision: Precision) -> Languag
         raise ValueError(f'precision="int8": {reason}; use "bfloat16" or "float32"')
     model = model.to(device, working_dtype(device, precision))
     if reason is None:
-        pack(model, precision)
+        _pack(model, precision)
     return model
 
 
-def working_dtype(device: str, precision: Precision) -> torch.dtype:
+def working_dtype(device: str, precision: str) -> torch.dtype:
     """Of what a model `prepared` so computes with and remembers: where weights are packed, only they are in their precision."""
     return torch.bfloat16 if precision == "bfloat16" and cannot_pack(precision, device) else torch.float32
 
 
-def pack(model: LanguageModel, precision: Precision) -> None:
+def cannot_pack(precision: str, device: torch.device | str) -> str | None:
+    """Why layers of this precision cannot be packed on this device, or None."""
+    if torch.device(device).type != "cpu":
+        return f"weights are packed for the CPU, this is {device}"
+    if precision not in ("bfloat16", "int8"):
+        return f"weights are packed as bfloat16 or int8, not {precision!r}"
+    if precision == "int8":
+        return None if "fbgemm" in torch.backends.quantized.supported_engines else "this build of torch has no FBGEMM"
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # type: ignore[no-untyped-call]
+        return "this build of torch has no oneDNN"
+    return None if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "this processor has no bfloat16 products in oneDNN"
+
+
+def _pack(model: LanguageModel, precision: str) -> None:
     """Puts packed layers in the place of the model's linear layers and heads.
 
     Heads that share the tables' weights (``table_dim``) are small and stay, as do those of second halves of tokens.
-
-    Args:
-        model: on the CPU, in float32.
-        precision: of the weights.
     """
     apart = {id(model.decoder_heads)} if isinstance(model, HierarchicalLm) else set()
     kept = {id(heads) for name, heads in model.named_modules() if name.endswith("second_heads")}
@@ -56,8 +74,58 @@ def pack(model: LanguageModel, precision: Precision) -> None:
                 setattr(parent, name, packed_linear(child.weight, child.bias, precision))
             elif isinstance(child, CodeHeads) and not child.shares_tables and id(child) not in kept:
                 setattr(parent, name, PackedHeads(child, precision, apart=id(child) in apart))
-    for transformer in [module for module in model.modules() if isinstance(module, Transformer)]:
-        transformer.blocks = nn.ModuleList(packed_block(cast(Block, block)) for block in transformer.blocks)
+
+
+def packed_linear(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Module:
+    """``[..., I]`` to ``[..., O]`` like ``torch.nn.functional.linear(x, weight, bias)``, of float32 ``weight [O, I]`` and ``bias [O]``."""
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    return _IntegerLinear(weight, bias) if precision == "int8" else _BlockedLinear(weight, bias)
+
+
+class _BlockedLinear(nn.Module):
+    """oneDNN's product with bfloat16 weights in its own blocked layout."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        # Blocked for a batch of one row; more rows are computed from the same blocks.
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), 1)
+        self._bias = None if bias is None else bias.bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self._weight, self._bias, "none", [], "")
+        return out.float()
+
+
+class _IntegerLinear(nn.Module):
+    """FBGEMM's product of 8-bit weights (symmetric, a scale per output) with activations quantised as they come."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        scales = (weight.abs().amax(dim=1) / 127.0).clamp(min=1e-12).double()  # what a step of 8 bits is worth in each row
+        with _fbgemm():
+            integers = torch.quantize_per_channel(weight, scales, torch.zeros(weight.shape[0], dtype=torch.int64), 0, torch.qint8)
+            self._packed = torch.ops.quantized.linear_prepack(integers, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Seven bits of activations: with eight, processors without VNNI overflow, and results would depend on the processor.
+        out: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, True)
+        return out
+
+
+@contextmanager
+def _fbgemm() -> Iterator[None]:
+    """Which library packs is a global setting of torch; afterwards it is as before. Running asks the packed weights, not the setting.
+
+    The tensors that packing begins with are announced to go one day; torch 2.13 has nothing else that FBGEMM packs.
+    """
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = "fbgemm"
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
+            yield
+    finally:
+        torch.backends.quantized.engine = before
 
 
 class PackedHeads(nn.Module):
@@ -69,7 +137,7 @@ class PackedHeads(nn.Module):
         apart: each head is asked by itself (`single`), else all of them together (`forward`).
     """
 
-    def __init__(self, heads: CodeHeads, precision: Precision, apart: bool) -> None:
+    def __init__(self, heads: CodeHeads, precision: str, apart: bool) -> None:
         super().__init__()
         self.codebooks = heads.codebooks
         parts = list(heads.weight) if apart else [heads.weight.flatten(0, 1)]

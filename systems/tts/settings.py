@@ -68,7 +68,7 @@ class Run(Configuration):
 
     Args:
         device: "cpu", "cuda", ...
-        precision: of the language model, "float32", "bfloat16" or, on a CPU, "int8" (see `systems.layers.packed`); the codec runs in
+        precision: of the language model, "float32", "bfloat16" or, on a CPU, "int8" (see `systems.lm.inference`); the codec runs in
             float32.
         acceleration: of its steps, "off", "compile" or "graph"; see `systems.layers.graphs`.
         max_s: seconds of speech after which an utterance has run away: it is cut, and its stop reason is "length".

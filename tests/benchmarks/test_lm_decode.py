@@ -18,24 +18,23 @@ from harness.torchaudio import ensure_torchaudio
 from tests.stubs.turns import take_turns
 
 TEXT, STEPS, ROUNDS, STREAMS = 32, 48, 11, 4
-PACKED = ("float32", "bfloat16", "int8")
+PACKED = {"bfloat16": 2, "int8": 1}  # bytes of a weight
 
 
 def _ours():
-    """The plain float32 model, and a copy packed in each precision, as engines with the least bytes of a step."""
+    """The plain float32 model, and a copy packed in each narrower precision, as engines with the least bytes of a step."""
     import torch
 
-    from systems.layers.packed import cannot_pack
     from systems.lm.config import LmInputs, lm_config
     from systems.lm.generation import Engine
-    from systems.lm.inference import prepared, step_cost
+    from systems.lm.inference import cannot_pack, prepared, step_cost
     from systems.lm.models import build_lm
 
     torch.manual_seed(0)
     config = lm_config("multi_stream", "paper", LmInputs(STREAMS, (128, 128), 8192, 1024))
     plain = build_lm(config).eval().requires_grad_(False)
     engines = {"plain float32": Engine(plain, cost=step_cost(plain, 4, 4))}
-    for precision, weight_bytes in zip(PACKED, (4, 2, 1), strict=True):
+    for precision, weight_bytes in PACKED.items():
         if not cannot_pack(precision, "cpu"):
             cost = step_cost(plain, weight_bytes, 4)
             engines[f"packed {precision}"] = Engine(prepared(copy.deepcopy(plain), "cpu", precision), cost=cost)
@@ -116,5 +115,5 @@ def test_decoding_beside_transformers(benchmark, capsys):
                 benchmark.extra_info[f"{name}: share of floor"] = share
             print(line)
             benchmark.extra_info[f"{name}: times transformers"] = faster.median
-        print("  wanted: packed float32 >= 1, the fastest >= 3.5, bfloat16 at >= 65 % of the floor")
+        print("  wanted: plain float32 >= 1, int8 >= 2")
     assert all(len(turns.wall_s[name]) == ROUNDS for name in calls)

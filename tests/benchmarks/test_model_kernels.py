@@ -55,24 +55,23 @@ def test_delay_pattern_there_and_back(benchmark, one_thread):
     assert torch.equal(found, codes)
 
 
-@pytest.mark.parametrize("precision", ["plain", "float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("kind", ["multi_stream", "multihead", "hierarchical"])
 def test_one_decoding_step(kind, precision, benchmark, one_thread):
     """Of the small models, sampling included."""
-    from systems.layers.packed import cannot_pack
     from systems.lm.config import LmInputs, lm_config
     from systems.lm.generation import Engine
-    from systems.lm.inference import prepared
+    from systems.lm.inference import cannot_pack, prepared
     from systems.lm.models import build_lm
     from systems.lm.requests import GenerationConfig, Request
 
     torch = one_thread
-    if precision != "plain" and (reason := cannot_pack(precision, "cpu")):
+    if precision != "float32" and (reason := cannot_pack(precision, "cpu")):
         pytest.skip(reason)
     torch.manual_seed(0)
     voice_dim = 64 if kind == "multi_stream" else 0
     model = build_lm(lm_config(kind, "small", LmInputs(4, (1024,), 150, voice_dim))).eval().requires_grad_(False)
-    engine = Engine(model if precision == "plain" else prepared(model, "cpu", precision))
+    engine = Engine(prepared(model, "cpu", precision))
     voice = torch.zeros(voice_dim) if voice_dim else None
     config = GenerationConfig(0.8, 50, 0.95, max_frames=300, min_frames=300)
     decoding = engine._started([Request(list(range(40)), voice=voice)], config)

@@ -1,4 +1,4 @@
-"""The fast ways through the language models beside the plain one: packed float32, packed bfloat16, int8."""
+"""The fast ways through the language models beside the plain one: packed bfloat16, int8."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from systems.layers.packed import cannot_pack, packed_linear
 from systems.layers.transformer import TransformerConfig
 from systems.lm.config import LmConfig
 from systems.lm.generation import Engine
-from systems.lm.inference import PackedHeads, prepared, step_cost
+from systems.lm.inference import PackedHeads, cannot_pack, packed_linear, prepared, step_cost
 from systems.lm.models import build_lm
 from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.requests import GenerationConfig, Request
@@ -28,8 +27,8 @@ CONFIGS = {
     "hierarchical": LmConfig("hierarchical", 4, (60,), 20, 0, LLAMA, replace(LLAMA, width=32, hidden=96), PARALLEL),
 }
 every_model = pytest.mark.parametrize("name", CONFIGS)
-PRECISIONS = ("float32", "bfloat16", "int8")
-CLOSE = {"float32": 1e-4, "bfloat16": 0.05, "int8": 0.08}
+PRECISIONS = ("bfloat16", "int8")
+CLOSE = {"bfloat16": 0.05, "int8": 0.08}
 """Root-mean-square error of the logits over their own root mean square."""
 
 
@@ -89,7 +88,7 @@ def test_a_packed_layer_is_the_plain_one(precision, shape):
         found = packed_linear(weight, bias, precision)(x)
     assert found.shape == expected.shape and found.dtype == torch.float32
     error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-    assert error < {"float32": 1e-5, "bfloat16": 0.01, "int8": 0.025}[precision]
+    assert error < {"bfloat16": 0.01, "int8": 0.025}[precision]
 
 
 @every_model
@@ -106,18 +105,13 @@ def test_the_fast_way_offers_the_plain_logits(name, precision):
 
 
 @every_model
-def test_packed_float32_says_the_same_tokens(name):
-    _able("float32")
+def test_float32_is_the_plain_model(name):
     plain = _model(name)
-    fast = prepared(copy.deepcopy(plain), "cpu", "float32")
-    config = GenerationConfig(temperature=0.8, top_k=10, top_p=0.8, repetition_penalty=2.0, max_frames=12, min_frames=4)
-    for seed in range(3):
-        one, other = (Engine(model).generate([_request(CONFIGS[name], seed)], config)[0] for model in (plain, fast))
-        assert torch.equal(one.codes, other.codes) and one.stop_reason == other.stop_reason
+    assert [type(m) for m in prepared(copy.deepcopy(plain), "cpu", "float32").modules()] == [type(m) for m in plain.modules()]
 
 
 @every_model
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_distribution_does_not_move(name, precision):
     """What a step draws from is the same distribution up to a small divergence: quality cannot move by more than it."""
     _able(precision)
