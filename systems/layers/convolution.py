@@ -63,11 +63,7 @@ class ConvNeXtStack(nn.Sequential):
 
 
 class Snake(nn.Module):
-    """x + sin^2(a x) / a, with a rate a per channel (Ziyin et al. 2020).
-
-    Args:
-        channels: of the input.
-    """
+    """x + sin^2(a x) / a, with a rate a per channel (Ziyin et al. 2020)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,12 +75,7 @@ class Snake(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Snake, dilated convolution of 7, Snake, convolution of 1, added to the input.
-
-    Args:
-        channels: of input and output.
-        dilation: of the first convolution.
-    """
+    """Snake, dilated convolution of 7, Snake, convolution of 1, added to the input."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -102,13 +93,7 @@ class ResidualUnit(nn.Module):
 
 
 class DownBlock(nn.Sequential):
-    """Three residual units (dilations 1, 3, 9), Snake, and a strided convolution: ``[B, C, N]`` to ``[B, C', N / stride]``.
-
-    Args:
-        channels_in: C.
-        channels_out: C'.
-        stride: divides N.
-    """
+    """Three residual units (dilations 1, 3, 9), Snake, and a strided convolution: ``[B, C, N]`` to ``[B, C', N / stride]``."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__(
@@ -119,13 +104,7 @@ class DownBlock(nn.Sequential):
 
 
 class UpBlock(nn.Sequential):
-    """Snake, a transposed convolution, three residual units: ``[B, C, N]`` to ``[B, C', N x stride]``.
-
-    Args:
-        channels_in: C.
-        channels_out: C'.
-        stride: multiplies N.
-    """
+    """Snake, a transposed convolution, three residual units: ``[B, C, N]`` to ``[B, C', N x stride]``."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         # Without the output padding an odd stride gives a sample less than N x stride, and the output is shorter than the input.

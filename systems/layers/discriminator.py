@@ -36,24 +36,14 @@ SMALL_DISCRIMINATOR = DiscriminatorConfig(periods=(3, 7), period_channels=(16, 3
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What one adversary says.
-
-    Args:
-        score: of any shape, 1 for real.
-        features: of its layers.
-    """
+    """What one adversary says: a score of any shape, 1 for real, and the features of its layers."""
 
     score: Tensor
     features: tuple[Tensor, ...]
 
 
 class PeriodDiscriminator(nn.Module):
-    """Looks at every p-th sample: the waveform folded to ``[N / p, p]``.
-
-    Args:
-        period: p.
-        channels: of the strided layers.
-    """
+    """Looks at every p-th sample: the waveform folded to ``[N / p, p]``; ``channels`` are those of the strided layers."""
 
     def __init__(self, period: int, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -77,12 +67,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class BandDiscriminator(nn.Module):
-    """Looks at the complex spectrum of one resolution, split into bands with layers of their own.
-
-    Args:
-        window: samples; the hop is a quarter.
-        config: bands and channels.
-    """
+    """Looks at the complex spectrum of one resolution (the hop is a quarter of the window), split into bands with layers of their own."""
 
     taper: Tensor
 
@@ -121,11 +106,7 @@ class BandDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """All adversaries.
-
-    Args:
-        config: shape.
-    """
+    """All adversaries."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()

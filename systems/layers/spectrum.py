@@ -45,12 +45,9 @@ def energy(spectrum: Tensor) -> Tensor:
 
 
 def compress(spectrum: Tensor, power: float, floor: float = 1e-5) -> Tensor:
-    """Magnitudes raised to ``power``, phases kept; smooth at zero. Returns real ``[..., F, 2]`` of complex ``[..., F]``.
+    """Magnitudes raised to ``power``, phases kept; smooth at zero, where the gain stops growing under ``floor``.
 
-    Args:
-        spectrum: complex.
-        power: 1 changes nothing; 0.3 is about what loudness does.
-        floor: magnitude under which the gain stops growing.
+    Returns real ``[..., F, 2]`` of complex ``[..., F]``. A power of 1 changes nothing; 0.3 is about what loudness does.
     """
     gain = (energy(spectrum) + floor**2).pow((power - 1.0) / 2.0)
     return torch.view_as_real(spectrum) * gain[..., None]
@@ -89,13 +86,7 @@ def _to_mel(hz: float) -> float:
 
 
 class LogMel(nn.Module):
-    """log10 of mel magnitudes, clamped from below at 1e-5 (the scale of DAC's reconstruction loss).
-
-    Args:
-        sample_rate: in Hz.
-        window: samples; the hop is a quarter of it.
-        num_bands: mel filters.
-    """
+    """log10 of mel magnitudes, clamped from below at 1e-5 (the scale of DAC's reconstruction loss); the hop is a quarter of the window."""
 
     bands: Tensor
 
@@ -162,11 +153,5 @@ class LappedTransform(nn.Module):
 
 
 def compand(values: Tensor, power: float, floor: float = 1e-5) -> Tensor:
-    """Magnitudes raised to ``power``, signs kept, smooth at zero; ``1 / power`` undoes it but for the floor.
-
-    Args:
-        values: real, of any shape.
-        power: below 1 compresses.
-        floor: magnitude under which the gain stops growing.
-    """
+    """Real ``values`` with magnitudes raised to ``power`` and signs kept; smooth at zero. ``1 / power`` undoes it but for the floor."""
     return values * (values.square() + floor**2).pow((power - 1.0) / 2.0)

@@ -17,14 +17,10 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class KvCache:
-    """Keys and values of a transformer's layers.
+    """Keys and values of a transformer's layers, ``[L, B, H, C, D]`` each.
 
     A column holds one position of every item; items of different lengths stand with their ends in one column, so that all of them
     write the same column at every step.
-
-    Args:
-        keys: ``[L, B, H, C, D]``.
-        values: the same.
     """
 
     keys: Tensor
@@ -59,23 +55,11 @@ class Window:
             raise ValueError(f"{self.columns.shape[0]} queries over {self.seen} columns need a mask")
 
 
-def allocate(layers: int, batch_size: int, heads: int, capacity: int, head_dim: int, like: Tensor) -> KvCache:
-    """An empty cache of the type and on the device of ``like``."""
-    shape = (layers, batch_size, heads, capacity, head_dim)
-    # Zeros, not empty memory: a masked column counts zero times its value, and nothing times a NaN is a NaN.
-    return KvCache(like.new_zeros(shape), like.new_zeros(shape))
-
-
 def aligned_mask(padding: Tensor, columns: Tensor, seen: int) -> Tensor:
-    """The causal mask of items that begin in different columns.
+    """The causal mask, bool ``[B, 1, S, seen]``, of items that begin in different columns.
 
-    Args:
-        padding: int64 ``[B]``, empty columns before each item.
-        columns: int64 ``[S]`` of the queries.
-        seen: columns that are read.
-
-    Returns:
-        bool ``[B, 1, S, seen]``. A query in an empty column sees that column: its result is of no use, but finite.
+    ``padding`` (int64 ``[B]``) are the empty columns before each item, ``columns`` (int64 ``[S]``) those of the queries. A query in an empty
+    column sees that column: its result is of no use, but finite.
     """
     keys = torch.arange(seen, device=columns.device)
     causal = keys <= columns[:, None]
@@ -88,9 +72,7 @@ def aligned_mask(padding: Tensor, columns: Tensor, seen: int) -> Tensor:
 class Rotation:
     """Rotary position embedding (Su et al. 2021) of some positions; number i of a head turns together with number i + D / 2.
 
-    Args:
-        cosine: ``[B, 1, S, D / 2]``.
-        sine: the same.
+    Cosines and sines are ``[B, 1, S, D / 2]``.
     """
 
     cosine: Tensor
@@ -109,19 +91,8 @@ class Rotation:
         return torch.cat([first * self.cosine - second * self.sine, second * self.cosine + first * self.sine], dim=-1)
 
 
-@dataclass(frozen=True, eq=False)
-class LayerMemory:
-    """One layer's part of a cache, and the window of this call.
-
-    Args:
-        keys: ``[B, H, C, D]``, written in place.
-        values: the same.
-        window: where, and what is read.
-    """
-
-    keys: Tensor
-    values: Tensor
-    window: Window
+Memory = tuple[Tensor, Tensor, Window]
+"""One layer's part of a cache, keys and values ``[B, H, C, D]`` that are written in place, and the window of this call."""
 
 
 @dataclass(eq=False)
@@ -144,13 +115,7 @@ class Watched:
 
 
 class CausalAttention(nn.Module):
-    """Multi-head self-attention in which a position sees itself and what came before.
-
-    Args:
-        width: W.
-        heads: H, a divisor of W.
-        bias: of the projections.
-    """
+    """Multi-head self-attention in which a position sees itself and what came before; the heads divide the width."""
 
     def __init__(self, width: int, heads: int, bias: bool) -> None:
         super().__init__()
@@ -160,9 +125,7 @@ class CausalAttention(nn.Module):
         self.enter = nn.Linear(width, 3 * width, bias=bias)
         self.leave = nn.Linear(width, width, bias=bias)
 
-    def forward(
-        self, x: Tensor, rotation: Rotation | None = None, memory: LayerMemory | None = None, watched: Watched | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, memory: Memory | None = None, watched: Watched | None = None) -> Tensor:
         """``[B, S, W]`` to the same; with a memory, x stands in the window's columns and sees what is remembered too."""
         batch, length, width = x.shape
         query, key, value = self.enter(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
@@ -170,10 +133,10 @@ class CausalAttention(nn.Module):
             query, key = rotation.turn(query), rotation.turn(key)
         mask = None
         if memory is not None:
-            window = memory.window
-            memory.keys.index_copy_(2, window.columns, key)
-            memory.values.index_copy_(2, window.columns, value)
-            key, value, mask = memory.keys[:, :, : window.seen], memory.values[:, :, : window.seen], window.mask
+            keys, values, window = memory
+            keys.index_copy_(2, window.columns, key)
+            values.index_copy_(2, window.columns, value)
+            key, value, mask = keys[:, :, : window.seen], values[:, :, : window.seen], window.mask
         if watched is not None:
             watched.queries, watched.keys = query[:, : watched.heads], key[:, : watched.heads]
             mask = mask if watched.mask is None else watched.mask
@@ -197,9 +160,6 @@ def by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.bmm(scores.softmax(dim=2), flat[2]).view(batch, heads, length, size)
 
 
-BlockKind = Literal["gpt2", "llama"]
-
-
 @dataclass(frozen=True)
 class TransformerConfig:
     """Shape of a transformer.
@@ -214,7 +174,7 @@ class TransformerConfig:
         dropout: of both branches; none of the attention weights, so that fused kernels need not write them down.
     """
 
-    kind: BlockKind = "gpt2"
+    kind: Literal["gpt2", "llama"] = "gpt2"
     layers: int = 12
     width: int = 1024
     heads: int = 16
@@ -229,59 +189,38 @@ class TransformerConfig:
 
 
 class FeedForward(nn.Module):
-    """GPT-2's feed-forward network: two layers with GELU in its tanh form.
-
-    Args:
-        config: of the transformer.
-    """
+    """GPT-2's, two layers with GELU in its tanh form; or Llama's SwiGLU (Shazeer 2020), one projection gated by another, without biases."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.enter = nn.Linear(config.width, config.hidden)
-        self.leave = nn.Linear(config.hidden, config.width)
+        self.gated = config.kind == "llama"
+        self.enter = nn.Linear(config.width, (2 if self.gated else 1) * config.hidden, bias=not self.gated)
+        self.leave = nn.Linear(config.hidden, config.width, bias=not self.gated)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., W]`` to the same."""
-        out: Tensor = self.leave(functional.gelu(self.enter(x), approximate="tanh"))
-        return out
-
-
-class GatedFeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020): one projection, gated by another, without biases.
-
-    Args:
-        config: of the transformer.
-    """
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.enter = nn.Linear(config.width, 2 * config.hidden, bias=False)
-        self.leave = nn.Linear(config.hidden, config.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., W]`` to the same."""
-        gate, value = self.enter(x).chunk(2, dim=-1)
-        out: Tensor = self.leave(functional.silu(gate) * value)
+        entered: Tensor = self.enter(x)
+        if self.gated:
+            gate, value = entered.chunk(2, dim=-1)
+            inner = functional.silu(gate) * value
+        else:
+            inner = functional.gelu(entered, approximate="tanh")
+        out: Tensor = self.leave(inner)
         return out
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward network, each behind a norm and added to its input.
-
-    Args:
-        config: of the transformer.
-    """
+    """Attention and a feed-forward network, each behind a norm and added to its input."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        gpt2 = config.kind == "gpt2"
         self.attention_norm = _norm(config)
-        self.attention = CausalAttention(config.width, config.heads, gpt2)
+        self.attention = CausalAttention(config.width, config.heads, bias=config.kind == "gpt2")
         self.feed_forward_norm = _norm(config)
-        self.feed_forward: nn.Module = FeedForward(config) if gpt2 else GatedFeedForward(config)
+        self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation | None, memory: LayerMemory | None, watched: Watched | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None, memory: Memory | None, watched: Watched | None) -> Tensor:
         """``[B, S, W]`` to the same; see `CausalAttention.forward`."""
         x = x + self.dropout(self.attention(self.attention_norm(x), rotation, memory, watched))
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
@@ -289,11 +228,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks in a row and a last norm.
-
-    Args:
-        config: shape.
-    """
+    """Blocks in a row and a last norm."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -326,7 +261,7 @@ class Transformer(nn.Module):
             memory = None
             if cache is not None:
                 assert window is not None
-                memory = LayerMemory(cache.keys[number], cache.values[number], window)
+                memory = (cache.keys[number], cache.values[number], window)
             x = block(x, rotation, memory, watched if watched is not None and watched.layer == number else None)
         out: Tensor = self.norm(x)
         return out
@@ -334,7 +269,9 @@ class Transformer(nn.Module):
     def new_cache(self, batch_size: int, capacity: int) -> KvCache:
         """An empty cache for so many items and positions, of the type of the weights."""
         config = self.config
-        return allocate(config.layers, batch_size, config.heads, capacity, config.width // config.heads, self.norm.weight)
+        shape = (config.layers, batch_size, config.heads, capacity, config.width // config.heads)
+        # Zeros, not empty memory: a masked column counts zero times its value, and nothing times a NaN is a NaN.
+        return KvCache(self.norm.weight.new_zeros(shape), self.norm.weight.new_zeros(shape))
 
 
 def _norm(config: TransformerConfig) -> nn.LayerNorm | nn.RMSNorm:
