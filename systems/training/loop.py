@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from systems.training.recipe import TrainingFault
-from systems.training.state import load_state, replacing, save_state, save_tensors
-from systems.training.trainer import Trainer
+from systems.training.trainer import Trainer, load_state, replacing, save_state, save_tensors
 
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
 LOG, CURVE, EVENTS = "log.csv", "curve.png", "events"
@@ -47,31 +46,23 @@ class Logbook:
             with (folder / LOG).open(encoding="utf-8", newline="") as file:
                 # The last line may be torn; a row that does not parse is one that was never finished.
                 self._rows = [row for row in map(_numbers, csv.DictReader(file)) if 0 < row.get("step", 0) <= step]
-        self._columns = self._all_columns()
         self._rewrite()
         self._events = _event_writer(folder / EVENTS) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a row, or joins the row of the same step; on disk when it returns."""
-        joins = bool(self._rows) and self._rows[-1]["step"] == step
-        if joins:
+        if self._rows and self._rows[-1]["step"] == step:
             self._rows[-1].update(values)
         else:
             self._rows.append({"step": float(step), **values})
-        columns = self._all_columns()
-        if joins or columns != self._columns:
-            self._columns = columns
-            self._rewrite()
-        else:
-            with (self._folder / LOG).open("a", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerow(self._cells(self._rows[-1]))
+        self._rewrite()
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
 
     def draw(self) -> None:
         """The curves of everything that was written, a panel for each quantity, as a PNG."""
-        names = [c for c in self._columns if c not in ("step", "seconds", "skipped")]
+        names = [c for c in self._columns() if c not in ("step", "seconds", "skipped")]
         if not self._rows or not names:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -101,18 +92,15 @@ class Logbook:
         if self._events is not None:
             self._events.close()
 
-    def _all_columns(self) -> list[str]:
+    def _columns(self) -> list[str]:
         found = {name for row in self._rows for name in row}
         return [c for c in _FIRST if c in found or c == "step"] + sorted(found - set(_FIRST))
 
-    def _cells(self, row: Mapping[str, float]) -> list[str]:
-        return ["" if c not in row else f"{row[c]:.8g}" for c in self._columns]
-
     def _rewrite(self) -> None:
         with replacing(self._folder / LOG) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-            writer = csv.writer(text)
-            writer.writerow(self._columns)
-            writer.writerows(self._cells(row) for row in self._rows)
+            writer = csv.DictWriter(text, self._columns())
+            writer.writeheader()
+            writer.writerows({name: f"{value:.8g}" for name, value in row.items()} for row in self._rows)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -251,7 +239,7 @@ class _Loop:
         trainer = self._trainer
         state = trainer.state()  # every process takes part
         if self._leads and self._logbook is not None:
-            export = trainer.export()  # refuses weights that are not finite, before they overwrite a good checkpoint
+            tensors, told = trainer.export()  # refuses weights that are not finite, before they overwrite a good checkpoint
             save_state(self._folder / CHECKPOINT, state)
             numbers = trainer.validate()
             if numbers:
@@ -268,7 +256,7 @@ class _Loop:
                 "processes": str(self._processes.count),
                 **{f"valid_{k[6:]}": f"{v:.6g}" for k, v in numbers.items()},
             }
-            save_tensors(self._folder / MODEL, export.tensors, {**export.metadata, **metadata})
+            save_tensors(self._folder / MODEL, tensors, {**told, **metadata})
             self._logbook.draw()
         self._processes.wait()
         self._mark = self._saved = time.perf_counter()

@@ -101,12 +101,7 @@ SCHEDULES = ("cosine", "exponential", "constant")
 
 
 def learning_rate(spec: OptimiserSpec, step: int, total_steps: int) -> float:
-    """Learning rate of the step that is about to be made.
-
-    Args:
-        spec: peak, warm-up and shape.
-        step: steps finished, from 0.
-        total_steps: planned; the cosine ends there and stays at its end value beyond.
+    """Learning rate of the step that is about to be made, ``step`` of them finished; the cosine ends at ``total_steps`` and stays there beyond.
 
     Raises:
         ValueError: unknown ``spec.schedule``.
@@ -126,13 +121,10 @@ def learning_rate(spec: OptimiserSpec, step: int, total_steps: int) -> float:
 
 
 class Averages:
-    """Exponential moving averages of the parameters of some modules.
+    """Exponential moving averages of the parameters of some modules, by name.
 
-    Buffers are not averaged: codebooks and statistics kept in them are moving averages already.
-
-    Args:
-        modules: by name, on their device.
-        decay: of the average once ``step`` is large; early on it is (1 + step) / (10 + step), so that the start is forgotten.
+    Buffers are not averaged: codebooks and statistics kept in them are moving averages already. The decay is ``decay`` once ``step`` is large;
+    early on it is (1 + step) / (10 + step), so that the start is forgotten.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], decay: float) -> None:

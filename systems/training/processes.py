@@ -15,11 +15,7 @@ from torch import Tensor, nn
 
 
 class Processes:
-    """A single process; talking to nobody costs nothing.
-
-    Args:
-        device: where it computes.
-    """
+    """A single process, computing on ``device``; talking to nobody costs nothing."""
 
     rank = 0
     count = 1

@@ -110,11 +110,8 @@ class OptimiserSpec:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """Result of one player's forward pass.
-
-    Args:
-        total: scalar [], what this player minimises.
-        parts: detached scalars for the log; kept on the device, so that no step waits for them.
+    """Result of one player's forward pass: the scalar that it minimises, and detached scalars for the log, kept on the device so that no step
+    waits for them.
     """
 
     total: Tensor

@@ -1,11 +1,20 @@
-"""A recipe in training: one step at a time, and its whole state. When things happen is `systems.training.loop`'s matter."""
+"""A recipe in training: one step at a time, and its whole state. When things happen is `systems.training.loop`'s matter.
+
+The state, everything needed to go on as if the run had never stopped, is one safetensors file; no pickle is written or read. Tensors are named
+``module/...``, ``average/...``, ``optimiser/<player>/<index>/...``, ``skipped/<player>`` and ``rng/<rank>/...``; the rest is JSON in the
+file's metadata. The order of the data is a function of the step (`systems.training.data`) and needs no state.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -15,10 +24,10 @@ from systems.training.data import Corpus, DerivedFrames, HostBatch, Split, Strea
 from systems.training.optimisation import Averages, Player
 from systems.training.processes import Processes
 from systems.training.recipe import Batch, Diverged, Recipe, StateMismatch
-from systems.training.state import State, random_state, restore_random_state, undisturbed
 
 PRECISIONS = ("float32", "bfloat16")
 _CHECK_STEPS = 50  # on a device, how often the count of skipped steps is waited for
+FORMAT = 1  # of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -53,16 +62,11 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Export:
-    """A usable model.
-
-    Args:
-        tensors: for a safetensors file.
-        metadata: the recipe's own.
-    """
+class State:
+    """A checkpoint in memory: tensors by name, on the CPU, and facts that are ready for JSON."""
 
     tensors: Mapping[str, Tensor]
-    metadata: Mapping[str, str]
+    facts: Mapping[str, Any]
 
 
 class Trainer:
@@ -158,8 +162,8 @@ class Trainer:
             for module in self._modules.values():
                 module.train()
 
-    def export(self) -> Export:
-        """The usable model with averaged weights.
+    def export(self) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+        """The usable model with averaged weights: tensors for a safetensors file, and the recipe's own metadata.
 
         Raises:
             Diverged: a weight is not finite.
@@ -171,7 +175,7 @@ class Trainer:
         for name, tensor in copies.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise Diverged(f"weight '{name}' is not finite after {self.finished} steps; the last checkpoint and model are kept")
-        return Export(copies, metadata)
+        return copies, metadata
 
     def state(self) -> State:
         """Everything needed to go on. All processes must ask together; only process 0 need keep it."""
@@ -258,3 +262,98 @@ def _frozen_after(players: Sequence[Player]) -> dict[str, list[torch.nn.Paramete
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` when all of it is written, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        with temporary.open("xb") as file:  # a new file: a link that somebody put there is not followed
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file that appears whole or not at all, also when the machine stops.
+
+    Raises:
+        OSError: the disk is full or read-only; what stood there before still stands.
+    """
+    from safetensors.torch import save
+
+    # Tied weights share memory, which the format refuses: each name gets a copy of its own.
+    own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as file:  # the library's own file writer leaves files that only their owner can read
+        file.write(save(own, metadata=dict(metadata)))
+        file.flush()
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save_state(path: Path, state: State) -> None:
+    """Writes a checkpoint atomically."""
+    save_tensors(path, state.tensors, {"state": json.dumps({"format": FORMAT, **state.facts}, allow_nan=False)})
+
+
+def load_state(path: Path) -> State:
+    """Reads a checkpoint.
+
+    Raises:
+        StateMismatch: damaged, or of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise StateMismatch(f"{path} cannot be read: {error}. Start anew in another folder.") from error
+    facts = json.loads(metadata.get("state", "{}"))
+    if facts.get("format") != FORMAT:
+        raise StateMismatch(f"{path} is no checkpoint of this program (format {facts.get('format')}, wanted {FORMAT})")
+    return State(tensors, facts)
+
+
+def random_state(device: torch.device, generator: torch.Generator) -> State:
+    """The states of every random number generator that a recipe may draw from: torch (CPU and device), numpy, python, the recipe's own."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    version, words, spare = random.getstate()
+    tensors = {
+        "torch": torch.get_rng_state(),
+        "generator": generator.get_state(),
+        "numpy": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+    }
+    if device.type != "cpu":
+        tensors["device"] = torch.get_device_module(device).get_rng_state(device)
+    return State(tensors, {"numpy": [kind, int(position), int(has_gauss), float(gauss)], "python": [version, list(words), spare]})
+
+
+def restore_random_state(state: State, device: torch.device, generator: torch.Generator) -> None:
+    """Undoes what was drawn since `random_state`. A device of another kind than the saved one keeps its own."""
+    torch.set_rng_state(state.tensors["torch"])
+    generator.set_state(state.tensors["generator"])
+    kind, position, has_gauss, gauss = state.facts["numpy"]
+    np.random.set_state((kind, state.tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, words, spare = state.facts["python"]
+    random.setstate((version, tuple(words), spare))
+    if device.type != "cpu" and "device" in state.tensors:
+        torch.get_device_module(device).set_rng_state(state.tensors["device"], device)
+
+
+@contextmanager
+def undisturbed(device: torch.device, generator: torch.Generator) -> Iterator[None]:
+    """Whatever is drawn inside, training goes on as if nothing had been."""
+    before = random_state(device, generator)
+    try:
+        yield
+    finally:
+        restore_random_state(before, device, generator)

@@ -13,7 +13,7 @@ from systems.lm.backbone import LmBatch, joined
 from systems.lm.config import LmConfig, LmInputs, lm_config
 from systems.lm.models import build_lm, load_lm
 from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
-from systems.training.state import save_tensors
+from systems.training.trainer import save_tensors
 
 GPT2 = TransformerConfig("gpt2", 2, 16, 2, 24)
 LLAMA = TransformerConfig("llama", 2, 16, 2, 24)

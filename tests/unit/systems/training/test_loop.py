@@ -18,8 +18,7 @@ from systems.training.loop import CURVE, LOG, Ending, Logbook, LoopConfig, resum
 from systems.training.optimisation import Averages, Meter, learning_rate
 from systems.training.processes import Processes, join
 from systems.training.recipe import Diverged, OptimiserSpec, Recipe, StateMismatch, TrainingFault
-from systems.training.state import load_state, save_state, save_tensors
-from systems.training.trainer import Trainer, TrainerConfig
+from systems.training.trainer import Trainer, TrainerConfig, load_state, save_state, save_tensors
 
 QUIET = LoopConfig(log_s=1e9, checkpoint_s=1e9)
 
@@ -133,7 +132,7 @@ def test_the_model_holds_the_averages_and_training_goes_on_with_the_weights(make
         for key, p in trainer.recipe.codec.named_parameters():
             reference[key] = decay * reference[key] + (1 - decay) * p.detach()
     live = {k: p.detach().clone() for k, p in trainer.recipe.codec.named_parameters()}
-    exported = trainer.export().tensors
+    exported, _ = trainer.export()
     for key, expected in reference.items():
         torch.testing.assert_close(exported[key], expected, rtol=1e-5, atol=1e-7)
         assert not torch.equal(exported[key], live[key])
