@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from systems.layers.transformer import KvCache, Transformer, Watched, Window, aligned_mask
-from systems.lm.config import LmConfig
-from systems.lm.patterns import lay
+from systems.lm.config import LmConfig, lay
 from systems.lm.reading import GUIDED_HEADS, Reading, guided_layer, strayed
 from systems.lm.tokens import Choose, PairedTokens, WholeTokens
 
@@ -48,21 +47,6 @@ class LmBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class Prefix:
-    """What a batch of generations begins with, aligned at its end.
-
-    Args:
-        batch: text, voice and prompt codes; ``frames`` are those of the prompts (0 for none).
-        inputs: int64 ``[B]``, speech inputs that are known: BOS and the prompt's steps.
-        tokens: int64 ``[B, K, S]``, the steps of the prompts.
-    """
-
-    batch: LmBatch
-    inputs: Tensor
-    tokens: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Prefilled:
     """A batch that has been read, ready for steps; the cache is written in place.
 
@@ -85,12 +69,9 @@ class Prefilled:
 
 @dataclass(frozen=True, eq=False)
 class LmLoss:
-    """Result of a teacher-forced pass.
+    """Result of a teacher-forced pass: the scalar to minimise, and the nats per token of each codebook, ``[K]``.
 
-    Args:
-        total: scalar, what is minimised.
-        codebooks: ``[K]``, nats per token of each codebook.
-        strayed: scalar, see `systems.lm.reading.strayed`; not in the total, and None where the batch does not guide.
+    `systems.lm.reading.strayed` is not in the total, and None where the batch does not guide.
     """
 
     total: Tensor
@@ -99,11 +80,7 @@ class LmLoss:
 
 
 class LanguageModel(nn.Module):
-    """The part below the predictions; a kind of model adds `emit` and `loss`.
-
-    Args:
-        config: shape.
-    """
+    """The part below the predictions; a kind of model adds `emit` and `loss`."""
 
     def __init__(self, config: LmConfig) -> None:
         super().__init__()
@@ -141,13 +118,6 @@ class LanguageModel(nn.Module):
         """Teacher-forced loss of utterances; ``generator`` (on the CPU) for models that draw a part of the frames."""
         raise NotImplementedError(f"{type(self).__name__} predicts nothing; use one of its kinds")
 
-    def prefix(self, batch: LmBatch) -> Prefix:
-        """What a generation begins with: ``batch`` with prompts as its codes."""
-        pattern, config = self.config.pattern, self.config
-        known = torch.tensor([pattern.begun(config.num_codebooks, int(frames)) for frames in batch.frames.tolist()])
-        laid = lay(pattern, batch.codes, batch.frames, config.codebook_size)
-        return Prefix(batch, known.to(batch.frames.device) + 1, laid.tokens[:, :, : int(known.max())])
-
     def hidden(self, batch: LmBatch, tokens: Tensor, watched: Watched | None = None) -> Tensor:
         """States ``[B, S, W]`` that predict the steps of ``tokens [B, K, S]``, teacher-forced; ``watched`` is filled in."""
         inputs = tokens.shape[2]
@@ -171,25 +141,25 @@ class LanguageModel(nn.Module):
             return self.hidden(batch, tokens), None
         watched = Watched(guided_layer(self.config), GUIDED_HEADS)
         hidden = self.hidden(batch, tokens, watched)
-        every = self.config.pattern.begun(self.config.num_codebooks, 1)
-        return hidden, strayed(watched, self.lead, batch.text_lengths, batch.frames, batch.spoken, every)
+        return hidden, strayed(watched, self.lead, batch.text_lengths, batch.frames, batch.spoken)
 
-    def prefill(self, prefix: Prefix, cache: KvCache) -> Prefilled:
+    def prefill(self, batch: LmBatch, cache: KvCache) -> Prefilled:
         """Reads text, voice and prompts.
 
         Args:
-            prefix: from `prefix`.
-            cache: of this model, for the prefix and the steps to come; it may have been used before.
+            batch: with the prompts as its codes; ``frames`` are those of the prompts (0 for none).
+            cache: of this model, for these and the steps to come; it may have been used before.
 
         Raises:
             ValueError: text or prompts are too long for the model or the cache.
         """
-        batch = prefix.batch
-        lengths = self.lead + batch.text_lengths + prefix.inputs
+        inputs = batch.frames + 1  # BOS and the prompt's steps
+        lengths = self.lead + batch.text_lengths + inputs
         total = int(lengths.max())
         if total > cache.capacity:
             raise ValueError(f"text and prompt take {total} positions, the cache has {cache.capacity}")
-        pieces = self._pieces(batch, prefix.tokens)
+        laid = lay(self.config.pattern, batch.codes, batch.frames, self.config.codebook_size)
+        pieces = self._pieces(batch, laid.tokens[:, :, : int(batch.frames.max())])
         # Items end in one column, so that the steps to come write one column for all of them: what is empty stands in front and is masked.
         padding = total - lengths
         columns = torch.arange(total, device=lengths.device)
@@ -201,7 +171,7 @@ class LanguageModel(nn.Module):
         mask = aligned_mask(padding, columns, total) if padded else None
         places = self._places(index.clamp(min=0), speech_from)
         states = self.transformer(_taken(pieces, source), places, cache, Window(columns, total, mask))
-        return Prefilled(cache, padding, total - prefix.inputs, states[:, -1], total, padded)
+        return Prefilled(cache, padding, total - inputs, states[:, -1], total, padded)
 
     def step(self, state: Prefilled, tokens: Tensor, column: Tensor, seen: int | None = None, reading: Reading | None = None) -> Tensor:
         """States ``[B, W]`` that predict the step after ``tokens``.
@@ -243,11 +213,8 @@ class LanguageModel(nn.Module):
             raise ValueError(f"prompt and speech take {steps} steps, this model was made for {config.max_steps}; ask for fewer frames")
 
     def _places(self, index: Tensor, speech_from: Tensor) -> Tensor:
-        """Rotary positions of inputs: number ``index`` of its sequence each, or speech beside the text (`LmConfig.pace`).
-
-        Args:
-            index: int64 ``[B, P]`` or ``[B]``.
-            speech_from: number of the BOS of each sequence, broadcastable to it.
+        """Rotary positions of inputs: number ``index`` (int64 ``[B, P]`` or ``[B]``) of its sequence each, or speech beside the text
+        (`LmConfig.pace`) from number ``speech_from``, that of the BOS, on.
         """
         pace = self.config.pace
         return torch.where(index < speech_from, index, self.lead + pace * (index - speech_from)) if pace else index

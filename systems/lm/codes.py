@@ -9,7 +9,6 @@ Shape letters: B batch, N samples, K codebooks, T frames, D columns of a derived
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -45,40 +44,17 @@ class CodecChoice:
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """What a codec makes of recordings.
-
-    Args:
-        codes: int64 ``[B, K, T]``.
-        voice: utterance embeddings ``[B, voice_dim]``, or None where the codec has none.
-    """
+    """What a codec makes of recordings: codes int64 ``[B, K, T]``, and utterance embeddings ``[B, voice_dim]`` where it has some."""
 
     codes: Tensor
     voice: Tensor | None
 
 
-class CodeSource(Protocol):
-    """A frozen codec."""
-
-    sample_rate: int
-    hop: int
-    num_codebooks: int
-    parts: tuple[int, ...]
-    """Sizes of the parts of an index, first part fastest, see `LmConfig.parts`."""
-    voice_dim: int
-    digest: str
-    """Of every weight that the codes depend on."""
-
-    def encode(self, audio: Tensor) -> Coded:
-        """Codes of ``audio [B, T x hop]``, one frame at least."""
-        ...
-
-    def entries(self) -> Tensor | None:
-        """Entries ``[K, V, E]`` that decode the codes and add up, to begin the model's tables with; None where there are none such."""
-        ...
-
-
 class QdacCodes:
-    """Codes of QDAC, whose voice lies in them.
+    """Codes of QDAC, whose voice lies in them: a frozen codec as a model's training and its synthesizer ask it.
+
+    It has ``sample_rate``, ``hop``, ``num_codebooks``, ``parts`` (sizes of the parts of an index, first part fastest, see `LmConfig`),
+    ``voice_dim`` and ``digest`` (of every weight that the codes depend on).
 
     Args:
         loaded: the codec.
@@ -100,17 +76,17 @@ class QdacCodes:
         self.parts: tuple[int, ...] = (config.codebook_size,)
 
     def encode(self, audio: Tensor) -> Coded:
-        """See `CodeSource.encode`."""
+        """Codes of ``audio [B, T x hop]``, one frame at least."""
         return Coded(self.model.to(audio.device).encode(audio, self.num_codebooks), None)
 
     def entries(self) -> Tensor | None:
-        """See `CodeSource.entries`."""
+        """Entries ``[K, V, E]`` that decode the codes and add up, to begin the model's tables with."""
         books = [book for book in self.model.quantizer.codebooks if isinstance(book, Codebook)]
         return torch.stack([book.entries.detach() for book in books[: self.num_codebooks]])
 
 
 class SocodecCodes:
-    """Codes and utterance embeddings of SoCodec.
+    """Codes and utterance embeddings of SoCodec; has and does what `QdacCodes` has and does.
 
     Args:
         loaded: the codec.
@@ -134,7 +110,7 @@ class SocodecCodes:
         self.parts = config.sizes if config.index_order == "first_fastest" else tuple(reversed(config.sizes))
 
     def encode(self, audio: Tensor) -> Coded:
-        """See `CodeSource.encode`."""
+        """Codes of ``audio [B, T x hop]``, one frame at least."""
         features = None if self.features is None else self.features.to(audio.device)(audio)
         code = self.model.to(audio.device).encode(features, self.mel.to(audio.device)(audio))
         return Coded(code.indices, code.embedding.float())
@@ -144,7 +120,10 @@ class SocodecCodes:
         return None
 
 
-def code_source(choice: CodecChoice) -> QdacCodes | SocodecCodes:
+CodeSource = QdacCodes | SocodecCodes
+
+
+def code_source(choice: CodecChoice) -> CodeSource:
     """The codec of a choice, from its file, which says what it is.
 
     Raises:

@@ -1,4 +1,7 @@
-"""The shapes of the language models: `paper`, and `small`, which trains on two CPU cores."""
+"""The shapes of the language models, `paper` and `small`, which trains on two CPU cores; and the pattern in which they say their codebooks.
+
+Shape letters: B batch, K codebooks, T frames, S steps.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,87 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+import torch
+from torch import Tensor
+
 from systems.configuration import Configuration
 from systems.layers.transformer import TransformerConfig
-from systems.lm.patterns import PARALLEL, Pattern, delayed
 
 LmKind = Literal["multi_stream", "multihead", "hierarchical"]
+EMPTY = -1
+"""In a layout: no frame of this codebook at this step."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How K codebooks of T frames become steps: a token of every codebook per step, codebook k (from 0) ``delay x k`` frames late.
+
+    That is SoCodec's d(j - 1), and MusicGen's pattern with d = 1; with d = 0 all codebooks of a frame are said together ("parallel").
+
+    Args:
+        kind: "delay", as it stands in files.
+        delay: d.
+    """
+
+    kind: Literal["delay"] = "delay"
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind != "delay" or self.delay < 0:
+            raise ValueError(f'a pattern is "delay" by 0 (parallel) or more frames, got {self.kind!r} by {self.delay}')
+
+    def steps(self, codebooks: int, frames: int) -> int:
+        """Steps after which every codebook of so many frames has been said."""
+        return frames + self.delay * (codebooks - 1) if frames else 0
+
+    def completed(self, codebooks: int, steps: int) -> int:
+        """Whole frames after so many steps."""
+        return max(0, steps - self.delay * (codebooks - 1))
+
+    def layout(self, codebooks: int, steps: int) -> Tensor:
+        """Frame int64 ``[K, S]`` of each codebook at each step, `EMPTY` where there is none; frames go on without end."""
+        return (torch.arange(steps) - self.delay * torch.arange(codebooks)[:, None]).clamp(min=EMPTY)
+
+
+PARALLEL = Pattern()
+
+
+def delayed(delay: int) -> Pattern:
+    """Codebook k (from 0) ``delay x k`` frames late."""
+    return Pattern("delay", delay)
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """Utterances of different lengths over steps, their end included.
+
+    Args:
+        tokens: int64 ``[B, K, S]``: codes, BOS where a codebook says nothing (yet), EOS from its end on.
+        counted: bool ``[B, K, S]``: codes and each codebook's first EOS, which is what a model has to learn.
+    """
+
+    tokens: Tensor
+    counted: Tensor
+
+
+def lay(pattern: Pattern, codes: Tensor, frames: Tensor, codebook_size: int) -> Laid:
+    """Lays padded utterances out; BOS is token ``codebook_size``, EOS the one after.
+
+    Args:
+        pattern: which frame when.
+        codes: int64 ``[B, K, T]``, anything behind an utterance's end.
+        frames: int64 ``[B]``, valid frames.
+        codebook_size: V.
+    """
+    bos, eos = codebook_size, codebook_size + 1
+    codebooks, most = codes.shape[1:]
+    layout = pattern.layout(codebooks, pattern.steps(codebooks, most + 1)).to(codes.device)
+    ends = frames[:, None, None]
+    tokens = torch.full((codes.shape[0], *layout.shape), eos, dtype=torch.int64, device=codes.device)
+    if most:
+        places = layout.clamp(0, most - 1).expand(codes.shape[0], *layout.shape)
+        tokens = torch.where(layout < ends, codes.gather(-1, places), tokens)
+    return Laid(torch.where(layout < 0, bos, tokens), (layout >= 0) & (layout <= ends))
 
 
 @dataclass(frozen=True)
@@ -89,11 +168,7 @@ class LmConfig(Configuration):
         return self.codebook_size + 1
 
     def check(self, inputs: LmInputs, source: str) -> None:
-        """That codec and text are those that it was made for.
-
-        Args:
-            inputs: of codec and text.
-            source: of the configuration, for messages.
+        """That codec and text, ``inputs``, are those that it was made for; ``source`` names it in messages.
 
         Raises:
             ValueError: they are not.
@@ -115,8 +190,7 @@ class LmConfig(Configuration):
         if self.pattern == delayed(delay):
             return self
         if delay not in self.delays:
-            known = f"delay={self.pattern.delay}" if self.pattern.kind == "delay" else f"pattern {self.pattern.kind}"
-            known = f"the delays {', '.join(map(str, self.delays))}" if self.delays else known
+            known = f"the delays {', '.join(map(str, self.delays))}" if self.delays else f"delay={self.pattern.delay}"
             raise ValueError(f"trained with {known}, asked was delay={delay}; a delay is learnt and cannot be changed")
         return replace(self, pattern=delayed(delay))
 

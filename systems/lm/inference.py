@@ -129,13 +129,7 @@ def _fbgemm() -> Iterator[None]:
 
 
 class PackedHeads(nn.Module):
-    """`CodeHeads` with packed weights of their own.
-
-    Args:
-        heads: of a model.
-        precision: of the products.
-        apart: each head is asked by itself (`single`), else all of them together (`forward`).
-    """
+    """`CodeHeads` with packed weights of their own; ``apart`` if each head is asked by itself (`single`), else all together (`forward`)."""
 
     def __init__(self, heads: CodeHeads, precision: str, apart: bool) -> None:
         super().__init__()
@@ -144,13 +138,11 @@ class PackedHeads(nn.Module):
         self.parts = nn.ModuleList(packed_linear(part, None, precision) for part in parts)
 
     def forward(self, hidden: Tensor, first: int = 0) -> Tensor:
-        """See `CodeHeads.forward`."""
         parts = [part(hidden) for part in self.parts]
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return joined.reshape(*hidden.shape[:-1], self.codebooks, -1)
 
     def single(self, hidden: Tensor, number: int, first: int = 0) -> Tensor:
-        """See `CodeHeads.single`."""
         if len(self.parts) == 1:
             every: Tensor = self(hidden)
             return every[..., number, :]
@@ -187,14 +179,9 @@ class StepCost:
 
 
 def step_cost(model: LanguageModel, weight_bytes: int, cache_bytes: int) -> StepCost:
-    """Counted from a model that has not been packed.
+    """Counted from a model that has not been packed; a weight in use has ``weight_bytes``, a number in the cache ``cache_bytes``.
 
     Rows of tables are looked up, not read through; tables that are heads too are read.
-
-    Args:
-        model: of any kind.
-        weight_bytes: of a weight in use, 1, 2 or 4.
-        cache_bytes: of a number in the cache.
     """
     config = model.config
     tokens = model.tokens

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from systems.checkpoints import Loaded, loaded, read
 from systems.layers.transformer import Transformer, Window
 from systems.lm.backbone import LanguageModel, LmBatch, LmLoss, codebook_means, token_entropy
-from systems.lm.config import LmConfig
-from systems.lm.patterns import lay
+from systems.lm.config import LmConfig, lay
 from systems.lm.tokens import SPECIALS, Choose, CodeHeads, WholeTokens
 
 FAMILIES = ("lm_tts", "qtts", "socodec_tts")
@@ -29,9 +28,6 @@ class MultiStreamLm(LanguageModel):
     lower ones of its frame.
 
     Stream 0 decides the end: the other streams learn their EOS, but in generation they are held to the length that stream 0 gives.
-
-    Args:
-        config: shape.
     """
 
     def emit(self, hidden: Tensor, choose: Choose) -> Tensor:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from systems.checkpoints import Loaded, exported
-from systems.lm.aligner import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.backbone import LanguageModel, LmBatch, LmLoss
 from systems.lm.codes import CodecChoice, code_source, derived_frames, lm_inputs, unpacked
-from systems.lm.config import LmConfig, LmKind, lm_config
+from systems.lm.config import PARALLEL, LmConfig, LmKind, delayed, lm_config
 from systems.lm.models import HierarchicalLm, build_lm, load_lm
-from systems.lm.patterns import PARALLEL, delayed
+from systems.lm.reading import RATE_HZ, Aligner, best_reading, reading_cost, sound_frames, spoken_tokens
 from systems.lm.tokens import WholeTokens
 from systems.text.tokens import TextFrontEnd, front_end
 from systems.training.recipe import BadRecordings, Batch, BatchSpec, Derived, Losses, OptimiserSpec
@@ -146,11 +145,9 @@ class LmRecipe:
         return {"model": self.model} | ({} if self.aligner is None else {"aligner": self.aligner})
 
     def parameters(self, player: str) -> list[nn.Parameter]:
-        """All of them."""
         return [parameter for module in self.modules().values() for parameter in module.parameters()]
 
     def optimiser(self, player: str) -> OptimiserSpec:
-        """A cosine over the run."""
         choices = self.training
         return OptimiserSpec(
             choices.learning_rate, betas=(0.9, 0.95), weight_decay=choices.weight_decay, warmup_steps=200, schedule="cosine", clip_norm=1.0
@@ -161,7 +158,6 @@ class LmRecipe:
         return ("model",)
 
     def wants(self) -> Mapping[str, BatchSpec]:
-        """Whole utterances with their codes."""
         choices = self.training
         identity = f"codes of {self.source.num_codebooks} codebooks of {self.source.digest}"
         codes = Derived("codes", self.source.hop, partial(derived_frames, self.source), padded=False, identity=identity)

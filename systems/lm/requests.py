@@ -1,6 +1,9 @@
-"""What a language model is asked to say, and what comes of it.
+"""What a language model is asked to say, how its tokens are drawn, and what comes of it.
 
-Shape letters: B batch, K codebooks, T frames.
+Drawing (`sample`) stays on the device of the logits, and nothing waits for it. The randomness comes in as numbers in 0..1, drawn by whoever owns
+the generator: what an item draws then depends neither on the vocabulary nor on the items beside it nor on the device.
+
+Shape letters: B batch, K codebooks, T frames, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from systems.layers.sampling import SamplingConfig
 from systems.lm.backbone import LanguageModel, LmBatch, joined
 from systems.lm.config import LmConfig
 
@@ -39,6 +41,66 @@ class Request:
     voice: Tensor | None = None
     max_frames: int | None = None
     read: int = 0
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a token is drawn; applied in this order, as transformers does.
+
+    Args:
+        repetition_penalty: positive logits of tokens that were emitted before are divided by it, negative ones multiplied (Keskar et al.
+            2019); 1 is none.
+        temperature: 0 takes the likeliest token.
+        top_k: likeliest tokens that stay; 0 for all.
+        top_p: of those, the fewest that hold this share of the probability together; 1 for all.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0.0 or self.top_k < 0 or not 0.0 < self.top_p <= 1.0:
+            raise ValueError(
+                f"temperature and top_k are not negative and top_p lies in (0, 1]; got {self.temperature}, {self.top_k}, {self.top_p}"
+            )
+        if self.repetition_penalty <= 0.0:
+            raise ValueError(f"repetition_penalty is positive, got {self.repetition_penalty}")
+
+
+def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """``logits [..., V]`` with those of ``seen`` (bool, the same shape) made less likely."""
+    smaller = torch.minimum if penalty >= 1.0 else torch.maximum  # positive: divided, negative: multiplied
+    return torch.where(seen, smaller(logits / penalty, logits * penalty), logits)
+
+
+def sample(logits: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
+    """Tokens int64 ``[...]``, by inversion of the cumulative distribution; the repetition penalty is the caller's (`penalised`).
+
+    Of ``logits [..., V]`` some may be minus infinity; ``uniform`` is float32 ``[...]`` in 0..1 (1 excluded).
+    """
+    if config.temperature == 0.0:
+        return logits.argmax(dim=-1)
+    scores = logits.float() / config.temperature
+    size = scores.shape[-1]
+    # The k likeliest first: sorting a few numbers is nothing, sorting the whole vocabulary costs more than the network's own step.
+    places: Tensor | None = None
+    if 0 < config.top_k < size:
+        scores, places = scores.topk(config.top_k, dim=-1)
+    elif config.top_p < 1.0:
+        scores, places = scores.sort(dim=-1, descending=True)
+    shares = scores.softmax(dim=-1)
+    if config.top_p < 1.0:
+        before = shares.cumsum(dim=-1) - shares
+        before[..., 0] = 0.0  # a difference of roundings must not drop the likeliest
+        shares = torch.where(before < config.top_p, shares, 0.0)
+    cumulative = shares.cumsum(dim=-1)
+    total = cumulative[..., -1]
+    # Below the total even after rounding, else nothing would lie above it.
+    mark = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
+    chosen = (cumulative <= mark[..., None]).sum(dim=-1)
+    return chosen if places is None else places.gather(-1, chosen[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -87,12 +149,8 @@ class GenerationConfig(SamplingConfig):
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """What came of one request.
-
-    Args:
-        codes: int64 ``[K, T]`` on the CPU, without the prompt.
-        stop_reason: "end", or "length" of an item that ran away.
-        steps: of the model, from the prefill to the last frame.
+    """What came of one request: codes int64 ``[K, T]`` on the CPU, without the prompt; "end", or "length" of an item that ran away; and the
+    model's steps from the prefill to the last frame.
     """
 
     codes: Tensor
@@ -102,12 +160,7 @@ class Generated:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Frames of a stream.
-
-    Args:
-        codes: int64 ``[K, n]`` on the CPU, the frames after those of the chunk before.
-        stop_reason: of the last chunk (which may be empty), None of the others.
-    """
+    """Frames int64 ``[K, n]`` of a stream, on the CPU, those after the chunk before; the last, perhaps empty, has a stop reason."""
 
     codes: Tensor
     stop_reason: StopReason | None = None

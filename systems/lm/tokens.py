@@ -23,14 +23,7 @@ Choose = Callable[[Tensor, int, int], Tensor]
 
 
 class CodeTables(nn.Module):
-    """One table per codebook.
-
-    Args:
-        codebooks: K.
-        size: rows of each, specials included.
-        dim: E.
-        width: W; where it differs from E, the entries of a frame pass a linear map to it.
-    """
+    """A table of ``size`` rows (specials included) per codebook. Where E differs from W, the entries of a frame pass a linear map to it."""
 
     def __init__(self, codebooks: int, size: int, dim: int, width: int) -> None:
         super().__init__()
@@ -64,13 +57,8 @@ class CodeTables(nn.Module):
 
 
 class CodeHeads(nn.Module):
-    """One linear head per codebook, with weights of its own or with the tables'.
-
-    Args:
-        codebooks: K.
-        size: rows of each, specials included.
-        width: of the hidden states.
-        tables: to be used as heads, behind a linear map from the width to theirs; None for weights of its own.
+    """A linear head of ``size`` rows (specials included) per codebook; with weights of its own, or with the tables' behind a linear map to
+    their width.
     """
 
     def __init__(self, codebooks: int, size: int, width: int, tables: CodeTables | None = None) -> None:
@@ -109,11 +97,7 @@ class CodeHeads(nn.Module):
 
 
 class WholeTokens(nn.Module):
-    """Tokens of one part: an entry and a logit for every code.
-
-    Args:
-        config: of the model.
-    """
+    """Tokens of one part: an entry and a logit for every code."""
 
     def __init__(self, config: LmConfig) -> None:
         super().__init__()
@@ -140,11 +124,7 @@ class WholeTokens(nn.Module):
 
 
 class PairedTokens(nn.Module):
-    """Tokens of two halves, ``i1 + V1 i2``; the second is predicted from the hidden state and the first.
-
-    Args:
-        config: of the model.
-    """
+    """Tokens of two halves, ``i1 + V1 i2``; the second is predicted from the hidden state and the first."""
 
     def __init__(self, config: LmConfig) -> None:
         super().__init__()

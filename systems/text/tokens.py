@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from systems.text.numbers import spelled_english, spelled_mandarin
 
@@ -24,46 +24,14 @@ BPE_SIZE = 8192
 
 @dataclass(frozen=True)
 class TextTokens:
-    """A text as a model reads it.
+    """A text as a model reads it: ids ``[L]`` below the front end's ``vocabulary_size``, and the same in readable form.
 
-    Args:
-        ids: ``[L]`` integers below the front end's ``vocabulary_size``.
-        symbols: the same in readable form.
-        left_out: characters that have no symbol, in order; nothing is heard of them.
+    Characters that have no symbol are left out, in order; nothing is heard of them.
     """
 
     ids: tuple[int, ...]
     symbols: tuple[str, ...]
     left_out: tuple[str, ...] = ()
-
-
-@runtime_checkable
-class TextFrontEnd(Protocol):
-    """Text to tokens; the same text gives the same tokens."""
-
-    @property
-    def identity(self) -> str:
-        """Name and version, for checkpoints: other ids or another meaning of one is another identity."""
-        ...
-
-    @property
-    def vocabulary_size(self) -> int: ...
-    @property
-    def tools(self) -> tuple[tuple[str, str], ...]:
-        """Outside libraries that shape the tokens, with their versions (for `harness.api.SystemInfo`)."""
-        ...
-
-    def encode(self, text: str, language: str) -> TextTokens:
-        """The tokens of a text.
-
-        Args:
-            text: to be spoken.
-            language: ISO 639-1 code.
-
-        Raises:
-            ValueError: a language it does not read, or nothing in the text to speak.
-        """
-        ...
 
 
 PHONES = (
@@ -123,21 +91,17 @@ class SymbolFrontEnd:
     several pronunciations the first is taken. Mandarin is read by pypinyin, phrase by phrase, so that characters with several readings
     mostly get the right one; tone sandhi is left to the model. Latin words within Mandarin are read as English.
 
-    The first symbol names the language and the last is the end of the text.
+    The first symbol names the language and the last is the end of the text. ``identity``, name and version, goes into checkpoints: other ids
+    or another meaning of one is another identity. ``tools`` are the outside libraries that shape the tokens, with their versions.
     """
 
-    identity = "symbols-2"
+    identity, vocabulary_size = "symbols-2", len(SYMBOLS)
 
-    @property
-    def vocabulary_size(self) -> int:
-        return len(SYMBOLS)
-
-    @property
-    def tools(self) -> tuple[tuple[str, str], ...]:
-        return tuple((name, metadata.version(name)) for name in ("pocketsphinx", "pypinyin") if util.find_spec(name))
+    def __init__(self) -> None:
+        self.tools = tuple((name, metadata.version(name)) for name in ("pocketsphinx", "pypinyin") if util.find_spec(name))
 
     def encode(self, text: str, language: str) -> TextTokens:
-        """See `TextFrontEnd`.
+        """The tokens of a text in a language (ISO 639-1); the same text gives the same tokens.
 
         Raises:
             ValueError: neither English nor Mandarin, or nothing to speak.
@@ -197,11 +161,11 @@ class BpeFrontEnd:
         size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         if size != vocabulary_size:
             raise ValueError(f"{path} has {size} units, the model reads {vocabulary_size}")
-        self._size = size
+        self.vocabulary_size, self.tools = size, (("tokenizers", metadata.version("tokenizers")),)
         self.identity = f"bpe{size}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
     @classmethod
-    def missing(cls, tokenizer: str | Path | None, vocabulary_size: int = BPE_SIZE) -> str | None:
+    def missing(cls, tokenizer: str | Path | None) -> str | None:
         """Why it cannot be built and what to do, or None."""
         if tokenizer is None:
             return "a model of the paper's size reads byte-pair units: give its tokenizer as a local file, tokenizer=FILE.json"
@@ -211,20 +175,19 @@ class BpeFrontEnd:
             return "byte-pair units need the package tokenizers: pip install 'speech-systems-harness[hf]'"
         return None
 
-    @property
-    def vocabulary_size(self) -> int:
-        return self._size
-
-    @property
-    def tools(self) -> tuple[tuple[str, str], ...]:
-        return (("tokenizers", metadata.version("tokenizers")),)
-
     def encode(self, text: str, language: str) -> TextTokens:
-        """See `TextFrontEnd`; the language changes nothing."""
+        """The tokens of a text; the language changes nothing.
+
+        Raises:
+            ValueError: nothing to speak.
+        """
         encoded = self._tokenizer.encode(text, add_special_tokens=False)
         if not encoded.ids:
             raise ValueError(f"nothing to speak in {text[:80]!r}")
         return TextTokens(tuple(encoded.ids), tuple(encoded.tokens))
+
+
+TextFrontEnd = SymbolFrontEnd | BpeFrontEnd
 
 
 def front_end(identity: str, tokenizer: str | Path | None = None) -> TextFrontEnd:

@@ -22,6 +22,14 @@ from systems.vocoder.wave import Controls, Pitch, Progress, WaveVocoder, progres
 
 Network = Callable[[Tensor], Tensor]
 """Frames ``[B, T, D]`` to ``[B, T x R]`` or ``[B, T x R, D']``; edges are padded somehow."""
+SOFTNESS = 3.0
+"""Squared distance, in square nepers summed over the bands, by which a neighbour's weight falls to 1/e."""
+NEARNESS = 80.0
+"""The same of the nearest neighbour, by which the neighbours' share falls to 1/e."""
+LEVEL_STEP = 0.5
+"""Nepers of level, in which the neighbours' share falls with loudness: .73 at the prompt's median, .5 a step below, .12 three below."""
+PRIOR_FRAMES = 10
+"""Frames for which the prompt's own mean stands in the decoder's, until enough were made."""
 _SPANS = (32, 128)
 _HZ, _VOICED, _TURNS, _FRAMES, _GAINS = 0, 1, 2, 3, 4
 """Columns of a frame as the stages hand it on."""
@@ -29,24 +37,14 @@ _HZ, _VOICED, _TURNS, _FRAMES, _GAINS = 0, 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """On which frames an output frame depends, besides its own.
-
-    Args:
-        before: so many before it; None for all since the start.
-        after: so many after it.
-    """
+    """On which frames an output frame depends, besides its own: so many before it (None for all since the start), and so many after."""
 
     before: int | None
     after: int
 
 
 def receptive_field(network: Network, dim: int, device: torch.device | str = "cpu") -> ReceptiveField:
-    """Measured: a NaN in one frame marks every output that depends on it, whatever the weights.
-
-    Args:
-        network: with T frames of ones as a valid input.
-        dim: D.
-        device: of the network.
+    """Measured: a NaN in one frame marks every output that depends on it, whatever the weights; T frames of ones must be a valid input.
 
     Raises:
         ValueError: every output depends on the end of the input.
@@ -67,23 +65,12 @@ class Stage(Protocol):
     """Something that frames go through a few at a time."""
 
     def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
-        """The outputs that became certain, those behind the ones before; None where there are none.
-
-        Args:
-            frames: ``[B, n, D]``, the next ones; None for none.
-            last: no more will come.
-        """
+        """The outputs that became certain with ``frames [B, n, D]`` (None for none), behind those before; ``last`` if no more will come."""
         ...
 
 
 class ChunkedDecoder:
-    """A network over frames that come a few at a time.
-
-    Args:
-        network: what is run.
-        rate: R.
-        field: of the network.
-    """
+    """A network of R outputs a frame over frames that come a few at a time."""
 
     def __init__(self, network: Network, rate: int, field: ReceptiveField) -> None:
         self._network, self._rate, self._field = network, rate, field
@@ -97,7 +84,6 @@ class ChunkedDecoder:
         return 0 if self._kept is None else self._kept.shape[1]
 
     def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
-        """See `Stage.push`."""
         if frames is not None:
             self._kept = frames if self._kept is None else torch.cat([self._kept, frames], dim=1)
         if self._kept is None:
@@ -116,13 +102,7 @@ class ChunkedDecoder:
 
 
 class ChunkedCodes:
-    """One utterance in decoding: codes become latent frames, and those go through stages.
-
-    Args:
-        latents: ``codes [1, K, t]`` to ``[1, t, D]``.
-        stages: of one utterance, in a row.
-        device: of both.
-    """
+    """One utterance in decoding: codes become latent frames (``codes [1, K, t]`` to ``[1, t, D]``), and those go through its own stages."""
 
     def __init__(self, latents: Network, stages: Sequence[Stage], device: torch.device | str) -> None:
         self._latents, self._stages, self._device = latents, stages, device
@@ -140,6 +120,54 @@ def pushed(stages: Sequence[Stage], frames: Tensor | None, last: bool) -> Tensor
     for stage in stages:
         frames = stage.push(frames, last)
     return frames
+
+
+class NearestFrames:
+    """Mel frames drawn to the nearest frames of the prompt: the voice as the prompt has it, not only as a decoder learnt to make it.
+
+    A decoder that learnt from few voices makes something between those for a voice it never heard. The prompt holds seconds of that voice, and
+    sounds like most that are wanted. As kNN-VC does with self-supervised features (Baas et al., "Voice Conversion With Just Nearest
+    Neighbors", 2023), each frame is mixed with those of the prompt that are like it; here they are mel frames, weighted by a softmax of their
+    distances (so that rounding changes little), and the decoder's own mean is moved to the prompt's beforehand, without which a frame's
+    neighbours are those of the wrong voice. What the prompt has no sound like, and what is soft, stays more of its own: consonants and edges
+    of words tell more about the words than about the voice. All of it looks back only, so that a stream is what the whole would be; sums are
+    float64, so that its roundings are the same ones, which the phase of a vocoder's pulses would add up.
+
+    Args:
+        prompt: log-mel frames ``[M, 80]`` of the prompt, one at least.
+        share: of a loud frame with a twin in the prompt that comes from its neighbours, 0 to 1; the rest is its own, moved to the
+            prompt's mean.
+    """
+
+    def __init__(self, prompt: Tensor, share: float) -> None:
+        self._prompt, self._share = prompt.double(), share
+        level = self._prompt.mean(dim=1)
+        self._loud = level.median()
+        self._mean = self._prompt[level >= self._loud].mean(dim=0)
+        self._sum, self._count = PRIOR_FRAMES * self._mean, self._mean.new_tensor(float(PRIOR_FRAMES))
+
+    def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
+        """Frames ``[1, T, 80]`` to ``[1, T, 80]``, each at once; see `Stage.push`."""
+        if frames is None or not frames.shape[1]:
+            return frames
+        own = frames + self._mean - self._means(frames.double())
+        distances = torch.cdist(own, self._prompt[None], compute_mode="donot_use_mm_for_euclid_dist").square()
+        neighbours = torch.softmax(-distances / SOFTNESS, dim=2) @ self._prompt
+        near = torch.exp(-distances.amin(dim=2, keepdim=True) / NEARNESS)
+        loud = torch.sigmoid((own.mean(dim=2, keepdim=True) - self._loud) / LEVEL_STEP + 1)
+        return (own + self._share * near * loud * (neighbours - own)).to(frames.dtype)
+
+    def _means(self, frames: Tensor) -> Tensor:
+        """Of the louder frames up to each one: pauses would tell how long they are."""
+        loud = (frames.mean(dim=2, keepdim=True) >= self._loud).to(frames.dtype)
+        sums, counts = self._sum + (loud * frames).cumsum(dim=1), self._count + loud.cumsum(dim=1)
+        self._sum, self._count = sums[:, -1:], counts[:, -1:]
+        return sums / counts
+
+
+def nearest_stages(prompt: Tensor | None, share: float) -> list[Stage]:
+    """The stage of an utterance in a list, or none where there is no prompt to draw to."""
+    return [] if prompt is None or not prompt.shape[0] or not share else [NearestFrames(prompt, share)]
 
 
 def vocoder_stages(vocoder: nn.Module, device: str) -> Callable[[], list[Stage]]:
@@ -166,7 +194,6 @@ class _Clock:
         self._frames = 0
 
     def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
-        """See `Stage.push`."""
         found = self._turns.push(frames, last)
         if found is None:
             return None

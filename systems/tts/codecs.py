@@ -22,8 +22,17 @@ from harness.api import UNOBSERVED, Audio, CodecSpec, Observer
 from systems.checkpoints import Loaded
 from systems.lm.codes import CodeSource, QdacCodes, SocodecCodes
 from systems.socodec.config import MEL_PER_FEATURE
-from systems.tts.chunked import ChunkedCodes, ChunkedDecoder, Network, ReceptiveField, Stage, pushed, receptive_field, vocoder_stages
-from systems.tts.nearest_frames import nearest_stages
+from systems.tts.chunked import (
+    ChunkedCodes,
+    ChunkedDecoder,
+    Network,
+    ReceptiveField,
+    Stage,
+    nearest_stages,
+    pushed,
+    receptive_field,
+    vocoder_stages,
+)
 from systems.tts.speaker_decoder import SpeakerDecoder, timbre_of
 from systems.vocoder.bigvgan import Vocoder
 from systems.vocoder.mel import MelFrames
@@ -37,7 +46,7 @@ class Voice:
         codes: int64 ``[K, T]``, of codecs whose codes hold the voice.
         embedding: ``[D]``, of codecs with an utterance embedding, which their language models are told too.
         timbre: ``[D]``, of a speaker-conditioned decoder.
-        frames: log-mel ``[M, 80]``, where what is spoken is drawn to the prompt's own frames, see `systems.tts.nearest_frames`.
+        frames: log-mel ``[M, 80]``, where what is spoken is drawn to the prompt's own frames, see `systems.tts.chunked.NearestFrames`.
     """
 
     codes: Tensor | None = None
@@ -54,7 +63,7 @@ class SpeakingCodec(ABC):
         quantizer: ``codes [1, K, T]`` to latent frames ``[1, T, D]``.
         vocoder: of mel frames; None for a codec that decodes to audio.
         device: "cpu", "cuda", ...
-        prompt_share: of the decoded mel frames, see `systems.tts.nearest_frames`.
+        prompt_share: of the decoded mel frames, see `systems.tts.chunked.NearestFrames`.
     """
 
     description: str
@@ -130,12 +139,7 @@ class SpeakingCodec(ABC):
 
 
 class QdacSpeech(SpeakingCodec):
-    """QDAC with a decoder of its own: codes tell everything, the voice too.
-
-    Args:
-        source: of its codes.
-        device: "cpu", "cuda", ...
-    """
+    """QDAC with a decoder of its own: codes tell everything, the voice too."""
 
     def __init__(self, source: QdacCodes, device: str) -> None:
         model = source.model.to(device)
@@ -159,12 +163,6 @@ class QdacSpeech(SpeakingCodec):
 
 class SpeakerDecodedQdac(SpeakingCodec):
     """QDAC through a speaker-conditioned decoder: codes as QDAC's, mel frames in the prompt's voice, and a vocoder.
-
-    Args:
-        codec: whose codes they are.
-        decoder: of them.
-        vocoder: of its mel frames.
-        prompt_share: of the mel frames, see `systems.tts.nearest_frames`.
 
     Raises:
         ValueError: a decoder for frames of another rate or size.
@@ -195,14 +193,7 @@ class SpeakerDecodedQdac(SpeakingCodec):
 
 
 class SocodecSpeech(SpeakingCodec):
-    """SoCodec with its vocoder: the voice is an utterance embedding of the prompt.
-
-    Args:
-        source: of its codes.
-        vocoder: of its mel frames.
-        device: "cpu", "cuda", ...
-        prompt_share: of the mel frames, see `systems.tts.nearest_frames`.
-    """
+    """SoCodec with its vocoder: the voice is an utterance embedding of the prompt."""
 
     def __init__(self, source: SocodecCodes, vocoder: Loaded[Vocoder], device: str, prompt_share: float = 0.0) -> None:
         self._source, self._model, shape = source, source.model.to(device), source.model.config

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.api import UNOBSERVED, Audio, Codes, MissingOutput, Observer, Speech, SystemInfo, Utterance, Weights
 from harness.api.libraries import versions
-from systems.tts.settings import Asked, CodecFiles, Run, Shape
+from systems.tts.settings import Asked, CodecFiles, Runtime, Shape
 
 if TYPE_CHECKING:
     from systems.lm.requests import Request
@@ -43,7 +43,7 @@ class LmTts:
         generation: see `systems.tts.loading.Generation`; by default tokens are drawn from the whole distribution.
         weights: "trained", or "random" to measure speed: the shapes of the files, or of ``shape``.
         shape: see `Shape`.
-        run: see `Run`.
+        run: see `Runtime`.
 
     Raises:
         ValueError: impossible settings, or files that do not fit them or one another.
@@ -58,9 +58,9 @@ class LmTts:
         generation: Mapping[str, Any] | Generation | None = None,
         weights: str = "trained",
         shape: Mapping[str, Any] | Shape | None = None,
-        run: Mapping[str, Any] | Run | None = None,
+        run: Mapping[str, Any] | Runtime | None = None,
     ) -> None:
-        asked = Asked.of(checkpoint, codec, weights, shape, run)
+        asked = Asked(checkpoint, codec, weights, shape, run)
         if reason := asked.missing():
             raise FileNotFoundError(reason)
 
@@ -72,19 +72,19 @@ class LmTts:
         if isinstance(generation, Mapping) and (limits := {"max_frames", "min_frames"} & generation.keys()):
             raise ValueError(f"generation.{min(limits)}= is not to be chosen: run.max_s says how long an utterance may become")
         chosen = generation if isinstance(generation, Generation) else Generation.from_dict(generation or {})
-        run = asked.run
+        runtime: Runtime = asked.run
         loaded, self._front_end, self._codec = models(asked, delay, chosen.prompt_share)
         lm, rate = loaded.model, self._codec.spec.frame_rate_hz
         learnt = sum(p.numel() for p in lm.parameters())  # packed layers have no parameters to count
-        cost = step_cost(lm, _WEIGHT_BYTES[run.precision], working_dtype(run.device, run.precision).itemsize)
-        self._engine = Engine(prepared(lm, run.device, run.precision), run.acceleration, cost)
-        frames = max(1, round(run.max_s * rate))
+        cost = step_cost(lm, _WEIGHT_BYTES[runtime.precision], working_dtype(runtime.device, runtime.precision).itemsize)
+        self._engine = Engine(prepared(lm, runtime.device, runtime.precision), runtime.acceleration, cost)
+        frames = max(1, round(runtime.max_s * rate))
         pattern, books, most = lm.config.pattern, lm.config.num_codebooks, lm.config.max_steps
         if lm.positioned and pattern.steps(books, frames) > most:
             longest = (most - pattern.steps(books, 1) + 1) / rate
-            raise ValueError(f"max_s={run.max_s:g} is longer than this model's positions reach: at most {longest:.1f} s")
+            raise ValueError(f"max_s={runtime.max_s:g} is longer than this model's positions reach: at most {longest:.1f} s")
         self._generation = replace(chosen, max_frames=frames, min_frames=1)
-        self._chunk_frames = max(1, round(run.chunk_ms * rate / 1000))
+        self._chunk_frames = max(1, round(runtime.chunk_ms * rate / 1000))
         size = loaded.metadata.get("size", asked.shape.size)
         self.info = SystemInfo(
             family="lm_tts",
@@ -96,8 +96,8 @@ class LmTts:
             weights_digest=digest_of([loaded.digest, *self._codec.digests]),
             num_parameters=learnt + self._codec.num_parameters,
             training_data=loaded.training_data,
-            device=run.device,
-            precision=run.precision,
+            device=runtime.device,
+            precision=runtime.precision,
             tools=(*self._front_end.tools, *versions("torch")),
         )
 
@@ -110,7 +110,7 @@ class LmTts:
         """
         if strange := [name for name in given if name not in signature(cls).parameters]:
             raise TypeError(_misplaced(strange[0]))
-        return Asked.of(checkpoint, **given).missing()
+        return Asked(checkpoint, **given).missing()
 
     @property
     def sample_rate(self) -> int:
@@ -136,7 +136,6 @@ class LmTts:
         return self._stream(utterance, seed, self._generation, UNOBSERVED)
 
     def num_tokens(self, utterance: Utterance) -> int:
-        """See `harness.api.ObservedSynthesizer`."""
         continues = not self._codec.voice_dim and utterance.prompt is not None
         before = f"{utterance.prompt_text.strip()} " if continues else ""
         return len(self._front_end.encode(before + utterance.text, utterance.language).ids)
@@ -153,7 +152,6 @@ class LmTts:
         return found
 
     def stream_observed(self, utterance: Utterance, seconds: float, observer: Observer) -> Iterator[Audio]:
-        """See `harness.api.ObservedSynthesizer`."""
         return self._stream(utterance, 0, self._lasting(seconds), observer)
 
     def resynthesize(self, prompt: Audio) -> Audio:
@@ -210,6 +208,6 @@ def _misplaced(name: str) -> str:
     """What is said to a word that is no parameter but may be a field of one."""
     from systems.tts.loading import Generation
 
-    groups = {"generation": Generation, "run": Run, "codec": CodecFiles, "shape": Shape}
+    groups = {"generation": Generation, "run": Runtime, "codec": CodecFiles, "shape": Shape}
     places = [f"{group}.{name}" for group, kind in groups.items() if name in {field.name for field in fields(kind)}]
     return f"there is no {name}=" + (f"; it is {places[0]}=" if places else "")

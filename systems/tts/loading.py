@@ -11,9 +11,8 @@ from systems.checkpoints import Loaded, load, untrained
 from systems.configuration import Configuration
 from systems.lm.backbone import LanguageModel
 from systems.lm.codes import CodecChoice, QdacCodes, SocodecCodes, code_source, lm_inputs
-from systems.lm.config import lm_config
+from systems.lm.config import PARALLEL, delayed, lm_config
 from systems.lm.models import build_lm, load_lm
-from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.requests import GenerationConfig
 from systems.qdac.config import QdacConfig, qdac_config
 from systems.qdac.model import QdacModel
@@ -34,7 +33,7 @@ class Generation(GenerationConfig, Configuration):
     """What may be chosen where a trained model speaks; see `GenerationConfig`.
 
     Args:
-        prompt_share: of each mel frame that is taken from the prompt's frames nearest to it, 0 to 1, see `systems.tts.nearest_frames`;
+        prompt_share: of each mel frame that is taken from the prompt's frames nearest to it, 0 to 1, see `systems.tts.chunked.NearestFrames`;
             0 is none, as in the papers. QDAC's own decoder has no mel frames and uses none.
 
     Raises:
@@ -52,12 +51,7 @@ class Generation(GenerationConfig, Configuration):
 
 
 def models(asked: Asked, delay: int | None, prompt_share: float) -> Models:
-    """What a synthesizer speaks with.
-
-    Args:
-        asked: files that are all there.
-        delay: of the codebooks; None for the file's.
-        prompt_share: see `Generation`.
+    """What a synthesizer speaks with, of files that are all there; codebooks lie as far apart as the file says, or ``delay`` frames.
 
     Raises:
         ValueError: files that hold something else, or do not fit one another.

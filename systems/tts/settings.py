@@ -63,14 +63,14 @@ class Shape(Configuration):
 
 
 @dataclass(frozen=True)
-class Run(Configuration):
+class Runtime(Configuration):
     """How a synthesizer is run here.
 
     Args:
         device: "cpu", "cuda", ...
         precision: of the language model, "float32", "bfloat16" or, on a CPU, "int8" (see `systems.lm.inference`); the codec runs in
             float32.
-        acceleration: of its steps, "off", "compile" or "graph"; see `systems.layers.graphs`.
+        acceleration: of its steps, "off", "compile" or "graph"; see `systems.lm.generation`.
         max_s: seconds of speech after which an utterance has run away: it is cut, and its stop reason is "length".
         chunk_ms: of speech that a stream gathers before it decodes.
         tokenizer: file of the byte-pair units that models of the paper's size read, see `systems.text.tokens`.
@@ -93,46 +93,25 @@ class Run(Configuration):
             raise ValueError(f"precision is one of {', '.join(get_args(Precision))}; got {self.precision!r}")
 
 
-@dataclass(frozen=True)
 class Asked:
-    """A synthesizer as it is asked for; both `LmTts` and its ``missing`` stand on it.
-
-    Args:
-        checkpoint: of the language model, bundled name or path.
-        codec: what it speaks through.
-        weights: "trained" or "random".
-        shape: of random weights.
-        run: how.
+    """A synthesizer as it is asked for, from what was typed; both `LmTts` and its ``missing`` stand on it.
 
     Raises:
-        ValueError: a shape of one's own beside trained weights.
+        ValueError: a setting that there is not, or one that cannot be so; a shape of one's own beside trained weights.
     """
 
-    checkpoint: str | Path | None
-    codec: CodecFiles
-    weights: str
-    shape: Shape
-    run: Run
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         checkpoint: str | Path | None = None,
         codec: str | Path | Mapping[str, Any] | CodecFiles | None = None,
         weights: str = "trained",
         shape: Mapping[str, Any] | Shape | None = None,
-        run: Mapping[str, Any] | Run | None = None,
-    ) -> Asked:
-        """From what was typed.
-
-        Raises:
-            ValueError: a setting that there is not, or one that cannot be so.
-        """
+        run: Mapping[str, Any] | Runtime | None = None,
+    ) -> None:
         files = {"checkpoint": codec} if codec is None or isinstance(codec, str | Path) else codec
-        return cls(checkpoint, configured(CodecFiles, files), weights, configured(Shape, shape), configured(Run, run))
-
-    def __post_init__(self) -> None:
-        if self.weights == "trained" and (self.shape.lm is not None or not isinstance(self.shape.codec, Mapping)):
+        self.checkpoint, self.weights, self.codec = checkpoint, weights, configured(CodecFiles, files)
+        self.shape, self.run = configured(Shape, shape), configured(Runtime, run)
+        if weights == "trained" and (self.shape.lm is not None or not isinstance(self.shape.codec, Mapping)):
             raise ValueError('shapes of one\'s own go with weights="random"; trained weights bring theirs')
 
     def missing(self) -> str | None:

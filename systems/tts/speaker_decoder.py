@@ -83,11 +83,7 @@ class SpeakerDecoderConfig(Configuration):
 
 
 class SpeakerDecoder(nn.Module):
-    """ConvNeXt blocks at the rate of the codes, then at that of the mel frames, the voice added before both.
-
-    Args:
-        config: shape.
-    """
+    """ConvNeXt blocks at the rate of the codes, then at that of the mel frames, the voice added before both."""
 
     def __init__(self, config: SpeakerDecoderConfig) -> None:
         super().__init__()

@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from systems.bundled import located
 from systems.checkpoints import exported, load
-from systems.layers.sampling import SamplingConfig, sample
 from systems.lm.backbone import LanguageModel, LmBatch
 from systems.lm.codes import CodecChoice, QdacCodes, code_source
+from systems.lm.config import lay
 from systems.lm.models import HierarchicalLm, MultiStreamLm, load_lm
-from systems.lm.patterns import lay
 from systems.lm.recipe import text_batch
+from systems.lm.requests import SamplingConfig, sample
 from systems.text.tokens import front_end
 from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 from systems.tts.speaker_decoder import FAMILY, SpeakerDecoder, SpeakerDecoderConfig, mel_distance, timbre_of
@@ -43,7 +43,7 @@ class SpeakerDecoderTraining:
             what it means to say, and a decoder that had learned to doubt it would slur.
         voiceless: share of the utterances whose voice is not told.
         warp: largest factor by which recordings are played faster or slower.
-        temperature, top_k, top_p: of the drawn codes, see `systems.layers.sampling`; those of QTTS's generation.
+        temperature, top_k, top_p: of the drawn codes, see `systems.lm.requests`; those of QTTS's generation.
         learning_rate: at the peak.
     """
 
@@ -121,15 +121,12 @@ class SpeakerDecoderRecipe:
         return list(self.model.parameters())
 
     def optimiser(self, player: str) -> OptimiserSpec:
-        """A cosine over the run."""
         return OptimiserSpec(self.training.learning_rate, warmup_steps=100, schedule="cosine", clip_norm=10.0)
 
     def averaged(self) -> Sequence[str]:
-        """The decoder."""
         return ("model",)
 
     def wants(self) -> Mapping[str, BatchSpec]:
-        """Whole transcribed utterances."""
         choices = self.training
         return {"utterances": BatchSpec(choices.batch_size, choices.utterance_s, whole=True, with_text=True, languages=choices.languages)}
 

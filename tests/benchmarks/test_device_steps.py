@@ -32,8 +32,7 @@ def _device():
 
 def _shapes():
     from systems.layers.transformer import TransformerConfig
-    from systems.lm.config import LmConfig, LmInputs, lm_config
-    from systems.lm.patterns import PARALLEL, delayed
+    from systems.lm.config import PARALLEL, LmConfig, LmInputs, delayed, lm_config
 
     half, tenth = TransformerConfig("llama", 24, 1280, 20, 3584), TransformerConfig("llama", 8, 1024, 16, 2816)
     shapes = {

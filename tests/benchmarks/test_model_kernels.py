@@ -46,15 +46,6 @@ def test_quantizer_encodes_a_hundred_frames(kind, benchmark, one_thread):
     assert indices.shape[0] == 1 and indices.shape[2] == 100 and int(indices.min()) >= 0
 
 
-def test_delay_pattern_there_and_back(benchmark, one_thread):
-    from systems.lm.patterns import delayed
-
-    torch = one_thread
-    codes, pattern = torch.randint(1024, (8, 16, 500)), delayed(1)
-    found = benchmark.pedantic(lambda: pattern.revert(pattern.build(codes, 1024)), rounds=30, warmup_rounds=3)
-    assert torch.equal(found, codes)
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("kind", ["multi_stream", "multihead", "hierarchical"])
 def test_one_decoding_step(kind, precision, benchmark, one_thread):

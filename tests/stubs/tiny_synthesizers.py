@@ -8,13 +8,12 @@ import numpy as np
 
 from harness.api import Audio, Utterance
 from systems.layers.transformer import TransformerConfig
-from systems.lm.config import LmConfig
-from systems.lm.patterns import PARALLEL, delayed
+from systems.lm.config import PARALLEL, LmConfig, delayed
 from systems.qdac.config import QdacConfig
 from systems.socodec.config import UtteranceConfig, socodec_config
 from systems.text.tokens import SYMBOLS
 from systems.tts.lm_tts import LmTts
-from systems.tts.settings import Run, Shape
+from systems.tts.settings import Runtime, Shape
 from systems.vocoder.wave import WaveVocoderConfig
 
 GPT2, LLAMA = TransformerConfig("gpt2", 2, 16, 2, 24), TransformerConfig("llama", 2, 16, 2, 24)
@@ -46,9 +45,9 @@ SAMPLING = {
 
 
 def tiny(kind: str = "multihead", delay: int | None = None, shape: dict[str, object] | None = None, **settings: object) -> LmTts:
-    """A synthesizer of 2 s at most, with random weights; ``settings`` are those of `Run` and of the generation."""
+    """A synthesizer of 2 s at most, with random weights; ``settings`` are those of `Runtime` and of the generation."""
     lm, codec = {"multi_stream": (MULTI, SOCODEC), "multihead": (MULTIHEAD, QDAC), "hierarchical": (HIERARCHICAL, QDAC)}[kind]
-    run = {name: settings.pop(name) for name in [f.name for f in fields(Run)] if name in settings}
+    run = {name: settings.pop(name) for name in [f.name for f in fields(Runtime)] if name in settings}
     asked = Shape(kind, **{"codec": codec, "lm": lm, **(shape or {})})
     return LmTts(delay=delay, generation=SAMPLING[kind] | settings, weights="random", shape=asked, run={"max_s": 2.0} | run)
 

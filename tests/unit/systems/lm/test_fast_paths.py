@@ -10,11 +10,10 @@ import torch
 from torch.nn import functional
 
 from systems.layers.transformer import TransformerConfig
-from systems.lm.config import LmConfig
+from systems.lm.config import PARALLEL, LmConfig, delayed
 from systems.lm.generation import Engine
 from systems.lm.inference import PackedHeads, cannot_pack, packed_linear, prepared, step_cost
 from systems.lm.models import build_lm
-from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.requests import GenerationConfig, Request
 
 GPT2 = TransformerConfig("gpt2", 3, 64, 4, 256)

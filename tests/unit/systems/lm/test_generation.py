@@ -9,9 +9,8 @@ import torch
 
 from systems.layers.transformer import TransformerConfig
 from systems.lm.backbone import LmBatch
-from systems.lm.config import LmConfig
+from systems.lm.config import PARALLEL, LmConfig, delayed, lay
 from systems.lm.generation import Engine
-from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
 from systems.lm.requests import GenerationConfig, Request
 from tests.stubs.lively_models import lively
 
@@ -20,7 +19,6 @@ LLAMA = TransformerConfig("llama", 2, 16, 2, 24)
 CONFIGS = {
     "multi_stream": LmConfig("multi_stream", 3, (11,), 9, 5, GPT2, pattern=delayed(1), max_text=8, max_steps=80),
     "multi_stream, pairs": LmConfig("multi_stream", 3, (4, 5), 9, 5, GPT2, pattern=delayed(2), max_text=8, max_steps=80),
-    "multi_stream, flat": LmConfig("multi_stream", 2, (11,), 9, 0, GPT2, pattern=FLATTEN, max_text=8, max_steps=80),
     "multihead": LmConfig("multihead", 4, (11,), 9, 0, LLAMA, pattern=delayed(3), table_dim=6),
     "multihead, parallel": LmConfig("multihead", 3, (11,), 9, 0, LLAMA, pattern=PARALLEL),
     "hierarchical": LmConfig("hierarchical", 3, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL, table_dim=6),
@@ -181,10 +179,9 @@ def test_impossible_guidance_and_reading(changes):
 @every_model
 def test_every_item_ends_by_itself(name):
     config, ends = CONFIGS[name], (5, 0, 2, 9)
-    stride = config.num_codebooks if config.pattern == FLATTEN else 1
     requests = [replace(r, prompt=None) for r in _requests(config, 4)]
     model = _model(name)
-    _Ending(model, [end * stride for end in ends])
+    _Ending(model, ends)
     found = Engine(model).generate(requests, SAMPLED)
     assert [item.codes.shape[1] for item in found] == list(ends)
     assert {item.stop_reason for item in found} == {"end"}
@@ -193,11 +190,10 @@ def test_every_item_ends_by_itself(name):
 @every_model
 def test_runaways_are_cut_and_counted(name):
     config = CONFIGS[name]
-    stride = config.num_codebooks if config.pattern == FLATTEN else 1
     requests = _requests(config, 4)
     requests[0] = replace(requests[0], max_frames=3)
     model = _model(name)
-    _Ending(model, [-1, 1 * stride, -1, -1])
+    _Ending(model, [-1, 1, -1, -1])
     found = Engine(model).generate(requests, replace(SAMPLED, max_frames=6))
     assert [item.codes.shape[1] for item in found] == [3, 1, 6, 6]
     assert sorted(item.stop_reason for item in found) == ["end", "length", "length", "length"]
@@ -223,7 +219,7 @@ def test_streamed_equals_offline(name, chunk):
         assert all(c.codes.shape[1] == chunk for c in chunks[:-1]) and chunks[-1].codes.shape[1] <= chunk + 1
 
 
-@pytest.mark.parametrize(("name", "steps"), [("multi_stream", 3), ("multihead", 10), ("hierarchical", 1), ("multi_stream, flat", 2)])
+@pytest.mark.parametrize(("name", "steps"), [("multi_stream", 3), ("multihead", 10), ("hierarchical", 1)])
 def test_the_first_frame_leaves_as_soon_as_it_is_whole(name, steps):
     """After as many passes as its pattern needs, and no later: the delay pattern pays d (K - 1) more than the parallel one."""
     model, config = _model(name), CONFIGS[name]
@@ -234,10 +230,9 @@ def test_the_first_frame_leaves_as_soon_as_it_is_whole(name, steps):
 
 
 @pytest.mark.parametrize("name", ["multihead, parallel", "multi_stream, pairs", "hierarchical"])
-@pytest.mark.parametrize("window", [0, 2])
-def test_repetition_penalty_beside_a_list_of_what_was_said(name, window):
+def test_repetition_penalty_beside_a_list_of_what_was_said(name):
     model, config = _model(name), CONFIGS[name]
-    greedy = GenerationConfig(temperature=0.0, repetition_penalty=3.0, repetition_window=window, max_frames=12, min_frames=12)
+    greedy = GenerationConfig(temperature=0.0, repetition_penalty=3.0, max_frames=12, min_frames=12)
     request = replace(_requests(config, 1)[0], prompt=None)
     offered, emit = [], model.emit
 
@@ -253,13 +248,11 @@ def test_repetition_penalty_beside_a_list_of_what_was_said(name, window):
 
     model.emit = recording
     found = Engine(model).generate([request], greedy)[0]
-    laid = config.pattern.build(found.codes, fill=-1)
     changed = 0
     for k in range(config.num_codebooks):
-        said = [int(c) for c in laid[k] if c >= 0]
-        steps = [s for s in range(laid.shape[1]) if laid[k, s] >= 0]
-        for n, step in enumerate(steps):
-            before = set(said[max(0, n - window) if window else 0 : n])
+        said = found.codes[k].tolist()
+        for n in range(len(said)):
+            step, before = n + config.pattern.delay * k, set(said[:n])
             halves = [(said[n], before)]
             if len(config.parts) == 2:  # only what was said together counts, and only the second half suffers
                 first = config.parts[0]
@@ -276,7 +269,7 @@ def test_repetition_penalty_beside_a_list_of_what_was_said(name, window):
 
 def test_an_engine_serves_batch_after_batch(monkeypatch):
     """What a batch leaves behind in memory that is used again does not reach the next one; here the step looks at the whole cache."""
-    monkeypatch.setattr("systems.lm.decoding.accelerated", lambda step, how, device: step)
+    monkeypatch.setattr("systems.lm.generation.accelerated", lambda step, how, device: step)
     model, requests = _model("multihead"), _requests(CONFIGS["multihead"])
     engine = Engine(model, "compile")
     for batch in (requests[:3], requests[3:], requests[:3]):

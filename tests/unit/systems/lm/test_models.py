@@ -10,9 +10,8 @@ import torch
 from systems.checkpoints import exported
 from systems.layers.transformer import TransformerConfig
 from systems.lm.backbone import LmBatch, joined
-from systems.lm.config import LmConfig, LmInputs, lm_config
+from systems.lm.config import PARALLEL, LmConfig, LmInputs, delayed, lay, lm_config
 from systems.lm.models import build_lm, load_lm
-from systems.lm.patterns import FLATTEN, PARALLEL, delayed, lay
 from systems.training.trainer import save_tensors
 
 GPT2 = TransformerConfig("gpt2", 2, 16, 2, 24)
@@ -23,7 +22,6 @@ CONFIGS = {
     "multi_stream, several delays": LmConfig(
         "multi_stream", 3, (4, 5), 9, 5, GPT2, pattern=delayed(2), delays=(0, 2, 1), max_text=8, max_steps=40
     ),
-    "multi_stream, flat": LmConfig("multi_stream", 3, (11,), 9, 0, GPT2, pattern=FLATTEN, max_text=8, max_steps=40),
     "multihead": LmConfig("multihead", 3, (11,), 9, 0, LLAMA, pattern=delayed(1), table_dim=6),
     "multihead, parallel": LmConfig("multihead", 1, (11,), 9, 0, LLAMA, pattern=PARALLEL),
     "hierarchical": LmConfig("hierarchical", 3, (11,), 9, 0, LLAMA, replace(LLAMA, width=12), PARALLEL),
@@ -78,7 +76,7 @@ def _step_logits(model, hidden, teacher):
 
 
 def _prefilled(model, batch):
-    return model.prefill(model.prefix(batch), model.transformer.new_cache(batch.text.shape[0], 40))
+    return model.prefill(batch, model.transformer.new_cache(batch.text.shape[0], 40))
 
 
 def _whole_logits(model, item):
@@ -120,7 +118,7 @@ def test_steps_equal_the_whole(name, prompt, exact):
     whole = _whole_logits(model, item)
     tokens = lay(config.pattern, item.codes, item.frames, config.codebook_size).tokens
     known = replace(item, codes=item.codes[:, :, :prompt], frames=torch.tensor([prompt]))
-    first = config.pattern.begun(config.num_codebooks, prompt)
+    first = prompt
     state = _prefilled(model, known)
     hidden = state.hidden
     for step in range(first, tokens.shape[2]):
@@ -319,7 +317,7 @@ def test_a_model_of_several_delays_is_told_which():
     assert model.config.pattern == delayed(2)
 
 
-@pytest.mark.parametrize("wrong", [{"delays": (0, 0, 1)}, {"delays": (0, 2)}, {"pattern": FLATTEN, "delays": (0, 1)}])
+@pytest.mark.parametrize("wrong", [{"delays": (0, 0, 1)}, {"delays": (0, 2)}])
 def test_delays_that_cannot_be(wrong):
     with pytest.raises(ValueError, match="follows one of them"):
         replace(CONFIGS["multi_stream"], **wrong)

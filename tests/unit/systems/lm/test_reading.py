@@ -9,9 +9,8 @@ import torch
 
 from systems.layers.transformer import TransformerConfig, Watched, Window
 from systems.lm.backbone import LmBatch
-from systems.lm.config import LmConfig
+from systems.lm.config import PARALLEL, LmConfig, delayed, lay
 from systems.lm.generation import Engine
-from systems.lm.patterns import PARALLEL, delayed, lay
 from systems.lm.reading import Reading, guided_layer
 from systems.lm.requests import GenerationConfig, Request
 from tests.stubs.lively_models import lively
@@ -76,7 +75,7 @@ def test_beside_the_whole_forward(name, read, monkeypatch):
     frames, voice = torch.tensor([codes.shape[1]]), None if request.voice is None else request.voice[None]
     item = LmBatch(torch.tensor([request.text]), torch.tensor([20]), codes[None], frames, voice)
     tokens = lay(config.pattern, item.codes, frames, config.codebook_size).tokens
-    prefix = model.lead + 20 + 1 + config.pattern.begun(config.num_codebooks, 3)
+    prefix = model.lead + 20 + 1 + 3
     total = model.lead + 20 + tokens.shape[2]
     mask = _seeing(config, places, read, 20, total, prefix)
     assert not mask[:2].equal(mask[2:].expand(2, -1, -1))  # the window hides something

@@ -15,10 +15,9 @@ from harness.settings.training import build_recipe, known_parameters
 from systems.checkpoints import Loaded
 from systems.layers.transformer import TransformerConfig
 from systems.lm.codes import CodecChoice, QdacCodes, packed, unpacked
-from systems.lm.config import LmConfig
+from systems.lm.config import PARALLEL, LmConfig, delayed
 from systems.lm.generation import Engine
 from systems.lm.models import load_lm
-from systems.lm.patterns import PARALLEL, delayed
 from systems.lm.recipe import LmRecipe, LmTraining
 from systems.lm.requests import GenerationConfig, Request
 from systems.qdac.adapter import QdacCodec

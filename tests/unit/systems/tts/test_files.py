@@ -18,8 +18,7 @@ from harness.settings.training import build_recipe, planned, trainers
 from systems.bundled import located
 from systems.checkpoints import load
 from systems.lm.codes import CodecChoice
-from systems.lm.config import LmConfig
-from systems.lm.patterns import delayed
+from systems.lm.config import LmConfig, delayed
 from systems.lm.recipe import LmRecipe
 from systems.qdac.config import QdacConfig
 from systems.qdac.model import QdacModel

@@ -13,8 +13,8 @@ from harness.api import Utterance
 from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.judges.speakers import Resemblyzer
+from systems.tts.chunked import LEVEL_STEP, NEARNESS, PRIOR_FRAMES, SOFTNESS, NearestFrames, nearest_stages
 from systems.tts.lm_tts import LmTts
-from systems.tts.nearest_frames import LEVEL_STEP, NEARNESS, PRIOR_FRAMES, SOFTNESS, NearestFrames, nearest_stages
 from tests.stubs.tiny_synthesizers import SAMPLING
 
 

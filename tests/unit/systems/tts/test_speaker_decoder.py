@@ -15,9 +15,8 @@ from torch.nn import functional
 from harness.api import Audio
 from systems.lm.backbone import LmBatch
 from systems.lm.codes import CodecChoice
-from systems.lm.config import LmConfig
+from systems.lm.config import LmConfig, delayed, lay
 from systems.lm.models import build_lm
-from systems.lm.patterns import delayed, lay
 from systems.lm.recipe import LmRecipe
 from systems.qdac.recipe import QdacRecipe, QdacTraining
 from systems.training.recipe import Batch
