@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.api.audio import FloatArray, Signal
-from harness.api.codes import Encoded
+from harness.api.codes import Codes, Encoded
 from harness.api.items import Item
 from harness.api.results import Scalar, Timing
 
@@ -38,6 +38,7 @@ class Need(StrEnum):
     TIMING = "timing"
     STOP_REASON = "stop_reason"
     PROMPT_RESYNTHESIS = "prompt_resynthesis"
+    ENCODED_AGAIN = "encoded_again"
 
 
 class Side(StrEnum):
@@ -178,6 +179,7 @@ class Sample:
         timing: or None.
         stop_reason: of a synthesizer, else "".
         prompt_resynthesis: the prompt through the system's own codec, or None.
+        encoded_again: see `Prediction`; empty unless a metric of the run needs it.
     """
 
     item: Item
@@ -188,6 +190,7 @@ class Sample:
     timing: Timing | None = None
     stop_reason: str = ""
     prompt_resynthesis: Signal | None = None
+    encoded_again: Mapping[str, Codes] = field(default_factory=dict)
 
     def require_reference(self) -> Signal:
         """The reference; a metric that declares the need is never called without."""

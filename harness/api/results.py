@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from harness.api.audio import Audio
-from harness.api.codes import Encoded
+from harness.api.codes import Codes, Encoded
 
 Scalar = float | int | str | bool | None
 """What a record may keep as a detail."""
@@ -58,6 +58,8 @@ class Prediction:
         timing: or None where none was taken (recorded outputs).
         stop_reason: of a synthesizer, else "".
         prompt_resynthesis: the voice prompt through the synthesizer's own codec, or None where it has none.
+        encoded_again: what a codec of tokens makes of nearly the same: of its own output ("output"), and of the input 1 ms later
+            ("shifted"). Empty unless a metric of the run needs it (`Need.ENCODED_AGAIN`).
     """
 
     audio: Audio
@@ -65,6 +67,7 @@ class Prediction:
     timing: Timing | None = None
     stop_reason: str = ""
     prompt_resynthesis: Audio | None = None
+    encoded_again: Mapping[str, Codes] = field(default_factory=dict)
 
 
 class Status(StrEnum):

@@ -117,6 +117,14 @@ METRICS = {
         "harness.metrics.tokens:LastCodebookEntropy",
         f"first-order entropy per token of the last codebook decoded{_FEW}",
     ),
+    "token_consistency": (
+        "harness.metrics.tokens:TokenConsistency",
+        "share of tokens that come out the same when the decoded output is encoded again (O'Reilly et al. 2024)",
+    ),
+    "token_consistency_shift": (
+        "harness.metrics.tokens:TokenConsistencyShift",
+        "share of tokens that stay when the input comes 1 ms later (after Liu et al. 2024)",
+    ),
     "phone_accuracy": (
         "harness.metrics.phones:PhoneAccuracy",
         "frames whose phone a linear probe tells from the last codebook's tokens, fitted on the other speakers",

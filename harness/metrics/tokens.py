@@ -29,6 +29,9 @@ from harness.metrics.entropy import Float64Array, figures_of
 LEAST_COVERAGE = 0.5
 """Share of a codebook's emissions that has to fall on entries seen (Good and Turing: one minus the share of tokens seen once)."""
 
+SHIFT_S = 0.001
+"""By how much later a codec is given its input once more: less than a frame of any codec here (10 to 240 ms)."""
+
 POOL_CELLS = 1 << 22
 """Resamples x codebook entries held at once while pooling: 32 MiB."""
 
@@ -283,3 +286,40 @@ LastCodebookEntropy = partial(
     CodebookMetric, "last_codebook_entropy_bits", lambda u, _: u.entropy_bits[:, -1], (0.0, math.inf), "bits", last=True
 )
 """In bits: at most log2 of the codebook's size."""
+
+
+def _same(sample: Sample, which: str) -> Evidence:
+    first, again = codes_of(sample), sample.encoded_again[which]
+    frames = min(first.num_frames, again.num_frames)
+    if not frames:
+        _seconds(sample)  # no audio: whose fault it is
+        raise NotScorable(Side.OUTPUT, "no tokens")
+    same = (first.indices[:, :frames] == again.indices[:, :frames]).sum(axis=1)
+    counts = {"same": float(same.sum()), "tokens": float(frames * same.size), "frames": float(frames)}
+    per_codebook = {f"same_codebook_{k}": float(n / frames) for k, n in enumerate(same, start=1)}
+    return Evidence(float(same.sum() / (frames * same.size)), weight=frames * same.size, counts={**counts, **per_codebook})
+
+
+def _consistency(name: str, which: str, **params: Scalar) -> Callable[[], Measured]:
+    told = {"aggregation": "weighted mean", "params": {"ratio": "same tokens / tokens", **params}}
+    declare = partial(declared, name, Need.CODES, Need.ENCODED_AGAIN, better=Better.HIGHER, bounds=(0.0, 1.0), worst=0.0, **told)
+    return partial(Measured, declare, partial(_same, which=which))
+
+
+TokenConsistency = _consistency("token_consistency", "output")
+"""Share of tokens that come out the same when the decoded output is encoded again (O'Reilly et al. 2024, Code Drift).
+
+One is an idempotent codec: what a language model reads and what it would read of its own speech agree. All codebooks weigh the same; each
+one's own share is in the counts as ``same_codebook_k``.
+
+Traps: in a residual quantizer a codebook is about what those before it have left, so past the first difference the rest agree by chance;
+chance itself is high where few entries are used (read it beside `codebook_use`), and one for a codec that always says the same. Long
+frames and small codebooks make it easier. Side information is not compared.
+"""
+TokenConsistencyShift = _consistency("token_consistency_shift", "shifted", shift_ms=1000 * SHIFT_S)
+"""Share of tokens that stay when the input comes 1 ms later, frame against frame (after Liu et al. 2024, who slice and perturb the input).
+
+No listener hears 1 ms; the same speech should have the same tokens wherever frames begin.
+
+Traps: as `TokenConsistency`; and 1 ms is a tenth of a frame of 10 ms, and a fortieth of one of 40 ms.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from harness.api import Better, CodecSpec, Item, MetricInfo, Need, Settings, Status, SuiteInfo, SystemInfo, Task, TimingPlan, Weights
 from harness.api.libraries import library
 from harness.data.digests import Contents, file_digest, item_digest
+from harness.metrics.tokens import SHIFT_S
 from harness.storing.outcomes import Outcome
 from harness.storing.store import key_of
 
@@ -65,6 +66,7 @@ class Attempt:
     contents: Contents  # of the item's files
     output: str = ""  # content of the file that is the output itself, of recorded outputs and calibration rows
     timing: TimingPlan | None = None  # how it is timed, by a suite that asks for that
+    again: bool = False  # whether the codec encodes its own output, and the input a little later, as well
 
 
 @dataclass(frozen=True)
@@ -167,22 +169,26 @@ def attempts(
     digests: Digests,
     seeds: Sequence[int],
     suite: SuiteInfo,
-    timed: bool = False,
+    needs: Set[Need] = frozenset(),
 ) -> list[Attempt]:
     """Every prediction, entrant by entrant in the order of the items. Seeds multiply synthesis only: codecs do not sample.
 
-    ``timed`` says that the user asked for times, by the names of their metrics: each prediction is then one of this machine.
+    ``needs`` are those of the metrics: with `Need.TIMING` (of metrics that the user named) each prediction is one of this machine, with
+    `Need.ENCODED_AGAIN` one of a codec of tokens is another than without, which encodes two times more.
     """
     found = []
     for label, card in cards.items():
         entrant = entrants[label]
         identity = key_of("system", {"config": dict(entrant.config), "calibration": entrant.calibration, **card.identity()})
         digest = card.digest()
-        timed_as: dict[str, Any] = {}
+        asked_as: dict[str, Any] = {}
         if suite.timing is not None:  # another seed asks for the same once more
-            timed_as["timing"] = asdict(suite.timing)
-        if suite.timing is not None or (timed and card.kind in ("codec", "synthesizer")):
-            timed_as["timed_with"] = dict(card.timed_with)
+            asked_as["timing"] = asdict(suite.timing)
+        if suite.timing is not None or (Need.TIMING in needs and card.kind in ("codec", "synthesizer")):
+            asked_as["timed_with"] = dict(card.timed_with)
+        again = Need.ENCODED_AGAIN in needs and card.kind == "codec" and card.spec is not None and card.spec.num_codebooks > 0
+        if again:
+            asked_as["encoded_again"] = f"the output; the input {1000 * SHIFT_S:g} ms later"
         use_seeds = seeds if suite.task is Task.SYNTHESIS and card.kind == "synthesizer" else seeds[:1]
         for settings in card.settings:
             text = json.dumps(dict(settings), sort_keys=True, separators=(",", ":"))  # canonical
@@ -197,9 +203,9 @@ def attempts(
                         parts["recording"] = output
                     if card.kind == "recorded":
                         parts["recorded_as"] = item.id
-                    parts |= timed_as
+                    parts |= asked_as
                     key, contents = key_of("prediction", parts), digests.contents[item.id]
-                    found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing))
+                    found.append(Attempt(label, text, item.id, seed, key, digest, contents, output, suite.timing, again))
     return found
 
 

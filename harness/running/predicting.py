@@ -40,6 +40,7 @@ from harness.data.digests import file_digest
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.foreign import attempt, bounded, loading, message_of, reason_of
 from harness.kept import Kept
+from harness.metrics.tokens import SHIFT_S
 from harness.running.plan import Attempt, Card, Entrant
 from harness.running.provenance import timed_with
 from harness.running.worker import StageWorker, unread
@@ -300,7 +301,9 @@ class PredictWorker(StageWorker):
             decoding = timed(lambda: codec.decode(handed), codec.info.device)
             encode_s, decode_s = encoding.wall_s, decoding.wall_s
             timing = self._timing(encode_s + decode_s, audio, encode_s, decode_s)
-            return Prediction(_audio(decoding.result, "decode"), encoded, timing)
+            decoded = _audio(decoding.result, "decode")
+            again = _encoded_again(codec, audio, decoded, codebooks) if asked.again and not _unusable(decoded) else {}
+            return Prediction(decoded, encoded, timing, encoded_again=again)
 
         return call
 
@@ -370,6 +373,15 @@ def _received(given: Any, kinds: tuple[type, ...], call: str) -> Any:
 def _audio(given: Any, call: str) -> Audio:
     audio: Audio = _received(given, (Audio,), call)
     return audio
+
+
+def _encoded_again(codec: Codec, audio: Audio, decoded: Audio, codebooks: int | None) -> dict[str, Codes]:
+    """The codes of a codec's own output, and of its input ``SHIFT_S`` later (silence first, the end cut off): see `Prediction`."""
+    rate = codec.spec.sample_rate
+    late = np.concatenate([np.zeros(round(SHIFT_S * rate), np.float32), audio.samples[0]])[: audio.num_samples]
+    given = {"output": resample(decoded.mixed(), decoded.sample_rate, rate), "shifted": late}
+    again = {name: _received(codec.encode(Audio.mono(samples, rate)), (Codes,), "encode") for name, samples in given.items()}
+    return again if codebooks is None else {name: codes.first(codebooks) for name, codes in again.items()}
 
 
 def _checked(timed: Prediction) -> Prediction:

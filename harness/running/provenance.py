@@ -131,7 +131,7 @@ def describe_run(
         if card.source:
             described["source"] = card.source
         systems[label] = {**described, "kind": card.kind, "config": dict(config["systems"][label])}
-    sections = {
+    sections: dict[str, Any] = {
         "schema": SCHEMA,
         "status": "partial",
         "suite": {**asdict(suite), "task": str(suite.task)},
@@ -172,7 +172,9 @@ def describe_run(
         }
         for i in dataset.items
     }
-    return {**aliases.cleaned(sections), "items": items}
+    # Metrics and systems are called by names that hide nothing: token_consistency is no setting.
+    named = {section: {name: aliases.cleaned(told) for name, told in sections[section].items()} for section in ("systems", "metrics")}
+    return {**aliases.cleaned(sections), **named, "items": items}
 
 
 def _finite(value: float) -> float | None:

@@ -103,7 +103,9 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 progress.note(line)
             write_json(folder / MANIFEST, {**manifest, **before.records})
             progress.stage("looking up what is there", None)
-            timed = bool(config["metrics"]) and any(Need.TIMING in info.needs for info in metrics.metrics.values())
+            needs = frozenset().union(*(info.needs for info in metrics.metrics.values()))
+            if not config["metrics"]:  # times among a suite's own metrics may be of any machine
+                needs -= {Need.TIMING}
             session = Session(
                 config=config,
                 suite=suite.info,
@@ -112,7 +114,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 cards=cards,
                 metrics=metrics,
                 digests=digests,
-                plan=attempts(entrants, cards, cut.items, digests, config["seeds"], suite.info, timed),
+                plan=attempts(entrants, cards, cut.items, digests, config["seeds"], suite.info, needs),
                 withheld=withheld(cards, metrics.metrics, bool(config["allow_random"])),
                 store=store,
                 writer=writer,

@@ -97,7 +97,7 @@ class ScoreWorker(StageWorker):
             return Outcome(Status.SKIPPED_BY_POLICY, reason=lacking)
         if info.needs <= AUDIO_ONLY:
             # Its number is stored for all outputs that sound the same (`harness.running.plan.score_key`): it sees nothing else of them.
-            sample = replace(sample, encoded=None, timing=None, stop_reason="", prompt_resynthesis=None)
+            sample = replace(sample, encoded=None, timing=None, stop_reason="", prompt_resynthesis=None, encoded_again={})
         try:
             metric, foreign = metrics.metrics[step.metric], step.metric in metrics.foreign
             evidence = self._foreign_evidence(metric, step.metric, sample) if foreign else metric.measure(sample)
@@ -157,6 +157,7 @@ class ScoreWorker(StageWorker):
                 timing=prediction.timing,
                 stop_reason=prediction.stop_reason,
                 prompt_resynthesis=Signal(prediction.prompt_resynthesis, resample) if prediction.prompt_resynthesis else None,
+                encoded_again=prediction.encoded_again,
             )
             self._output = (prediction_key, sample)
         return self._output[1]
@@ -209,6 +210,7 @@ class _Private:
             encoded=sample.encoded.copy() if sample.encoded is not None else None,
             timing=replace(sample.timing, figures=dict(sample.timing.figures)) if sample.timing is not None else None,
             prompt_resynthesis=resynthesis.private() if resynthesis is not None else None,
+            encoded_again={name: codes.copy() for name, codes in sample.encoded_again.items()},
         )
 
     def intact(self, view: Sample) -> bool:
@@ -238,5 +240,6 @@ def _lacking(info: MetricInfo, sample: Sample) -> str:
         Need.TIMING: (sample.timing, "no timing was taken"),
         Need.STOP_REASON: (sample.stop_reason, "the system gives no stop reason"),
         Need.PROMPT_RESYNTHESIS: (sample.prompt_resynthesis, "the system has no codec to resynthesise the prompt with"),
+        Need.ENCODED_AGAIN: (sample.encoded_again, "the system is no codec of tokens, which could encode its output again"),
     }
     return "; ".join(known[need][1] for need in sorted(info.needs - {Need.OUTPUT}) if not known[need][0])

@@ -1,6 +1,7 @@
 """The content-keyed store: predictions once made and scores once measured are found again by what they were made from.
 
-    predictions/ab/<key>/   audio.wav, prompt.wav (float32), codes.npz, prediction.json: appears whole, by one rename
+    predictions/ab/<key>/   audio.wav, prompt.wav (float32), codes.npz, output.npz and shifted.npz (codes once more), prediction.json:
+                            appears whole, by one rename
     outcomes/               what was measured or failed (`harness.storing.outcomes`)
 
 All that is read back is checked: descriptions by their checksum, audio and codes by the digest in the description. Several processes may
@@ -95,6 +96,9 @@ class Store:
                 "flags": list(flags),
                 "encoded": _save_encoded(temporary / "codes.npz", prediction.encoded),
             }
+            if prediction.encoded_again:
+                again = prediction.encoded_again.items()
+                description["encoded_again"] = {name: _save_encoded(temporary / f"{name}.npz", codes) for name, codes in again}
             write_json(temporary / DESCRIPTION, description)
             final.parent.mkdir(exist_ok=True)
             try:
@@ -178,6 +182,7 @@ class Store:
         """A stored prediction. Raises DamagedPrediction: it is not there or was damaged from outside."""
         folder = self.prediction_path(key)
         description = self.describe_prediction(key)
+        again = description.get("encoded_again", {})
         try:
             prediction = Prediction(
                 audio=read_audio(folder / "audio.wav"),
@@ -185,6 +190,7 @@ class Store:
                 timing=Timing(**description["timing"]) if description["timing"] else None,
                 stop_reason=description["stop_reason"],
                 prompt_resynthesis=read_audio(folder / "prompt.wav") if (folder / "prompt.wav").exists() else None,
+                encoded_again={name: _load_codes(folder / f"{name}.npz", described) for name, described in again.items()},
             )
         except Exception as error:
             raise DamagedPrediction(f"stored prediction {folder} cannot be read ({error})") from error
@@ -203,6 +209,7 @@ def _digest(prediction: Prediction) -> str:
     parts = {"audio": prediction.audio.digest(), "encoded": encoded, "stop": prediction.stop_reason}
     if prediction.prompt_resynthesis is not None:  # only then, so that what was stored without one keeps its digest
         parts["prompt_resynthesis"] = prediction.prompt_resynthesis.digest()
+    parts |= {f"encoded_again.{name}": codes.digest() for name, codes in prediction.encoded_again.items()}
     return key_of("prediction content", parts)
 
 
@@ -224,8 +231,8 @@ def _save_encoded(path: Path, encoded: Encoded | None) -> dict[str, Any] | None:
 def _load_encoded(path: Path, description: Mapping[str, Any] | None) -> Encoded | None:
     if description is None:
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        if description["kind"] == "bitstream":
+    if description["kind"] == "bitstream":
+        with np.load(path, allow_pickle=False) as arrays:
             ends = np.cumsum(arrays["lengths"])
             data = arrays["data"].tobytes()
             return Bitstream(
@@ -233,6 +240,11 @@ def _load_encoded(path: Path, description: Mapping[str, Any] | None) -> Encoded 
                 description["num_samples"],
                 description["sample_rate"],
             )
+    return _load_codes(path, description)
+
+
+def _load_codes(path: Path, description: Mapping[str, Any]) -> Codes:
+    with np.load(path, allow_pickle=False) as arrays:
         spec = CodecSpec(**{**description["spec"], "codebook_sizes": tuple(description["spec"]["codebook_sizes"])})
         side = {k.removeprefix("side."): arrays[k] for k in arrays.files if k.startswith("side.")}
         return Codes(arrays["indices"].astype(np.int64), spec, description["num_samples"], side)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.api import CodecSpec, SystemInfo
+from harness.api import CodecSpec, Need, SystemInfo
 from harness.data.digests import Contents
 from harness.running.plan import Card, Digests, Entrant, attempts
 from harness.settings.registry import resolve
@@ -179,13 +179,25 @@ def test_keys_of_timed_predictions_and_of_plain_ones():
 
     def key(suite, timed=False, **other):
         card = Card(SystemInfo("x", "1"), spec, "codec", ({},), timed_with={**here, **other})
-        return attempts({"x": Entrant("x", {})}, {"x": card}, [ITEM], DIGESTS, [0], suite, timed)[0].key
+        needs = {Need.TIMING} if timed else set()
+        return attempts({"x": Entrant("x", {})}, {"x": card}, [ITEM], DIGESTS, [0], suite, needs)[0].key
 
     speed = resolve("suites", "speed")().info
     for suite, timed in ((speed, False), (SUITE, True)):
         assert key(suite, timed) == key(suite, timed)
         assert len({key(suite, timed), *(key(suite, timed, **{name: "other"}) for name in here)}) == 1 + len(here)
     assert len({key(SUITE), *(key(SUITE, **{name: "other"}) for name in here)}) == 1
+
+
+def test_only_a_codec_of_tokens_that_encodes_again_has_another_key():
+    def attempt(sizes, needs):
+        card = Card(SystemInfo("x", "1"), CodecSpec(16000, 320, sizes), "codec", ({},))
+        return attempts({"x": Entrant("x", {})}, {"x": card}, [ITEM], DIGESTS, [0], SUITE, needs)[0]
+
+    plain, again, packets = attempt((64,), {Need.CODES}), attempt((64,), {Need.ENCODED_AGAIN}), attempt((), {Need.ENCODED_AGAIN})
+    assert again.again and not (plain.again or packets.again)
+    assert plain.key == attempt((64,), set()).key != again.key
+    assert packets.key == attempt((), set()).key
 
 
 def test_what_shapes_an_output_is_in_its_key_and_the_number_of_a_gpu_is_not():

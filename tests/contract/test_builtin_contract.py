@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -52,16 +53,19 @@ def full_sample(item, snr_db) -> Sample:
     audio = read_audio(item.path)
     spec = CodecSpec(16000, 320, (64, 64))
     frames = -(-audio.num_samples // 320)
-    indices = np.random.default_rng(len(item.id)).integers(0, 64, (2, frames))
+    draw = np.random.default_rng(len(item.id))
+    codes = Codes(draw.integers(0, 64, (2, frames)), spec, audio.num_samples, {"voice": np.zeros(8, np.float32)})
+    again = replace(codes, indices=np.where(draw.random((2, frames)) < 0.3, 5, codes.indices))
     return Sample(
         item=item,
         output=signal(noisy(audio, snr_db)),
         reference=signal(audio),
         prompt=signal(read_audio(item.prompt_path)),
-        encoded=Codes(indices, spec, audio.num_samples, {"voice": np.zeros(8, np.float32)}),
+        encoded=codes,
         timing=Timing(total_s=0.4, audio_s=audio.duration_s, encode_s=0.3, decode_s=0.1),
         stop_reason="end" if snr_db > 15 else "length",
         prompt_resynthesis=signal(noisy(read_audio(item.prompt_path), 25)),
+        encoded_again={"output": again, "shifted": again},
     )
 
 

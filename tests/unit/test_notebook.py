@@ -11,7 +11,7 @@ import pytest
 
 import harness
 import harness.notebook
-from harness.api import Audio, Bitstream, CodecSpec, SystemInfo
+from harness.api import Audio, Bitstream, CodecSpec, Codes, SystemInfo
 from harness.cli import main
 from harness.errors import ConfigError, HarnessError, Incomplete
 
@@ -105,6 +105,30 @@ def test_an_object_is_measured_as_it_is_now(tmp_path):
     from harness.settings import registry
 
     assert not registry.LENT
+
+
+class Steps(Coarse):
+    """Tokens of one sample each: its own output is on the steps already, and a shifted input is another."""
+
+    spec = CodecSpec(sample_rate=16000, hop_length=1, codebook_sizes=(16,))
+
+    def encode(self, audio):
+        return Codes(np.clip(np.round(audio.samples * 8) + 8, 0, 15).astype(int), self.spec, audio.num_samples)
+
+    def decode(self, encoded):
+        return Audio.mono((encoded.indices[0] - 8) / 8, 16000)
+
+
+def test_tokens_are_encoded_again_where_a_metric_asks(tmp_path):
+    asked = {"limit": 2, "systems": ["opus16"], "run_root": tmp_path}
+    plain = harness.evaluate(Steps(), metrics=["si_sdr_db", "emitted_bps"], **asked)
+    more = harness.evaluate(Steps(), metrics=["token_consistency", "token_consistency_shift", "si_sdr_db"], **asked)
+    table = more.table().set_index(["system", "metric"])["value"]
+    assert table["Steps", "token_consistency"] == 1.0
+    assert 0.3 < table["Steps", "token_consistency_shift"] < 1
+    skipped = more.records().set_index(["system", "metric"]).loc[("opus16", "token_consistency")]
+    assert set(skipped["status"]) == {"skipped_by_policy"} and "no codec of tokens" in skipped["reason"].iloc[0]
+    assert (plain.result.predicted, more.result.predicted) == (4, 2)  # an object is always asked anew, opus16 is not
 
 
 def test_what_an_object_loses_is_listed(tmp_path):

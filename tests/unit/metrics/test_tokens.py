@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ from harness.metrics.tokens import (
     LastCodebookEntropy,
     NominalBps,
     SideBps,
+    TokenConsistency,
+    TokenConsistencyShift,
     usage,
 )
 from harness.testing import check_metric
@@ -283,6 +286,21 @@ def test_different_codebooks_are_never_pooled() -> None:
         CodebookUse().pool([one], np.ones((1, 2)))
     with pytest.raises(ValueError, match="at least one"):
         usage([], np.ones((1, 0)))
+
+
+def test_consistency_is_counted_token_by_token() -> None:
+    first = codes(0, 40)
+    other = first.indices.copy()
+    other[1, :10] = (other[1, :10] + 1) % 256
+    other[2] = (other[2] + 1) % 3
+    again = replace(first, indices=other[:, :38])  # two frames fewer
+    asked = replace(sample(first), encoded_again={"output": again, "shifted": first})
+    found = TokenConsistency().measure(asked)
+    assert found.value == pytest.approx((38 + 28 + 0) / (3 * 38)) and found.weight == 3 * 38
+    assert [found.counts[f"same_codebook_{k}"] for k in (1, 2, 3)] == pytest.approx([1, 28 / 38, 0])
+    assert TokenConsistencyShift().measure(asked).value == 1.0
+    with pytest.raises(NotScorable, match="no tokens"):
+        TokenConsistency().measure(replace(asked, encoded_again={"output": replace(first, indices=other[:, :0])}))
 
 
 def test_real_time_factor_is_a_ratio_of_sums() -> None:

@@ -58,6 +58,21 @@ def test_a_resynthesised_prompt_travels_with_its_prediction(tmp_path):
         store.load_prediction("ab13")
 
 
+def test_codes_once_more_travel_with_their_prediction(tmp_path):
+    store, plain = Store(tmp_path), prediction()
+    codes = Codes(np.arange(12).reshape(2, 6), CodecSpec(16000, 320, (16, 16)), 1900)
+    again = {"output": replace(codes, indices=codes.indices[:, ::-1]), "shifted": codes}
+    with_more = replace(plain, encoded=codes, encoded_again=again)
+    without = store.save_prediction("ab12", replace(plain, encoded=codes))
+    assert store.save_prediction("ab13", with_more) != without and "encoded_again" not in store.describe_prediction("ab12")
+    assert store.load_prediction("ab12").encoded_again == {}
+    back = store.load_prediction("ab13").encoded_again
+    assert {name: c.digest() for name, c in back.items()} == {name: c.digest() for name, c in again.items()}
+    (tmp_path / "predictions/ab/ab13/shifted.npz").unlink()
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.load_prediction("ab13")
+
+
 def test_saving_twice_keeps_the_first_and_leaves_no_rubbish(tmp_path):
     store = Store(tmp_path)
     first = store.save_prediction("ab12", prediction(0))
