@@ -16,7 +16,7 @@ pytest.importorskip("pytest_benchmark")
 RATE = 16000
 METRICS = (
     "si_sdr_db", "si_sdr_aligned_db", "mcd_db", "mcd_dtw_db", "log_mel_distance_db", "f0_rmse_cents", "stoi", "estoi", "pesq_wb", "pesq_nb",
-    "level_lufs_db",
+    "level_lufs_db", "visqol_speech", "visqol_audio", "vuv_f1", "mel_distance_dac", "stft_distance_dac", "stft_distance_pwg",
 )  # fmt: skip
 
 
