@@ -19,6 +19,9 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
         "funasr": "harness.judges.recognisers:FunAsr",
         "whisper": "harness.judges.recognisers:Whisper",
         "faster_whisper": "harness.judges.recognisers:FasterWhisper",
+        "whisper_ct2": "harness.judges.whisper_ct2:WhisperCt2",
+        "hubert_ctc": "harness.judges.recognisers:HubertCtc",
+        "qwen3_asr": "harness.judges.recognisers:Qwen3Asr",
     },
     "speaker": {
         "campplus": "harness.judges.campplus:CamPlusPlus",

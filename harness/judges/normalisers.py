@@ -11,6 +11,7 @@ id                  what it does
 ``whisper-basic``   Whisper's basic normaliser, any language: bracketed text removed, symbols to spaces, lower case
 ``basic``           ours, any language: as ``whisper-basic`` but that what is written alike is read alike and what is not is not (`basic`)
 ``plain-whisper-english``  ``whisper-english`` after what no reader sees is gone and apostrophes are straight (`plain`)
+``letters``         lower-case ASCII letters, digits and apostrophes only, everything else to spaces (ZipVoice's for HuBERT)
 ``spoken-words``    lower-case letters, digits and inner apostrophes only, everything else to spaces (the closed vocabulary's)
 ==================  ==================================================================================================
 
@@ -123,6 +124,11 @@ def spoken_words(text: str) -> str:
     return " ".join(word.strip("'") for word in text.split() if word.strip("'"))
 
 
+def letters(text: str) -> str:
+    """``letters`` of the table above; curly single quotes are apostrophes."""
+    return re.sub(r"[^a-z0-9']", " ", text.replace("‘", "'").replace("’", "'").lower())
+
+
 def _without_punctuation(kept: str, simplified: bool = False) -> Callable[[], Callable[[str], str]]:
     def build() -> Callable[[str], str]:
         from zhon.hanzi import punctuation
@@ -164,5 +170,6 @@ _BUILDERS: dict[str, tuple[Callable[[], Callable[[str], str]], tuple[str, ...]]]
     "whisper-basic": (_whisper_basic, ("whisper_normalizer",)),
     "plain-whisper-english": (_plain_whisper_english, ("whisper_normalizer",)),
     "basic": (lambda: basic, ()),
+    "letters": (lambda: letters, ()),
     "spoken-words": (lambda: spoken_words, ()),
 }

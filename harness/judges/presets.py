@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from harness.api import NotApplicable, Recogniser, language_code
+import numpy as np
+
+from harness.api import FloatArray, NotApplicable, Recogniser, language_code
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.judges import build, downloads, missing, normalisers
 from harness.judges.normalisers import Normaliser
@@ -75,13 +79,29 @@ class Preset:
 
 _LARGE_V3: JudgeConfig = {"family": "whisper", "checkpoint": "openai/whisper-large-v3"}
 _PARAFORMER: JudgeConfig = {"family": "funasr", "checkpoint": "paraformer-zh"}
+_BASE: JudgeConfig = {"family": "whisper_ct2", "weights": "whisper-base"}
+_QWEN: JudgeConfig = {"family": "qwen3_asr", "checkpoint": "Qwen/Qwen3-ASR-1.7B-hf"}
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(
             "embedded",
-            "the recogniser that installs with the package; not comparable with published figures",
+            "ours: Whisper base, whose weights a package brings; not comparable with published figures",
+            {"en": _BASE, "zh": _BASE},
+            {"*": "basic", "en": "plain-whisper-english"},
+            fixed_family=True,
+        ),
+        Preset(
+            "embedded-fast",
+            "ours: as embedded with Whisper tiny.en",
+            {"en": {"family": "whisper_ct2", "weights": "whisper-tiny.en"}},
+            {"*": "basic", "en": "plain-whisper-english"},
+            fixed_family=True,
+        ),
+        Preset(
+            "pocketsphinx",
+            "ours: the recogniser that needs no further weights; not comparable with published figures",
             {"en": {"family": "pocketsphinx"}},
             {"*": "basic", "en": "plain-whisper-english"},
             fixed_family=True,
@@ -106,6 +126,20 @@ PRESETS: Mapping[str, Preset] = {
             {"en": _LARGE_V3},
             {"*": "whisper-basic", "en": "whisper-english"},
             fixed_family=False,
+        ),
+        Preset(
+            "hubert",
+            "k2-fsa/ZipVoice, zipvoice/eval/wer/hubert.py (LibriSpeech-PC), and the tables of X-codec 2",
+            {"en": {"family": "hubert_ctc", "checkpoint": "facebook/hubert-large-ls960-ft"}},
+            {"*": "letters"},
+            fixed_family=True,
+        ),
+        Preset(
+            "qwen3-asr",
+            "QwenLM/Qwen3-ASR; texts as in whisper-en, Mandarin as in basic",
+            {"en": _QWEN, "zh": _QWEN},
+            {"*": "basic", "en": "whisper-english"},
+            fixed_family=True,
         ),
         Preset(
             "basic",
@@ -149,11 +183,7 @@ class AsrProtocol:
         if language in self.recognisers:
             return self.recognisers[language]
         known = ", ".join(sorted(self.recognisers)) or "no language"
-        advice = (
-            "Mandarin needs FunASR or Whisper weights (asr=seedtts or asr=basic with a local checkpoint)"
-            if language == "zh"
-            else "choose another preset or add one under asr"
-        )
+        advice = "asr=embedded, seedtts or qwen3-asr know Mandarin" if language == "zh" else "choose another preset or add one under asr"
         raise NotApplicable(f"preset '{self.preset.name}' has a recogniser for {known}, none for '{language}': {advice}")
 
     def params(self, units: frozenset[Unit]) -> dict[str, str]:
@@ -167,36 +197,82 @@ class AsrProtocol:
         return params
 
 
-def build_asr(config: Mapping[str, Any]) -> AsrProtocol:
+class Remembering:
+    """A recogniser that hears the same audio once, whoever asks: a codec's perfect output and its recording, one text under two protocols.
+
+    Args:
+        recogniser: deterministic, as all are.
+    """
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self.info = recogniser.info
+        self._recogniser = recogniser
+        self._known: dict[tuple[str, str], str] = {}
+
+    def transcribe(self, samples: FloatArray, language: str) -> str:
+        """As the recogniser's own."""
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
+        key = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest(), language
+        if key not in self._known:
+            heard = self._recogniser.transcribe(samples, language)
+            if len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[key] = heard
+        return self._known[key]
+
+
+_REMEMBERED = 4096
+"""Transcripts kept, a few hundred bytes each; all outputs of an item are measured one after the other, and few items have so many."""
+
+
+def build_asr(
+    config: Mapping[str, Any], languages: Collection[str] | None = None, built: MutableMapping[str, Recogniser] | None = None
+) -> AsrProtocol:
     """A protocol from its configuration.
 
     Args:
         config: ``preset`` and, by language code, a judge configuration ``{"family": ..., ...}``, or null for no recogniser.
             A language left out gets the preset's own.
+        languages: codes of those that will be asked of; the recognisers of others are neither wanted nor loaded. All by default.
+        built: recognisers by their configuration, loaded before; those loaded now are added. Protocols share them, and with them what
+            was heard.
 
     Raises:
         UnknownName: no such preset or family.
         ConfigError: the recogniser is of another family than the preset prescribes.
         MissingDependency, CheckpointError: see the judges.
     """
-    preset, chosen = _chosen(config)
+    preset, chosen = _chosen(config, languages)
     # What is cheap to find missing is found for every language before the first model is loaded.
-    if reason := missing_asr(config):
+    if reason := missing_asr(config, languages):
         raise MissingDependency(reason)
-    return AsrProtocol(preset, {language: build("asr", judge) for language, judge in chosen.items()})
+    built = {} if built is None else built
+    recognisers = {}
+    for language, judge in chosen.items():
+        key = json.dumps(judge, sort_keys=True, default=str)
+        if key not in built:
+            built[key] = Remembering(build("asr", judge))
+        recognisers[language] = built[key]
+    return AsrProtocol(preset, recognisers)
 
 
-def missing_asr(config: Mapping[str, Any]) -> str | None:
+def missing_asr(config: Mapping[str, Any], languages: Collection[str] | None = None) -> str | None:
     """None if `build_asr` can be expected to succeed, else one sentence: what is missing and how to get it. Loads nothing.
 
     Raises:
         UnknownName, ConfigError: as in `build_asr`.
     """
-    preset, chosen = _chosen(config)
+    preset, chosen = _chosen(config, languages)
     for language, judge in chosen.items():
         reason = missing("asr", judge) or normalisers.missing(preset.normaliser(language))
         if reason:
-            return f"asr preset '{preset.name}', language '{language}': {reason} (or leave the language out: asr.{language}=null)"
+            instead = (
+                " or, in English, asr=pocketsphinx, which is another measure and needs no weights"
+                if preset.name.startswith("embedded")
+                else ""
+            )
+            others = f"or leave the language out: asr.{language}=null" if len(chosen) > 1 else "or choose another preset"
+            return f"asr preset '{preset.name}', language '{language}': {reason} ({others}{instead})"
     return None
 
 
@@ -209,7 +285,7 @@ def asr_downloads(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(found for judge in _chosen(config)[1].values() for found in downloads("asr", judge))
 
 
-def _chosen(config: Mapping[str, Any]) -> tuple[Preset, dict[str, JudgeConfig]]:
+def _chosen(config: Mapping[str, Any], languages: Collection[str] | None = None) -> tuple[Preset, dict[str, JudgeConfig]]:
     name = str(config.get("preset", ""))
     if name not in PRESETS:
         raise UnknownName("asr preset", name, PRESETS)
@@ -231,4 +307,4 @@ def _chosen(config: Mapping[str, Any]) -> tuple[Preset, dict[str, JudgeConfig]]:
                 "presets 'basic' and 'whisper-en' take any recogniser"
             )
         chosen[language] = judge
-    return preset, chosen
+    return preset, {language: judge for language, judge in chosen.items() if languages is None or language in languages}

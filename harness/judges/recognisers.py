@@ -1,4 +1,4 @@
-"""Recognisers whose weights are a checkpoint: Whisper by transformers and by CTranslate2, Paraformer by FunASR."""
+"""Recognisers whose weights are a checkpoint: Whisper, HuBERT and Qwen3-ASR by transformers, Whisper by CTranslate2, Paraformer by FunASR."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from harness.judges.checkpoints import Checkpoint, FolderJudge, Loading, check_w
 from harness.torchaudio import ensure_torchaudio
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_QWEN_TOKENS, _QWEN_TOKENS_PER_S = 64, 25
+"""Bound of Qwen3-ASR's answer, far beyond what anybody says in a second: a loop ends there."""
 
 
 class Whisper(FolderJudge):
@@ -164,3 +166,95 @@ def funasr_model(found: Checkpoint, device: str) -> Any:
     state = {key.removeprefix("module."): value for key, value in state.items()}
     check_weights(model.model.state_dict(), state, path, allow_unexpected=True)
     return model
+
+
+class HubertCtc(FolderJudge):
+    """HuBERT with a CTC head over letters, of LibriSpeech: the likeliest letter of each frame, no language model. English.
+
+    Args:
+        checkpoint: folder or hub id.
+        device: "cpu", "cuda:0", ...
+
+    Raises:
+        MissingDependency: transformers or the checkpoint is not here.
+        CheckpointError: weights do not fit the model (a HuBERT without the CTC head loads leniently, and then spells noise).
+    """
+
+    needs, lacking = ("transformers",), "the HuBERT judge needs transformers: pip install 'speech-systems-harness[hf]'"
+    files = (("config.json",), ("preprocessor_config.json",), ("vocab.json",), ("model.safetensors", "pytorch_model.bin"))
+    published = "facebook/hubert-large-ls960-ft"
+
+    def __init__(self, checkpoint: str = published, device: str = "cpu") -> None:
+        found = self.located(checkpoint)
+        ensure_torchaudio()
+        from transformers import HubertForCTC, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+
+        safe = (found.folder / "model.safetensors").is_file()  # the published checkpoint is a pickle
+        weights = found.folder / ("model.safetensors" if safe else "pytorch_model.bin")
+        loading = Loading([weights, *found.folder.glob("*.json")])
+        self._model = pretrained(HubertForCTC, found.folder, device, safe)
+        extractor, tokenizer = Wav2Vec2FeatureExtractor, Wav2Vec2CTCTokenizer
+        self._features: Any = extractor.from_pretrained(found.folder, local_files_only=True)
+        self._tokenizer: Any = tokenizer.from_pretrained(found.folder, local_files_only=True)
+        self._device = device
+        self.info = JudgeInfo(
+            "hubert_ctc", f"{found.label} greedy float32", loading.digest(), package("transformers", "torch"), languages=("en",)
+        )
+
+    def transcribe(self, samples: FloatArray, language: str) -> str:
+        """Transcript of mono ``samples [N]`` at 16 kHz, in the letters of the checkpoint's vocabulary (upper case in the published one).
+
+        Raises:
+            ValueError: not English.
+        """
+        if language not in self.info.languages:
+            raise ValueError(f"this HuBERT understands {self.info.languages}, asked for '{language}'")
+        import torch
+
+        inputs = self._features(np.asarray(samples), sampling_rate=16000, return_tensors="pt").to(self._device)
+        with torch.inference_mode():
+            letters = self._model(**inputs).logits[0].argmax(dim=-1).cpu()
+        return str(self._tokenizer.decode(letters)).strip()
+
+
+class Qwen3Asr(FolderJudge):
+    """Qwen3-ASR in transformers' own layout (the repositories ending in "-hf"), greedy, the language given to the model.
+
+    Args:
+        checkpoint: folder or hub id.
+        device: "cpu", "cuda:0", ...
+
+    Raises:
+        MissingDependency: transformers or the checkpoint is not here.
+        CheckpointError: weights do not fit the model, as those in the layout of the package qwen-asr do not.
+    """
+
+    needs, lacking = ("transformers",), "the Qwen3-ASR judge needs transformers: pip install 'speech-systems-harness[hf]'"
+    files = (("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json"), _WEIGHTS)
+    published = "Qwen/Qwen3-ASR-1.7B-hf"
+
+    def __init__(self, checkpoint: str = published, device: str = "cpu") -> None:
+        found = self.located(checkpoint)
+        ensure_torchaudio()
+        from transformers import Qwen3ASRForConditionalGeneration, Qwen3ASRProcessor
+
+        loading = Loading(path for pattern in ("*.safetensors", "*.json", "*.jinja") for path in found.folder.glob(pattern))
+        self._model = pretrained(Qwen3ASRForConditionalGeneration, found.folder, device)
+        self._processor: Any = Qwen3ASRProcessor.from_pretrained(found.folder, local_files_only=True)
+        self._device = device
+        self.info = JudgeInfo("qwen3_asr", f"{found.label} greedy float32", loading.digest(), package("transformers", "torch"))
+
+    def transcribe(self, samples: FloatArray, language: str) -> str:
+        """Transcript of mono ``samples [N]`` at 16 kHz.
+
+        Raises:
+            ValueError: a language the model was not made for.
+        """
+        import torch
+
+        inputs = self._processor.apply_transcription_request(np.asarray(samples), language=language).to(self._device)
+        most = _QWEN_TOKENS + _QWEN_TOKENS_PER_S * len(samples) // 16000
+        with torch.inference_mode():
+            tokens = self._model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=most)
+        heard = tokens[0, inputs["input_ids"].shape[1] :]
+        return str(self._processor.decode(heard, return_format="transcription_only")).strip()

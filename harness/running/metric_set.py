@@ -57,6 +57,8 @@ class MetricBuilder:
     texts: tuple[str, ...]  # of the dataset's English items, the vocabulary of the probe
     allow_missing: bool = False  # leave out what cannot be built instead of raising
     task: Task = Task.RESYNTHESIS  # of the suite
+    languages: frozenset[str] | None = None  # of the dataset's items: recognisers of others are not asked for; None asks for all
+    recognisers: dict[str, Any] = field(default_factory=dict, repr=False)  # by configuration: protocols share them
     _judges: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
 
     def build(self) -> MetricSet:
@@ -123,7 +125,7 @@ class MetricBuilder:
 def _asr(builder: MetricBuilder, name: str) -> Any:
     from harness.judges.presets import build_asr
 
-    return build_asr(builder.section("asr", name))
+    return build_asr(builder.section("asr", name), builder.languages, builder.recognisers)
 
 
 def _probe(builder: MetricBuilder, name: str) -> Any:

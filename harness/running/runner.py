@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.api import Item, Need, Suite, SuiteInfo, Task
+from harness.api import Item, Need, Suite, SuiteInfo, Task, language_code
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
 from harness.foreign import attempt, reason_of
@@ -84,10 +84,11 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             progress.note(line)
         writer = store.outcomes.writer()
         stack.callback(writer.close)
-        # The probe's vocabulary is the whole dataset's, whichever shard of it is asked about.
+        # The probe's vocabulary and the recognisers' languages are the whole dataset's, whichever shard of it is asked about.
         texts = tuple(item.text for item in dataset.items if item.language == "en" and item.text)
         judges = {k: config[k] for k in (*JUDGES, "also") if k in config}
-        builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task)
+        spoken = frozenset(language_code(item.language) for item in dataset.items)
+        builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task, spoken)
         with _workforce(config["executor"], store.root, items, builder, stop) as (predictors, scorers):
             metrics, cards = _described(predictors, scorers, suite, entrants, progress)
             progress.stage("hashing the recordings", len(items))

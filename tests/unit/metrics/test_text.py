@@ -110,6 +110,7 @@ def test_characters_count_spaces_only_where_words_have_them() -> None:
         ("whisper-english", "I have got 50 colors", "i have got 50 colors"),
         ("whisper-basic", "Don't (aside) PANIC", "don t panic"),
         ("whisper-basic", "今天，天气很好！", "今天 天气很好"),
+        ("letters", "It’s a ‘well-known’ TRICK; naïve o'clock 3", "it's a 'well known' trick na ve o'clock 3"),
         ("spoken-words", "It’s a 'well-known' TRICK; o'clock.", "it's a well known trick o'clock"),
     ],
 )
@@ -230,7 +231,10 @@ def test_preset_facts() -> None:
     assert (seedtts.unit("en"), seedtts.unit("zh")) == (Unit.WORD, Unit.CHARACTER)
     assert f5.recognisers["en"]["family"] == "faster_whisper"
     assert f5.recognisers["en"]["beam_size"] == 5
-    assert set(PRESETS) == {"embedded", "seedtts", "f5", "whisper-en", "basic"}
+    assert set(PRESETS) == {
+        "embedded", "embedded-fast", "pocketsphinx", "seedtts", "f5", "whisper-en", "hubert", "qwen3-asr", "basic",
+    }  # fmt: skip
+    assert dict(PRESETS["hubert"].recognisers) == {"en": {"family": "hubert_ctc", "checkpoint": "facebook/hubert-large-ls960-ft"}}
     assert {p.aggregation for p in PRESETS.values()} == {"macro mean over utterances"}
     for preset in PRESETS.values():  # every id exists
         for name in preset.normalisers.values():
@@ -259,7 +263,7 @@ def test_configuration_mistakes() -> None:
     with pytest.raises(UnknownName, match="Did you mean pocketsphinx"):
         build_asr({"preset": "basic", "en": {"family": "pocketsphynx"}})
     with pytest.raises(ConfigError, match="takes"):
-        build_asr({"preset": "embedded", "en": {"family": "pocketsphinx", "beam": 3}})
+        build_asr({"preset": "pocketsphinx", "en": {"family": "pocketsphinx", "beam": 3}})
     with pytest.raises(ConfigError, match="needs a 'family'"):
         build_asr({"preset": "basic", "en": {}})
     with pytest.raises(ConfigError, match="mapping"):
@@ -331,8 +335,8 @@ def test_mandarin_is_per_character_and_without_punctuation() -> None:
 
 
 def test_no_recogniser_for_the_language_says_what_is_needed() -> None:
-    asr = protocol({10: "x"}, "embedded")
-    with pytest.raises(NotApplicable, match="Mandarin needs FunASR or Whisper weights"):
+    asr = protocol({10: "x"}, "pocketsphinx")
+    with pytest.raises(NotApplicable, match="none for 'zh': asr=embedded, seedtts or qwen3-asr know Mandarin"):
         Cer(asr).measure(sample("你好", language="zh"))
     with pytest.raises(NotApplicable, match="language is unknown"):
         Wer(asr).measure(sample("hello", language=""))
