@@ -296,7 +296,7 @@ def _same(sample: Sample, which: str) -> Evidence:
         raise NotScorable(Side.OUTPUT, "no tokens")
     same = (first.indices[:, :frames] == again.indices[:, :frames]).sum(axis=1)
     counts = {"same": float(same.sum()), "tokens": float(frames * same.size), "frames": float(frames)}
-    per_codebook = {f"same_codebook_{k}": float(n / frames) for k, n in enumerate(same, start=1)}
+    per_codebook = {f"same_codebook_{k:02}": float(n / frames) for k, n in enumerate(same, start=1)}
     return Evidence(float(same.sum() / (frames * same.size)), weight=frames * same.size, counts={**counts, **per_codebook})
 
 
@@ -310,7 +310,7 @@ TokenConsistency = _consistency("token_consistency", "output")
 """Share of tokens that come out the same when the decoded output is encoded again (O'Reilly et al. 2024, Code Drift).
 
 One is an idempotent codec: what a language model reads and what it would read of its own speech agree. All codebooks weigh the same; each
-one's own share is in the counts as ``same_codebook_k``.
+one's own share is in the counts as ``same_codebook_01`` and so on.
 
 Traps: in a residual quantizer a codebook is about what those before it have left, so past the first difference the rest agree by chance;
 chance itself is high where few entries are used (read it beside `codebook_use`), and one for a codec that always says the same. Long

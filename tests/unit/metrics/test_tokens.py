@@ -297,7 +297,7 @@ def test_consistency_is_counted_token_by_token() -> None:
     asked = replace(sample(first), encoded_again={"output": again, "shifted": first})
     found = TokenConsistency().measure(asked)
     assert found.value == pytest.approx((38 + 28 + 0) / (3 * 38)) and found.weight == 3 * 38
-    assert [found.counts[f"same_codebook_{k}"] for k in (1, 2, 3)] == pytest.approx([1, 28 / 38, 0])
+    assert [found.counts[f"same_codebook_{k:02}"] for k in (1, 2, 3)] == pytest.approx([1, 28 / 38, 0])
     assert TokenConsistencyShift().measure(asked).value == 1.0
     with pytest.raises(NotScorable, match="no tokens"):
         TokenConsistency().measure(replace(asked, encoded_again={"output": replace(first, indices=other[:, :0])}))
