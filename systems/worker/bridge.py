@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +20,14 @@ _TEXTS = ("name", "version", "description", "origin", "weights_digest", "trainin
 _LONGEST = 500
 
 
-@dataclass(frozen=True)
-class Hello:
-    """The identity of a system in a worker.
+class Hello(NamedTuple):
+    """The identity of a system in a worker."""
 
-    Args:
-        kind: "codec" or "synthesizer".
-        info: for tables and keys.
-        sample_rate: of its audio, in Hz.
-        spec: of a codec, else None.
-        streams: a synthesizer speaks in pieces too.
-    """
-
-    kind: str
-    info: SystemInfo
-    sample_rate: int
-    spec: CodecSpec | None
-    streams: bool
+    kind: str  # "codec" or "synthesizer"
+    info: SystemInfo  # for tables and keys
+    sample_rate: int  # of its audio, in Hz
+    spec: CodecSpec | None  # of a codec
+    streams: bool  # a synthesizer speaks in pieces too
 
 
 def read_hello(said: Mapping[str, Any], family: str) -> Hello:

@@ -27,23 +27,14 @@ _OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PYTHONSTARTUP", F
 
 @dataclass(frozen=True)
 class Launch:
-    """A command and what surrounds it.
+    """A command and what surrounds it."""
 
-    Args:
-        words: program and arguments, never a shell line.
-        environment: of the process, whole.
-        standard_streams: the protocol goes through standard input and output, because nothing else reaches the worker (ssh, docker).
-        parameters: for the worker's constructor.
-        timeout_s: for one request.
-        start_timeout_s: until the worker has loaded its system and said hello.
-    """
-
-    words: tuple[str, ...]
-    environment: Mapping[str, str]
-    standard_streams: bool
-    parameters: Mapping[str, Any]
-    timeout_s: float
-    start_timeout_s: float
+    words: tuple[str, ...]  # program and arguments, never a shell line
+    environment: Mapping[str, str]  # of the process, whole
+    standard_streams: bool  # the protocol goes through standard input and output: nothing else reaches the worker (ssh, docker)
+    parameters: Mapping[str, Any]  # for the worker's constructor
+    timeout_s: float  # for one request
+    start_timeout_s: float  # until the worker has loaded its system and said hello
 
     @property
     def name(self) -> str:
@@ -98,25 +89,15 @@ class FrameBuffer:
         head = wire.read_head(self._bytes)
         return wire.HEAD.size + head.json_bytes + head.data_bytes
 
-    @property
-    def complete(self) -> bool:
-        """Whether a whole frame is there.
-
-        Raises:
-            Malformed: as `wanted`.
-        """
-        wanted = self.wanted
-        return wanted is not None and len(self._bytes) >= wanted
-
-    def take(self) -> Message:
-        """The first frame, taken off.
+    def take(self) -> Message | None:
+        """The first frame, taken off; None where it is not all there.
 
         Raises:
             Malformed: as `wanted`, or its content is damaged.
         """
         wanted = self.wanted
         if wanted is None or len(self._bytes) < wanted:
-            raise Malformed(f"half a frame: {len(self._bytes)} bytes")
+            return None
         head = wire.read_head(self._bytes)
         body = bytes(self._bytes[wire.HEAD.size : wanted])
         del self._bytes[:wanted]
@@ -200,8 +181,7 @@ class WorkerProcess:
             WorkerLost: with the reason.
         """
         try:
-            self._transfer(frame, timeout_s, doing)
-            return self._received.take()
+            return self._transferred(frame, timeout_s, doing)
         except Malformed as error:
             raise WorkerLost(f"{self.name} broke the protocol: {error}") from None
 
@@ -255,11 +235,11 @@ class WorkerProcess:
             self._process.wait(_POLITE_S)
         self.kill()
 
-    def _transfer(self, frame: bytes, timeout_s: float, doing: str) -> None:
+    def _transferred(self, frame: bytes, timeout_s: float, doing: str) -> Message:
         """Both directions at once: a worker that writes without reading must not keep us from writing."""
         deadline = time.monotonic() + timeout_s
-        left = memoryview(frame)
-        while left or not self._received.complete:
+        left, message = memoryview(frame), None
+        while left or (message := self._received.take()) is None:
             waited_s = deadline - time.monotonic()
             if waited_s <= 0:
                 raise WorkerLost(self._late(timeout_s, doing, sent=not left))
@@ -279,6 +259,7 @@ class WorkerProcess:
                     continue
                 except OSError:
                     raise WorkerLost(self._ended(doing)) from None
+        return message
 
     def _read(self, doing: str) -> None:
         try:

@@ -34,8 +34,8 @@ def messages(data, sizes=(1 << 20,)):
         buffer.feed(data[start : start + sizes[i % len(sizes)]])
         start += sizes[i % len(sizes)]
         i += 1
-        while len(buffer) and buffer.complete:
-            found.append(buffer.take())
+        while (message := buffer.take()) is not None:
+            found.append(message)
     return found, len(buffer)
 
 
