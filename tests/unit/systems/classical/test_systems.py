@@ -17,9 +17,8 @@ from harness.settings.config import compose
 from harness.settings.registry import config_choices, resolve
 from harness.testing import speechlike
 from systems.classical.bounds import Noise, Passthrough, Resampled
-from systems.classical.codec2 import Codec2
 from systems.classical.ffmpeg import FFmpegCodec
-from systems.classical.gsm import Gsm
+from systems.classical.narrowband import Codec2, Gsm
 from systems.classical.recorded import RecordedFolder
 
 needs_codec2 = pytest.mark.skipif(shutil.which("c2enc") is None, reason="Debian's codec2 is not installed")

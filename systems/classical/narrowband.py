@@ -1,8 +1,10 @@
-"""Codec 2 through its command line programs."""
+"""Speech coders at 8 kHz that FFmpeg does not have: Codec 2 through its command line programs, GSM 06.10 through libsndfile."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import io
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -67,7 +69,6 @@ class Codec2:
         if reason := self.missing(mode):
             raise RuntimeError(reason)
         self._mode = _MODES[self._name]
-        self._encoder, self._decoder = shutil.which("c2enc"), shutil.which("c2dec")
         self.info = SystemInfo(
             family="codec2", version="1", description=f"Codec 2 mode {self._name}, 8 kHz", tools=(("codec2", _library_version()),)
         )
@@ -85,12 +86,12 @@ class Codec2:
         count = frames_for(samples.size, mode.delay, mode.frame)
         if not count:
             return Bitstream((), 0, _RATE_HZ)
-        coded = self._run(self._encoder, to_int16(framed(samples, mode.frame, count).reshape(-1)).tobytes())
+        coded = self._run("c2enc", to_int16(framed(samples, mode.frame, count).reshape(-1)).tobytes())
         width = -(-mode.bits // 8)
         if len(coded) != count * width:
             raise RuntimeError(f"c2enc {self._name} gave {len(coded)} bytes for {count} frames of {width}")
         bits = np.unpackbits(np.frombuffer(coded, dtype=np.uint8).reshape(count, width), axis=1)[:, : mode.bits]
-        group = self._frames_per_packet
+        group = 1 if mode.bits % 8 == 0 else 2
         return Bitstream(tuple(np.packbits(bits[i : i + group]).tobytes() for i in range(0, count, group)), samples.size, _RATE_HZ)
 
     def decode(self, encoded: Encoded) -> Audio:
@@ -103,20 +104,14 @@ class Codec2:
             flat = np.unpackbits(np.frombuffer(packet, dtype=np.uint8))
             rows.append(flat[: flat.size // mode.bits * mode.bits].reshape(-1, mode.bits))
         coded = np.packbits(np.concatenate(rows), axis=1).tobytes()  # rows are padded to whole bytes again
-        heard = np.frombuffer(self._run(self._decoder, coded), dtype="<i2")
+        heard = np.frombuffer(self._run("c2dec", coded), dtype="<i2")
         return compensated(from_int16(heard), mode.delay, encoded.num_samples, _RATE_HZ)
 
-    @property
-    def _frames_per_packet(self) -> int:
-        return 1 if self._mode.bits % 8 == 0 else 2
-
-    def _run(self, program: str | None, data: bytes) -> bytes:
-        if program is None:
-            raise RuntimeError(str(self.missing()))
+    def _run(self, program: str, data: bytes) -> bytes:
         done = subprocess.run([program, self._name, "-", "-"], input=data, capture_output=True, check=False)
         if done.returncode != 0:
             complaint = done.stderr.decode(errors="replace").strip()[-200:]
-            raise RuntimeError(f"{Path(program).name} {self._name} ended with status {done.returncode}: {complaint}")
+            raise RuntimeError(f"{program} {self._name} ended with status {done.returncode}: {complaint}")
         return done.stdout
 
 
@@ -126,3 +121,55 @@ def _library_version() -> str:
         for path in sorted([*folder.glob("libcodec2.so.*"), *folder.glob("*/libcodec2.so.*")]):
             return f"{path.resolve().name} blake2b:{hashlib.blake2b(path.read_bytes(), digest_size=4).hexdigest()}"
     return "unknown"
+
+
+_GSM_FRAME, _GSM_PACKET_BYTES = 160, 33
+
+
+class Gsm:
+    """GSM 06.10 full rate, 8 kHz. Packets are libsndfile's: 33 bytes per 20 ms, which is the standard's 260 bits (13.0 kbps) after a nibble
+    of signature, so 13.2 kbps are counted. Its filters leave no whole sample of delay.
+    """
+
+    def __init__(self) -> None:
+        import soundfile
+
+        self.info = SystemInfo(
+            family="gsm",
+            version="1",
+            description="GSM 06.10 full rate, 13.2 kbps, 8 kHz",
+            tools=(("libsndfile", str(soundfile.__libsndfile_version__)),),
+        )
+        self.spec = CodecSpec(sample_rate=_RATE_HZ, hop_length=_GSM_FRAME, causal=True)
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if importlib.util.find_spec("soundfile") is None:
+            return "the package soundfile is not installed: pip install soundfile"
+        import soundfile
+
+        if "GSM610" not in soundfile.available_subtypes("RAW"):
+            return f"libsndfile {soundfile.__libsndfile_version__} was built without GSM 06.10; the soundfile wheels from PyPI have it"
+        return None
+
+    def encode(self, audio: Audio) -> Bitstream:
+        import soundfile
+
+        samples = mono(audio, _RATE_HZ)
+        frames = framed(samples, _GSM_FRAME, frames_for(samples.size, 0, _GSM_FRAME))
+        if not samples.size:
+            return Bitstream((), 0, _RATE_HZ)
+        sink = io.BytesIO()
+        soundfile.write(sink, to_int16(frames.reshape(-1)), _RATE_HZ, format="RAW", subtype="GSM610")
+        coded = sink.getvalue()[: len(frames) * _GSM_PACKET_BYTES]
+        return Bitstream(tuple(coded[i : i + _GSM_PACKET_BYTES] for i in range(0, len(coded), _GSM_PACKET_BYTES)), samples.size, _RATE_HZ)
+
+    def decode(self, encoded: Encoded) -> Audio:
+        assert isinstance(encoded, Bitstream)
+        if not encoded.packets:
+            return compensated(np.zeros(0), 0, encoded.num_samples, _RATE_HZ)
+        import soundfile
+
+        coded = io.BytesIO(b"".join(encoded.packets))
+        samples, _ = soundfile.read(coded, samplerate=_RATE_HZ, channels=1, format="RAW", subtype="GSM610", dtype="int16")
+        return compensated(from_int16(samples), 0, encoded.num_samples, _RATE_HZ)
