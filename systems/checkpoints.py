@@ -34,17 +34,11 @@ _SCALE = ":scale"  # behind the name of a tensor of int8 rows
 
 @dataclass(frozen=True, eq=False)
 class Loaded(Generic[M]):
-    """A model ready for use.
+    """A model ready for use."""
 
-    Args:
-        model: in evaluation mode, float32, without gradients.
-        metadata: of its file; empty for an untrained one.
-        digest: content hash of its tensors.
-    """
-
-    model: M
-    metadata: Mapping[str, str]
-    digest: str
+    model: M  # in evaluation mode, float32, without gradients
+    metadata: Mapping[str, str]  # of its file; empty for an untrained one
+    digest: str  # content hash of its tensors
 
     @property
     def training_data(self) -> str:
@@ -57,27 +51,18 @@ class Loaded(Generic[M]):
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a file holds.
+    """What a file holds."""
 
-    Args:
-        tensors: by name, as stored (int8 rows widened to float32).
-        metadata: of the file.
-        source: its path, for messages.
-    """
-
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]  # by name, as stored (int8 rows widened to float32)
     metadata: Mapping[str, str]
-    source: str
+    source: str  # its path, for messages
 
 
 def load(path: str | Path, family: str, build: Callable[[C], M], config_class: type[C]) -> Loaded[M]:
     """Reads a model that `harness train` wrote.
 
     Args:
-        path: of the file.
         family: that its metadata must name.
-        build: makes the model of a configuration: its class.
-        config_class: of the configuration.
 
     Raises:
         FileNotFoundError: there is none.
@@ -152,7 +137,6 @@ def read(path: str | Path, what: str) -> Stored:
     """Everything in a safetensors file; what `narrowed` made small is float32 again.
 
     Args:
-        path: of the file.
         what: it should hold, for messages: "qdac".
 
     Raises:
@@ -193,7 +177,6 @@ def fill(module: nn.Module, stored: Stored, named: Callable[[str], str] = str) -
     """Puts a file's tensors into ``module``, as float32; its codebooks count as started.
 
     Args:
-        module: to be filled.
         stored: every tensor that `exported` gives of the module, and no other.
         named: what the file calls a tensor of the module; the same by default.
 

@@ -63,7 +63,6 @@ def own_codes(encoded: Encoded, spec: CodecSpec) -> Codes:
     """The codes that a codec is to decode: what it made itself, or the first codebooks of that.
 
     Args:
-        encoded: as given.
         spec: of the codec, with every codebook that it can decode.
 
     Raises:

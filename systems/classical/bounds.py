@@ -16,11 +16,7 @@ from systems.pcm import from_int16, mono, to_int16
 
 
 class Passthrough:
-    """Sends the samples themselves, as float32 packets of 20 ms. Every metric's best value, and its error where the best is not perfect.
-
-    Args:
-        sample_rate: of input and output, in Hz.
-    """
+    """Sends the samples themselves, as float32 packets of 20 ms. Every metric's best value, and its error where the best is not perfect."""
 
     def __init__(self, sample_rate: int = 16000) -> None:
         self.info = SystemInfo(family="passthrough", version="1", description="float32 PCM, unchanged: the ceiling")
@@ -47,10 +43,6 @@ class Noise:
 
     The packet holds level and seed only, 12 bytes an utterance, whatever its length. The seed is made from the content, so that equal
     inputs give equal noise and different inputs different noise.
-
-    Args:
-        sample_rate: of input and output, in Hz.
-        seed: mixed with the content.
     """
 
     def __init__(self, sample_rate: int = 16000, seed: int = 0) -> None:
@@ -85,7 +77,6 @@ class Resampled:
 
     Args:
         band_hz: sample rate in the middle, in Hz; half of it is what remains of the band.
-        sample_rate: of input and output, in Hz.
     """
 
     def __init__(self, band_hz: int = 8000, sample_rate: int = 16000) -> None:

@@ -26,32 +26,19 @@ from systems.pcm import compensated, framed, frames_for, from_int16, mono, to_in
 
 @dataclass(frozen=True)
 class _Coder:
-    """One codec as FFmpeg knows it.
+    """One codec as FFmpeg knows it."""
 
-    Args:
-        encoder, decoder: FFmpeg's names.
-        sample_rate: of input and output, in Hz.
-        frame: samples per packet.
-        delay: of encoder and decoder together, in samples.
-        sample_format: taken by the encoder.
-        bitrates_bps: accepted values, or (lowest, highest) when ``any_between``; empty where there is only one rate.
-        default_bps: used when none is asked for; 0 where FFmpeg takes none.
-        any_between: every rate between two ends is possible.
-        causal: packet t depends on nothing behind it but the look-ahead.
-        tail: frames of silence that make the encoder give its last packets.
-    """
-
-    encoder: str
+    encoder: str  # FFmpeg's name
     decoder: str
-    sample_rate: int
-    frame: int
-    delay: int
-    sample_format: str = "s16"
-    bitrates_bps: tuple[int, ...] = ()
-    default_bps: int = 0
-    any_between: bool = False
-    causal: bool = True
-    tail: int = 0
+    sample_rate: int  # of input and output, in Hz
+    frame: int  # samples per packet
+    delay: int  # of encoder and decoder together, in samples
+    sample_format: str = "s16"  # taken by the encoder
+    bitrates_bps: tuple[int, ...] = ()  # accepted values, or (lowest, highest) when any_between; empty where there is only one rate
+    default_bps: int = 0  # used when none is asked for; 0 where FFmpeg takes none
+    any_between: bool = False  # every rate between two ends is possible
+    causal: bool = True  # packet t depends on nothing behind it but the look-ahead
+    tail: int = 0  # frames of silence that make the encoder give its last packets
 
 
 _CODERS = {

@@ -20,17 +20,11 @@ _RATE_HZ = 8000
 
 @dataclass(frozen=True)
 class _Mode:
-    """How a mode frames its bits.
+    """How a mode frames its bits."""
 
-    Args:
-        frame: samples per frame.
-        bits: per frame.
-        delay: from input to output, in samples.
-    """
-
-    frame: int
-    bits: int
-    delay: int = 160
+    frame: int  # samples per frame
+    bits: int  # per frame
+    delay: int = 160  # from input to output, in samples
 
 
 # The delays were measured, not derived. The waveform cannot be correlated, because the decoder makes up its phases; the energies of 15

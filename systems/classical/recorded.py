@@ -18,7 +18,6 @@ class RecordedFolder:
     folder, so that no id, however hostile, reaches anything else. None is opened here: the harness reads them.
 
     Args:
-        root: the folder.
         pattern: path of an output below ``root``, with ``{id}`` in the place of the item's id. ``*`` stands for any part of one
             name (``{id}.*``: any extension), ``**`` for any number of folders: ``**/{id}.wav`` takes a whole tree.
         description: one line for the tables.

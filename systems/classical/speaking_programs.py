@@ -37,9 +37,7 @@ def spoken(command: Callable[[Path, Path], Sequence[str]], text: str, sample_rat
 
     Args:
         command: program and arguments, made from the path of the text (UTF-8) and of the WAV file to write (16-bit).
-        text: to be spoken.
         sample_rate: that the program is expected to write, in Hz.
-        timeout_s: after which it is ended.
 
     Returns:
         Mono; empty where the program found nothing to say.
@@ -93,7 +91,6 @@ class Espeak(SpeakingProgram):
         voices: espeak-ng's voice (with a variant such as ``en-us+f3``) for each language, by ISO 639-1 code. A language that is not
             here it does not speak.
         words_per_minute: pace, 80 to 450.
-        timeout_s: for one utterance.
 
     Raises:
         ValueError: no voices, a name that is none, or an impossible pace.
@@ -193,7 +190,6 @@ class Flite(SpeakingProgram):
     Args:
         voice: slt, rms, awb (clustergen, 16 kHz), kal16 (diphones, 16 kHz) or kal (diphones, 8 kHz).
         duration_stretch: 1 is the voice's own pace, 2 takes twice as long; .3 to 3.
-        timeout_s: for one utterance.
 
     Raises:
         ValueError: another voice, or an impossible pace.

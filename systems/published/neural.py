@@ -32,38 +32,24 @@ TRANSFORMERS = ("transformers", "pip install 'speech-systems-harness[hf]'")
 
 @dataclass(frozen=True)
 class Release:
-    """Somebody's published weights.
+    """Somebody's published weights."""
 
-    Args:
-        title: of the codec.
-        hub_id: Hugging Face name.
-        licence: of the weights.
-        training_data: what they were trained on, as their authors say.
-        package: module that loads them, and the line that installs it.
-        files: that make a folder complete, of every inner sequence at least one.
-        subfolder: of the hub repository, "" for its root.
-    """
-
-    title: str
+    title: str  # of the codec
     hub_id: str
-    licence: str
-    training_data: str
-    package: tuple[str, str] = TRANSFORMERS
+    licence: str  # of the weights
+    training_data: str  # as their authors say
+    package: tuple[str, str] = TRANSFORMERS  # module that loads them, and the line that installs it
+    # That make a folder complete, of every inner sequence at least one.
     files: Sequence[Sequence[str]] = (("config.json",), ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"))
-    subfolder: str = ""
+    subfolder: str = ""  # of the hub repository
 
 
 @dataclass(frozen=True)
 class Found:
-    """A complete folder of weights.
+    """A complete folder of weights."""
 
-    Args:
-        folder: absolute.
-        label: the folder's name, or the hub id with its revision.
-    """
-
-    folder: Path
-    label: str
+    folder: Path  # absolute
+    label: str  # the folder's name, or the hub id with its revision
 
 
 def missing_package(release: Release) -> str | None:
@@ -76,7 +62,6 @@ def wanted(release: Release, checkpoint: str | None, revision: str | None) -> Hu
     """What of a hub is asked for; None where a folder is.
 
     Args:
-        release: whose files.
         checkpoint: a folder, or another hub id with them; None for the release's own.
         revision: commit of the hub id; None for what its main branch has.
     """
@@ -130,7 +115,6 @@ class NeuralCodec(FrameCodec):
         checkpoint: a folder, or a hub id in the local cache; None for the release's own.
         revision: commit of the hub id, None for the cached one.
         weights: "trained", or "random" for speed only.
-        device: "cpu", "cuda", ...
         seed: of random weights.
 
     Raises:
@@ -285,7 +269,6 @@ def scatter_codebooks(model: torch.nn.Module, scale: float = 1e-3) -> None:
     """Fills codebooks that start as zeros with normal numbers: all codes would be 0 otherwise, and nothing of a rate be exercised.
 
     Args:
-        model: an untrained network.
         scale: of the numbers; small, as are the latents of an untrained encoder.
     """
     import torch

@@ -75,11 +75,7 @@ class TransformersCodec(NeuralCodec):
 
 @dataclass(eq=False, repr=False)
 class BandwidthCodec(TransformersCodec):
-    """A codec whose codebooks are as many as its bandwidth wants.
-
-    Args:
-        bandwidth_kbps: one of the network's.
-    """
+    """A codec whose codebooks are as many as its bandwidth wants."""
 
     bandwidth_kbps: float
 

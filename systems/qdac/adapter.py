@@ -34,7 +34,6 @@ class QdacCodec(FrameCodec):
         search_width: paths that the encoder's search keeps from codebook to codebook; 1 is the plain residual quantizer.
         weights: "trained", or "random" to measure speed only: numbers drawn anew in the shape of the checkpoint or of ``shape``.
         shape: of random weights: arguments of `systems.qdac.config.qdac_config`, such as ``{"size": "paper"}``, or a configuration.
-        device: "cpu", "cuda", ...
         seed: of random weights.
 
     Raises:

@@ -14,9 +14,7 @@ class QdacConfig(Configuration):
     """Everything that fixes the codec's tensors.
 
     Args:
-        sample_rate: in Hz.
         hop: samples per frame.
-        num_codebooks: K.
         codebook_size: entries V of each.
         codebook_dim: of an entry.
         latent_dim: D, what is quantized.
@@ -31,7 +29,6 @@ class QdacConfig(Configuration):
         encoder_depth: blocks (lapped).
         decoder_depth: blocks (lapped).
         update: of the codebooks, "ema" or "gradient".
-        dropout: quantizer dropout.
     """
 
     sample_rate: int = 16000

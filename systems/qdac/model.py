@@ -18,11 +18,7 @@ from systems.quantizers.residual import Quantized, ResidualConfig, ResidualQuant
 
 
 class WaveformEncoder(nn.Module):
-    """DAC's encoder: convolution, a downsampling block per stride with doubled width, Snake, convolution to the latent.
-
-    Args:
-        config: ``front`` must be "waveform".
-    """
+    """DAC's encoder: convolution, a downsampling block per stride with doubled width, Snake, convolution to the latent."""
 
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()
@@ -46,9 +42,6 @@ class LappedEncoder(nn.Module):
     The coefficients carry the waveform, half as many as a short-time spectrum has numbers; its magnitudes, which do not swing with the
     phase as those do, show the blocks what is being said. The linear maps start as a principal component analysis of the coefficients
     (`start`), so the codec begins as a transform codec and the blocks learn what is better.
-
-    Args:
-        config: ``front`` must be "lapped".
     """
 
     LEARNING_STATE = ("started",)
@@ -81,11 +74,7 @@ class LappedEncoder(nn.Module):
 
 
 class WaveformDecoder(nn.Module):
-    """DAC's decoder: convolution, an upsampling block per stride with halved width, Snake, convolution, tanh.
-
-    Args:
-        config: ``front`` must be "waveform".
-    """
+    """DAC's decoder: convolution, an upsampling block per stride with halved width, Snake, convolution, tanh."""
 
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()
@@ -104,11 +93,7 @@ class WaveformDecoder(nn.Module):
 
 
 class LappedDecoder(nn.Module):
-    """A linear map, ConvNeXt blocks, a linear map to companded MDCT coefficients, which are expanded and inverted.
-
-    Args:
-        config: ``front`` must be "lapped".
-    """
+    """A linear map, ConvNeXt blocks, a linear map to companded MDCT coefficients, which are expanded and inverted."""
 
     def __init__(self, config: QdacConfig) -> None:
         super().__init__()

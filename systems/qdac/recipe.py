@@ -37,7 +37,6 @@ class ObjectiveConfig:
         complex: weight of the L1 distance of complex spectra with magnitudes to the power 0.5, summed over ``complex_windows``.
         complex_windows: some of the windows of ``mel_scales``.
         waveform: weight of the negative signal-to-noise ratio, per dB.
-        commitment: weight.
         codebook: weight, for codebooks trained by gradient.
         adversarial: weight of the least-squares adversarial loss.
         feature_matching: weight of the L1 distance of the discriminators' features.
@@ -80,12 +79,7 @@ class ReconstructionLoss(NamedTuple):
 
 
 class ReconstructionObjective(nn.Module):
-    """Distances of waveforms, each spectrum computed once.
-
-    Args:
-        sample_rate: in Hz.
-        config: scales.
-    """
+    """Distances of waveforms, each spectrum computed once."""
 
     def __init__(self, sample_rate: int, config: ObjectiveConfig) -> None:
         super().__init__()
@@ -130,11 +124,9 @@ class QdacTraining:
         adversarial: train against the discriminators; on two cores that more than doubles the price of a step, so the small size leaves it off.
         adversarial_from: first step that does.
         batch_size: crops a step.
-        crop_frames: frames of a crop.
         utterances: transcribed utterances in a recogniser's batch.
         utterance_s: longest of them, in seconds.
         gain_db: crops are louder or softer by a number drawn between these.
-        learning_rate: at the peak.
     """
 
     semantic: bool = True
@@ -166,11 +158,8 @@ class QdacRecipe:
 
     Args:
         size: "small" or "paper".
-        num_codebooks: K.
         frame_rate: in Hz.
-        config: shapes other than those of the size.
-        training: choices other than the size's.
-        objective: weights other than the size's.
+        config, training, objective: other than those of the size.
         seed: of the initial weights.
     """
 

@@ -27,12 +27,9 @@ class SemanticConfig:
 
     Args:
         input_dim: of codebook 1's embeddings.
-        width: of the transformers.
-        heads: of attention.
         encoder_depth: layers over frames.
         decoder_depth: layers over tokens.
         stride: frames joined into one before attention.
-        dropout: of the transformers.
     """
 
     input_dim: int = 64

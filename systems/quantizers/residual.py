@@ -19,7 +19,6 @@ class ResidualConfig:
     """Shape of a residual quantizer.
 
     Args:
-        num_codebooks: K.
         latent_dim: D of what is quantized. Where the codebook's dim differs, a pair of linear maps stands around each codebook
             (factorised codes, as in the Descript Audio Codec).
         codebook: of all K; see ``first_supervised``.
@@ -112,8 +111,6 @@ class ResidualQuantizer(nn.Module):
         """Indices int64 ``[B, K, T]`` of ``latent [B, T, D]``, of the first ``num_codebooks``; learns nothing.
 
         Args:
-            latent: what to code.
-            num_codebooks: all by default.
             search_width: paths kept from one codebook to the next. 1 takes the nearest entry of each; more come closer to the latent
                 with all the codebooks asked for, at that many times the price and a little behind with the first few of them.
         """

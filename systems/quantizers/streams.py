@@ -31,16 +31,13 @@ class StreamsConfig:
     """Shape and learning of a multi-stream quantizer.
 
     Args:
-        num_streams: K.
-        latent_dim: D.
+        num_streams, latent_dim: K and D.
         sizes: entries of the codebooks of one stream; their product is the stream's vocabulary.
         codebook_dim: of an entry, in product quantization. It sets the width W = K x len(sizes) x codebook_dim for every method, so that an
             ablation changes the quantizer and not the bottleneck; a residual quantizer's entries are K times as wide.
         order: "ordered" for nested dropout over streams, "none" to keep every stream in training.
         index_order: see `PairedCodebook`.
-        decay: of the codebooks' moving average.
-        kmeans_iterations: of the start on the first batch.
-        revival_share: see `CodebookConfig`; 0 leaves dead entries dead, as the released SoCodec does.
+        decay, kmeans_iterations, revival_share: see `CodebookConfig`; a share of 0 leaves dead entries dead, as the released SoCodec does.
     """
 
     num_streams: int = 4
@@ -142,10 +139,6 @@ class StreamQuantizer(nn.Module):
     """K streams between two projections; how they share the vector is the subclass's.
 
     Law: ``decode(indices)`` equals the quantized latent, and ``decode(indices[:, :b])`` that of b active streams.
-
-    Args:
-        config: shape and learning.
-        codebook_dim: of one codebook's entries.
     """
 
     def __init__(self, config: StreamsConfig, codebook_dim: int) -> None:

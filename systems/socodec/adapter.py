@@ -50,7 +50,6 @@ class SocodecCodec(FrameCodec):
             state). A codec that hears mel frames needs none.
         weights: "trained", or "random" to measure speed only: numbers drawn anew in the shape of the checkpoint or of ``shape``.
         shape: of random weights: arguments of `systems.socodec.config.socodec_config`, such as ``{"size": "paper"}``, or a configuration.
-        device: "cpu", "cuda", ...
         seed: of random weights.
 
     Raises:

@@ -26,8 +26,6 @@ class UtteranceConfig:
     Args:
         channels: of the first layer and the three SE-Res2Net blocks.
         pooled_channels: of the layer that joins them.
-        attention_channels: of the attentive statistics.
-        squeeze_channels: of squeeze-and-excitation.
         res2net_scale: slices of a Res2Net block.
     """
 
@@ -45,22 +43,17 @@ class SocodecConfig(Configuration):
     Args:
         source: what the encoder sees: "ssl" features, or "mel" frames, two side by side (Codec-1 of the paper).
         semantic: decode the features too. Without, decoder_1 is only the trunk of the mel decoder (Codec-1 and Codec-2).
-        ssl_dim: of the features.
-        num_mels: bands.
         width: channels of encoder, decoders and utterance embedding, D.
         strides: of the encoder, from feature frames to code frames; decoder_1 takes them backwards.
         groups: of the residual units' convolutions.
         whole_frames: a strided convolution sees the whole span that its output stands for. In the release it sees up to the first frame of
             that span and no further, and the decoder has to guess the rest (its features look ahead by themselves). Causal either way.
-        num_streams: K.
         quantizer: "opq" (ordered product), "pq" (product), "rq" (residual) or "orq" (residual, with the same nested dropout).
         sizes: entries of the codebooks of one stream.
-        codebook_dim: of an entry.
         index_order: of a pair, see `PairedCodebook`.
         revival_share: see `CodebookConfig`.
         mel_mean: taken off mel frames before the networks, and put back behind them.
         mel_scale: by which they are divided, and multiplied.
-        utterance: of the utterance encoder.
     """
 
     source: Source = "ssl"
@@ -129,9 +122,7 @@ def socodec_config(
     Args:
         size: "paper" (1024 wide, HuBERT's 1024-d features, entries of 128 numbers) or "small" (192 wide, 192-d features, entries of 32).
         frame_ms: 40 (1 stream), 120 (4) or 240 (8); every stream has 128 x 128 entries.
-        quantizer: see `SocodecConfig`.
-        source: see `SocodecConfig`.
-        semantic: see `SocodecConfig`.
+        quantizer, source, semantic: see `SocodecConfig`.
 
     Raises:
         ValueError: another size, frame or name.

@@ -20,11 +20,7 @@ class CausalConv(nn.Conv1d):
     """A convolution that sees nothing later than its span.
 
     Args:
-        channels_in: of the input.
-        channels_out: of the output.
-        kernel: frames.
         stride: input frames per output frame.
-        groups: of channels.
         whole_frames: with a stride, output frame t sees up to the last input frame that it stands for, ``stride (t + 1) - 1``, instead of
             the first, ``stride t``.
     """
@@ -44,8 +40,6 @@ class CausalTransposedConv(nn.ConvTranspose1d):
     """A transposed convolution of twice its stride, whose output frame t has seen input frames up to ``t // stride``.
 
     Args:
-        channels_in: of the input.
-        channels_out: of the output.
         stride: output frames per input frame.
     """
 
@@ -94,11 +88,7 @@ def channels_first(x: Tensor) -> Tensor:
 
 
 class SocodecEncoder(nn.Module):
-    """Convolution of 3, downsampling blocks, convolution of 3 (SoCodec, section 2.1; the release's ``encoder``).
-
-    Args:
-        config: ``input_dim``, ``width``, ``strides``, ``groups`` and ``whole_frames`` count.
-    """
+    """Convolution of 3, downsampling blocks, convolution of 3 (SoCodec, section 2.1; the release's ``encoder``)."""
 
     def __init__(self, config: SocodecConfig) -> None:
         super().__init__()
@@ -130,9 +120,7 @@ class SocodecDecoder(nn.Module):
     frames to 100 frames a second and tells the mel spectrum. Both add the utterance embedding to every frame of their input.
 
     Args:
-        width: channels D.
         strides: of the blocks, in their order.
-        groups: of the residual units.
         outputs: of the head; 0 for a trunk without one.
     """
 

@@ -28,8 +28,6 @@ class MelDiscriminatorConfig:
 
     Args:
         windows: mel frames that each looks at.
-        channels: of their three layers.
-        bands: of the mel frames.
     """
 
     windows: tuple[int, ...] = (32, 64, 128)
@@ -105,7 +103,6 @@ class SocodecTraining:
         batch_size: crops a step.
         crop_frames: code frames of 240 ms in a crop, so that every frame length divides it.
         gain_db: crops are louder or softer by a number drawn between these.
-        learning_rate: at the peak.
         commitment: weight of the quantizer's loss.
         ssl: weight of the squared error of features.
         mel: weight of the squared error of mel frames.
@@ -138,10 +135,8 @@ class SocodecRecipe:
 
     Args:
         size: "small" or "paper".
-        variant: of the size.
         ssl: what computes the features: a bundled name or path of a speech encoder, or for the paper size a HuBERT.
-        config: shapes other than those of the size.
-        training: choices other than the size's.
+        config, training: other than those of the size.
         seed: of the initial weights.
 
     Raises:

@@ -29,7 +29,6 @@ class SpeechFeatures(nn.Module):
 
     Args:
         network: audio ``[B, N]`` to features ``[B, N // 320, D]``.
-        dim: D.
         digest: content hash of its weights.
     """
 
@@ -120,7 +119,6 @@ class Hubert(nn.Module):
 
     Args:
         network: samples ``[B, N]`` and the number of samples in front that may be attended to, to features ``[B, T, D]``.
-        dim: D.
         normalise: the model wants zero mean and unit variance.
     """
 

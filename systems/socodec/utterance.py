@@ -109,13 +109,7 @@ def _statistics(x: Tensor, weights: Tensor) -> Tensor:
 
 
 class UtteranceEncoder(nn.Module):
-    """Mel frames of an utterance to one embedding (SoCodec, section 2.3; the release's ``speaker_encoder``).
-
-    Args:
-        num_mels: bands.
-        embedding_dim: D.
-        config: shape.
-    """
+    """Mel frames of an utterance to one embedding (SoCodec, section 2.3; the release's ``speaker_encoder``)."""
 
     def __init__(self, num_mels: int, embedding_dim: int, config: UtteranceConfig) -> None:
         super().__init__()

@@ -19,15 +19,12 @@ class SpeechEncoderConfig(Configuration):
     """Everything that fixes the encoder's tensors.
 
     Args:
-        sample_rate: in Hz.
         hop: samples per frame, a multiple of ``spectrum_hop``.
         spectrum_hop: samples between log-mel spectra; those of one frame are joined.
         window: samples of a spectrum.
-        num_bands: mel bands.
         width: channels of the ConvNeXt blocks.
         hidden: width inside them.
         kernel: frames of their depthwise convolutions.
-        depth: number of blocks.
         dim: of the features, D.
     """
 
@@ -100,7 +97,6 @@ class SpeechEncoder(nn.Module):
         """Features ``[B, N // hop, D]`` of ``audio [B, N]``; a last partial frame is left out.
 
         Args:
-            audio: at the configuration's sample rate.
             lengths: int64 ``[B]``, valid samples of rows padded at the end; their features are then those that the row alone would have,
                 and zero behind its last whole frame. None where every row is valid throughout.
         """
@@ -141,7 +137,6 @@ class SpeechEncoder(nn.Module):
         Args:
             spectra: as `spectra` returns them.
             valid: bool ``[B, T]``; None for all.
-            hidden: frames to be kept from the encoder.
         """
         config = self.config
         if not spectra.shape[1]:

@@ -123,7 +123,6 @@ class Cepstra(nn.Module):
     """Mel-cepstral coefficients 0 to 12 of a frame, with first and second differences: 39 numbers, each of the mean size 1.
 
     Args:
-        num_bands: of the log-mel spectra.
         per_frame: spectra of a frame, averaged.
     """
 
@@ -152,13 +151,7 @@ class Cepstra(nn.Module):
 
 
 class AcousticUnits(nn.Module):
-    """Clusters of cepstra: k-means on the first batch, moved by the batches that follow, then fixed.
-
-    Args:
-        size: number of clusters.
-        num_bands: of the spectra.
-        per_frame: spectra of a frame.
-    """
+    """Clusters of cepstra: k-means on the first batch, moved by the batches that follow, then fixed."""
 
     mean: Tensor
     deviation: Tensor
@@ -194,12 +187,7 @@ class Prediction(NamedTuple):
 
 
 class MaskedPrediction(nn.Module):
-    """The substitute of masked frames, the clusters, and two linear heads over the features.
-
-    Args:
-        config: of the encoder.
-        num_units: clusters.
-    """
+    """The substitute of masked frames, the clusters, and two linear heads over the features."""
 
     def __init__(self, config: SpeechEncoderConfig, num_units: int) -> None:
         super().__init__()
@@ -234,10 +222,7 @@ def draw_mask(shape: tuple[int, int], start: float, span: int, generator: torch.
     """Frames to mask, bool ``[B, T]`` on the CPU: spans of equal length that begin anywhere and may overlap (Baevski et al. 2020).
 
     Args:
-        shape: B and T.
         start: probability that a span begins at a frame; a share of ``1 - (1 - start) ** span`` is masked.
-        span: frames.
-        generator: on the CPU.
     """
     begins = (torch.rand(shape, generator=generator) < start).float()
     before = functional.pad(begins[:, None], (span - 1, 0))

@@ -31,7 +31,6 @@ class SpeechEncoderTraining:
     Args:
         phones: learn from transcriptions too; without them any recordings will do.
         phone_weight: of the phones' cross-entropy beside the clusters'.
-        num_units: clusters.
         settling_steps: steps in which the clusters and the bands' statistics still follow the data.
         batch_size: crops a step.
         crop_s: their length.
@@ -41,7 +40,6 @@ class SpeechEncoderTraining:
         mask_span: its length in frames.
         gain_db: inputs are louder or softer by a number drawn between these.
         warp: the band axis is stretched or compressed by up to this share.
-        learning_rate: at the peak.
     """
 
     phones: bool = True
@@ -60,13 +58,7 @@ class SpeechEncoderTraining:
 
 
 class SpeechEncoderRecipe:
-    """Trains a speech encoder.
-
-    Args:
-        config: shape other than the small one.
-        training: choices other than the defaults.
-        seed: of the initial weights.
-    """
+    """Trains a speech encoder."""
 
     family = "speech_encoder"
     players = ("encoder",)

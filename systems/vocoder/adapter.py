@@ -24,7 +24,6 @@ class MelVocoder:
         checkpoint: a bundled name, or the path of a safetensors file of `harness train` or of a BigVGAN in the released layout.
         weights: "trained", or "random" to measure speed only.
         shape: of random weights: ``{"size": "paper"}`` for a BigVGAN.
-        device: "cpu", "cuda", ...
         seed: of random weights.
 
     Raises:

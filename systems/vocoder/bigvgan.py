@@ -31,7 +31,6 @@ class BigVganConfig:
     """Shape of the generator; the defaults are those of ``mel_vocoder_80dim_10ms_16khz``.
 
     Args:
-        num_mels: bands.
         channels: before the first upsampling; each halves them.
         rates: of upsampling; their product is the hop.
         kernels: of the transposed convolutions.
@@ -105,13 +104,7 @@ def low_pass() -> Tensor:
 
 
 class PeriodicBlock(nn.Module):
-    """Dilated convolutions in a row, each behind an activation and added to its input.
-
-    Args:
-        channels: of input and output.
-        kernel: of the convolutions, odd.
-        dilations: of each.
-    """
+    """Dilated convolutions in a row, each behind an activation and added to its input."""
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()

@@ -25,9 +25,7 @@ class VocoderTraining:
 
     Args:
         batch_size: crops a step.
-        crop_frames: mel frames of a crop.
         gain_db: crops are louder or softer by a number drawn between these.
-        learning_rate: at the peak.
         pitch_weight: of the cross-entropy of pitch classes.
         windows: samples of the spectra compared.
         blur: share of the crops whose mel frames are smoothed over time and frequency, as a codec's decoder smooths them.
@@ -43,13 +41,7 @@ class VocoderTraining:
 
 
 class WaveVocoderRecipe:
-    """Trains the small vocoder.
-
-    Args:
-        config: of the vocoder.
-        training: choices.
-        seed: of the initial weights.
-    """
+    """Trains the small vocoder."""
 
     family = "mel_vocoder"
     players = ("generator",)

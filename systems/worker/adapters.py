@@ -24,7 +24,6 @@ class Adapter:
         via: words in front of them, as a list: [ssh, HOST], [docker, run, -i, IMAGE], [conda, run, --no-capture-output, -n, NAME]. The
             protocol then goes through standard input and output.
         parameters: for the constructor of the system in the worker.
-        environment: variables to set for it.
         timeout_s: for one request. Loading comes on top when a lost worker is started again; the executor's own limit
             (executor.timeout_s) should cover both, or it ends the item first, without the worker's words.
         start_timeout_s: until the worker has loaded its system.
@@ -205,7 +204,6 @@ def _command(python: str | None, worker: str | None, via: Sequence[str]) -> tupl
         python: interpreter of the other environment; None where ``via`` names it, or the worker is a program.
         worker: path of its script, or the name of one of those in `WORKERS` without ``_worker.py``. With ``via`` it is taken as it
             stands: it lies on another machine, or in a container.
-        via: words in front.
     """
     script = worker
     if worker is not None and not via:

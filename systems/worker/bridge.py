@@ -33,10 +33,6 @@ class Hello(NamedTuple):
 def read_hello(said: Mapping[str, Any], family: str) -> Hello:
     """The checked content of a hello.
 
-    Args:
-        said: the JSON object.
-        family: of the adapter, in the registry.
-
     Raises:
         Malformed: another protocol, a field is absent or of the wrong type.
     """
@@ -125,9 +121,7 @@ class Bridge:
     kind that went well is repeated and thrown away: neither loading nor a cold first call may fall into the timing of the next item.
 
     Args:
-        launch: of the worker.
         kind: "codec" or "synthesizer", what it must be.
-        family: of the adapter, for the system's info.
 
     Raises:
         RuntimeError: it could not be started, or is something else.
@@ -147,8 +141,6 @@ class Bridge:
         """One request and its answer.
 
         Args:
-            op: of the request.
-            fields, arrays: of it.
             answer: the op that the answer must have.
 
         Raises:

@@ -126,9 +126,6 @@ class WorkerProcess:
     whatever it has started. When the harness is gone it finds its pipe closed and ends itself; where it hangs and does not look, a
     `_Watcher` ends it, with whatever it has started.
 
-    Args:
-        launch: what to start.
-
     Raises:
         WorkerLost: it cannot be started.
     """
@@ -293,9 +290,6 @@ class _Watcher:
 
     The kernel closes the pipe however this process ends. A parent-death signal would come when the *thread* that started the worker
     ends, and has to be asked for between fork and exec, where a process with threads may run no Python.
-
-    Args:
-        group: of the worker.
     """
 
     def __init__(self, group: int) -> None:
