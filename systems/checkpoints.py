@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from systems.bundled import some
 from systems.configuration import Configuration
 from systems.quantizers.codebook import Codebook
 
@@ -193,17 +194,13 @@ def fill(module: nn.Module, stored: Stored, named: Callable[[str], str] = str) -
         for name, shape in wanted.items()
         if name in tensors and tensors[name].shape != shape
     ]
-    faults = [f"{what}: {_some(names)}" for what, names in (("missing", missing), ("unexpected", extra), ("misshapen", shaped)) if names]
+    faults = [f"{what}: {some(names)}" for what, names in (("missing", missing), ("unexpected", extra), ("misshapen", shaped)) if names]
     if faults:
         raise ValueError(f"{stored.source} does not fit its configuration; {'; '.join(faults)}")
     broken = sorted(name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all()))
     if broken:
-        raise ValueError(f"{stored.source} holds numbers that are not finite in {_some(broken)}")
+        raise ValueError(f"{stored.source} holds numbers that are not finite in {some(broken)}")
     module.load_state_dict({place: tensors[name].float() for name, place in places.items()}, strict=False)
     for part in module.modules():
         if isinstance(part, Codebook):
             part.started.fill_(True)
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

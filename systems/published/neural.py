@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.api import CodecSpec, HubFiles, SystemInfo, Weights
 from harness.api.libraries import versions
+from systems.bundled import some
 from systems.pcm import FrameCodec
 
 if TYPE_CHECKING:
@@ -282,11 +283,6 @@ def _check_finite(model: torch.nn.Module, label: str) -> None:
     rotten = [n for n, t in model.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if rotten:
         raise ValueError(f"the weights of {label} hold NaN or Inf in {some(rotten)}")
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first of many names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _size(model: torch.nn.Module) -> int:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.api import CodecSpec
-from systems.published.neural import TRANSFORMERS, Found, NeuralCodec, Release, scatter_codebooks, some
+from systems.bundled import some
+from systems.published.neural import TRANSFORMERS, Found, NeuralCodec, Release, scatter_codebooks
 
 if TYPE_CHECKING:
     import torch

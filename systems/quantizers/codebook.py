@@ -21,7 +21,6 @@ class CodebookConfig:
         supervised: entries also take gradients under "ema" (from a loss on the codebook's embeddings).
         decay: of the moving average, per call, in the long run; call n takes (90 + n) / (100 + n) while that is less, so that codebooks
             follow a young encoder quickly and average long over an old one.
-        normalise: search for the nearest direction instead of the nearest point (DAC); entries keep a length of their own.
         kmeans_iterations: Lloyd steps on the first batch; 0 keeps the random start.
         revival_share: an entry used less than this share of the mean is replaced by a vector of the batch; 0 never.
     """
@@ -31,7 +30,6 @@ class CodebookConfig:
     update: Literal["ema", "gradient"] = "ema"
     supervised: bool = False
     decay: float = 0.997
-    normalise: bool = False
     kmeans_iterations: int = 10
     revival_share: float = 0.1
 
@@ -78,8 +76,6 @@ class Codebook(nn.Module):
     def search(self, vectors: Tensor) -> Tensor:
         """Index of the nearest entry to each of ``vectors [..., D]``; the lowest index where two are equally near."""
         flat, entries = vectors.detach().reshape(-1, self.config.dim).float(), self.entries.detach().float()
-        if self.config.normalise:
-            return (flat @ functional.normalize(entries, dim=-1).T).argmax(dim=-1).reshape(vectors.shape[:-1])
         # |x - c|^2 = |x|^2 - 2 x c + |c|^2, and |x|^2 does not decide.
         scores = torch.addmm(entries.square().sum(dim=-1), flat, entries.T, beta=-0.5)
         return scores.argmax(dim=-1).reshape(vectors.shape[:-1])
@@ -146,6 +142,13 @@ class Codebook(nn.Module):
         else:
             where = torch.randint(flat.shape[0], (count,), generator=generator, device=device)
         return flat[where.to(flat.device)]
+
+
+def counted(asked: int | None, full: int, what: str) -> int:
+    """How many of ``full`` codebooks or streams are asked for, all by default; ValueError where there are not so many."""
+    if asked is not None and not 1 <= asked <= full:
+        raise ValueError(f"asked for {asked} {what} of a quantizer with {full}")
+    return full if asked is None else asked
 
 
 def over_ranks(total: Tensor) -> Tensor:

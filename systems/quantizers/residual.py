@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from systems.quantizers.codebook import Codebook, CodebookConfig
+from systems.quantizers.codebook import Codebook, CodebookConfig, counted
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,11 @@ class ResidualQuantizer(nn.Module):
         """
         if search_width < 1:
             raise ValueError(f"a search keeps at least one path, got {search_width}")
-        if search_width > 1 and self.config.codebook.normalise:
-            raise ValueError("paths are compared by distance, and these codebooks search by direction: use search_width=1")
+        count = counted(num_codebooks, self.config.num_codebooks, "codebooks")
         if search_width > 1:
-            return self._search_paths(latent, self._count(num_codebooks), search_width)
+            return self._search_paths(latent, count, search_width)
         residual, found = latent, []
-        for k in range(self._count(num_codebooks)):
+        for k in range(count):
             indices = self._book(k).search(self._inner(k, residual))
             residual = residual - self._step(k, indices)
             found.append(indices)
@@ -145,7 +144,7 @@ class ResidualQuantizer(nn.Module):
     def decode(self, indices: Tensor) -> Tensor:
         """The latent ``[B, T, D]`` of ``indices [B, b, T]``, the first b codebooks of any b in 1..K."""
         total = self._step(0, indices[:, 0])
-        for k in range(1, self._count(indices.shape[1])):
+        for k in range(1, counted(indices.shape[1], self.config.num_codebooks, "codebooks")):
             total = total + self._step(k, indices[:, k])
         return total
 
@@ -165,14 +164,6 @@ class ResidualQuantizer(nn.Module):
     def _outer(self, k: int, entries: Tensor) -> Tensor:
         outer: Tensor = self.project_out[k](entries) if self._factorised else entries
         return outer
-
-    def _count(self, asked: int | None) -> int:
-        full = self.config.num_codebooks
-        if asked is None:
-            return full
-        if not 1 <= asked <= full:
-            raise ValueError(f"asked for {asked} codebooks of a quantizer with {full}")
-        return asked
 
 
 def _distance(moved: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from systems.quantizers.codebook import Codebook, CodebookConfig, Lookup
+from systems.quantizers.codebook import Codebook, CodebookConfig, Lookup, counted
 
 IndexOrder = Literal["first_fastest", "first_slowest"]
 
@@ -195,12 +195,7 @@ class StreamQuantizer(nn.Module):
         return stream
 
     def _count(self, asked: int | None) -> int:
-        full = self.config.num_streams
-        if asked is None:
-            return full
-        if not 1 <= asked <= full:
-            raise ValueError(f"asked for {asked} streams of a quantizer with {full}")
-        return asked
+        return counted(asked, self.config.num_streams, "streams")
 
     def _kept(self, active: Tensor | None, like: Tensor) -> Tensor:
         """``[B, 1, K]``, 1 where a stream is active and 0 elsewhere."""

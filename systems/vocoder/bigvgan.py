@@ -46,19 +46,6 @@ class BigVganConfig:
     block_kernels: tuple[int, ...] = (3, 7, 11)
     dilations: tuple[int, ...] = (1, 3)
 
-    def __post_init__(self) -> None:
-        if len(self.rates) != len(self.kernels):
-            raise ValueError(f"every upsampling has a rate and a kernel, got {len(self.rates)} rates and {len(self.kernels)} kernels")
-        if any((kernel - rate) % 2 for rate, kernel in zip(self.rates, self.kernels, strict=True)):
-            raise ValueError(f"kernels {self.kernels} and rates {self.rates} must differ by even numbers, or lengths do not fit")
-        if self.channels % 2 ** len(self.rates):
-            raise ValueError(f"{self.channels} channels cannot be halved {len(self.rates)} times")
-
-    @property
-    def hop(self) -> int:
-        """Samples per frame."""
-        return math.prod(self.rates)
-
 
 class SnakeBeta(nn.Module):
     """x + sin^2(a x) / b with a frequency and a magnitude per channel, kept as logarithms."""

@@ -8,21 +8,20 @@ import torch
 from systems.quantizers.codebook import Codebook, CodebookConfig
 
 
-def _nearest(vectors, entries, normalise):
+def _nearest(vectors, entries):
     found = []
     for v in vectors:
-        costs = [-float(v @ c / c.norm()) if normalise else float(((v - c) ** 2).sum()) for c in entries]
+        costs = [float(((v - c) ** 2).sum()) for c in entries]
         found.append(min(range(len(costs)), key=costs.__getitem__))
     return found
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_search_is_the_nearest_entry(normalise):
+def test_search_is_the_nearest_entry():
     torch.manual_seed(0)
-    book = Codebook(CodebookConfig(size=17, dim=5, normalise=normalise, kmeans_iterations=0)).eval()
+    book = Codebook(CodebookConfig(size=17, dim=5, kmeans_iterations=0)).eval()
     vectors = torch.randn(3, 11, 5)
     lookup = book(vectors)
-    assert lookup.indices.reshape(-1).tolist() == _nearest(vectors.reshape(-1, 5), book.entries.detach(), normalise)
+    assert lookup.indices.reshape(-1).tolist() == _nearest(vectors.reshape(-1, 5), book.entries.detach())
     assert torch.equal(lookup.entries, book.decode(lookup.indices))
 
 
@@ -33,7 +32,7 @@ def test_moving_average_equals_averaged_sums_over_averaged_counts():
     sums, counts = book.entries.detach().clone(), torch.ones(size)  # the start counts as one uniform use
     for call in range(20):
         vectors = torch.randn(40, 3)
-        chosen = _nearest(vectors, book.entries.detach(), False)
+        chosen = _nearest(vectors, book.entries.detach())
         batch_sums, batch_counts = torch.zeros(size, 3), torch.zeros(size)
         for v, i in zip(vectors, chosen, strict=True):
             batch_sums[i] += v * size / len(vectors)

@@ -11,7 +11,6 @@ from systems.quantizers.residual import ResidualConfig, ResidualQuantizer
 SHAPES = {
     "full": ResidualConfig(num_codebooks=5, latent_dim=6, codebook=CodebookConfig(size=16, dim=6)),
     "factorised": ResidualConfig(num_codebooks=5, latent_dim=6, codebook=CodebookConfig(size=16, dim=3)),
-    "cosine": ResidualConfig(num_codebooks=4, latent_dim=6, codebook=CodebookConfig(size=16, dim=3, normalise=True)),
     "gradient": ResidualConfig(num_codebooks=3, latent_dim=6, codebook=CodebookConfig(size=16, dim=6, update="gradient")),
 }
 
@@ -31,10 +30,7 @@ def _slow(quantizer: ResidualQuantizer, vector: torch.Tensor) -> tuple[list[int]
     residual, total, indices, sums = vector.clone(), torch.zeros_like(vector), [], []
     for k, book in enumerate(quantizer.codebooks):
         inner = quantizer.project_in[k](residual) if factorised else residual
-        costs = []
-        for entry in book.entries:
-            target = entry / entry.norm() if book.config.normalise else entry
-            costs.append(-float(inner @ target) if book.config.normalise else float(((inner - target) ** 2).sum()))
+        costs = [float(((inner - entry) ** 2).sum()) for entry in book.entries]
         best = min(range(len(costs)), key=costs.__getitem__)
         step = quantizer.project_out[k](book.entries[best]) if factorised else book.entries[best]
         residual, total = residual - step, total + step
@@ -160,8 +156,6 @@ def test_a_wider_search_comes_closer_and_one_path_is_the_plain_one(name):
         assert quantizer.encode(latent, 2, search_width=3).shape[1] == 2
     with pytest.raises(ValueError, match="at least one path"):
         quantizer.encode(latent, search_width=0)
-    with pytest.raises(ValueError, match="direction"):
-        _trained(SHAPES["cosine"])[0].encode(latent, search_width=2)
 
 
 def test_the_widest_search_finds_the_best_of_all_pairs():

@@ -14,7 +14,6 @@ TINY = BigVganConfig(num_mels=6, channels=16, rates=(5, 2), kernels=(11, 4))
 def test_parameters_of_the_released_generator():
     with torch.device("meta"):
         model = BigVgan()
-    assert model.config.hop == 160
     folded = {name: p for name, p in model.named_parameters() if not name.endswith("original0")}
     gains = [p for name, p in model.named_parameters() if name.endswith("original0")]
     assert round(sum(p.numel() for p in folded.values()) / 1e6, 1) == 5.7
@@ -67,12 +66,3 @@ def test_filter_is_symmetric_and_passes_what_does_not_change():
     gain = torch.fft.rfft(taps, 1024).abs()
     assert float(gain[:60].min()) > 0.9  # the lower half of what is kept
     assert float(gain[-100:].max()) < 0.01
-
-
-def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="even numbers"):
-        BigVganConfig(rates=(5,), kernels=(10,))
-    with pytest.raises(ValueError, match="2 rates and 1 kernels"):
-        BigVganConfig(rates=(5, 2), kernels=(11,))
-    with pytest.raises(ValueError, match="halved"):
-        BigVganConfig(channels=24)
