@@ -11,44 +11,26 @@ from systems.configuration import Configuration
 
 @dataclass(frozen=True)
 class QdacConfig(Configuration):
-    """Everything that fixes the codec's tensors.
+    """Everything that fixes the codec's tensors."""
 
-    Args:
-        hop: samples per frame.
-        codebook_size: entries V of each.
-        codebook_dim: of an entry.
-        latent_dim: D, what is quantized.
-        front: "waveform" (strided convolutions, DAC) or "lapped" (MDCT, ConvNeXt blocks, inverse MDCT).
-        strides: of the waveform encoder, the decoder takes them backwards; their product is ``hop``.
-        encoder_width: channels after the first convolution, doubled by each stride (waveform).
-        decoder_width: channels before the first transposed convolution, halved by each stride (waveform).
-        window: samples of the STFT whose magnitudes the encoder sees beside the MDCT (lapped).
-        power: to which MDCT coefficients are companded (lapped).
-        width: channels of the ConvNeXt blocks (lapped).
-        hidden: width inside them (lapped).
-        encoder_depth: blocks (lapped).
-        decoder_depth: blocks (lapped).
-        update: of the codebooks, "ema" or "gradient".
-    """
-
-    sample_rate: int = 16000
-    hop: int = 320
-    num_codebooks: int = 16
-    codebook_size: int = 2048
-    codebook_dim: int = 64
-    latent_dim: int = 64
-    front: Literal["waveform", "lapped"] = "lapped"
-    strides: tuple[int, ...] = ()
-    encoder_width: int = 64
-    decoder_width: int = 1536
-    window: int = 640
-    power: float = 0.5
-    width: int = 384
-    hidden: int = 768
-    encoder_depth: int = 4
-    decoder_depth: int = 4
-    update: Literal["ema", "gradient"] = "ema"
-    dropout: float = 0.5
+    sample_rate: int = 16000  # in Hz
+    hop: int = 320  # samples per frame
+    num_codebooks: int = 16  # K
+    codebook_size: int = 2048  # entries V of each
+    codebook_dim: int = 64  # of an entry
+    latent_dim: int = 64  # D, what is quantized
+    front: Literal["waveform", "lapped"] = "lapped"  # strided convolutions as DAC's, or MDCT, ConvNeXt blocks and inverse MDCT
+    strides: tuple[int, ...] = ()  # of the waveform encoder, the decoder takes them backwards; their product is hop
+    encoder_width: int = 64  # channels after the first convolution, doubled by each stride (waveform)
+    decoder_width: int = 1536  # channels before the first transposed convolution, halved by each stride (waveform)
+    window: int = 640  # samples of the STFT whose magnitudes the encoder sees beside the MDCT (lapped)
+    power: float = 0.5  # to which MDCT coefficients are companded (lapped)
+    width: int = 384  # channels of the ConvNeXt blocks (lapped)
+    hidden: int = 768  # width inside them (lapped)
+    encoder_depth: int = 4  # blocks (lapped)
+    decoder_depth: int = 4  # blocks (lapped)
+    update: Literal["ema", "gradient"] = "ema"  # of the codebooks
+    dropout: float = 0.5  # of the quantizer
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))

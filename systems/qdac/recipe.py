@@ -29,30 +29,19 @@ from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Weights of the losses and the scales of the spectra.
+    """Weights of the losses and the scales of the spectra."""
 
-    Args:
-        mel: weight of the L1 distance of log-mel spectra, summed over scales.
-        mel_scales: (window in samples, bands) of each.
-        complex: weight of the L1 distance of complex spectra with magnitudes to the power 0.5, summed over ``complex_windows``.
-        complex_windows: some of the windows of ``mel_scales``.
-        waveform: weight of the negative signal-to-noise ratio, per dB.
-        codebook: weight, for codebooks trained by gradient.
-        adversarial: weight of the least-squares adversarial loss.
-        feature_matching: weight of the L1 distance of the discriminators' features.
-        semantic: weight of the recogniser's token cross-entropy.
-    """
-
-    mel: float = 1.0
+    mel: float = 1.0  # weight of the L1 distance of log-mel spectra, summed over scales
+    # (window in samples, bands) of each.
     mel_scales: tuple[tuple[int, int], ...] = ((128, 12), (256, 24), (512, 40), (1024, 80), (2048, 160))
-    complex: float = 2.0
-    complex_windows: tuple[int, ...] = (512, 1024)
-    waveform: float = 0.05
+    complex: float = 2.0  # weight of the L1 distance of complex spectra with magnitudes to the power 0.5, summed over complex_windows
+    complex_windows: tuple[int, ...] = (512, 1024)  # some of the windows of mel_scales
+    waveform: float = 0.05  # weight of the negative signal-to-noise ratio, per dB
     commitment: float = 0.25
-    codebook: float = 1.0
-    adversarial: float = 0.02
-    feature_matching: float = 0.04
-    semantic: float = 0.05
+    codebook: float = 1.0  # weight, for codebooks trained by gradient
+    adversarial: float = 0.02  # weight of the least-squares adversarial loss
+    feature_matching: float = 0.04  # weight of the L1 distance of the discriminators' features
+    semantic: float = 0.05  # weight of the recogniser's token cross-entropy
 
 
 # DAC's published weights. Its waveform terms are the mel distance alone.
@@ -116,29 +105,19 @@ def snr_db(output: Tensor, reference: Tensor, floor: float = 1e-6) -> Tensor:
 
 @dataclass(frozen=True)
 class QdacTraining:
-    """Choices of a training run that leave the codec's shape alone.
+    """Choices of a training run that leave the codec's shape alone."""
 
-    Args:
-        semantic: supervise codebook 1 with the recogniser.
-        semantic_every: steps between two of its updates.
-        adversarial: train against the discriminators; on two cores that more than doubles the price of a step, so the small size leaves it off.
-        adversarial_from: first step that does.
-        batch_size: crops a step.
-        utterances: transcribed utterances in a recogniser's batch.
-        utterance_s: longest of them, in seconds.
-        gain_db: crops are louder or softer by a number drawn between these.
-    """
-
-    semantic: bool = True
-    semantic_every: int = 6
+    semantic: bool = True  # supervise codebook 1 with the recogniser
+    semantic_every: int = 6  # steps between two of its updates
+    # Train against the discriminators; on two cores that more than doubles the price of a step, so the small size leaves it off.
     adversarial: bool = False
-    adversarial_from: int = 0
-    batch_size: int = 12
-    crop_frames: int = 32
-    utterances: int = 4
-    utterance_s: float = 8.0
-    gain_db: tuple[float, float] = (-10.0, 6.0)
-    learning_rate: float = 1e-3
+    adversarial_from: int = 0  # first step that does
+    batch_size: int = 12  # crops a step
+    crop_frames: int = 32  # of the codec
+    utterances: int = 4  # transcribed utterances in a recogniser's batch
+    utterance_s: float = 8.0  # longest of them, in seconds
+    gain_db: tuple[float, float] = (-10.0, 6.0)  # crops are louder or softer by a number drawn between these
+    learning_rate: float = 1e-3  # at the peak
 
 
 PAPER_TRAINING = QdacTraining(

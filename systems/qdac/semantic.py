@@ -23,21 +23,14 @@ VOCABULARY = 3 + len(ALPHABET)
 
 @dataclass(frozen=True)
 class SemanticConfig:
-    """Shape of the recogniser.
+    """Shape of the recogniser."""
 
-    Args:
-        input_dim: of codebook 1's embeddings.
-        encoder_depth: layers over frames.
-        decoder_depth: layers over tokens.
-        stride: frames joined into one before attention.
-    """
-
-    input_dim: int = 64
+    input_dim: int = 64  # of codebook 1's embeddings
     width: int = 192
     heads: int = 4
-    encoder_depth: int = 2
-    decoder_depth: int = 2
-    stride: int = 2
+    encoder_depth: int = 2  # layers over frames
+    decoder_depth: int = 2  # layers over tokens
+    stride: int = 2  # frames joined into one before attention
     dropout: float = 0.1
 
 

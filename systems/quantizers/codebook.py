@@ -12,26 +12,18 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class CodebookConfig:
-    """How a codebook looks up and learns.
+    """How a codebook looks up and learns."""
 
-    Args:
-        size: entries V.
-        dim: of an entry, D.
-        update: "ema" moves every entry towards the mean of what chose it; "gradient" leaves that to a codebook loss and the optimiser.
-        supervised: entries also take gradients under "ema" (from a loss on the codebook's embeddings).
-        decay: of the moving average, per call, in the long run; call n takes (90 + n) / (100 + n) while that is less, so that codebooks
-            follow a young encoder quickly and average long over an old one.
-        kmeans_iterations: Lloyd steps on the first batch; 0 keeps the random start.
-        revival_share: an entry used less than this share of the mean is replaced by a vector of the batch; 0 never.
-    """
-
-    size: int = 2048
-    dim: int = 8
+    size: int = 2048  # entries V
+    dim: int = 8  # of an entry, D
+    # "ema" moves every entry towards the mean of what chose it; "gradient" leaves that to a codebook loss and the optimiser.
     update: Literal["ema", "gradient"] = "ema"
-    supervised: bool = False
+    supervised: bool = False  # entries also take gradients under "ema" (from a loss on the codebook's embeddings)
+    # Of the moving average, per call, in the long run; call n takes (90 + n) / (100 + n) while that is less, so that codebooks
+    # follow a young encoder quickly and average long over an old one.
     decay: float = 0.997
-    kmeans_iterations: int = 10
-    revival_share: float = 0.1
+    kmeans_iterations: int = 10  # Lloyd steps on the first batch; 0 keeps the random start
+    revival_share: float = 0.1  # an entry used less than this share of the mean is replaced by a vector of the batch; 0 never
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.dim < 1:

@@ -16,21 +16,15 @@ from systems.quantizers.codebook import Codebook, CodebookConfig, counted
 
 @dataclass(frozen=True)
 class ResidualConfig:
-    """Shape of a residual quantizer.
+    """Shape of a residual quantizer."""
 
-    Args:
-        latent_dim: D of what is quantized. Where the codebook's dim differs, a pair of linear maps stands around each codebook
-            (factorised codes, as in the Descript Audio Codec).
-        codebook: of all K; see ``first_supervised``.
-        first_supervised: codebook 1 takes gradients of a loss on its embeddings, whatever its update.
-        dropout: share of training items of which only the first b codebooks are kept, b uniform in 1..K.
-    """
-
-    num_codebooks: int = 16
+    num_codebooks: int = 16  # K
+    # D of what is quantized. Where the codebook's dim differs, a pair of linear maps stands around each codebook
+    # (factorised codes, as in the Descript Audio Codec).
     latent_dim: int = 64
-    codebook: CodebookConfig = field(default_factory=lambda: CodebookConfig(dim=64))
-    first_supervised: bool = False
-    dropout: float = 0.5
+    codebook: CodebookConfig = field(default_factory=lambda: CodebookConfig(dim=64))  # of all K; see first_supervised
+    first_supervised: bool = False  # codebook 1 takes gradients of a loss on its embeddings, whatever its update
+    dropout: float = 0.5  # share of training items of which only the first b codebooks are kept, b uniform in 1..K
 
     def __post_init__(self) -> None:
         if self.num_codebooks < 1:

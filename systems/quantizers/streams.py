@@ -28,27 +28,19 @@ IndexOrder = Literal["first_fastest", "first_slowest"]
 
 @dataclass(frozen=True)
 class StreamsConfig:
-    """Shape and learning of a multi-stream quantizer.
+    """Shape and learning of a multi-stream quantizer."""
 
-    Args:
-        num_streams, latent_dim: K and D.
-        sizes: entries of the codebooks of one stream; their product is the stream's vocabulary.
-        codebook_dim: of an entry, in product quantization. It sets the width W = K x len(sizes) x codebook_dim for every method, so that an
-            ablation changes the quantizer and not the bottleneck; a residual quantizer's entries are K times as wide.
-        order: "ordered" for nested dropout over streams, "none" to keep every stream in training.
-        index_order: see `PairedCodebook`.
-        decay, kmeans_iterations, revival_share: see `CodebookConfig`; a share of 0 leaves dead entries dead, as the released SoCodec does.
-    """
-
-    num_streams: int = 4
-    latent_dim: int = 1024
-    sizes: tuple[int, ...] = (128, 128)
+    num_streams: int = 4  # K
+    latent_dim: int = 1024  # D
+    sizes: tuple[int, ...] = (128, 128)  # entries of the codebooks of one stream; their product is the stream's vocabulary
+    # Of an entry, in product quantization. It sets the width W = K x len(sizes) x codebook_dim for every method, so that an
+    # ablation changes the quantizer and not the bottleneck; a residual quantizer's entries are K times as wide.
     codebook_dim: int = 128
-    order: Literal["ordered", "none"] = "ordered"
-    index_order: IndexOrder = "first_fastest"
-    decay: float = 0.99
+    order: Literal["ordered", "none"] = "ordered"  # "ordered" for nested dropout over streams, "none" to keep every stream in training
+    index_order: IndexOrder = "first_fastest"  # see `PairedCodebook`
+    decay: float = 0.99  # this and what follows as in `CodebookConfig`
     kmeans_iterations: int = 50
-    revival_share: float = 0.0
+    revival_share: float = 0.0  # leaves dead entries dead, as the released SoCodec does
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))

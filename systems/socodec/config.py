@@ -21,57 +21,38 @@ Source = Literal["ssl", "mel"]
 
 @dataclass(frozen=True)
 class UtteranceConfig:
-    """Shape of the utterance encoder, an ECAPA-TDNN without batch normalisation.
+    """Shape of the utterance encoder, an ECAPA-TDNN without batch normalisation."""
 
-    Args:
-        channels: of the first layer and the three SE-Res2Net blocks.
-        pooled_channels: of the layer that joins them.
-        res2net_scale: slices of a Res2Net block.
-    """
-
-    channels: int = 256
-    pooled_channels: int = 768
-    attention_channels: int = 64
-    squeeze_channels: int = 64
-    res2net_scale: int = 2
+    channels: int = 256  # of the first layer and the three SE-Res2Net blocks
+    pooled_channels: int = 768  # of the layer that joins them
+    attention_channels: int = 64  # of the attentive statistics
+    squeeze_channels: int = 64  # of squeeze-and-excitation
+    res2net_scale: int = 2  # slices of a Res2Net block
 
 
 @dataclass(frozen=True)
 class SocodecConfig(Configuration):
-    """Everything that fixes the codec's tensors and what they mean.
+    """Everything that fixes the codec's tensors and what they mean."""
 
-    Args:
-        source: what the encoder sees: "ssl" features, or "mel" frames, two side by side (Codec-1 of the paper).
-        semantic: decode the features too. Without, decoder_1 is only the trunk of the mel decoder (Codec-1 and Codec-2).
-        width: channels of encoder, decoders and utterance embedding, D.
-        strides: of the encoder, from feature frames to code frames; decoder_1 takes them backwards.
-        groups: of the residual units' convolutions.
-        whole_frames: a strided convolution sees the whole span that its output stands for. In the release it sees up to the first frame of
-            that span and no further, and the decoder has to guess the rest (its features look ahead by themselves). Causal either way.
-        quantizer: "opq" (ordered product), "pq" (product), "rq" (residual) or "orq" (residual, with the same nested dropout).
-        sizes: entries of the codebooks of one stream.
-        index_order: of a pair, see `PairedCodebook`.
-        revival_share: see `CodebookConfig`.
-        mel_mean: taken off mel frames before the networks, and put back behind them.
-        mel_scale: by which they are divided, and multiplied.
-    """
-
-    source: Source = "ssl"
-    semantic: bool = True
-    ssl_dim: int = 1024
-    num_mels: int = 80
-    width: int = 1024
-    strides: tuple[int, ...] = (2, 3)
-    groups: int = 32
+    source: Source = "ssl"  # what the encoder sees: "ssl" features, or "mel" frames, two side by side (Codec-1 of the paper)
+    semantic: bool = True  # decode the features too. Without, decoder_1 is only the trunk of the mel decoder (Codec-1 and Codec-2).
+    ssl_dim: int = 1024  # of the features
+    num_mels: int = 80  # bands
+    width: int = 1024  # channels of encoder, decoders and utterance embedding, D
+    strides: tuple[int, ...] = (2, 3)  # of the encoder, from feature frames to code frames; decoder_1 takes them backwards
+    groups: int = 32  # of the residual units' convolutions
+    # A strided convolution sees the whole span that its output stands for. In the release it sees up to the first frame of
+    # that span and no further, and the decoder has to guess the rest (its features look ahead by themselves). Causal either way.
     whole_frames: bool = False
-    num_streams: int = 4
+    num_streams: int = 4  # K
+    # "opq" (ordered product), "pq" (product), "rq" (residual) or "orq" (residual, with the same nested dropout).
     quantizer: QuantizerName = "opq"
-    sizes: tuple[int, ...] = (128, 128)
-    codebook_dim: int = 128
-    index_order: Literal["first_fastest", "first_slowest"] = "first_fastest"
-    revival_share: float = 0.0
-    mel_mean: float = 0.0
-    mel_scale: float = 1.0
+    sizes: tuple[int, ...] = (128, 128)  # entries of the codebooks of one stream
+    codebook_dim: int = 128  # of an entry
+    index_order: Literal["first_fastest", "first_slowest"] = "first_fastest"  # of a pair, see `PairedCodebook`
+    revival_share: float = 0.0  # see `CodebookConfig`
+    mel_mean: float = 0.0  # taken off mel frames before the networks, and put back behind them
+    mel_scale: float = 1.0  # by which they are divided, and multiplied
     utterance: UtteranceConfig = field(default_factory=UtteranceConfig)
 
     def __post_init__(self) -> None:

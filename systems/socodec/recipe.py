@@ -24,14 +24,10 @@ from systems.vocoder.mel import HOP as MEL_HOP
 
 @dataclass(frozen=True)
 class MelDiscriminatorConfig:
-    """Shape of the adversaries.
+    """Shape of the adversaries."""
 
-    Args:
-        windows: mel frames that each looks at.
-    """
-
-    windows: tuple[int, ...] = (32, 64, 128)
-    channels: int = 192
+    windows: tuple[int, ...] = (32, 64, 128)  # mel frames that each looks at
+    channels: int = 192  # of their three layers
     bands: int = 80
 
 
@@ -80,47 +76,28 @@ class _Judge(nn.Module):
 
 @dataclass(frozen=True)
 class SocodecVariant:
-    """What was varied between trainings; see `socodec_config`.
+    """What was varied between trainings; see `socodec_config`."""
 
-    Args:
-        frame_ms: 40, 120 or 240.
-        quantizer: "opq", "pq", "rq" or "orq".
-        source: "ssl" or "mel".
-        semantic: decode the features too.
-    """
-
-    frame_ms: int = 120
+    frame_ms: int = 120  # 40, 120 or 240
     quantizer: QuantizerName = "opq"
     source: Source = "ssl"
-    semantic: bool = True
+    semantic: bool = True  # decode the features too
 
 
 @dataclass(frozen=True)
 class SocodecTraining:
-    """Choices of a training run that leave the codec's shape alone.
+    """Choices of a training run that leave the codec's shape alone."""
 
-    Args:
-        batch_size: crops a step.
-        crop_frames: code frames of 240 ms in a crop, so that every frame length divides it.
-        gain_db: crops are louder or softer by a number drawn between these.
-        commitment: weight of the quantizer's loss.
-        ssl: weight of the squared error of features.
-        mel: weight of the squared error of mel frames.
-        adversarial: weight of the least-squares loss.
-        adversarial_from: first step with the adversaries.
-        ordered_from: first step at which an ordered quantizer drops streams.
-    """
-
-    batch_size: int = 8
-    crop_frames: int = 10
-    gain_db: tuple[float, float] = (-10.0, 6.0)
-    learning_rate: float = 2e-3
-    commitment: float = 1.0
-    ssl: float = 50.0
-    mel: float = 10.0
-    adversarial: float = 1.0
-    adversarial_from: int = 6000
-    ordered_from: int = 3000
+    batch_size: int = 8  # crops a step
+    crop_frames: int = 10  # code frames of 240 ms in a crop, so that every frame length divides it
+    gain_db: tuple[float, float] = (-10.0, 6.0)  # crops are louder or softer by a number drawn between these
+    learning_rate: float = 2e-3  # at the peak
+    commitment: float = 1.0  # weight of the quantizer's loss
+    ssl: float = 50.0  # weight of the squared error of features
+    mel: float = 10.0  # weight of the squared error of mel frames
+    adversarial: float = 1.0  # weight of the least-squares loss
+    adversarial_from: int = 6000  # first step with the adversaries
+    ordered_from: int = 3000  # first step at which an ordered quantizer drops streams
 
 
 PAPER_TRAINING = SocodecTraining(

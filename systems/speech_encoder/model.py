@@ -16,28 +16,18 @@ from systems.layers.spectrum import Analysis, energy, mel_bands
 
 @dataclass(frozen=True)
 class SpeechEncoderConfig(Configuration):
-    """Everything that fixes the encoder's tensors.
+    """Everything that fixes the encoder's tensors."""
 
-    Args:
-        hop: samples per frame, a multiple of ``spectrum_hop``.
-        spectrum_hop: samples between log-mel spectra; those of one frame are joined.
-        window: samples of a spectrum.
-        width: channels of the ConvNeXt blocks.
-        hidden: width inside them.
-        kernel: frames of their depthwise convolutions.
-        dim: of the features, D.
-    """
-
-    sample_rate: int = 16000
-    hop: int = 320
-    spectrum_hop: int = 160
-    window: int = 512
-    num_bands: int = 80
-    width: int = 256
-    hidden: int = 768
-    kernel: int = 9
-    depth: int = 6
-    dim: int = 192
+    sample_rate: int = 16000  # in Hz
+    hop: int = 320  # samples per frame, a multiple of spectrum_hop
+    spectrum_hop: int = 160  # samples between log-mel spectra; those of one frame are joined
+    window: int = 512  # samples of a spectrum
+    num_bands: int = 80  # of mel
+    width: int = 256  # channels of the ConvNeXt blocks
+    hidden: int = 768  # width inside them
+    kernel: int = 9  # frames of their depthwise convolutions
+    depth: int = 6  # blocks
+    dim: int = 192  # of the features, D
 
     def __post_init__(self) -> None:
         for field in fields(self):

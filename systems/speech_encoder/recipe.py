@@ -26,35 +26,21 @@ from systems.training.recipe import Batch, BatchSpec, Losses, OptimiserSpec
 
 @dataclass(frozen=True)
 class SpeechEncoderTraining:
-    """Choices of a training run that leave the encoder's shape alone.
+    """Choices of a training run that leave the encoder's shape alone."""
 
-    Args:
-        phones: learn from transcriptions too; without them any recordings will do.
-        phone_weight: of the phones' cross-entropy beside the clusters'.
-        settling_steps: steps in which the clusters and the bands' statistics still follow the data.
-        batch_size: crops a step.
-        crop_s: their length.
-        utterances: transcribed utterances a step.
-        utterance_s: longest of them.
-        mask_start: probability that a span of masked frames begins at a frame.
-        mask_span: its length in frames.
-        gain_db: inputs are louder or softer by a number drawn between these.
-        warp: the band axis is stretched or compressed by up to this share.
-    """
-
-    phones: bool = True
-    phone_weight: float = 2.0
-    num_units: int = 100
-    settling_steps: int = 200
-    batch_size: int = 8
-    crop_s: float = 2.0
-    utterances: int = 4
-    utterance_s: float = 12.0
-    mask_start: float = 0.06
-    mask_span: int = 8
-    gain_db: tuple[float, float] = (-8.0, 8.0)
-    warp: float = 0.1
-    learning_rate: float = 1.5e-3
+    phones: bool = True  # learn from transcriptions too; without them any recordings will do
+    phone_weight: float = 2.0  # of the phones' cross-entropy beside the clusters'
+    num_units: int = 100  # clusters
+    settling_steps: int = 200  # steps in which the clusters and the bands' statistics still follow the data
+    batch_size: int = 8  # crops a step
+    crop_s: float = 2.0  # their length
+    utterances: int = 4  # transcribed utterances a step
+    utterance_s: float = 12.0  # longest of them, in seconds
+    mask_start: float = 0.06  # probability that a span of masked frames begins at a frame
+    mask_span: int = 8  # its length in frames
+    gain_db: tuple[float, float] = (-8.0, 8.0)  # inputs are louder or softer by a number drawn between these
+    warp: float = 0.1  # the band axis is stretched or compressed by up to this share
+    learning_rate: float = 1.5e-3  # at the peak
 
 
 class SpeechEncoderRecipe:

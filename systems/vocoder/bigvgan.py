@@ -28,22 +28,15 @@ _CUTOFF, _HALF_WIDTH = 0.25, 0.3  # of the doubled rate
 
 @dataclass(frozen=True)
 class BigVganConfig:
-    """Shape of the generator; the defaults are those of ``mel_vocoder_80dim_10ms_16khz``.
-
-    Args:
-        channels: before the first upsampling; each halves them.
-        rates: of upsampling; their product is the hop.
-        kernels: of the transposed convolutions.
-        block_kernels: of the residual blocks behind each upsampling.
-        dilations: of the convolutions in every block. The release's configuration lists 1, 3, 5, but selects the kind of block that has
-            only the first two.
-    """
+    """Shape of the generator; the defaults are those of ``mel_vocoder_80dim_10ms_16khz``."""
 
     num_mels: int = 80
-    channels: int = 512
-    rates: tuple[int, ...] = (5, 4, 2, 2, 2)
-    kernels: tuple[int, ...] = (11, 8, 4, 4, 4)
-    block_kernels: tuple[int, ...] = (3, 7, 11)
+    channels: int = 512  # before the first upsampling; each halves them
+    rates: tuple[int, ...] = (5, 4, 2, 2, 2)  # of upsampling; their product is the hop
+    kernels: tuple[int, ...] = (11, 8, 4, 4, 4)  # of the transposed convolutions
+    block_kernels: tuple[int, ...] = (3, 7, 11)  # of the residual blocks behind each upsampling
+    # Of the convolutions in every block. The release's configuration lists 1, 3, 5, but selects the kind of block that has
+    # only the first two.
     dilations: tuple[int, ...] = (1, 3)
 
 

@@ -21,23 +21,15 @@ from systems.vocoder.wave import Pitch, WaveVocoder, WaveVocoderConfig
 
 @dataclass(frozen=True)
 class VocoderTraining:
-    """Choices of a training run that leave the vocoder's shape alone.
+    """Choices of a training run that leave the vocoder's shape alone."""
 
-    Args:
-        batch_size: crops a step.
-        gain_db: crops are louder or softer by a number drawn between these.
-        pitch_weight: of the cross-entropy of pitch classes.
-        windows: samples of the spectra compared.
-        blur: share of the crops whose mel frames are smoothed over time and frequency, as a codec's decoder smooths them.
-    """
-
-    batch_size: int = 8
-    crop_frames: int = 100
-    gain_db: tuple[float, float] = (-12.0, 6.0)
-    learning_rate: float = 1e-3
-    pitch_weight: float = 0.2
-    windows: tuple[int, ...] = (256, 512, 1024, 2048)
-    blur: float = 0.25
+    batch_size: int = 8  # crops a step
+    crop_frames: int = 100  # of mel
+    gain_db: tuple[float, float] = (-12.0, 6.0)  # crops are louder or softer by a number drawn between these
+    learning_rate: float = 1e-3  # at the peak
+    pitch_weight: float = 0.2  # of the cross-entropy of pitch classes
+    windows: tuple[int, ...] = (256, 512, 1024, 2048)  # samples of the spectra compared
+    blur: float = 0.25  # share of the crops whose mel frames are smoothed over time and frequency, as a codec's decoder smooths them
 
 
 class WaveVocoderRecipe:

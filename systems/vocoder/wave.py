@@ -28,29 +28,17 @@ _NOISE_PERIOD = 1 << 16  # samples after which the noise source repeats: four se
 
 @dataclass(frozen=True)
 class WaveVocoderConfig(Configuration):
-    """Shape of the vocoder.
+    """Shape of the vocoder."""
 
-    Args:
-        width: channels of the ConvNeXt blocks.
-        hidden: width inside them.
-        depth: blocks of the filters' network.
-        pitch_depth: blocks of the pitch's network.
-        lookahead: frames that each block sees after its own.
-        window: samples of the filtering transform, four hops.
-        pitch_bins: classes of pitch, equal steps of log frequency.
-        lowest_hz: pitch of the first class.
-        highest_hz: pitch of the last class.
-    """
-
-    width: int = 256
-    hidden: int = 640
-    depth: int = 6
-    pitch_depth: int = 3
-    lookahead: int = 1
-    window: int = 4 * HOP
-    pitch_bins: int = 128
-    lowest_hz: float = 55.0
-    highest_hz: float = 520.0
+    width: int = 256  # channels of the ConvNeXt blocks
+    hidden: int = 640  # width inside them
+    depth: int = 6  # blocks of the filters' network
+    pitch_depth: int = 3  # blocks of the pitch's network
+    lookahead: int = 1  # frames that each block sees after its own
+    window: int = 4 * HOP  # samples of the filtering transform, four hops
+    pitch_bins: int = 128  # classes of pitch, equal steps of log frequency
+    lowest_hz: float = 55.0  # pitch of the first class
+    highest_hz: float = 520.0  # pitch of the last class
 
     def __post_init__(self) -> None:
         if self.window != 4 * HOP:
