@@ -22,37 +22,30 @@ from systems.vocoder.mel import DB_PER_NEPER, LOWEST, SAMPLE_RATE, MelFrames
 from systems.vocoder.mel import HOP as MEL_HOP
 
 
-@dataclass(frozen=True)
-class MelDiscriminatorConfig:
-    """Shape of the adversaries."""
-
-    windows: tuple[int, ...] = (32, 64, 128)  # mel frames that each looks at
-    channels: int = 192  # of their three layers
-    bands: int = 80
-
-
-SMALL_MEL_DISCRIMINATOR = MelDiscriminatorConfig(channels=32)
-
-
 class MelDiscriminator(nn.Module):
-    """One judge per window length, three convolutions over time and frequency each, and a verdict per patch."""
+    """One judge per window length, three convolutions over time and frequency each, and a verdict per patch.
 
-    def __init__(self, config: MelDiscriminatorConfig) -> None:
+    Args:
+        channels: of the three layers.
+        windows: mel frames that each judge looks at.
+    """
+
+    def __init__(self, channels: int, windows: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
-        self.config = config
-        self.judges = nn.ModuleList(_Judge(config.channels) for _ in config.windows)
+        self.windows = windows
+        self.judges = nn.ModuleList(_Judge(channels) for _ in windows)
 
     def draw(self, batch_size: int, frames: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """First frame of each row's window, int64 ``[B]``, for every window length; the same draw judges the real and the made."""
         return tuple(
             torch.randint(max(1, frames - window + 1), (batch_size,), generator=generator, device=generator.device)
-            for window in self.config.windows
+            for window in self.windows
         )
 
     def forward(self, mel: Tensor, starts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Scores, 1 for real, of the windows of ``mel [B, T, bands]`` at ``starts``; a mel shorter than a window is judged whole."""
         scores = []
-        for judge, window, first in zip(self.judges, self.config.windows, starts, strict=True):
+        for judge, window, first in zip(self.judges, self.windows, starts, strict=True):
             length = min(window, mel.shape[1])
             places = first.to(mel.device)[:, None] + torch.arange(length, device=mel.device)
             cut = mel.gather(1, places[..., None].expand(-1, -1, mel.shape[2]))
@@ -143,7 +136,7 @@ class SocodecRecipe:
             torch.manual_seed(seed)
             self.model = SocodecModel(self.config)
             spread(self.model)
-            self.discriminator = MelDiscriminator(MelDiscriminatorConfig() if size == "paper" else SMALL_MEL_DISCRIMINATOR)
+            self.discriminator = MelDiscriminator(192 if size == "paper" else 32)
         self.mel = MelFrames()
         self._made: tuple[int, Tensor, Tensor | None, Reconstruction, tuple[Tensor, ...]] | None = None
 

@@ -151,7 +151,7 @@ class Bridge:
         process = self._running()
         try:
             process.require_idle()
-            reply = self._ask(process, op, fields, arrays, {answer})
+            reply = self._exchange(process, {"op": op, **fields}, arrays, {answer})
             process.refuse_unasked()
         except WorkerLost as lost:
             raise self._again(lost, process) from None
@@ -169,7 +169,7 @@ class Bridge:
         ended = False
         try:
             process.require_idle()
-            reply = self._ask(process, op, fields, arrays, {"piece", "end"})
+            reply = self._exchange(process, {"op": op, **fields}, arrays, {"piece", "end"})
             while reply.fields["op"] == "piece":
                 yield reply
                 reply = self._receive(process, b"", op, {"piece", "end"})
@@ -223,7 +223,7 @@ class Bridge:
                 _close(self._held)
                 return "started again it was another system, so it was ended"
             for op, (fields, arrays) in self._good.items():
-                self._ask(self._held[0], op, fields, arrays, {"speech", "encoded"})
+                self._exchange(self._held[0], {"op": op, **fields}, arrays, {"speech", "encoded"})
         except (RuntimeError, MissingOutput) as error:
             _close(self._held)
             return f"it could not be started again: {error}"
@@ -245,10 +245,9 @@ class Bridge:
         self._held[:] = [process]
         return hello
 
-    def _ask(self, process: WorkerProcess, op: str, fields: Mapping[str, Any], arrays: Arrays, answers: set[str]) -> Message:
-        return self._exchange(process, {"op": op, **fields}, arrays, answers, self._launch.timeout_s)
-
-    def _exchange(self, process: WorkerProcess, fields: Mapping[str, Any], arrays: Arrays, answers: set[str], timeout_s: float) -> Message:
+    def _exchange(
+        self, process: WorkerProcess, fields: Mapping[str, Any], arrays: Arrays, answers: set[str], timeout_s: float | None = None
+    ) -> Message:
         self._number += 1
         frame = wire.pack({**fields, "id": self._number}, arrays)
         return self._receive(process, frame, str(fields["op"]), answers, timeout_s)

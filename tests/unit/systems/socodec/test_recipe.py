@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from systems.socodec.config import socodec_config
-from systems.socodec.recipe import MelDiscriminator, MelDiscriminatorConfig, SocodecRecipe, SocodecTraining
+from systems.socodec.recipe import MelDiscriminator, SocodecRecipe, SocodecTraining
 from systems.speech_encoder.model import SpeechEncoderConfig
 from systems.speech_encoder.recipe import SpeechEncoderRecipe, SpeechEncoderTraining
 from systems.training.recipe import Batch
@@ -113,7 +113,7 @@ def test_training_lowers_the_loss():
 
 def test_adversaries_judge_the_same_windows_of_both():
     generator = torch.Generator().manual_seed(0)
-    judge = MelDiscriminator(MelDiscriminatorConfig(windows=(8, 32), channels=4, bands=8))
+    judge = MelDiscriminator(channels=4, windows=(8, 32))
     mel = torch.randn(3, 20, 8, generator=generator)
     starts = judge.draw(3, 20, generator)
     assert int(starts[0].max()) <= 12 and int(starts[1].max()) == 0  # a mel shorter than a window is judged whole
