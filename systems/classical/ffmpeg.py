@@ -92,7 +92,9 @@ class FFmpegCodec:
             self._options = {
                 "application": application, "compression_level": str(complexity), "vbr": "on" if vbr else "off", "frame_duration": "20"
             }  # fmt: skip
-        self.info = SystemInfo(family="ffmpeg", version="1", description=self._description(), tools=_tools())
+        told = [f"{codec} ({self._coder.encoder}) at {self._bitrate_bps / 1000:g} kbps", *(f"{k} {v}" for k, v in self._options.items())]
+        told.append(f"{self._coder.sample_rate} Hz")
+        self.info = SystemInfo(family="ffmpeg", version="1", description=", ".join(told), tools=_tools())
         lookahead = 0
         if self._coder.causal:
             # Whole frames are sent: what makes a sample is complete when the frame that its delayed input falls into is.
@@ -133,11 +135,6 @@ class FFmpegCodec:
         if self._codec == "opus":
             return _opus_output(samples, encoded, coder.sample_rate)
         return compensated(samples, coder.delay, encoded.num_samples, coder.sample_rate)
-
-    def _description(self) -> str:
-        rate = f"{self._bitrate_bps / 1000:g} kbps"
-        setting = ", ".join(f"{k} {v}" for k, v in self._options.items())
-        return f"{self._codec} ({self._coder.encoder}) at {rate}{', ' + setting if setting else ''}, {self._coder.sample_rate} Hz"
 
     def _context(self, name: str, mode: str) -> Any:
         import av

@@ -248,18 +248,13 @@ class QdacRecipe:
 
     def validate(self, audios: Sequence[Tensor]) -> Mapping[str, float]:
         """Mel distance and signal-to-noise ratio of whole utterances with all codebooks."""
-        was = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                mel, snr = [], []
-                for audio in audios:
-                    reference = audio[: audio.shape[0] // self.config.hop * self.config.hop][None]
-                    output = self.model.decode(self.model.encode(reference))
-                    mel.append(float(self.objective(output, reference).mel))
-                    snr.append(float(snr_db(output, reference)))
-        finally:
-            self.model.train(was)
+        mel, snr = [], []
+        with torch.no_grad():
+            for audio in audios:
+                reference = audio[: audio.shape[0] // self.config.hop * self.config.hop][None]
+                output = self.model.decode(self.model.encode(reference))
+                mel.append(float(self.objective(output, reference).mel))
+                snr.append(float(snr_db(output, reference)))
         return {"mel": sum(mel) / len(mel), "snr_db": sum(snr) / len(snr)}
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from systems.socodec.ssl import SpeechFeatures
     from systems.vocoder.bigvgan import Vocoder
 
+File = str | Path | None
 _SIDE = "utterance"
 _RELEASE = (
     "harness train, or of the paper's size: checkpoint and vocoder are the released safetensors files at "
@@ -60,9 +61,9 @@ class SocodecCodec(FrameCodec):
 
     def __init__(
         self,
-        checkpoint: str | Path | None = "socodec120",
-        vocoder: str | Path | None = "mel_vocoder",
-        ssl: str | Path | None = "speech_encoder",
+        checkpoint: File = "socodec120",
+        vocoder: File = "mel_vocoder",
+        ssl: File = "speech_encoder",
         weights: str = "trained",
         shape: Mapping[str, Any] | SocodecConfig | None = None,
         device: str = "cpu",
@@ -73,11 +74,7 @@ class SocodecCodec(FrameCodec):
         from systems.checkpoints import digest_of
         from systems.vocoder.mel import MelFrames
 
-        if weights == "trained":
-            assert checkpoint is not None and vocoder is not None and ssl is not None  # `missing` has said so
-            loaded, features, voice = _trained(located(checkpoint), located(vocoder), ssl)
-        else:
-            loaded, features, voice = _random(checkpoint, shape, seed)
+        loaded, features, voice = _parts((checkpoint, vocoder, ssl), shape, None if weights == "trained" else seed)
         self._model = loaded.model.to(device)
         self._features = None if features is None else features.to(device)
         self._vocoder, self._mel = voice.model.to(device), MelFrames().to(device)
@@ -109,9 +106,9 @@ class SocodecCodec(FrameCodec):
     @classmethod
     def missing(
         cls,
-        checkpoint: str | Path | None = "socodec120",
-        vocoder: str | Path | None = "mel_vocoder",
-        ssl: str | Path | None = "speech_encoder",
+        checkpoint: File = "socodec120",
+        vocoder: File = "mel_vocoder",
+        ssl: File = "speech_encoder",
         weights: str = "trained",
         shape: object = None,
         **others: object,
@@ -141,38 +138,33 @@ class SocodecCodec(FrameCodec):
         return audio[0]
 
 
-def _trained(checkpoint: Path, vocoder: Path, ssl: str | Path) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
-    from systems.socodec.model import load_socodec
-    from systems.socodec.ssl import speech_features
-    from systems.vocoder.bigvgan import load_vocoder
-
-    loaded = load_socodec(checkpoint)
-    features = speech_features(located(ssl)) if loaded.model.config.source == "ssl" else None
-    if features is not None:
-        features.check_fit(loaded.model.config.ssl_dim, loaded.metadata.get("ssl", ""))
-    return loaded, features, load_vocoder(vocoder)
-
-
-def _random(
-    checkpoint: str | Path | None, shape: Mapping[str, Any] | SocodecConfig | None, seed: int
+def _parts(
+    files: tuple[File, File, File], shape: Mapping[str, Any] | SocodecConfig | None, seed: int | None
 ) -> tuple[Loaded[SocodecModel], SpeechFeatures | None, Loaded[Vocoder]]:
+    """Codec, features and vocoder of these files in this order, or of random weights where there is a seed."""
     from systems.checkpoints import untrained
     from systems.socodec.model import SocodecModel, load_socodec
-    from systems.socodec.ssl import random_features
-    from systems.vocoder.bigvgan import random_vocoder
+    from systems.socodec.ssl import random_features, speech_features
+    from systems.vocoder.bigvgan import load_vocoder, random_vocoder
 
+    checkpoint, vocoder, ssl = (file or "" for file in files)  # `missing` has said what is not there
+    if seed is None:
+        loaded = load_socodec(located(checkpoint))
+        features = speech_features(located(ssl)) if loaded.model.config.source == "ssl" else None
+        if features is not None:
+            features.check_fit(loaded.model.config.ssl_dim, loaded.metadata.get("ssl", ""))
+        return loaded, features, load_vocoder(located(vocoder))
     size = "small"
     if shape is None:
-        assert checkpoint is not None  # `missing` has said so
         found = load_socodec(located(checkpoint))
         config, size = found.model.config, found.metadata.get("size", "paper")
     elif isinstance(shape, SocodecConfig):
         config = shape
     else:
         config, size = socodec_config(**shape), shape.get("size", size)
-    loaded = untrained(lambda: SocodecModel(config), seed)
     features = random_features(size, config.ssl_dim, seed) if config.source == "ssl" else None
-    return replace(loaded, metadata={"size": size}), features, random_vocoder(size, seed)
+    loaded = replace(untrained(lambda: SocodecModel(config), seed), metadata={"size": size})
+    return loaded, features, random_vocoder(size, seed)
 
 
 def _kind(shape: SocodecConfig) -> str:
