@@ -58,7 +58,7 @@ class Engine:
             while not decoding.exhausted and not (decoding.turns % every == 0 and decoding.over()):
                 decoding.advance()
             found = decoding.results()
-        observer.memory("kv_cache", decoding.cache_bytes)
+        observer.memory("kv_cache", decoding.cache.keys.nbytes + decoding.cache.values.nbytes)
         if self.cost is not None:
             batch, columns = len(requests) * (2 if config.guided else 1), decoding.prefix_columns
             observer.work("prefill", self.cost.prefill(columns, batch))
@@ -136,7 +136,7 @@ class Decoding:
         self.turns = 0  # steps said
         self._limit_turns = turns
         self._exact = True  # the host knows how many columns to look at
-        self._first_column = 0
+        self.prefix_columns = 0  # of the cache, that text and prompts take
 
         def numbers(*dims: int) -> Tensor:
             return torch.zeros(dims, dtype=torch.int64, device=self.device)
@@ -160,8 +160,9 @@ class Decoding:
             self._counts = torch.zeros(size, books, shape.codebook_size, device=self.device)
         self._first_halves: Tensor | None = None
         self._reading = Reading(shape, size, config.reading_window, self.device) if config.reading_window else None
+        self.cache = model.transformer.new_cache(size, columns)
         self._state = Prefilled(
-            model.transformer.new_cache(size, columns),
+            self.cache,
             numbers(size),
             numbers(size),
             torch.zeros(size, shape.backbone.width, device=self.device, dtype=model.text.weight.dtype),
@@ -206,14 +207,14 @@ class Decoding:
                 tensor.zero_()
         self._completed = [[pattern.completed(books, b + turn) for b in begun] for turn in range(turns + 1)]
         self.turns = 0
-        state = model.prefill(batch, self._state.cache)
+        state = model.prefill(batch, self.cache)
         self._state.padding.copy_(state.padding)
         self._state.speech_from.copy_(state.speech_from)
         self._state = replace(self._state, length=state.length, padded=state.padded)
         if self._reading is not None:
             self._reading.start(state.padding + model.lead, batch.text_lengths, torch.tensor(read, device=self.device))
         self._column.fill_(state.length)
-        self._first_column = state.length
+        self.prefix_columns = state.length
         self._say(state.hidden)
         self.turns = 1
 
@@ -222,16 +223,6 @@ class Decoding:
         """One step of the model, and what it says."""
         self._run()
         self.turns += 1
-
-    @property
-    def prefix_columns(self) -> int:
-        """Columns of the cache that text and prompts take."""
-        return self._first_column
-
-    @property
-    def cache_bytes(self) -> int:
-        """Of the backbone's keys and values."""
-        return self._state.cache.keys.nbytes + self._state.cache.values.nbytes
 
     @property
     def exhausted(self) -> bool:
@@ -268,7 +259,7 @@ class Decoding:
 
     def _step(self) -> None:
         """On the device from end to end; in place, so that it may be captured."""
-        seen = self._first_column + self.turns if self._exact else None
+        seen = self.prefix_columns + self.turns if self._exact else None
         hidden = self._model.step(self._state, self._tokens, self._column, seen, self._reading)
         self._column.add_(1)
         self._say(hidden)

@@ -58,22 +58,18 @@ class HierarchicalLm(LanguageModel):
 
     As in CSM, codebook 0 (and with it the end) is predicted by the backbone itself, on every frame; the decoder predicts codebooks
     1 .. K - 1, and may be trained on a fraction of the frames, which costs it little and saves most of its price.
-
-    Args:
-        config: shape.
-        depth_fraction: share of the frames that the decoder is trained on, drawn anew at every step.
-        first_weight: of codebook 0's cross-entropy in the loss; the rest goes to the mean of the others.
     """
 
     tokens: WholeTokens
+    depth_fraction = 1.0
+    """Share of the frames that the decoder is trained on, drawn anew at every step."""
+    first_weight = 0.5
+    """Of codebook 0's cross-entropy in the loss; the rest goes to the mean of the others."""
 
-    def __init__(self, config: LmConfig, depth_fraction: float = 1.0, first_weight: float = 0.5) -> None:
+    def __init__(self, config: LmConfig) -> None:
         super().__init__(config)
         if config.depth is None:
             raise ValueError('the hierarchical model needs a depth transformer: a configuration of kind "hierarchical"')
-        if not 0.0 < depth_fraction <= 1.0 or not 0.0 < first_weight <= 1.0:
-            raise ValueError(f"depth_fraction and first_weight lie in (0, 1], got {depth_fraction} and {first_weight}")
-        self.depth_fraction, self.first_weight = depth_fraction, first_weight
         books, width, size = config.num_codebooks, config.depth.width, config.codebook_size + SPECIALS
         tables = self.tokens.tables if config.table_dim else None
         # The backbone predicts codebook 0 alone; the heads of the others belong to the decoder.

@@ -48,7 +48,7 @@ class LmTraining:
             its, and what depends on the codec (tokens, positions of speech, voice) as always.
 
     Raises:
-        ValueError: ``start`` and ``transfer`` at once.
+        ValueError: ``start`` and ``transfer`` at once, or impossible shares.
     """
 
     batch_size: int = 8
@@ -70,6 +70,8 @@ class LmTraining:
     def __post_init__(self) -> None:
         if self.start is not None and self.transfer is not None:
             raise ValueError("start and transfer are two ways to begin, and both are given")
+        if not 0.0 < self.depth_fraction <= 1.0 or not 0.0 < self.first_weight <= 1.0:
+            raise ValueError(f"depth_fraction and first_weight lie in (0, 1], got {self.depth_fraction} and {self.first_weight}")
 
 
 _CODECS: Mapping[str, str] = {"multi_stream": "socodec120", "multihead": "qdac8_25hz", "hierarchical": "qdac8_25hz"}

@@ -137,15 +137,8 @@ def load_corpus(items: Sequence[Item], sample_rate: int, memory_gib: float = 8.0
 
 @dataclass(frozen=True, eq=False)
 class HostBatch:
-    """A batch before it travels to the device.
-
-    Args:
-        audio: int16 [B, N], zero-padded at the end.
-        lengths: int64 [B], valid samples.
-        indices: int64 [B], recordings of the corpus.
-        texts: transcription where the row is the whole recording, else "".
-        languages: as in the manifest.
-        starts: int64 [B], first sample of each row in its recording.
+    """A batch before it travels to the device, see `Batch`: int16 audio [B, N], and int64 [B] of each row its samples, its recording's number in
+    the corpus and its first sample in that.
     """
 
     audio: Int16Array
@@ -157,15 +150,7 @@ class HostBatch:
 
 
 class Stream:
-    """The batches of one `BatchSpec`, by number.
-
-    Args:
-        corpus: to draw from.
-        name: of the stream; streams of different names draw differently.
-        spec: what a batch is.
-        seed: of the run.
-        rank: of this process; processes draw different batches.
-        processes: how many there are.
+    """The batches of one `BatchSpec`, by number; streams of different names draw differently, and so do processes.
 
     Raises:
         BadRecordings: no recording of the corpus is what the spec asks for.
@@ -321,15 +306,9 @@ def _converted(sound: npt.NDArray[np.float32], rate: int, sample_rate: int, leng
 class DerivedFrames:
     """The derived frames of one corpus.
 
-    They are functions of the recordings alone, so nothing here is part of a checkpoint: a resumed run computes them anew.
-
-    Args:
-        corpus: the recordings.
-        wanted: what to compute.
-        crop: samples that a recording is padded to at least, where `Derived.padded` says so.
-        device: where it is computed.
-        memory_gib: of frames to keep; what does not fit is computed (or read) each time.
-        cache: folder that trainings share, for frames with an identity: a file per recording, found by what it sounds like.
+    They are functions of the recordings alone, so nothing here is part of a checkpoint: a resumed run computes them anew. What does not fit in
+    ``memory_gib`` is computed (or read) each time. ``cache`` is a folder that trainings share, for frames with an identity: a file per recording,
+    found by what it sounds like. Recordings shorter than ``crop`` samples are filled up, see `Derived.padded`.
     """
 
     def __init__(

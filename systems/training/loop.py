@@ -30,10 +30,7 @@ _POLL_STEPS = 10  # several processes: how often they agree on what to do next
 class Logbook:
     """Rows of numbers by training step; columns may join later and are empty in the rows before.
 
-    Args:
-        folder: of the run.
-        step: where the run goes on; rows of later steps, written before a crash, are dropped.
-        tensorboard: write TensorBoard events too.
+    The run goes on at ``step``; rows of later steps, written before a crash, are dropped.
 
     Raises:
         TrainingFault: TensorBoard is asked for and not installed.
@@ -161,14 +158,9 @@ def resume(trainer: Trainer, folder: Path) -> bool:
 
 
 def train(trainer: Trainer, folder: Path, config: LoopConfig, stop: Callable[[], bool], say: Callable[[str], None]) -> Ending:
-    """Runs until the planned step, the end of the time, or ``stop``; leaves checkpoint, model, log and picture in ``folder``.
+    """Runs until the planned step, the end of the time, or ``stop``, asked after every step; ``say`` takes the progress lines.
 
-    Args:
-        trainer: fresh or resumed.
-        folder: exists; process 0 writes, all processes may name the same one.
-        config: see `LoopConfig`.
-        stop: asked after every step; true to save and return.
-        say: takes the progress lines.
+    Leaves checkpoint, model, log and picture in ``folder``, which exists; process 0 writes, all processes may name the same one.
 
     Raises:
         Diverged: what was saved before is kept.

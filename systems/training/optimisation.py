@@ -44,18 +44,11 @@ class Meter:
 
 
 class Player:
-    """What moves one player's parameters.
+    """What moves one player's parameters, those without gradient left alone.
 
     A step whose loss or gradient norm is not finite changes neither weights nor moments. The decision stays on the device
     (the fused AdamW takes it as ``found_inf``, and the clipping as ``grad_scale``, as it does from a gradient scaler), so that it costs
     no synchronisation.
-
-    Args:
-        name: as in `Recipe.players`.
-        parameters: to move; those without gradient are left alone.
-        spec: of the optimiser.
-        total_steps: planned, for the schedule.
-        processes: to average gradients over.
 
     Raises:
         ValueError: no parameters.

@@ -32,11 +32,11 @@ class Processes:
 
     def agree(self, numbers: Sequence[int]) -> list[int]:
         """What process 0 says."""
-        return list(numbers)
+        return list(self.gather(list(numbers))[0])
 
     def any(self, flag: bool) -> bool:
         """True where any process says so."""
-        return flag
+        return any(self.gather(flag))
 
     def gather(self, thing: Any) -> list[Any]:
         """Everyone's ``thing``, by rank."""
@@ -85,17 +85,6 @@ class ManyProcesses(Processes):
 
         for tensor in tensors:
             tensor.copy_(broadcast(tensor.contiguous(), from_process=0))
-
-    def agree(self, numbers: Sequence[int]) -> list[int]:
-        from accelerate.utils import broadcast
-
-        told = broadcast(torch.tensor(numbers, dtype=torch.int64, device=self.device), from_process=0)
-        return [int(n) for n in told.tolist()]
-
-    def any(self, flag: bool) -> bool:
-        from accelerate.utils import reduce
-
-        return bool(reduce(torch.tensor([float(flag)], device=self.device), "sum").item())
 
     def gather(self, thing: Any) -> list[Any]:
         from accelerate.utils import gather_object

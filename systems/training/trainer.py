@@ -70,15 +70,10 @@ class State:
 
 
 class Trainer:
-    """A recipe with optimisers, averages, streams of data and generators.
+    """A recipe with optimisers, averages, streams of data and generators, as one process among others.
 
-    The global generators of torch, numpy and python are seeded here: a recipe may use them, and they are part of the state.
-
-    Args:
-        recipe: on the CPU; its modules are moved to the device of ``processes``.
-        data: training and held-out recordings at the recipe's rate.
-        config: see `TrainerConfig`.
-        processes: this process among others.
+    The global generators of torch, numpy and python are seeded here: a recipe may use them, and they are part of the state. The recipe comes on the
+    CPU; its modules are moved to the device of ``processes``.
 
     Raises:
         BadRecordings: a stream finds nothing to draw.
