@@ -195,7 +195,7 @@ class _Loop:
                 now - self._saved >= self._config.checkpoint_s,
                 self._config.minutes is not None and now - self._began >= 60.0 * self._config.minutes,
             ]
-            line, save, late = wanted if alone else map(bool, processes.agree([int(w) for w in wanted]))
+            line, save, late = processes.agree(wanted)
             halted = processes.any(stop())
             if line and not (halted or late):
                 self._report()
