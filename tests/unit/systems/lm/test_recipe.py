@@ -181,8 +181,8 @@ def test_a_whole_training_step_by_the_loop(tmp_path, qdac):
     assert readings["skipped"] == 0 and 0 < readings["model/entropy"] < 2 * np.log(SIZE)
     assert readings["model/reading"] > 0 and readings["model/strayed"] > 0
     assert set(valid) == {"valid/entropy", "valid/first"}
-    export = trainer.export()
-    save_file(dict(export.tensors), tmp_path / "lm.safetensors", metadata=dict(export.metadata))
+    tensors, metadata = trainer.export()
+    save_file(tensors, tmp_path / "lm.safetensors", metadata=dict(metadata))
     loaded = load_lm(tmp_path / "lm.safetensors")
     assert loaded.metadata["codec"] == recipe.source.digest and loaded.metadata["front_end"] == recipe.front_end.identity
     assert loaded.model.config == recipe.config
