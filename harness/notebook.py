@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.running.stages import RunResult
-    from harness.storing.frame import OpenedRun
+    from harness.storing.runfolder import OpenedRun
     from reports.run.output import ReportFiles
     from reports.run.summary import Summary
 
@@ -159,7 +159,7 @@ def load(run: str | PathLike[str]) -> pd.DataFrame:
     0  passthrough   flite-kal16-07     ok
     1  passthrough  hibari-heart-09     ok
     """
-    from harness.storing.frame import open_run
+    from harness.storing.runfolder import open_run
 
     frame = open_run(Path(run)).frame
     return frame.assign(**{column: [json.loads(text or "{}") for text in frame[column]] for column in ("counts", "detail")})

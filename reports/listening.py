@@ -20,7 +20,7 @@ from typing import Any
 from harness.data.documents import read_text
 from harness.errors import DamagedFile, UnknownName, UsageError
 from harness.storing.files import read_json, sealed
-from harness.storing.frame import OpenedRun
+from harness.storing.runfolder import OpenedRun
 from reports.statistics.intervals import IntervalSettings, Range
 from reports.statistics.jackknife import interval
 from reports.statistics.records import parsed_settings

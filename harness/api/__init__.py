@@ -1,8 +1,6 @@
 """The contracts between the harness, the systems under test and the suites: dataclasses and protocols, numpy only."""
 
-from harness.api.audio import FAR_OVER, Audio, FloatArray, Resampler, Signal
-from harness.api.codes import Bitstream, CodecSpec, Codes, Encoded, IntArray
-from harness.api.items import Item, Utterance, language_code
+from harness.api.audio import FAR_OVER, Audio, Bitstream, CodecSpec, Codes, Encoded, FloatArray, IntArray, Resampler, Signal
 from harness.api.metric import (
     Better,
     Evidence,
@@ -20,8 +18,7 @@ from harness.api.metric import (
     Side,
     SpeakerEncoder,
 )
-from harness.api.results import Prediction, Record, Scalar, Status, Timing
-from harness.api.suite import Curve, Settings, Suite, SuiteInfo, Task, TimingPlan
+from harness.api.suite import Curve, Item, Settings, Suite, SuiteInfo, Task, TimingPlan, Utterance, language_code
 from harness.api.systems import (
     UNOBSERVED,
     BatchedCodec,
@@ -31,12 +28,17 @@ from harness.api.systems import (
     MissingOutput,
     ObservedSynthesizer,
     Observer,
+    Prediction,
+    Record,
     Recorded,
     RecordedFiles,
+    Scalar,
     Speech,
+    Status,
     Synthesizer,
     System,
     SystemInfo,
+    Timing,
     Weights,
     Work,
 )

@@ -12,10 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from harness.api.audio import FloatArray, Signal
-from harness.api.codes import Codes, Encoded
-from harness.api.items import Item
-from harness.api.results import Scalar, Timing
+from harness.api.audio import Codes, Encoded, FloatArray, Signal
+from harness.api.suite import Item
+from harness.api.systems import Scalar, Timing
 
 
 class Better(StrEnum):

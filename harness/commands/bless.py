@@ -31,7 +31,7 @@ def main(options: Namespace) -> int:
         UsageError: the request cannot be carried out.
         Incomparable: a run is partial or no repeat of the first.
     """
-    from harness.storing.frame import open_run
+    from harness.storing.runfolder import open_run
     from reports.gate.baseline import bless
     from reports.writing.wording import significant
 

@@ -15,8 +15,9 @@ Exit codes: 0 pass, 1 regression, 2 the request cannot be carried out, 3 incompa
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.commands import take_words
 from harness.errors import HarnessError, Incomparable, Interrupted, UsageError
@@ -24,6 +25,7 @@ from harness.settings.schema import split_words
 
 if TYPE_CHECKING:
     from reports.gate.checks import GateResult
+
 
 KEYS = {"against": str, "rules": str, "force": bool, "out": str}
 
@@ -87,7 +89,7 @@ def judged(run: Path, against: Path, rules: str = "default", force: bool = False
         UsageError: a folder is no run, or the rules are wrong.
     """
     from harness.storing.aliases import Aliases
-    from harness.storing.frame import open_run
+    from harness.storing.runfolder import open_run
     from reports.compare.pairing import half
     from reports.gate.baseline import open_reference
     from reports.gate.checks import Gate, refusal
@@ -101,3 +103,42 @@ def judged(run: Path, against: Path, rules: str = "default", force: bool = False
         text = Aliases.here().text
         return refusal(text(str(run)), text(str(against)), asked, Incomparable(text(str(problem))))
     return Gate(asked, force).judge(candidate, baseline)
+
+
+class GateFailed(AssertionError):
+    """A run that is worse than its baseline, or cannot be compared with it.
+
+    Args:
+        message: the checks that failed, with their figures.
+        verdict: `reports.gate.checks.GateResult`.
+    """
+
+    def __init__(self, message: str, verdict: Any) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
+def check_gate(run: str | PathLike[str], against: str | PathLike[str], rules: str | PathLike[str] = "default", force: bool = False) -> Any:
+    """Judges a finished run, as ``harness gate`` does; no file is written.
+
+    Args:
+        run: its folder.
+        against: a baseline (``harness bless``), or another run.
+        rules: name of a gate, or a YAML file.
+        force: judge although data, package versions or signatures differ.
+
+    Returns:
+        The verdict (`reports.gate.checks.GateResult`), which is a pass.
+
+    Raises:
+        GateFailed: a regression, or nothing that can be compared.
+        UsageError: a folder is no run, or the rules are wrong.
+    """
+    from harness.commands.gate import judged
+
+    verdict = judged(Path(run), Path(against), str(rules), force)
+    if verdict.exit_code:
+        from reports.gate.document import text
+
+        raise GateFailed(text(verdict), verdict)
+    return verdict

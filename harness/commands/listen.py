@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.commands import path
 from harness.errors import UsageError
-from harness.storing.frame import open_run
+from harness.storing.runfolder import open_run
 
 PAGE, KEY = "listening.html", "listening_key.json"
 

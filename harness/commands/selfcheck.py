@@ -165,7 +165,7 @@ class _Results:
 
 
 def _results(config: Config, how: Circumstance, dataset: Dataset, root: Path, command: str, progress: Progress) -> _Results:
-    from harness.storing.frame import open_run
+    from harness.storing.runfolder import open_run
 
     settings = {**config["run"], "root": str(root), "name": "run", "shard": None, "publish": None, "overwrite": False}
     changed = {**config, "run": settings, "executor": dict(how.executor)}

@@ -52,8 +52,7 @@ from harness.errors import (
 from harness.running import provenance
 from harness.settings.training import Plan, build_recipe, planned
 from harness.storing.aliases import Aliases, command, without_secrets
-from harness.storing.files import read_json, write_json
-from harness.storing.folders import claimed
+from harness.storing.files import claimed, read_json, write_json
 from harness.torchaudio import ensure_torchaudio
 from harness.workers.jobs import Stop
 

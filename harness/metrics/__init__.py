@@ -4,7 +4,7 @@ Every metric of two signals is a function of this package that gives what a run 
 and guards):
 
     >>> from harness.metrics import si_sdr_db
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0, sample_rate=24000)
     >>> round(si_sdr_db(clean.samples, noisy(clean, 20).samples, 24000), 1)
     22.0

@@ -151,7 +151,7 @@ def pesq_wb(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than .25 s, or without an utterance.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> pesq_wb(clean.samples, clean.samples, 16000) > 4.6 > pesq_wb(clean.samples, noisy(clean, 20).samples, 16000)
     True
@@ -176,7 +176,7 @@ def pesq_nb(sample: Sample) -> Evidence:
     Raises:
         NotScorable: as `pesq_wb`.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0, sample_rate=8000)
     >>> pesq_nb(clean.samples, clean.samples, 8000) > 4.5 > pesq_nb(clean.samples, noisy(clean, 20).samples, 8000)
     True
@@ -241,7 +241,7 @@ def stoi(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent or not finite, lengths differ beyond the policy, or less than .4 s is active.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> round(stoi(clean.samples, clean.samples, 16000), 3), stoi(clean.samples, noisy(clean, 0).samples, 16000) < 0.9
     (1.0, True)
@@ -264,7 +264,7 @@ def estoi(sample: Sample) -> Evidence:
     Raises:
         NotScorable: as `stoi`.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> round(estoi(clean.samples, clean.samples, 16000), 3), estoi(clean.samples, noisy(clean, 0).samples, 16000) < 0.9
     (1.0, True)
@@ -341,7 +341,7 @@ def visqol_speech(sample: Sample) -> Evidence:
         NotScorable: a side is empty, silent, not finite or shorter than 1 s, lengths differ beyond the policy, or nothing of the output
             matches.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.5)
     >>> visqol_speech(clean.samples, clean.samples, 16000) > 4.9 > visqol_speech(clean.samples, noisy(clean, 20).samples, 16000)
     True
@@ -359,7 +359,7 @@ def visqol_speech_lattice(sample: Sample) -> Evidence:
         NotScorable: as `visqol_speech`.
         MissingDependency: ai-edge-litert is not installed.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.5)
     >>> visqol_speech_lattice(clean.samples, clean.samples, 16000) > visqol_speech_lattice(clean.samples, noisy(clean, 20).samples, 16000)
     True
@@ -381,7 +381,7 @@ def visqol_audio(sample: Sample) -> Evidence:
     Raises:
         NotScorable: as `visqol_speech`.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.5)
     >>> visqol_audio(clean.samples, clean.samples, 16000) > 4.7 > visqol_audio(clean.samples, noisy(clean, 20).samples, 16000)
     True

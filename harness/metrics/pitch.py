@@ -92,7 +92,7 @@ def f0_rmse_cents(sample: Sample) -> Evidence:
         NotScorable: a side is empty, silent, not finite or shorter than .1 s, lengths differ beyond the policy, or fewer than ten frames
             of 5 ms are voiced on both sides.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(1.0).samples
     >>> f0_rmse_cents(speech, speech, 16000)
     0.0
@@ -109,7 +109,7 @@ def voicing_error(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than .1 s, or lengths differ beyond the policy.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> 0 < voicing_error(clean.samples, noisy(clean, 0).samples, 16000) < 1
     True
@@ -130,7 +130,7 @@ def vuv_f1(sample: Sample) -> Evidence:
         NotScorable: a side is empty, silent, not finite or shorter than .1 s, lengths differ beyond the policy, or fewer than ten frames
             of 5 ms of the reference are voiced.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> vuv_f1(clean.samples, clean.samples, 16000), vuv_f1(clean.samples, noisy(clean, 0).samples, 16000) < 1
     (1.0, True)
@@ -155,7 +155,7 @@ def gross_pitch_error(sample: Sample) -> Evidence:
     Raises:
         NotScorable: as `f0_rmse_cents`.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(1.0).samples
     >>> gross_pitch_error(speech, speech, 16000)
     0.0
@@ -173,7 +173,7 @@ def f0_correlation(sample: Sample) -> Evidence:
     Raises:
         NotScorable: as `f0_rmse_cents`, or F0 is constant.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(1.0).samples
     >>> round(f0_correlation(speech, speech, 16000), 6)
     1.0
@@ -211,7 +211,7 @@ def periodicity_rmse_crepe(sample: Sample) -> Evidence:
         NotScorable: a side is empty, silent, not finite or shorter than .1 s, or lengths differ beyond the policy.
         MissingDependency: torchcrepe is not installed.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(0.5)
     >>> periodicity_rmse_crepe(clean.samples, clean.samples, 16000), periodicity_rmse_crepe(clean.samples, noisy(clean, 0).samples, 16000) > 0
     (0.0, True)
@@ -230,7 +230,7 @@ def vuv_f1_crepe(sample: Sample) -> Evidence:
         NotScorable: as `periodicity_rmse_crepe`, or fewer than ten frames of the reference are voiced.
         MissingDependency: torchcrepe is not installed.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(0.5).samples
     >>> vuv_f1_crepe(speech, speech, 16000)
     1.0

@@ -86,7 +86,7 @@ def mcd_db(sample: Sample) -> Evidence:
         NotScorable: a side is empty, silent, not finite or shorter than .1 s, lengths differ beyond the policy, or nothing of the output
             lies where the reference is active.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> mcd_db(clean.samples, clean.samples / 2, 16000) < 0.5 < mcd_db(clean.samples, noisy(clean, 20).samples, 16000)
     True
@@ -118,7 +118,7 @@ def mcd_dtw_db(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than .1 s.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(1.0).samples
     >>> mcd_dtw_db(speech, speech[:, 800:], 16000) < mcd_db(speech, speech[:, 800:], 16000)
     True
@@ -141,7 +141,7 @@ def log_mel_distance_db(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than 64 ms, or lengths differ beyond the policy.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(1.0).samples
     >>> 5 < log_mel_distance_db(speech, speech / 2, 16000) < 6.03
     True
@@ -189,7 +189,7 @@ def mel_distance_dac(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than .1 s, or lengths differ beyond the policy.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> mel_distance_dac(clean.samples, clean.samples, 16000), mel_distance_dac(clean.samples, noisy(clean, 20).samples, 16000) > 1
     (0.0, True)
@@ -222,7 +222,7 @@ def stft_distance_dac(sample: Sample) -> Evidence:
     Raises:
         NotScorable: as `mel_distance_dac`.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> stft_distance_dac(clean.samples, clean.samples, 16000), stft_distance_dac(clean.samples, noisy(clean, 20).samples, 16000) > 1
     (0.0, True)
@@ -258,7 +258,7 @@ def stft_distance_pwg(sample: Sample) -> Evidence:
     Raises:
         NotScorable: as `mel_distance_dac`.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> stft_distance_pwg(clean.samples, clean.samples, 16000), stft_distance_pwg(clean.samples, noisy(clean, 20).samples, 16000) > 0.5
     (0.0, True)

@@ -123,7 +123,7 @@ def si_sdr_db(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than 20 ms, or lengths differ beyond the policy.
 
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> round(si_sdr_db(clean.samples, noisy(clean, 20).samples, 16000))
     20
@@ -146,7 +146,7 @@ def si_sdr_aligned_db(sample: Sample) -> Evidence:
         NotScorable: as `si_sdr_db`, or a side is silent where both still are once the delay is out.
 
     >>> import numpy as np
-    >>> from harness.testing.signals import noisy, speechlike
+    >>> from harness.testing.laws import noisy, speechlike
     >>> clean = speechlike(1.0)
     >>> late = np.roll(noisy(clean, 20).samples, 5)
     >>> round(si_sdr_db(clean.samples, late, 16000)) < round(si_sdr_aligned_db(clean.samples, late, 16000))
@@ -175,7 +175,7 @@ def lag_samples(sample: Sample) -> Evidence:
         NotScorable: as `si_sdr_db`.
 
     >>> import numpy as np
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> clean = speechlike(1.0, sample_rate=48000).samples
     >>> lag_samples(clean, np.roll(clean, 30), 48000)
     10.0
@@ -267,7 +267,7 @@ def level_rms_db(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent or not finite.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(1.0).samples
     >>> round(level_rms_db(speech, speech / 2, 16000), 2)
     -6.02
@@ -284,7 +284,7 @@ def level_lufs_db(sample: Sample) -> Evidence:
     Raises:
         NotScorable: a side is empty, silent, not finite or shorter than .4 s, or has no 400 ms above the gate of -70 LUFS.
 
-    >>> from harness.testing.signals import speechlike
+    >>> from harness.testing.laws import speechlike
     >>> speech = speechlike(1.0).samples
     >>> round(level_lufs_db(speech, speech / 2, 16000), 2)
     -6.02

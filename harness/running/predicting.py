@@ -314,8 +314,7 @@ class PredictWorker(StageWorker):
         prompt = read_recording(item.prompt_path, item.channel, asked.contents.prompt).audio if item.prompt_path else None
         utterance = Utterance(item.text, item.language, prompt, item.prompt_text)
         if asked.timing is not None:
-            from harness.timing.load import time_under_load
-            from harness.timing.systems import TimingContext, time_synthesizer
+            from harness.timing.systems import TimingContext, time_synthesizer, time_under_load
 
             context = TimingContext(asked.timing, self._threads).under(asked.settings)
             under_load = context.concurrent is not None or context.arrivals_hz is not None

@@ -29,11 +29,10 @@ from harness.settings.registry import resolve
 from harness.settings.schema import JUDGES
 from harness.settings.sources import source_digest
 from harness.storing.aliases import Aliases, without_secrets
-from harness.storing.files import write_json
-from harness.storing.folders import claimed
+from harness.storing.files import claimed, write_json
 from harness.storing.runfolder import MANIFEST, read_manifest
 from harness.storing.store import Store, key_of
-from harness.workers.executors import build
+from harness.workers import build
 from harness.workers.jobs import Broken, Executor, Finished, Job, Resources, Stop
 
 

@@ -9,14 +9,12 @@ Each check raises `BrokenLaw` (an AssertionError) with a sentence naming the law
 checked and what was skipped, with reasons.
 """
 
+from harness.commands.gate import GateFailed, check_gate
 from harness.testing.codec import check_codec
-from harness.testing.gate import GateFailed, check_gate
-from harness.testing.laws import BrokenLaw, ContractReport
+from harness.testing.laws import BrokenLaw, ContractReport, signal, speechlike
 from harness.testing.metric import check_metric
-from harness.testing.recorded import check_recorded
-from harness.testing.signals import signal, speechlike
 from harness.testing.suite import check_suite
-from harness.testing.synthesizer import check_synthesizer
+from harness.testing.synthesizer import check_recorded, check_synthesizer
 
 __all__ = [
     "BrokenLaw", "ContractReport", "GateFailed", "check_codec", "check_gate", "check_metric", "check_recorded", "check_suite", "check_synthesizer", "signal",

@@ -10,8 +10,7 @@ import numpy as np
 
 from harness.api import Audio, BatchedCodec, Bitstream, ChunkedCodec, Codec, CodecSpec, Codes, Encoded
 from harness.metrics.waveform import estimate_lag
-from harness.testing.laws import ContractReport, Laws, expect, expect_alike, expect_audio, expect_info, expect_kind
-from harness.testing.signals import silence, speechlike
+from harness.testing.laws import ContractReport, Laws, expect, expect_alike, expect_audio, expect_info, expect_kind, silence, speechlike
 
 Factory = Callable[[], Codec]
 

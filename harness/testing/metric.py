@@ -11,8 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from harness.api import Audio, Better, Evidence, Item, Metric, MetricInfo, Need, NotScorable, PooledMetric, Sample, Side
-from harness.testing.laws import ContractReport, Laws, expect, expect_kind
-from harness.testing.signals import noisy, signal, silence, speechlike
+from harness.testing.laws import ContractReport, Laws, expect, expect_kind, noisy, signal, silence, speechlike
 
 Probe = Callable[[], Sample]
 """Makes one sample anew, so that nothing memoised in it can hide a difference."""

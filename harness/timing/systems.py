@@ -1,17 +1,25 @@
-"""What is timed of a codec and of a synthesizer, and under which names the figures are kept."""
+"""What is timed of a codec and of a synthesizer, under which names the figures are kept, and the floor under a time: what this machine would
+need if it did nothing but read the weights and multiply.
+
+A floor is max(bytes / bandwidth, operations / rate), both measured here and now with the same threads. Above 100 % of it nothing can come,
+except where weights stay in a cache between calls: bandwidth is that of memory, and small models are faster than it.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from harness.api import (
+    UNOBSERVED,
     Audio,
     BatchedCodec,
     Codec,
@@ -26,10 +34,9 @@ from harness.api import (
     Utterance,
     Work,
 )
-from harness.timing.clock import Instruments, Measured, StageClock, measure
-from harness.timing.floors import counted_flops, machine_rates
+from harness.timing.clock import Instruments, Measured, StageClock, measure, timed
+from harness.timing.load import LoadResult, listen, poisson_arrivals, run_load
 from harness.timing.machine import begin_peaks, joules, peaks
-from harness.timing.streaming import listen
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,51 @@ def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, context: Ti
     return Prediction(first.audio, first.codes, timing if seconds else None, first.stop_reason)
 
 
+def time_under_load(synthesizer: Synthesizer, utterance: Utterance, context: TimingContext) -> Prediction:
+    """Percentiles over the requests of one load; what is heard is the speech of a request that came alone, before.
+
+    The context tells of ``concurrent`` users, or of ``arrivals_hz`` requests a second by chance. A system whose memory is shared between
+    requests (captured graphs) must not be asked for several at once.
+    """
+    info, plan, tools = synthesizer.info, context.plan, context.instruments
+
+    def serve(number: int) -> Iterable[Audio]:
+        if isinstance(synthesizer, ObservedSynthesizer):
+            return synthesizer.stream_observed(utterance, plan.seconds, UNOBSERVED)
+        return synthesizer.stream(utterance, number)
+
+    wait = partial(tools.synchronise, info.device)
+    alone = Audio(np.concatenate([chunk.samples for chunk in serve(0)], axis=1), synthesizer.sample_rate)  # warms up, too
+    neighbours = tools.neighbours()
+    arrivals: Sequence[float | None] = [None] * plan.requests
+    if context.arrivals_hz is not None:
+        arrivals = poisson_arrivals(context.arrivals_hz, plan.requests, plan.seed)
+    load = run_load(serve, arrivals, context.concurrent or 1, wait)
+    others = neighbours.look()
+    figures = {"load.audio_per_s": load.audio_per_s, "load.failed": float(load.failed), "load.requests": float(len(load.served))}
+    for name in ("ttfc_s", "ttfa_s", "latency_s", "waited_s"):
+        figures |= {f"load.{name}.{share}": value for share, value in load.percentiles(name).items()}
+    timing = context.timing(
+        info,
+        load.wall_s,
+        sum(s.stream.audio_s for s in load.served if s.stream is not None),
+        batch=max(2, context.concurrent or 1),  # not one utterance at a time
+        figures=figures | {"load.others": others},
+        refusal=_refusal(load, others, plan.others),
+    )
+    return Prediction(alone, None, timing)
+
+
+def _refusal(load: LoadResult, others: float, allowed: float) -> str:
+    if load.failed:
+        first = next(s.failure for s in load.served if s.failure)
+        return f"{load.failed} of {len(load.served)} requests failed, the first with {first}"
+    if others > allowed:
+        cores = len(os.sched_getaffinity(0))
+        return f"other processes used {others:.2f} of {cores} cores during the load (allowed {allowed:g}); repeat on a quiet machine"
+    return ""
+
+
 def _with_energy(
     call: Callable[[], Any], device: str, context: TimingContext, figures: Callable[[Any], Mapping[str, float]] | None = None
 ) -> tuple[Measured[Any], float]:
@@ -240,3 +292,67 @@ def _floors_together(figures: dict[str, float]) -> None:
 
 def _inapplicable(prediction: Prediction, reason: str, info: Any, context: TimingContext, audio_s: float) -> Prediction:
     return replace(prediction, timing=context.timing(info, 0.0, audio_s, refusal=reason, applicable=False))
+
+
+_READ_BYTES = 256 * 2**20  # far beyond any cache
+_MATRIX = 1536
+_ROUNDS = 9
+
+
+@dataclass(frozen=True)
+class MachineRates:
+    """What a device does at best."""
+
+    bandwidth: float  # bytes read per second
+    flops: dict[str, float] = field(default_factory=dict)  # floating-point operations per second of a matrix product, by precision
+
+    def floor_s(self, work: Work, precision: str) -> float:
+        """Seconds for ``work``; operations in a precision whose rate is not known do not count."""
+        rate = self.flops.get(precision)
+        return max((work.weight_bytes + work.cache_bytes) / self.bandwidth, work.flops / rate if rate else 0.0)
+
+
+@lru_cache(maxsize=8)
+def machine_rates(device: str, threads: int, precisions: tuple[str, ...] = ("float32", "bfloat16")) -> MachineRates:
+    """Measured once per process, device and number of threads: about a second on two cores.
+
+    The best of some rounds counts: a floor is about what is possible. What disturbs it makes floors higher and shares better than they are,
+    so rates of a busy machine are no better than timings of one.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            memory = torch.ones(_READ_BYTES // 4, device=device)
+            readers: list[Callable[[], Any]] = [memory.sum, memory.amax]
+            bandwidth = max(_READ_BYTES / _best_s(read, device) for read in readers)
+            del memory, readers
+            rates = {}
+            for precision in precisions:
+                matrix = torch.full((_MATRIX, _MATRIX), 1e-2, device=device, dtype=getattr(torch, precision))
+                rates[precision] = 2.0 * _MATRIX**3 / _best_s(partial(torch.mm, matrix, matrix), device)
+    finally:
+        torch.set_num_threads(before)
+    return MachineRates(bandwidth, rates)
+
+
+def _best_s(call: Callable[[], Any], device: str) -> float:
+    _, *rest = (timed(call, device).wall_s for _ in range(_ROUNDS))  # the first one warms up
+    return min(rest)
+
+
+def counted_flops(call: Callable[[], Any]) -> float:
+    """Operations of the matrix products and convolutions of one call through torch; 0.0 of a system that does not use it.
+
+    Fourier transforms, recurrences and elementwise work are not counted, so a floor made from it is a lower one than it might be.
+    """
+    if "torch" not in sys.modules:
+        return 0.0
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return float(counter.get_total_flops())

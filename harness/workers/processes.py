@@ -28,8 +28,21 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from harness.foreign import reason_of, tell
-from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Host, Job, Resources, Stop, Worker, answer, broken
-from harness.workers.supervision import Slot, Supervisor
+from harness.workers.jobs import (
+    BLAS_VARIABLES,
+    HEARTBEAT_S,
+    Event,
+    Finished,
+    Host,
+    Job,
+    Resources,
+    Slot,
+    Stop,
+    Supervisor,
+    Worker,
+    answer,
+    broken,
+)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -24,8 +24,21 @@ from typing import Any
 
 from harness.errors import ConfigError, MissingDependency
 from harness.foreign import tell
-from harness.workers.jobs import BLAS_VARIABLES, HEARTBEAT_S, Event, Finished, Host, Job, Resources, Stop, Worker, answer
-from harness.workers.supervision import START_S, Slot, Supervisor
+from harness.workers.jobs import (
+    BLAS_VARIABLES,
+    HEARTBEAT_S,
+    START_S,
+    Event,
+    Finished,
+    Host,
+    Job,
+    Resources,
+    Slot,
+    Stop,
+    Supervisor,
+    Worker,
+    answer,
+)
 
 OBJECT_STORE_BYTES = 200_000_000
 """Of a cluster started here: only factories of workers and outcomes of steps travel through it."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.api import PooledMetric, Status
 from harness.storing.aliases import Aliases
-from harness.storing.frame import OpenedRun
+from harness.storing.runfolder import OpenedRun
 from reports.run.summarise import summarise
 from reports.run.summary import Summary
 from reports.statistics.intervals import Array, Estimate, IntervalSettings

@@ -17,8 +17,7 @@ from harness.api import Status
 from harness.errors import Incomparable, NewerVersion, StoreError, UsageError
 from harness.running.provenance import now
 from harness.storing.files import write_json
-from harness.storing.frame import COLUMNS, OpenedRun, open_run
-from harness.storing.runfolder import MANIFEST, RECORDS, read_manifest, read_records, records_file
+from harness.storing.runfolder import COLUMNS, MANIFEST, RECORDS, OpenedRun, open_run, read_manifest, read_records, records_file
 from reports.compare.pairing import Half, half, obstacles
 from reports.statistics.records import Column
 from reports.writing.wording import some

@@ -10,8 +10,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.storing.aliases import Aliases, places, typed
-from harness.storing.frame import OpenedRun, open_run
-from harness.storing.runfolder import MANIFEST, read_manifest
+from harness.storing.runfolder import MANIFEST, OpenedRun, open_run, read_manifest
 from reports.claims.claims import Claim
 from reports.papers.published import Paper
 from reports.run.summarise import summarise

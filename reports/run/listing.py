@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.api import Better, Status, language_code
 from harness.judges.presets import Unit, unspaced
-from harness.storing.frame import OpenedRun
+from harness.storing.runfolder import OpenedRun
 from reports.run.summary import Summary
 from reports.statistics.records import Column
 from reports.writing.clips import Clip, Shelf, duration_s, encoded

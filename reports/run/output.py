@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from harness.storing.frame import OpenedRun
+from harness.storing.runfolder import OpenedRun
 from reports.claims.verdicts import Verdict
 from reports.run import document
 from reports.run.figures import draw_all

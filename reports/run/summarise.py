@@ -15,8 +15,7 @@ import numpy as np
 
 from harness.api import Better, Curve, PooledMetric, Status
 from harness.settings.registry import config_names
-from harness.storing.frame import OpenedRun, open_run
-from harness.storing.runfolder import read_manifest
+from harness.storing.runfolder import OpenedRun, open_run, read_manifest
 from reports.claims.claims import Claim, load_claims
 from reports.claims.judging import Measurements, verdicts_on
 from reports.run.notes import notes_on, oddities, of_voice, rate_notes, repeating, token_notes

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.api import Better, Status, Weights
 from harness.errors import DamagedFile, Incomparable, StoreError, UsageError
-from harness.storing.frame import COLUMNS
+from harness.storing.runfolder import COLUMNS
 from reports.statistics.intervals import Range
 from reports.writing.wording import ABSENT, SHOWN_UNITS, heading, number, plural, printable, shortened, significant
 

@@ -15,7 +15,7 @@ import pytest
 from harness.api import Audio
 from harness.data.audio import read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
-from harness.timing.floors import counted_flops, machine_rates
+from harness.timing.systems import counted_flops, machine_rates
 from harness.torchaudio import ensure_torchaudio
 from tests.stubs.turns import take_turns
 

@@ -14,7 +14,7 @@ import statistics
 import pytest
 
 from harness.timing.clock import StageClock, synchronise
-from harness.timing.floors import machine_rates
+from harness.timing.systems import machine_rates
 from tests.stubs.turns import take_turns
 
 ROUNDS, STEPS, TEXT = 9, 96, 64

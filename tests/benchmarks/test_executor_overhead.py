@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from harness.workers.executors import build
+from harness.workers import build
 from harness.workers.jobs import Job, Resources, Stop
 from tests.stubs.obedient import Obedient
 

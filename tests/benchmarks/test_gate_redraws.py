@@ -25,7 +25,7 @@ import soundfile
 from scipy.stats import binom
 
 from harness.cli import main
-from harness.storing.frame import OpenedRun, open_run
+from harness.storing.runfolder import OpenedRun, open_run
 from reports.compare.pairing import Half, half
 from reports.gate.checks import CheckStatus, Gate
 from reports.gate.rules import Rule, Rules, load_rules

@@ -13,7 +13,7 @@ import statistics
 import pytest
 
 from harness.timing.clock import StageClock
-from harness.timing.floors import machine_rates
+from harness.timing.systems import machine_rates
 from harness.torchaudio import ensure_torchaudio
 from tests.stubs.turns import take_turns
 

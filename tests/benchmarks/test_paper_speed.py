@@ -14,7 +14,7 @@ import pytest
 
 from harness.api import Audio, Utterance
 from harness.timing.clock import StageClock
-from harness.timing.streaming import listen
+from harness.timing.load import listen
 from harness.timing.systems import lengthened
 from harness.torchaudio import ensure_torchaudio
 from tests.stubs.turns import take_turns

@@ -13,7 +13,7 @@ from harness.data.audio import read_audio, write_audio
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.running.runner import run
 from harness.settings.config import compose
-from harness.storing.frame import open_run
+from harness.storing.runfolder import open_run
 
 METRICS = ["pesq_wb", "stoi", "si_sdr_db", "mcd_db"]
 ITEMS, SECONDS, RATE = 60, 5, 16000

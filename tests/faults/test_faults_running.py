@@ -10,8 +10,8 @@ import soundfile
 
 import harness
 from harness.cli import main
-from harness.storing.frame import open_run
-from harness.testing import signals
+from harness.storing.runfolder import open_run
+from harness.testing import laws as signals
 from reports.run.summarise import summarise
 
 fault = pytest.mark.fault

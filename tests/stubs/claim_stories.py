@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.storing.frame import COLUMNS, OpenedRun
+from harness.storing.runfolder import COLUMNS, OpenedRun
 from reports.statistics.intervals import IntervalSettings
 
 QUICK = IntervalSettings(resamples=400)

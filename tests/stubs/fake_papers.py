@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.storing.frame import COLUMNS, OpenedRun
+from harness.storing.runfolder import COLUMNS, OpenedRun
 from reports.papers.archive import FoundRun
 from reports.papers.published import parse_paper
 from reports.papers.study import Study, study_of

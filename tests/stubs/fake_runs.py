@@ -14,7 +14,7 @@ import pandas as pd
 import soundfile
 
 from harness.api import Better, MetricInfo, Need, Record, Status
-from harness.storing.frame import COLUMNS, OpenedRun
+from harness.storing.runfolder import COLUMNS, OpenedRun
 
 
 def metric(name: str, unit: str, better: Better, bounds: tuple[float, float], aggregation: str = "mean") -> MetricInfo:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from harness.storing.frame import COLUMNS, OpenedRun
+from harness.storing.runfolder import COLUMNS, OpenedRun
 
 KNOWN = {
     "pesq_wb": ("MOS", "higher", [0.999, 4.644], "mean"),

@@ -11,7 +11,7 @@ from harness.api import FeatureExtractor
 from harness.errors import CheckpointError, MissingDependency
 from harness.judges import build, missing
 from harness.judges.weights import WEIGHTS, absence
-from harness.testing.signals import speechlike
+from harness.testing.laws import speechlike
 from harness.torchaudio import ensure_torchaudio
 
 

@@ -18,7 +18,7 @@ from harness.data.audio import read_audio, resample
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.errors import MissingDependency
 from harness.settings.registry import resolve
-from harness.testing.signals import noisy, signal, speechlike
+from harness.testing.laws import noisy, signal, speechlike
 from tests.stubs.signal_pairs import sample
 
 FUNCTIONS = [name for name in harness.metrics.__all__ if name != "METRICS"]

@@ -13,7 +13,7 @@ from scipy.signal import resample_poly
 
 from harness.api import Audio, Item, Metric, NotScorable, Sample, Side
 from harness.metrics import perceptual
-from harness.testing import signals
+from harness.testing import laws as signals
 
 RATE = 16000
 Wave = npt.NDArray[np.float32]

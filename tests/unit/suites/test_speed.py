@@ -33,13 +33,11 @@ from harness.metrics import speed
 from harness.settings.registry import METRICS, config_names
 from harness.testing import check_metric, check_suite
 from harness.timing import clock as clocks
-from harness.timing import streaming
+from harness.timing import load as streaming
 from harness.timing import systems as timed_systems
 from harness.timing.clock import Instruments
-from harness.timing.floors import MachineRates
-from harness.timing.load import time_under_load
 from harness.timing.machine import Neighbours
-from harness.timing.systems import TimingContext, lengthened, time_codec, time_synthesizer
+from harness.timing.systems import MachineRates, TimingContext, lengthened, time_codec, time_synthesizer, time_under_load
 from suites.speed import SpeedSuite
 
 RATE, HOP = 16000, 320

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 from harness.api import Audio, Work
-from harness.timing import floors
+from harness.timing import systems as floors
 from harness.timing.clock import StageClock
-from harness.timing.floors import MachineRates, counted_flops, machine_rates
-from harness.timing.load import poisson_arrivals, run_load
+from harness.timing.load import Arrival, listen, poisson_arrivals, run_load, time_to_audible, underrun
 from harness.timing.machine import joules
-from harness.timing.streaming import Arrival, listen, time_to_audible, underrun
+from harness.timing.systems import MachineRates, counted_flops, machine_rates
 
 RATE = 16000
 

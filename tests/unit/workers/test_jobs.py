@@ -11,10 +11,21 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, Interrupted, StoreError, UnknownName
-from harness.workers.executors import SerialExecutor, build
-from harness.workers.jobs import Broken, Finished, Job, Resources, Stop, jobs_in_chunks, run_with_retries
+from harness.workers import build
+from harness.workers.jobs import (
+    START_S,
+    Broken,
+    Finished,
+    Job,
+    Resources,
+    SerialExecutor,
+    Slot,
+    Stop,
+    Supervisor,
+    jobs_in_chunks,
+    run_with_retries,
+)
 from harness.workers.processes import ProcessExecutor
-from harness.workers.supervision import START_S, Slot, Supervisor
 from tests.stubs.obedient import Obedient
 
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from harness.errors import Incomparable, UnknownName
-from harness.storing.frame import OpenedRun
+from harness.storing.runfolder import OpenedRun
 from reports.compare import document
 from reports.compare.differences import Change, Comparison, Conclusion, Settings, compare, same_rows
 from reports.compare.pairing import half

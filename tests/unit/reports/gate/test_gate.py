@@ -14,7 +14,7 @@ import pytest
 from harness.api import Better
 from harness.errors import ConfigError, Incomparable, UnknownName, UsageError
 from harness.settings.registry import config_choices
-from harness.storing.frame import OpenedRun
+from harness.storing.runfolder import OpenedRun
 from reports.compare.pairing import half
 from reports.gate.baseline import bless, open_reference
 from reports.gate.checks import Check, CheckStatus, Gate, GateResult

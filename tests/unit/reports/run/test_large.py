@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.storing.frame import open_run
+from harness.storing.runfolder import open_run
 from reports.run.summarise import merged, read_summary
 
 

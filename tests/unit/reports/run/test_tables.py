@@ -15,7 +15,7 @@ import pytest
 from harness.api import Audio, CodecSpec, Codes, Evidence, Item, Sample, Signal, Status
 from harness.errors import Incomparable, StoreError
 from harness.settings.registry import resolve
-from harness.storing.frame import OpenedRun
+from harness.storing.runfolder import OpenedRun
 from reports.run.summarise import summarise
 from reports.run.summary import Summary, whose
 from reports.statistics.intervals import IntervalSettings
