@@ -25,12 +25,7 @@ def declare(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Makes a baseline of a run and its repeats.
-
-    Raises:
-        UsageError: the request cannot be carried out.
-        Incomparable: a run is partial or no repeat of the first.
-    """
+    """Makes the baseline. Raises Incomparable: a run is partial or no repeat of the first."""
     from harness.storing.runfolder import open_run
     from reports.gate.baseline import bless
     from reports.writing.wording import significant

@@ -40,15 +40,7 @@ def declare(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Compares two runs, or two systems of one, and writes ``compare.html`` and ``compare.md``.
-
-    Returns:
-        0; differences are findings, not failures.
-
-    Raises:
-        UsageError: the request cannot be carried out.
-        Incomparable: the runs cannot be compared.
-    """
+    """0 whatever is found: differences are no failures. Raises Incomparable: the runs cannot be compared."""
     from rich.console import Console
 
     from reports.compare import differences, document
@@ -68,7 +60,11 @@ def main(options: Namespace) -> int:
         raise ConfigError(
             f"compare wants 0.5 <= confidence < 1, resamples >= 100, items >= 0 and seed >= 0, got {how} and items={settings.get('items', 5)}"
         )
-    margins = _margins(settings.get("margin", {}))
+    margins = settings.get("margin", {})
+    for key, value in margins.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigError(f"margin.{key} must be a number above 0, got {value!r}")
+    margins = {key: float(value) for key, value in margins.items()}
     chosen = differences.Settings(
         how,
         {**load_rules(settings.get("rules", "default")).margins, **margins},
@@ -120,10 +116,3 @@ def _rows(side: Half, name: str) -> list[Row]:
         raise UnknownName("system", name, [r.label for r in side.summary.systems], f"(measured in {side.name})")
     plain = [r for r in found if r.label == name]
     return plain or found
-
-
-def _margins(given: Mapping[str, Any]) -> dict[str, float]:
-    for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigError(f"margin.{key} must be a number above 0, got {value!r}")
-    return {key: float(value) for key, value in given.items()}

@@ -26,23 +26,14 @@ PROGRAMS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Args:
-        area: "machine", "system", "judge", "plug-in" or "program".
-        name: of the thing.
-        ok: whether it works.
-        optional: a default run does not need it.
-        text: version, or what is missing and how to get it.
-        state: "ready", or what keeps it from being so, in two words.
-    """
-
-    area: str
+    area: str  # "machine", "system", "judge", "plug-in" or "program"
     name: str
     ok: bool
-    optional: bool
-    text: str
-    state: str = ""
+    optional: bool  # a default run does not need it
+    text: str  # version, or what is missing and how to get it
+    state: str = ""  # "ready", or what keeps it from being so, in two words
 
     @property
     def mark(self) -> str:

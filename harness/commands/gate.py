@@ -35,14 +35,7 @@ def declare(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Judges a run against a baseline and writes ``gate.json``, ``gate.md`` and ``gate.xml``.
-
-    Returns:
-        0 pass, 1 regression, 3 incomparable.
-
-    Raises:
-        UsageError: the request cannot be carried out, whatever the reason: 1 is the exit code of a regression, and of nothing else.
-    """
+    """Raises UsageError where it cannot be carried out, whatever the reason: 1 is the exit code of a regression, and of nothing else."""
     try:
         return _judge(options)
     except HarnessError as error:
@@ -77,17 +70,7 @@ def _judge(options: Namespace) -> int:
 
 
 def judged(run: Path, against: Path, rules: str = "default", force: bool = False) -> GateResult:
-    """The verdict on a run.
-
-    Args:
-        run: its folder.
-        against: a baseline, or another run.
-        rules: name of a gate, or a YAML file.
-        force: judge although data, package versions or signatures differ.
-
-    Raises:
-        UsageError: a folder is no run, or the rules are wrong.
-    """
+    """The verdict on a run; arguments and errors as of `check_gate`."""
     from harness.storing.aliases import Aliases
     from harness.storing.runfolder import open_run
     from reports.compare.pairing import half

@@ -33,14 +33,11 @@ def declare(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Hands out the jobs and waits for them.
-
-    Raises:
-        UsageError: the request cannot be carried out.
-        HarnessError: the launcher failed.
-    """
     hydras = [w for w in options.words if w.lstrip("+~").startswith("hydra")]
-    count = _count(options.words)
+    counts = [w.partition("=")[2] for w in options.words if w.startswith("shards=")]
+    if len(counts) != 1 or not counts[0].isdigit() or int(counts[0]) < 1:
+        raise UsageError("say how many jobs: shards=N, e.g. shards=16")
+    count = int(counts[0])
     ours = [w for w in options.words if w not in hydras and not w.startswith("shards=")]
     if not any(w.startswith("run.name=") for w in ours):
         raise UsageError("give the run a name that its shards share: run.name=NAME")
@@ -59,26 +56,12 @@ def command(words: Sequence[str], shard: str) -> list[str]:
 
 
 def run_job(config: Any) -> int:
-    """Inside a job, on whatever machine.
-
-    Args:
-        config: ``words`` (JSON text) and ``shard``.
-
-    Raises:
-        RuntimeError: the command could not be carried out; the launcher reports it.
-    """
+    """Inside a job, on whatever machine: ``config`` has ``words`` (JSON text) and ``shard``. The launcher reports the RuntimeError."""
     words = command(json.loads(config.words), str(config.shard))
     code = subprocess.run(words, check=False).returncode
     if code not in (0, 1):  # 1: done, with failures that its table lists
         raise RuntimeError(f"{shlex.join(words)} ended with exit code {code}")
     return code
-
-
-def _count(words: Sequence[str]) -> int:
-    values = [w.partition("=")[2] for w in words if w.startswith("shards=")]
-    if len(values) != 1 or not values[0].isdigit() or int(values[0]) < 1:
-        raise UsageError("say how many jobs: shards=N, e.g. shards=16")
-    return int(values[0])
 
 
 def _launch(count: int, words: Sequence[str], hydras: Sequence[str]) -> None:

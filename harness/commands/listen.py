@@ -41,16 +41,7 @@ def main(options: Namespace) -> int:
 
 
 def make(folder: Path, out: Path | None, asked: Namespace) -> int:
-    """Writes the page and its key.
-
-    Args:
-        folder: of the run.
-        out: where to write, the run folder unless told.
-        asked: its ``design``, ``systems`` (none for all), ``trials`` and ``seed``.
-
-    Raises:
-        UsageError: there is nothing to ask about, or a key of other answers would be lost.
-    """
+    """Writes the page and its key. Raises UsageError: there is nothing to ask about, or a key of other answers would be lost."""
     from reports.listening import Design, arrange, read_key, render
     from reports.writing.files import written
 
@@ -72,11 +63,7 @@ def make(folder: Path, out: Path | None, asked: Namespace) -> int:
 
 
 def read(folder: Path, out: Path | None, paths: Sequence[Path]) -> int:
-    """Prints and writes (``listening.md``) what the answers say.
-
-    Raises:
-        UsageError: no key here, or answers that do not fit it.
-    """
+    """Prints and writes (``listening.md``) what the answers say. Raises UsageError: no key here, or answers that do not fit it."""
     from rich.console import Console
 
     from reports.listening import blocks, read_answers, read_key, results

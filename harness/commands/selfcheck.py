@@ -40,48 +40,28 @@ THREADS_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Circumstance:
-    """One way to run the same request.
+    """One way to run the same request."""
 
-    Args:
-        name: for the table.
-        executor: settings instead of the configuration's.
-        reverse: items in reversed order.
-        tolerance: largest relative difference of a value from the first run's; 0 for none.
-        codes: tokens and packets must be the same.
-    """
-
-    name: str
-    executor: Mapping[str, Any]
-    reverse: bool = False
-    tolerance: float = 0.0
-    codes: bool = True
+    name: str  # for the table
+    executor: Mapping[str, Any]  # settings instead of the configuration's
+    reverse: bool = False  # items in reversed order
+    tolerance: float = 0.0  # largest relative difference of a value from the first run's
+    codes: bool = True  # tokens and packets must be the same
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """What became of one circumstance beside the first run.
-
-    Args:
-        circumstance: which.
-        records: compared.
-        differing: of them with another value, status or reason.
-        largest: relative difference of two values.
-        codes: outputs compared whose tokens or packets differ.
-        missing: records that only one of the two runs has.
-        example: of a difference beyond the tolerance, or "".
-    """
+    """What became of one circumstance beside the first run."""
 
     circumstance: Circumstance
-    records: int
-    differing: int
-    largest: float
-    codes: int
-    missing: int
-    example: str
+    records: int  # compared
+    differing: int  # of them with another value, status or reason
+    largest: float  # relative difference of two values
+    codes: int  # outputs compared whose tokens or packets differ
+    example: str  # of a difference beyond the tolerance; "" where everything is as it should be
 
     @property
     def held(self) -> bool:
-        """Whether everything is as it should be."""
         return not self.example
 
 
@@ -117,19 +97,7 @@ def circumstances() -> list[Circumstance]:
 
 
 def check(config: Config, command: str, progress: Progress) -> Iterator[Repetition]:
-    """Runs the request under every circumstance and compares.
-
-    Args:
-        config: from `harness.settings.config.compose`.
-        command: for the manifests.
-        progress: told what is going on.
-
-    Yields:
-        A repetition per circumstance after the first.
-
-    Raises:
-        HarnessError: as `harness.running.runner.run`.
-    """
+    """Runs the request under every circumstance and compares those after the first with it."""
     dataset = load_dataset(DatasetConfig.from_mapping(config["dataset"]))
     if config["dataset"].get("limit") is None and not config["dataset"].get("items"):
         dataset = replace(dataset, items=spread(dataset.items, ITEMS))
@@ -209,4 +177,4 @@ def _compared(first: _Results, second: _Results, how: Circumstance) -> Repetitio
         example = f"{missing} records are in one of the two runs only"
     if codes and how.codes and not example:
         example = f"the codes of {codes} of {len(first.codes)} outputs"
-    return Repetition(how, len(first.records), differing, largest, codes, missing, example)
+    return Repetition(how, len(first.records), differing, largest, codes, example)

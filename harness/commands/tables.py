@@ -43,23 +43,14 @@ TAKEN = ("suite", "systems", "metrics", "run.name")
 
 @dataclass(frozen=True)
 class Request:
-    """What was typed.
-
-    Args:
-        papers: names.
-        run: carry out what is missing.
-        root: folder of the runs.
-        out: where to write, None for ``<root>/tables-<paper>``.
-        words: overrides for the runs.
-        config_dir: of the user's own YAML.
-    """
+    """What was typed."""
 
     papers: tuple[str, ...]
-    run: bool
-    root: Path
-    out: Path | None
-    words: tuple[str, ...]
-    config_dir: Path | None
+    run: bool  # carry out what is missing
+    root: Path  # of the runs
+    out: Path | None  # ``<root>/tables-<paper>`` by default
+    words: tuple[str, ...]  # overrides for the runs
+    config_dir: Path | None  # of the user's own YAML
 
 
 def declare(parser: ArgumentParser) -> None:
@@ -67,14 +58,7 @@ def declare(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Shows the papers' tables, and carries out what is missing where that is asked for.
-
-    Returns:
-        The exit code: 0, or 1 when a run had more failures than allowed.
-
-    Raises:
-        UsageError: it cannot be carried out.
-    """
+    """0, or 1 when a run had more failures than allowed."""
     from reports.papers.published import load_paper
     from reports.statistics.records import CALIBRATION
 
@@ -97,12 +81,7 @@ def main(options: Namespace) -> int:
 
 
 def parsed(words: Sequence[str], config_dir: Path | None) -> Request:
-    """The request, checked.
-
-    Raises:
-        UnknownName: no such paper.
-        ConfigError: an option that makes no sense here.
-    """
+    """The request, checked. Raises UnknownName: no such paper; ConfigError: an option that makes no sense here."""
     from reports.papers.published import paper_names
 
     known = paper_names()
@@ -126,12 +105,7 @@ def parsed(words: Sequence[str], config_dir: Path | None) -> Request:
 
 
 def unready(systems: Sequence[str], words: Sequence[str], config_dir: Path | None) -> Mapping[str, str]:
-    """Systems that cannot be built here, with the reason and what to do.
-
-    Args:
-        systems: names.
-        words: overrides; parameters of systems count.
-        config_dir: of the user's own YAML.
+    """Of those systems, the ones that cannot be built here, with the reason and what to do; of the words, parameters of systems count.
 
     Raises:
         UnknownName: parameters are given to a system that does not exist.

@@ -68,10 +68,7 @@ def main(options: Namespace) -> int:
 
 
 def train(words: Sequence[str]) -> int:
-    """Trains until done, out of time or stopped.
-
-    Returns:
-        0.
+    """0 once it is done or out of time.
 
     Raises:
         UsageError: the request cannot be carried out.
@@ -93,22 +90,14 @@ def train(words: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _Training:
-    """What a training begins with.
+    """What a training begins with."""
 
-    Args:
-        plan: what was asked for.
-        dataset, held_out: to learn from, and recordings of its own to look at.
-        recipe: what is trained, and its losses.
-        processes: that train together.
-        identity: what it is known by.
-    """
-
-    plan: Plan
-    dataset: Dataset
-    held_out: Dataset | None
-    recipe: Any
-    processes: Any
-    identity: Mapping[str, str]
+    plan: Plan  # what was asked for
+    dataset: Dataset  # to learn from
+    held_out: Dataset | None  # recordings of its own to look at
+    recipe: Any  # what is trained, and its losses
+    processes: Any  # that train together
+    identity: Mapping[str, str]  # what it is known by
 
     @property
     def folder(self) -> Path:
@@ -166,7 +155,8 @@ def _begun(plan: Plan) -> _Training:
     try:
         recipe = build_recipe(plan.recipe_class, plan.parameters, settings.seed)
     except (TypeError, ValueError, FileNotFoundError) as error:
-        raise ConfigError(f"the recipe of '{plan.family}' refuses {_shown(plan.parameters)}: {error}") from error
+        given = " ".join(f"{k}={v}" for k, v in plan.parameters.items()) or "no parameters"
+        raise ConfigError(f"the recipe of '{plan.family}' refuses {given}: {error}") from error
     identity = {
         "system": settings.system,
         "parameters": json.dumps(plan.parameters, sort_keys=True),
@@ -211,7 +201,8 @@ def _train(training: _Training, data: Any, stop: Stop) -> str:
     metadata = _metadata(training, data)
     if processes.rank == 0:
         started = {"started": provenance.now(), "packages": provenance.packages(), "machine": provenance.machine()}
-        _note(folder, {**metadata, **started}, identity)
+        starts = _noted(folder)["starts"] if (folder / NOTES).exists() else []
+        write_json(folder / NOTES, {"identity": identity, "starts": [*starts, {**metadata, **started}]})
     loop_config = loops.LoopConfig(settings.minutes, settings.log_s, settings.checkpoint_s, settings.tensorboard, metadata)
     if trainer.finished >= settings.steps:
         training.say(f"nothing left to do: {trainer.finished} steps are done; a larger steps= goes on")
@@ -247,18 +238,8 @@ def _metadata(training: _Training, data: Any) -> Mapping[str, str]:
     return cleaned
 
 
-def _note(folder: Path, facts: Mapping[str, Any], identity: Mapping[str, str]) -> None:
-    """Adds this start to the folder's notes."""
-    starts = _noted(folder)["starts"] if (folder / NOTES).exists() else []
-    write_json(folder / NOTES, {"identity": dict(identity), "starts": [*starts, facts]})
-
-
 def _noted(folder: Path) -> Mapping[str, Any]:
-    """The notes of earlier starts.
-
-    Raises:
-        UsageError: they cannot be read, or are not what was written.
-    """
+    """The notes of earlier starts. Raises UsageError: they cannot be read, or are not what was written."""
     try:
         notes = read_json(folder / NOTES)
     except OSError as error:
@@ -296,7 +277,3 @@ def _claim(folder: Path, identity: Mapping[str, str], overwrite: bool) -> Abstra
         return f"another training ({'; '.join(different)})" if different else ""
 
     return claimed(folder, conflict, overwrite=overwrite, advice="choose another out=DIR, or overwrite=true to move it aside")
-
-
-def _shown(parameters: Mapping[str, Any]) -> str:
-    return " ".join(f"{k}={v}" for k, v in parameters.items()) or "no parameters"
