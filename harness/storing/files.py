@@ -13,8 +13,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import stat
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -87,6 +89,13 @@ def lock_file(path: Path) -> Iterator[IO[str]]:
         raise OSError(errno.EINVAL, "no regular file", str(path))
     with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
         yield file
+
+
+def boot() -> str:
+    """Names this machine since it was started (8 hex digits): processes that share it share advisory locks."""
+    identity = Path("/proc/sys/kernel/random/boot_id")
+    text = identity.read_text(encoding="ascii") if identity.exists() else socket.gethostname()
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def digest_of(file: IO[bytes]) -> str:

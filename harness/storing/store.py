@@ -28,9 +28,8 @@ import numpy as np
 from harness.api import Bitstream, CodecSpec, Codes, Encoded, Prediction, Timing
 from harness.data.audio import read_audio, write_audio
 from harness.errors import DamagedFile, StoreError
-from harness.storing.files import read_json, write_json
+from harness.storing.files import boot, read_json, write_json
 from harness.storing.outcomes import Outcomes
-from harness.storing.segments import boot
 
 SCHEMA = 2
 """Of the descriptions of predictions."""

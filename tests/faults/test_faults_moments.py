@@ -15,7 +15,7 @@ import pytest
 
 import harness
 from harness.cli import main
-from harness.storing.segments import SegmentWriter
+from harness.storing.outcomes import SegmentWriter
 
 ITEMS = 8
 fault = pytest.mark.fault

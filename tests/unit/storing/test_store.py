@@ -14,9 +14,8 @@ import pytest
 
 from harness.api import Audio, Bitstream, CodecSpec, Codes, Prediction, Status, Timing
 from harness.errors import StoreError
-from harness.storing.files import read_json, write_json
-from harness.storing.outcomes import ROWS_AT_ONCE, Lookup, Outcome
-from harness.storing.segments import SegmentReader, SegmentWriter, abandoned, boot
+from harness.storing.files import boot, read_json, write_json
+from harness.storing.outcomes import ROWS_AT_ONCE, Lookup, Outcome, SegmentReader, SegmentWriter, abandoned
 from harness.storing.store import Store, key_of
 
 SPEC = CodecSpec(16000, 320, (8, 8), prefix_decodable=True)
