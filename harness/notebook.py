@@ -272,9 +272,9 @@ def carried_out(config: Config, command: str, dataset: Dataset | None = None) ->
         dataset: instead of the configuration's.
     """
     from harness.running import runner
-    from harness.running.progress import TerminalProgress
+    from harness.running.progress import Progress
 
-    with TerminalProgress() as progress:
+    with Progress() as progress:
         if config["run"]["fetch"]:
             from harness.fetching import fetch_for_run
 

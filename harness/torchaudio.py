@@ -16,7 +16,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
+from functools import partial
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -52,30 +53,19 @@ class _ExtensionFinder(MetaPathFinder):
         if fullname != _EXTENSION:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _ForgivingLoader(spec.loader)
+        loader: Any = spec and spec.loader
+        if loader is not None:
+            loader.exec_module = partial(_executed, loader.exec_module)
         return spec
 
 
-class _ForgivingLoader(Loader):
-    """Runs a module; where that fails, the module becomes the stub.
-
-    Args:
-        loader: of the module.
-    """
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        try:
-            self._loader.exec_module(module)
-        except (ImportError, OSError, RuntimeError, AttributeError) as error:
-            # OSError: a CUDA library is missing; RuntimeError: built for another CUDA; AttributeError: an operator was not registered.
-            module.__dict__.update(_stub(str(error).splitlines()[0] if str(error) else type(error).__name__))
+def _executed(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Runs a module; where that fails, the module becomes the stub."""
+    try:
+        execute(module)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        # OSError: a CUDA library is missing; RuntimeError: built for another CUDA; AttributeError: an operator was not registered.
+        module.__dict__.update(_stub(str(error).splitlines()[0] if str(error) else type(error).__name__))
 
 
 def _stub(reason: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from harness.api import Need
 from harness.commands import take_words
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset, spread
 from harness.notebook import composed
-from harness.running.progress import Progress, TerminalProgress
+from harness.running.progress import Progress
 from harness.running.runner import run
 from harness.settings.config import Config
 from harness.storing.aliases import typed
@@ -74,7 +74,7 @@ def declare(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Carries it out; 1 where numbers or codes differ."""
-    with TerminalProgress() as progress:
+    with Progress() as progress:
         config = composed(options.words, options.config_dir)
         repetitions = list(check(config, f"harness selfcheck {typed(options.words)}".strip(), progress))
     print(render(repetitions))

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from harness.api import Metric, MetricInfo, Task
@@ -112,57 +111,39 @@ class MetricBuilder:
         return built
 
     def _judge(self, argument: str, name: str) -> Any:
+        """The judge that a metric asks for by a constructor argument, built once: the first of its kind, or one of the others by its name."""
         if (argument, name) not in self._judges:
-            self._judges[argument, name] = JUDGES[argument](self, name)
+            self._judges[argument, name] = self._built(argument, name)
         return self._judges[argument, name]
 
-    def section(self, kind: str, name: str) -> Mapping[str, Any]:
-        """What is asked of the judge of a kind: the first, or one of the others by its name."""
+    def _built(self, argument: str, name: str) -> Any:
+        if argument == "aligner":
+            from harness.judges.pocketsphinx import PhoneAligner
+
+            return PhoneAligner()
+        if argument == "phones":
+            from harness.judges.phones import PhoneRecogniser
+
+            return PhoneRecogniser()
+        if argument == "probe":
+            from harness.judges.pocketsphinx import ClosedVocabulary
+
+            if not self.texts:
+                raise NothingToJudge("the intelligibility probe knows English only, and the dataset has no English texts")
+            return ClosedVocabulary(texts=self.texts)
+        kind = KINDS[argument]
         section: Mapping[str, Any] = self.config["also"][kind][name] if name else self.config[kind]
-        return section
+        if kind == "asr":
+            from harness.judges.presets import build_asr
 
-
-def _asr(builder: MetricBuilder, name: str) -> Any:
-    from harness.judges.presets import build_asr
-
-    return build_asr(builder.section("asr", name), builder.languages, builder.recognisers)
-
-
-def _probe(builder: MetricBuilder, name: str) -> Any:
-    from harness.judges.pocketsphinx import ClosedVocabulary
-
-    if not builder.texts:
-        raise NothingToJudge("the intelligibility probe knows English only, and the dataset has no English texts")
-    return ClosedVocabulary(texts=builder.texts)
-
-
-def _aligner(builder: MetricBuilder, name: str) -> Any:
-    from harness.judges.pocketsphinx import PhoneAligner
-
-    return PhoneAligner()
-
-
-def _phones(builder: MetricBuilder, name: str) -> Any:
-    from harness.judges.phones import PhoneRecogniser
-
-    return PhoneRecogniser()
-
-
-def _built(kind: str, builder: MetricBuilder, name: str) -> Any:
-    return build(kind, builder.section(kind, name))
+            return build_asr(section, self.languages, self.recognisers)
+        return build(kind, section)
 
 
 KINDS = {"asr": "asr", "encoder": "speaker", "predictor": "mos", "features": "features", "emotion": "emotion"}
-"""Section of the judge by the name of the argument: those of which a run may have several."""
-
-JUDGES: Mapping[str, Callable[[MetricBuilder, str], Any]] = {
-    "asr": _asr,
-    "probe": _probe,
-    "aligner": _aligner,
-    "phones": _phones,
-    **{argument: partial(_built, kind) for argument, kind in KINDS.items() if kind != "asr"},
-}
-"""By the name of the constructor argument with which a metric asks for one."""
+"""Section of the judge by the name of the constructor argument with which a metric asks for one: those of which a run may have several."""
+JUDGES = (*KINDS, "probe", "aligner", "phones")
+"""All of these arguments."""
 
 
 def _declaration(key: str, metric: Metric) -> MetricInfo:

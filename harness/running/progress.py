@@ -5,39 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, TextIO
 
 LINE_EVERY_S = 5.0
 """The longest silence where there is no terminal, as far as somebody reports at all."""
 
 
-class Progress(Protocol):
-    """Told what is going on; `TerminalProgress` draws it."""
+class Progress:
+    """Writes to standard error, so that tables on standard output can be piped."""
 
-    def note(self, text: str) -> None: ...
-    def stage(self, name: str, total: int | None) -> None: ...
-    def advance(self, count: int = 1) -> None: ...
-    def done(self) -> None: ...
-
-
-class TerminalProgress:
-    """Writes to standard error, so that tables on standard output can be piped.
-
-    Args:
-        stream: where to; standard error by default.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self._console = Console(file=stream or sys.stderr)
-        self._bar = Progress(
-            TextColumn("{task.description:<28}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self._console = Console(file=sys.stderr)
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description:<28}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -46,7 +32,7 @@ class TerminalProgress:
         self._total: int | None = 0
         self._start = self._said = time.monotonic()
 
-    def __enter__(self) -> TerminalProgress:
+    def __enter__(self) -> Progress:
         self._bar.start()
         return self
 

@@ -154,13 +154,17 @@ def join(run: Path, source: str | None = None) -> RunResult:
             items.update(manifest["items"])
             outputs += manifest["outputs"]
             warnings.update({(w["system"], w.get("side", ""), w["flag"]): w["items"] for w in manifest["warnings"]})
+    digest = {}
+    if "rows_digest" in first["dataset"]:  # else of an earlier version, whose digest is the whole's
+        contents = {i: Contents(about["digest"], about["prompt_digest"]) for i, about in items.items()}
+        digest["digest"] = contents_digest(first["dataset"]["rows_digest"], contents)
     whole = {
         **first,
         "shard": "1/1",
         "shards": {
             place.rpartition("/")[2]: {k: m.get(k) for k in ("created", "finished", "machine", "git")} for place, m in manifests.items()
         },
-        "dataset": {**first["dataset"], "num_items": len(items), **_digest(first["dataset"], items)},
+        "dataset": {**first["dataset"], "num_items": len(items), **digest},
         "items": items,
         "records": out.section,
         "counts": dict(counts),
@@ -236,14 +240,6 @@ def _without_times(batch: Any, metrics: Sequence[str], reason: str) -> Any:
         for name in batch.schema.names
     ]
     return pa.record_batch(columns, schema=batch.schema)
-
-
-def _digest(dataset: Mapping[str, Any], items: Mapping[str, Any]) -> dict[str, str]:
-    """Of the whole dataset, from what the shards found in its files."""
-    if "rows_digest" not in dataset:
-        return {}  # of an earlier version, whose digest is the whole's
-    contents = {i: Contents(about["digest"], about["prompt_digest"]) for i, about in items.items()}
-    return {"digest": contents_digest(dataset["rows_digest"], contents)}
 
 
 def _manifests(files: Any, root: str, name: str) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ from harness.storing.files import write_json
 from harness.storing.outcomes import Outcome, OutcomeWriter
 from harness.storing.runfolder import MANIFEST, write_records
 from harness.storing.store import Store
-from harness.workers.jobs import Broken, Executor, Finished, Job, jobs_in_chunks, run_with_retries
+from harness.workers.jobs import Executor, Finished, Job, jobs_in_chunks, run_with_retries
 
 
 @dataclass(kw_only=True)
@@ -142,7 +142,8 @@ def score(session: Session, executor: Executor) -> int:
     known.note("scores", len(set(keys.values())), total)
     session.progress.stage("scoring", total)
     jobs = [Job(f"item '{i}'", Subject(session.items[i], session.digests.contents[i]), tuple(s.values())) for i, s in steps.items()]
-    jobs.sort(key=lambda job: -_size(job.payload.item))  # the longest first, so that no worker is left with a long one at the end
+    # the longest first, so that no worker is left with a long one at the end
+    jobs.sort(key=lambda job: -(path.stat().st_size if (path := job.payload.item.path) is not None and path.exists() else 0))
     for event in _finished(session, executor, jobs):
         session.note_changes(f"metric '{event.step.metric}'", event.result)
     return total
@@ -178,20 +179,12 @@ def _finished(session: Session, executor: Executor, jobs: Iterable[Job]) -> Iter
             session.progress.advance()
             continue
         for step in [event.step] if event.step is not None else event.job.steps:
-            session.writer.append(step.key, _failure(event, step))
+            stage = f"score {step.metric}" if isinstance(step, Measure) else "predict"
+            status = Status.TIMEOUT if event.kind == "timeout" else Status.FAILED
+            kind = {"crash": "native_crash: ", "killed": "killed: ", "oom": "oom: "}.get(event.kind, "")
+            session.writer.append(step.key, Outcome(status, side="output", reason=f"{stage}: {kind}{event.reason}"))
             session.progress.advance()
     session.progress.done()
-
-
-def _failure(event: Broken, step: Any) -> Outcome:
-    stage = f"score {step.metric}" if isinstance(step, Measure) else "predict"
-    status = Status.TIMEOUT if event.kind == "timeout" else Status.FAILED
-    kind = {"crash": "native_crash: ", "killed": "killed: ", "oom": "oom: "}.get(event.kind, "")
-    return Outcome(status, side="output", reason=f"{stage}: {kind}{event.reason}")
-
-
-def _size(item: Item) -> int:
-    return item.path.stat().st_size if item.path is not None and item.path.exists() else 0
 
 
 def counted(number: int, noun: str) -> str:
