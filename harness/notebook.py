@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.api import Audio, Codec, Item, MissingOutput, Recorded, RecordedFiles, Synthesizer, SystemInfo
+from harness.api import Audio, Item, MissingOutput, Synthesizer, System, SystemInfo
 from harness.data.audio import read_recording, write_audio
 from harness.data.digests import file_digest
 from harness.data.manifests import Dataset, DatasetConfig, load_dataset
@@ -234,7 +234,7 @@ def evaluate(
     """
     label = name or re.sub(r"\W+", "_", getattr(system, "__name__", type(system).__name__)).strip("_") or "system"
     made = system() if isinstance(system, type) else system
-    if not isinstance(made, Codec | Synthesizer | Recorded | RecordedFiles) and not callable(made):
+    if not isinstance(made, System) and not callable(made):
         raise ConfigError(
             f"{type(made).__name__} is neither a Codec, a Synthesizer, Recorded nor RecordedFiles (see harness.api), nor a function"
         )
@@ -309,7 +309,7 @@ def _carried_out(
         )
     (label, made), family = lent, f"object-{uuid.uuid4().hex}"
     dataset = load_dataset(DatasetConfig.from_mapping(config["dataset"]))
-    system = made if isinstance(made, Codec | Synthesizer | Recorded | RecordedFiles) else _Function(label, made, dataset.items)
+    system = made if isinstance(made, System) else _Function(label, made, dataset.items)
     config["systems"] = {label: {"family": family}, **config["systems"]}
     registry.LENT[family] = lambda: system
     try:

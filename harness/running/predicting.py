@@ -22,13 +22,13 @@ from harness.api import (
     Item,
     MissingOutput,
     Prediction,
-    Recorded,
     RecordedFiles,
     Side,
     Speech,
     Status,
     Suite,
     Synthesizer,
+    System,
     SystemInfo,
     Timing,
     Utterance,
@@ -81,7 +81,7 @@ def build_system(entrant: Entrant) -> Any:
         ) from error
     if reason:
         raise MissingDependency(f"system '{entrant.label}': {reason}")
-    if not attempt(lambda: isinstance(system, (Codec, Synthesizer, Recorded, RecordedFiles))):
+    if not attempt(lambda: isinstance(system, System)):
         raise ConfigError(
             f"system '{entrant.label}' ({family}) is neither a Codec, a Synthesizer, Recorded nor RecordedFiles (see harness.api)"
         )
