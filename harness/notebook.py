@@ -264,13 +264,7 @@ def composed(words: Sequence[str], config_dir: Path | None, given: Mapping[str, 
 
 
 def carried_out(config: Config, command: str, dataset: Dataset | None = None) -> Run:
-    """Runs a configuration, with progress on standard error.
-
-    Args:
-        config: composed.
-        command: for the manifest.
-        dataset: instead of the configuration's.
-    """
+    """Runs a configuration, with progress on standard error; arguments as of `harness.running.runner.run`."""
     from harness.running import runner
     from harness.running.progress import Progress
 

@@ -42,7 +42,6 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
     Args:
         config: from `harness.settings.config.compose`.
         command: as the user typed it, for the manifest.
-        progress: told what is going on.
         dataset: instead of the configuration's.
 
     Raises:

@@ -132,15 +132,12 @@ def _unnamed(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class Aliases:
-    """Names in the place of folders, and what is withheld.
+    """Names in the place of folders, and what is withheld."""
 
-    Args:
-        roots: absolute folder by alias (``<dataset>`` ...); of those that fit a path the longest is taken, then the first.
-        withheld: texts that are never shown.
-    """
-
-    roots: tuple[tuple[str, str], ...]
-    withheld: frozenset[str] = frozenset()
+    roots: tuple[
+        tuple[str, str], ...
+    ]  # alias (``<dataset>`` ...) and absolute folder; of those that fit a path the longest, then the first
+    withheld: frozenset[str] = frozenset()  # texts that are never shown
 
     @classmethod
     def here(cls, config: Mapping[str, Any] | None = None, dataset: Path | None = None) -> Aliases:

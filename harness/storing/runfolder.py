@@ -82,28 +82,19 @@ def write_records(folder: Path, records: Iterable[Record]) -> dict[str, str]:
     import pyarrow as pa
 
     rest = iter(records)
+    dump = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True).encode
     with records_file(folder) as out:
         while rows := list(islice(rest, ROWS_AT_ONCE)):
             columns = {name: [getattr(row, name) for row in rows] for name in out.schema.names}
             columns["status"] = [str(status) for status in columns["status"]]
             for name in ("counts", "detail"):
-                columns[name] = [_as_text(evidence) for evidence in columns[name]]
+                columns[name] = [dump(evidence) if evidence else "{}" for evidence in columns[name]]
             out.writer.write_table(pa.Table.from_pydict(columns, schema=out.schema))
     return out.section
 
 
-def _as_text(evidence: Mapping[str, Any]) -> str:
-    return json.dumps(evidence, allow_nan=False, ensure_ascii=False, sort_keys=True) if evidence else "{}"
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run or a baseline.
-
-    Raises:
-        UsageError: the folder is neither.
-        DamagedFile: its manifest is not what was written.
-        NewerVersion: this version does not know its schema.
-    """
+    """The manifest of a run or a baseline. Raises UsageError: the folder is neither; and as `parsed_manifest`."""
     path = folder / MANIFEST
     try:
         with reading(path) as file:
@@ -116,7 +107,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def parsed_manifest(data: bytes, name: str) -> dict[str, Any]:
-    """A manifest from the bytes of its file, wherever that lies. Raises DamagedFile, NewerVersion: as `read_manifest`."""
+    """A manifest from the bytes of its file. Raises DamagedFile: it is not what was written; NewerVersion: its schema is not known here."""
     try:
         manifest = parsed_json(data, name)
     except DamagedFile as error:
@@ -265,23 +256,14 @@ OutputKey = tuple[str, str, str, int]
 
 @dataclass(frozen=True, eq=False)
 class OpenedRun:
-    """A run folder, read.
+    """A run folder, read."""
 
-    Args:
-        path: the folder.
-        manifest: what ran, where and with what (`harness.running.provenance`).
-        frame: a row per measurement, columns `COLUMNS`.
-        references: item id to its recording, for items that have one; none where the run was sent here without its store.
-        outputs: saved audio of each prediction that succeeded.
-        digests: item id to blake2b (32 hex digits) of the recording that was measured.
-    """
-
-    path: Path
-    manifest: Mapping[str, Any]
-    frame: pd.DataFrame
-    references: Mapping[str, Path]
-    outputs: Mapping[OutputKey, Path]
-    digests: Mapping[str, str] = field(default_factory=dict)
+    path: Path  # the folder
+    manifest: Mapping[str, Any]  # what ran, where and with what (`harness.running.provenance`)
+    frame: pd.DataFrame  # a row per measurement, columns `COLUMNS`
+    references: Mapping[str, Path]  # recordings by item id; none where the run was sent here without its store
+    outputs: Mapping[OutputKey, Path]  # saved audio of each prediction that succeeded
+    digests: Mapping[str, str] = field(default_factory=dict)  # blake2b (32 hex digits) by item id of the recording that was measured
 
 
 def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Collection[str] | None = None) -> OpenedRun:

@@ -16,13 +16,7 @@ T = TypeVar("T")
 
 
 class BrokenLaw(AssertionError):
-    """A plug-in breaks its contract.
-
-    Args:
-        subject: what was checked, its class name usually.
-        law: short name of the law ("length", "determinism" ...).
-        sentence: what was seen, with figures.
-    """
+    """A plug-in breaks its contract: ``law`` is the short name ("length"), ``sentence`` what was seen of ``subject``, with figures."""
 
     def __init__(self, subject: str, law: str, sentence: str) -> None:
         super().__init__(f"{subject} breaks the law '{law}': {sentence}")
@@ -31,25 +25,15 @@ class BrokenLaw(AssertionError):
 
 @dataclass(frozen=True)
 class ContractReport:
-    """What a check looked at.
-
-    Args:
-        subject: what was checked.
-        checked: laws that hold.
-        skipped: laws that do not apply here, with the reason.
-    """
+    """What a check looked at."""
 
     subject: str
-    checked: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...]
+    checked: tuple[str, ...]  # laws that hold
+    skipped: tuple[tuple[str, str], ...]  # laws that do not apply here, with the reason
 
 
 class Laws:
-    """Collects the laws of one check.
-
-    Args:
-        subject: named in every message.
-    """
+    """Collects the laws of one check of ``subject``, which every message names."""
 
     def __init__(self, subject: str) -> None:
         self.subject = subject

@@ -166,12 +166,7 @@ def measure(
 ) -> Measured[T]:
     """Times ``call`` until the 95 % interval of its median is narrow or the budget ends.
 
-    Args:
-        call: what is timed; every time the same work.
-        device: where it runs.
-        plan: how often.
-        figures: what a result says of its own lap.
-        instruments: other ones than the machine's.
+    Every call is the same work; ``figures`` are what a result says of its own lap, ``instruments`` other ones than the machine's.
     """
     plan, tools = plan or TimingPlan(), instruments or Instruments()
     first = _lap(call, device, tools)[1]

@@ -87,21 +87,14 @@ Event = Finished | Broken
 
 @dataclass(frozen=True)
 class Resources:
-    """What workers may use.
+    """What workers may use."""
 
-    Args:
-        workers: how many of them.
-        threads: for BLAS and torch inside each; small-matrix metrics get many times slower with more than one.
-        timeout_s: for one step; building the worker and beginning a job may take ten times as long.
-        memory_gib: address space of each worker process, beyond which an item fails with "oom"; None for no limit.
-        cores, gpus: of the cluster's (executor=ray), what each worker is counted for; it sees no other GPU. Workers whose sum is more
-            than the cluster has would wait for ever.
-    """
-
-    workers: int
-    threads: int
-    timeout_s: float
-    memory_gib: float | None = None
+    workers: int  # how many of them
+    threads: int  # for BLAS and torch inside each; small-matrix metrics get many times slower with more than one
+    timeout_s: float  # for one step; building the worker and beginning a job may take ten times as long
+    memory_gib: float | None = None  # address space of each worker process, beyond which an item fails with "oom"; None for no limit
+    # Of the cluster's (executor=ray), what each worker is counted for; it sees no other GPU. Workers whose sum is more than the cluster
+    # has would wait for ever.
     cores: float = 1.0
     gpus: float = 0.0
 
