@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from harness.api import TimingPlan, Work
 from harness.timing.machine import Conditions, Neighbours, compilations
 
@@ -264,11 +266,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Linear between neighbours, as numpy's. Raises ValueError: too few values for it, see `wanted`."""
     if len(values) < wanted(share):
         raise ValueError(f"p{100 * share:g} wants {wanted(share)} values, there are {len(values)}")
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    return float(np.quantile(values, share))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -77,14 +77,6 @@ def compilations() -> int:
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@dataclass(frozen=True)
-class Peaks:
-    """The most memory at any moment."""
-
-    host_bytes: int | None  # resident memory of this process; None where the system does not tell
-    device_bytes: int | None  # allocated by torch on the device; None on the CPU
-
-
 def begin_peaks(device: str) -> None:
     """Forgets the peaks so far."""
     if _CLEAR.exists():
@@ -96,19 +88,22 @@ def begin_peaks(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(torch.device(device))
 
 
-def peaks(device: str) -> Peaks:
-    """Since `begin_peaks`."""
-    host = None
+def peaks(device: str) -> dict[str, float]:
+    """The most memory at any moment since `begin_peaks`.
+
+    ``memory.host_peak_bytes`` is resident memory of this process, where the system tells; ``memory.device_peak_bytes`` what torch has
+    allocated on a device that is not the CPU.
+    """
+    found: dict[str, float] = {}
     if _STATUS.exists():
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
-                host = int(line.split()[1]) * 1024
-    allocated = None
+                found["memory.host_peak_bytes"] = float(int(line.split()[1]) * 1024)
     if device.startswith("cuda"):
         import torch
 
-        allocated = int(torch.cuda.max_memory_allocated(torch.device(device)))
-    return Peaks(host, allocated)
+        found["memory.device_peak_bytes"] = float(torch.cuda.max_memory_allocated(torch.device(device)))
+    return found
 
 
 _POWERCAP = Path("/sys/class/powercap")

@@ -87,7 +87,7 @@ def time_codec(codec: Codec, audio: Audio, context: TimingContext) -> Prediction
     if audio.digest() != given.digest() or codes.digest() != code.digest():
         raise ValueError("it writes into the audio or the codes it is given: what was timed is not what was asked")
     output = decoding.result if batch == 1 else decoding.result[0]
-    figures = _named("encode", encoding) | _named("decode", decoding) | _memory(device)
+    figures = _named("encode", encoding) | _named("decode", decoding) | peaks(device)
     if not math.isnan(encode_j + decode_j):
         figures["joules"] = encode_j + decode_j
     seconds = batch * audio.duration_s
@@ -140,7 +140,7 @@ def time_synthesizer(synthesizer: Synthesizer, utterance: Utterance, context: Ti
     except ValueError as error:  # it does not fit the model: too many tokens, say
         return _inapplicable(silent, str(error), info, context, 0.01)
     clock, speeches = clocks[0], saying.result
-    figures = _named("whole", saying) | _memory(device)
+    figures = _named("whole", saying) | peaks(device)
     figures |= {f"memory.{name}_bytes": float(taken) for name, taken in clock.memory_bytes.items()}
     if tokens is not None:
         figures["prompt_tokens"] = float(tokens)
@@ -267,12 +267,6 @@ def lengthened(utterance: Utterance, tokens: int, count: Callable[[Utterance], i
 
 def _named(name: str, measured: Measured[Any]) -> dict[str, float]:
     return {f"{name}.{key}": value for key, value in measured.summary().items()}
-
-
-def _memory(device: str) -> dict[str, float]:
-    taken = peaks(device)
-    found = {"memory.host_peak_bytes": taken.host_bytes, "memory.device_peak_bytes": taken.device_bytes}
-    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _floor(figures: dict[str, float], stage: str, work: Work, took_s: float, context: TimingContext, info: Any) -> None:
