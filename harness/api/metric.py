@@ -167,29 +167,17 @@ def _word(name: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One system's output beside what it is judged against.
+    """One system's output beside what it is judged against; what there is not is None."""
 
-    Args:
-        item: whose output this is.
-        output: what the system produced.
-        reference: the item's own recording, or None.
-        prompt: the voice prompt, or None.
-        encoded: tokens or packets, or None.
-        timing: or None.
-        stop_reason: of a synthesizer, else "".
-        prompt_resynthesis: the prompt through the system's own codec, or None.
-        encoded_again: see `Prediction`; empty unless a metric of the run needs it.
-    """
-
-    item: Item
-    output: Signal
-    reference: Signal | None = None
-    prompt: Signal | None = None
-    encoded: Encoded | None = None
+    item: Item  # whose output this is
+    output: Signal  # what the system produced
+    reference: Signal | None = None  # the item's own recording
+    prompt: Signal | None = None  # the voice prompt
+    encoded: Encoded | None = None  # tokens or packets
     timing: Timing | None = None
-    stop_reason: str = ""
-    prompt_resynthesis: Signal | None = None
-    encoded_again: Mapping[str, Codes] = field(default_factory=dict)
+    stop_reason: str = ""  # of a synthesizer
+    prompt_resynthesis: Signal | None = None  # the prompt through the system's own codec
+    encoded_again: Mapping[str, Codes] = field(default_factory=dict)  # see `Prediction`; empty unless a metric of the run needs it
 
     def require_reference(self) -> Signal:
         """The reference; a metric that declares the need is never called without."""
@@ -236,23 +224,14 @@ class PooledMetric(Metric, Protocol):
 
 @dataclass(frozen=True)
 class JudgeInfo:
-    """Identity of a judge; all of it goes into the signature of every number it makes.
+    """Identity of a judge; all of it goes into the signature of every number it makes."""
 
-    Args:
-        family: name in the registry ("pocketsphinx", "funasr", ...).
-        model: folder name, hub id or packaged model's name, with its revision.
-        digest: content hash of the weights (16 or more hex digits).
-        package: "name==version" of the libraries that make its numbers.
-        sample_rate: of the audio it takes, in Hz.
-        languages: ISO 639-1 codes it understands; empty for any.
-    """
-
-    family: str
-    model: str
-    digest: str
-    package: str
-    sample_rate: int = 16000
-    languages: tuple[str, ...] = ()
+    family: str  # name in the registry ("pocketsphinx", "funasr", ...)
+    model: str  # folder name, hub id or packaged model's name, with its revision
+    digest: str  # content hash of the weights (16 or more hex digits)
+    package: str  # "name==version" of the libraries that make its numbers
+    sample_rate: int = 16000  # of the audio it takes, in Hz
+    languages: tuple[str, ...] = ()  # ISO 639-1 codes it understands; empty for any
 
 
 @runtime_checkable

@@ -32,27 +32,16 @@ once) and ``arrivals_hz`` (requests a second, by chance)."""
 
 @dataclass(frozen=True)
 class TimingPlan:
-    """How often something is timed, and when a timing is no good.
+    """How often something is timed, and when a timing is no good."""
 
-    Args:
-        seconds: of speech that a synthesizer makes each time, where it can be told.
-        budget_s: after which no new lap begins, once there are five.
-        least: laps before the interval of the median is looked at.
-        width: of that interval over the median, at which it is narrow enough.
-        warmups: untimed calls after the first one.
-        others: cores that other processes may use without a lap being set aside.
-        requests: of a load.
-        seed: of the times at which requests come.
-    """
-
-    seconds: float = 2.0
-    budget_s: float = 10.0
-    least: int = 7
-    width: float = 0.05
-    warmups: int = 2
-    others: float = 0.1
-    requests: int = 20
-    seed: int = 0
+    seconds: float = 2.0  # of speech that a synthesizer makes each time, where it can be told
+    budget_s: float = 10.0  # after which no new lap begins, once there are five
+    least: int = 7  # laps before the interval of the median is looked at
+    width: float = 0.05  # of that interval over the median, at which it is narrow enough
+    warmups: int = 2  # untimed calls after the first one
+    others: float = 0.1  # cores that other processes may use without a lap being set aside
+    requests: int = 20  # of a load
+    seed: int = 0  # of the times at which requests come
 
     def __post_init__(self) -> None:
         for name in ("seconds", "budget_s", "least", "width", "warmups", "others", "requests", "seed"):
@@ -67,19 +56,11 @@ class TimingPlan:
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure of the report: pooled metrics against each other, one line a system (or family).
-
-    Args:
-        title: of the figure.
-        x: metric name, ``settings.<name>``, or ``config.<name>``: a number of the system's own configuration, such as a delay it was
-            trained with.
-        y: metric names, one panel each.
-        log_x: logarithmic x axis.
-    """
+    """A figure of the report: pooled metrics against each other, one line a system (or family)."""
 
     title: str
-    x: str
-    y: tuple[str, ...]
+    x: str  # metric, ``settings.<name>``, or ``config.<name>``: a number of the system's own configuration, a delay it was trained with say
+    y: tuple[str, ...]  # metrics, one panel each
     log_x: bool = False
 
 
@@ -193,16 +174,9 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """What a synthesizer is asked to say, and in whose voice.
+    """What a synthesizer is asked to say, and in whose voice."""
 
-    Args:
-        text: to be spoken.
-        language: ISO 639-1 code.
-        prompt: recording of the voice to follow, at its own rate; None for systems without cloning.
-        prompt_text: transcript of the prompt, "" where unknown.
-    """
-
-    text: str
-    language: str
-    prompt: Audio | None = None
-    prompt_text: str = ""
+    text: str  # to be spoken
+    language: str  # ISO 639-1 code
+    prompt: Audio | None = None  # recording of the voice to follow, at its own rate; None for systems without cloning
+    prompt_text: str = ""  # transcript of the prompt, "" where unknown

@@ -91,16 +91,11 @@ class ChunkedCodec(Codec, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """What a synthesizer returns.
+    """What a synthesizer returns."""
 
-    Args:
-        audio: at the system's own rate.
-        codes: the tokens it was decoded from, or None.
-        stop_reason: "end" (the model ended itself), "length" (a runaway, cut at the limit), another word of the system's own, or "" where it does not say.
-    """
-
-    audio: Audio
-    codes: Codes | None = None
+    audio: Audio  # at the system's own rate
+    codes: Codes | None = None  # the tokens it was decoded from
+    # "end" (the model ended itself), "length" (a runaway, cut at the limit), another word of the system's own, or "" where it does not say
     stop_reason: str = "end"
 
 
@@ -188,17 +183,11 @@ System = Codec | Synthesizer | Recorded | RecordedFiles
 
 @dataclass(frozen=True)
 class Work:
-    """The least that a stage has to move and to compute, whatever the implementation.
+    """The least that a stage has to move and to compute, whatever the implementation."""
 
-    Args:
-        weight_bytes: of parameters that must be read, each time they are read.
-        cache_bytes: of key-value cache that must be read.
-        flops: multiplications and additions.
-    """
-
-    weight_bytes: float = 0.0
-    cache_bytes: float = 0.0
-    flops: float = 0.0
+    weight_bytes: float = 0.0  # of parameters that must be read, each time they are read
+    cache_bytes: float = 0.0  # of key-value cache that must be read
+    flops: float = 0.0  # multiplications and additions
 
 
 class Observer(Protocol):
@@ -259,57 +248,35 @@ Scalar = float | int | str | bool | None
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall time of one prediction, warm-up and file reading left out, device synchronised on both sides.
+    """Wall time of one prediction, warm-up and file reading left out, device synchronised on both sides."""
 
-    Args:
-        encode_s: codec encoder (0 for a synthesizer).
-        decode_s: codec decoder.
-        total_s: the whole call; what RTF is made from.
-        audio_s: seconds of audio put in (codec) or out (synthesizer).
-        threads: CPU threads the system could use.
-        device: where it ran.
-        precision: of its arithmetic.
-        batch: utterances at once; the seconds are those of all of them together.
-        figures: everything else that was measured, by name with its unit: "ttfa_s", "stage.lm_s", "laps" ...
-        refusal: why this timing is no number (a busy machine, a compilation inside the timed call ...), or "".
-        applicable: False where the refusal says that the system cannot do what was asked (a batch, a longer text): no failure of it.
-        taken_with: machine, processor, cores, threads, device and versions that the time is of; written by the harness. A time found in
-            the store counts only where all of them are the same.
-    """
-
-    total_s: float
-    audio_s: float
-    encode_s: float = 0.0
+    total_s: float  # the whole call; what RTF is made from
+    audio_s: float  # seconds of audio put in (codec) or out (synthesizer)
+    encode_s: float = 0.0  # of a codec, as the next
     decode_s: float = 0.0
-    threads: int = 1
+    threads: int = 1  # of the CPU, that the system could use
     device: str = "cpu"
-    precision: str = "float32"
-    batch: int = 1
-    figures: Mapping[str, float] = field(default_factory=dict)
-    refusal: str = ""
-    applicable: bool = True
+    precision: str = "float32"  # of its arithmetic
+    batch: int = 1  # utterances at once; the seconds are those of all of them together
+    figures: Mapping[str, float] = field(default_factory=dict)  # all else that was measured, by name with its unit: "ttfa_s", "laps" ...
+    refusal: str = ""  # why this timing is no number: a busy machine, a compilation inside the timed call ...
+    applicable: bool = True  # False: the system cannot do what was asked (a batch, a longer text), as the refusal says; no failure of it
+    # Machine, processor, cores, threads, device and versions that the time is of; written by the harness. A time found in the store
+    # counts only where all of them are the same.
     taken_with: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A system's output for one item, as saved in the store.
+    """A system's output for one item, as saved in the store."""
 
-    Args:
-        audio: the output, at the system's own rate.
-        encoded: tokens or packets, or None where there are none.
-        timing: or None where none was taken (recorded outputs).
-        stop_reason: of a synthesizer, else "".
-        prompt_resynthesis: the voice prompt through the synthesizer's own codec, or None where it has none.
-        encoded_again: what a codec of tokens makes of nearly the same: of its own output ("output"), and of the input 1 ms later
-            ("shifted"). Empty unless a metric of the run needs it (`Need.ENCODED_AGAIN`).
-    """
-
-    audio: Audio
+    audio: Audio  # at the system's own rate
     encoded: Encoded | None = None
-    timing: Timing | None = None
-    stop_reason: str = ""
-    prompt_resynthesis: Audio | None = None
+    timing: Timing | None = None  # None of recorded outputs
+    stop_reason: str = ""  # of a synthesizer
+    prompt_resynthesis: Audio | None = None  # the voice prompt through the synthesizer's own codec, where it has one
+    # What a codec of tokens makes of nearly the same: of its own output ("output"), and of the input 1 ms later ("shifted"). Empty unless
+    # a metric of the run needs it (`Need.ENCODED_AGAIN`).
     encoded_again: Mapping[str, Codes] = field(default_factory=dict)
 
 
@@ -328,18 +295,6 @@ class Status(StrEnum):
 class Record:
     """What is stored for one metric on one output.
 
-    Args:
-        suite, system, item, seed, metric: which number this is.
-        settings: the variant of the system, JSON text with sorted keys ("{}" for the plain one).
-        signature: of the metric (`MetricInfo.signature`) or "" where it was never built.
-        status: how it ended.
-        value: finite, or None unless status is ok.
-        weight: of the item in the pooled figure; None unless ok.
-        side: "reference" or "output" where one of them is to blame, else "".
-        reason: why there is no value, with path, stage and exception; "" when ok.
-        dataset, language, speaker, synthetic: of the item, for filters and clustered intervals.
-        counts, detail: evidence.
-
     Raises:
         ValueError: a value without ok, ok without a finite value, or a failure without a reason.
     """
@@ -350,17 +305,17 @@ class Record:
     metric: str
     status: Status
     seed: int = 0
-    settings: str = "{}"
-    signature: str = ""
-    value: float | None = None
-    weight: float | None = None
-    side: str = ""
-    reason: str = ""
-    dataset: str = ""
+    settings: str = "{}"  # the variant of the system, JSON text with sorted keys
+    signature: str = ""  # of the metric (`MetricInfo.signature`); "" where it was never built
+    value: float | None = None  # finite, or None unless status is ok
+    weight: float | None = None  # of the item in the pooled figure; None unless ok
+    side: str = ""  # "reference" or "output" where one of them is to blame
+    reason: str = ""  # why there is no value, with path, stage and exception; "" when ok
+    dataset: str = ""  # of the item, as the next three: for filters and clustered intervals
     language: str = ""
     speaker: str = ""
     synthetic: bool = False
-    counts: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)  # of the `Evidence`, as the next
     detail: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
