@@ -76,7 +76,7 @@ class ProcessExecutor(Supervisor[_Process]):
     def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._factory, self._resources, os.getpid()), daemon=True)
-        with _environment(self._resources.threads), _without_program():
+        with _spawning(self._resources.threads):
             process.start()
         theirs.close()
         return _Process(process=process, connection=ours)
@@ -193,24 +193,17 @@ def _cause(exit_code: int | None) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _without_program() -> Iterator[None]:
-    """What a worker needs it imports: the program that asked for it, somebody's script say, is not carried out once more in it."""
-    program = sys.modules["__main__"]
+def _spawning(threads: int) -> Iterator[None]:
+    """What a child finds: its thread counts in the environment, which numpy reads when it is imported, and nothing of the program that asked
+    for it. What it needs it imports; somebody's script, say, is not carried out once more in it.
+    """
+    before, program = {name: os.environ[name] for name in BLAS_VARIABLES if name in os.environ}, sys.modules["__main__"]
+    os.environ.update(dict.fromkeys(BLAS_VARIABLES, str(threads)))
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
         sys.modules["__main__"] = program
-
-
-@contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """A spawned child reads its thread counts before numpy is imported, hence from the environment."""
-    before = {name: os.environ[name] for name in BLAS_VARIABLES if name in os.environ}
-    os.environ.update(dict.fromkeys(BLAS_VARIABLES, str(threads)))
-    try:
-        yield
-    finally:
         for name in BLAS_VARIABLES:
             del os.environ[name]
         os.environ.update(before)

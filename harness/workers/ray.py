@@ -66,7 +66,9 @@ def cluster(address: str | None, cores: int) -> Iterator[dict[str, float]]:
     except ImportError as error:
         raise MissingDependency("executor=ray needs ray: pip install 'speech-systems-harness[ray]'") from error
     try:
-        _require_listener(address)
+        host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+        if host and port.isdigit():  # ray ends the whole process where nobody listens, so that is found out before
+            socket.create_connection((host, int(port)), timeout=5.0).close()
     except OSError as error:
         raise ConfigError(_NO_CLUSTER.format(address=address, error=error)) from error
     ours = not ray.is_initialized()
@@ -89,13 +91,6 @@ def cluster(address: str | None, cores: int) -> Iterator[dict[str, float]]:
 
 
 _NO_CLUSTER = "executor.address={address}: no Ray cluster answers there ({error}); null starts one here"
-
-
-def _require_listener(address: str | None) -> None:
-    """Ray ends the whole process where nobody listens, so that is found out before. Raises OSError."""
-    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=5.0).close()
 
 
 class _Actor:
