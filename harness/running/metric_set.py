@@ -63,10 +63,8 @@ class MetricBuilder:
     def build(self) -> MetricSet:
         """Imports and loads everything the metrics need.
 
-        Raises:
-            MissingDependency: a judge or package is missing and ``allow_missing`` is off.
-            UnknownName: no such metric or family of judges.
-            ConfigError: a metric declares what cannot be written down.
+        Raises UsageError: a judge or package is missing and ``allow_missing`` is off, no such metric or family of judges, or a metric
+        declares what cannot be written down.
         """
         metrics: dict[str, Metric] = {}
         absent: dict[str, str] = {}

@@ -56,12 +56,7 @@ CALIBRATION_INFO = SystemInfo(family="calibration", version="1", description="a 
 
 
 def build_system(entrant: Entrant) -> Any:
-    """The system behind an entrant, None for a calibration row.
-
-    Raises:
-        UnknownName, MissingDependency, ConfigError: it cannot be built, and what to do.
-        Exception: any other that its constructor raised.
-    """
+    """The system behind an entrant, None for a calibration row. Raises UsageError: it cannot be built, and what to do; and what it raised."""
     if entrant.calibration:
         return None
     parameters = dict(entrant.config)

@@ -170,9 +170,7 @@ def _workforce(
 ) -> Iterator[tuple[Executor, Executor]]:
     """Those that predict and those that score, as the section ``executor`` of a composed configuration asks for them, while the context lasts.
 
-    Raises:
-        ConfigError: no cluster answers at the address.
-        MissingDependency: the kind needs a package that is not here.
+    Raises UsageError: no cluster answers at the address, or the kind needs a package that is not here.
     """
     kind, cores = section["kind"], len(os.sched_getaffinity(0))  # that this process may use
     limits = partial(Resources, timeout_s=float(section["timeout_s"]), memory_gib=section.get("memory_gib"))

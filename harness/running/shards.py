@@ -89,11 +89,8 @@ class Shard:
 def publish(folder: Path, url: str) -> str:
     """Copies records and manifest of a run or shard to ``url/<its name>/``, the manifest last: where it lies, the records are whole.
 
-    The URL is of a folder, as fsspec names it: s3://..., gs://..., /mnt/... Says where they lie now.
-
-    Raises:
-        MissingDependency: fsspec needs a package for this kind of place.
-        StoreError: it cannot be written.
+    The URL is of a folder, as fsspec names it: s3://..., gs://..., /mnt/... Says where they lie now. Raises MissingDependency: fsspec needs
+    a package for this kind of place; StoreError: it cannot be written.
     """
     files, root = _filesystem(url)
     place = f"{root}/{folder.name}"

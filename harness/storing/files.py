@@ -148,18 +148,13 @@ def sealed(text: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote, or a JSON object of another hand, which has no checksum.
-
-    Raises:
-        OSError: it cannot be read.
-        DamagedFile: it is not what was written, or no JSON object at all.
-    """
+    """What `write_json` wrote, or a JSON object of another hand, which has no checksum. Raises OSError; and as `parsed_json`."""
     with reading(path) as file:
         return parsed_json(file.read(), str(path))
 
 
 def parsed_json(data: bytes, name: str) -> dict[str, Any]:
-    """A JSON object from the bytes of a file of that name, without its checksum. Raises DamagedFile: as `read_json`."""
+    """A JSON object from the bytes of a file, without its checksum. Raises DamagedFile: it is not what was written, or no object at all."""
     try:
         found = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

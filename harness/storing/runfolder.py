@@ -186,16 +186,9 @@ def _wrong(value: Any, shape: Any, where: str = "") -> str:
 
 
 def read_records(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Collection[str]] | None = None) -> pa.Table:
-    """The records that belong to a manifest.
+    """The records that belong to a manifest; of a run too large to be held at once those with the ``wanted`` values, by column.
 
-    Args:
-        folder: of the run or baseline.
-        manifest: as `read_manifest` gives it.
-        wanted: column to the values that are kept, for a run too large to be held at once.
-
-    Raises:
-        UsageError: there are none yet.
-        DamagedFile: they are not what was written.
+    Raises UsageError: there are none yet; DamagedFile: they are not what was written.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -267,11 +260,7 @@ class OpenedRun:
 
 
 def open_run(path: str | Path, metrics: Collection[str] | None = None, items: Collection[str] | None = None) -> OpenedRun:
-    """Reads a run folder.
-
-    Args:
-        path: of the folder.
-        metrics, items: records of these only, for a run too large to be held at once; memory grows with what is kept.
+    """Reads a run folder; of a run too large to be held at once the records of some ``metrics`` or ``items``: memory grows with what is kept.
 
     Raises:
         UsageError: not a run, or a run that was killed before its records were joined.

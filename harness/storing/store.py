@@ -116,9 +116,7 @@ class Store:
         return digest
 
     def compact(self) -> int:
-        """Compacts the outcomes (`Outcomes.compact`); what processes that were killed while they stored a prediction have left is taken
-        away, once it is old.
-        """
+        """Compacts the outcomes; takes away, once it is old, what processes left that were killed while they stored a prediction."""
         for left in (self.root / "predictions").glob("tmp-*"):
             _, *owner, _ = left.name.split("-")
             with contextlib.suppress(OSError):
@@ -128,10 +126,7 @@ class Store:
         return self.outcomes.compact()
 
     def check_prediction(self, key: str) -> str:
-        """What is wrong with the description of a stored prediction, or "".
-
-        One with a fault is set aside, so that it is made again.
-        """
+        """What is wrong with the description of a stored prediction, which is then set aside to be made again; or ""."""
         try:
             self.describe_prediction(key)
         except OtherPrediction:
@@ -164,9 +159,7 @@ class Store:
     def describe_prediction(self, key: str) -> dict[str, Any]:
         """What is known of a stored prediction without its audio: ``digest``, ``timing``, ``stop_reason``, ``flags``, ``encoded``.
 
-        Raises:
-            DamagedPrediction: it cannot be read or is not what was written.
-            OtherPrediction: it has not what this version writes.
+        Raises DamagedPrediction: it cannot be read or is not what was written; OtherPrediction: it has not what this version writes.
         """
         path = self.prediction_path(key) / DESCRIPTION
         try:

@@ -46,18 +46,10 @@ OBJECT_STORE_BYTES = 200_000_000
 
 @contextlib.contextmanager
 def cluster(address: str | None, cores: int) -> Iterator[dict[str, float]]:
-    """A connection to Ray while the context lasts; what was started for it is stopped with it.
+    """A connection to Ray with what the cluster has ("CPU", "GPU" ...), while the context lasts; what was started for it is stopped with it.
 
-    Args:
-        address: of a running cluster ("auto", "host:port", "ray://..."), or None for one of this process's own on this machine.
-        cores: of that one.
-
-    Yields:
-        What the cluster has: "CPU", "GPU", ...
-
-    Raises:
-        MissingDependency: ray is not installed.
-        ConfigError: nothing answers at ``address``.
+    ``address`` is of a running cluster ("auto", "host:port", "ray://..."), None for one of so many ``cores`` on this machine. Raises
+    UsageError: ray is not installed, or nothing answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read while ray is imported: nobody is told about this run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
