@@ -77,14 +77,20 @@ def train(words: Sequence[str]) -> int:
     """
     plan = planned(words)
     faults = importlib.import_module("systems.training.recipe")
+    stop = Stop()
     try:
-        _run(plan)
+        training = _begun(plan)
+        with _claimed_together(training), stop.install():
+            ending = _train(training, training.sound(), stop)
+        training.processes.close()
     except faults.StateMismatch as error:
         raise CheckpointError(f"{error}. overwrite=true moves the old training aside; out=DIR chooses another folder.") from error
     except faults.BadRecordings as error:
         raise ConfigError(f"data={plan.settings.data}: {error}") from error
     except faults.TrainingFault as error:
         raise HarnessError(str(error)) from error
+    if ending == "interrupted":
+        raise Interrupted(f"stopped by {stop.signal}; the checkpoint is in {training.folder}, the same command continues")
     return 0
 
 
@@ -120,16 +126,6 @@ class _Training:
         """Prints, once of all processes."""
         if self.processes.rank == 0:
             print(line, file=sys.stderr, flush=True)
-
-
-def _run(plan: Plan) -> None:
-    training = _begun(plan)
-    stop = Stop()
-    with _claimed_together(training), stop.install():
-        ending = _train(training, training.sound(), stop)
-    training.processes.close()
-    if ending == "interrupted":
-        raise Interrupted(f"stopped by {stop.signal}; the checkpoint is in {training.folder}, the same command continues")
 
 
 def _begun(plan: Plan) -> _Training:
