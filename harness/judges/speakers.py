@@ -28,7 +28,9 @@ class Resemblyzer(Judge):
     """256-dimensional GE2E embeddings: the speaker encoder that works right after pip install (weights in the wheel).
 
     As in the package's documented use, the audio is first raised to -30 dBFS if it is quieter and long pauses are cut by WebRTC's
-    voice activity detector: that is part of this encoder, not of the metric.
+    voice activity detector: that is part of this encoder, not of the metric. Louder audio keeps its level, which moves the embedding
+    (1 - cos .04 at +6 dB, .02 at -6 dB). An offset that nobody hears would move it more (.08, up to .26, for .02 of full scale): the mean
+    is taken away first.
 
     Raises:
         MissingDependency: resemblyzer is not installed.
@@ -52,7 +54,9 @@ class Resemblyzer(Judge):
         state = torch.load(weights, map_location="cpu", weights_only=True)["model_state"]
         # The file also holds the two scalars of the training loss.
         check_weights({k: v.cpu() for k, v in self._encoder.state_dict().items()}, state, weights, allow_unexpected=True)
-        self.info = JudgeInfo("resemblyzer", weights.name, loading.digest(), package("resemblyzer", "torch", "librosa", "webrtcvad"))
+        self.info = JudgeInfo(
+            "resemblyzer", f"{weights.name}, mean removed", loading.digest(), package("resemblyzer", "torch", "librosa", "webrtcvad")
+        )
 
     def embed(self, samples: FloatArray) -> npt.NDArray[np.float64]:
         """Unit-length ``[256]`` of mono ``samples [N]`` at 16 kHz.
@@ -64,7 +68,7 @@ class Resemblyzer(Judge):
 
         if not np.any(samples):
             raise NoSpeechError("the audio is digital silence")
-        speech = preprocess_wav(np.asarray(samples, dtype=np.float32))
+        speech = preprocess_wav(np.asarray(samples, dtype=np.float32) - np.float32(samples.mean(dtype=np.float64)))
         if speech.size == 0:
             raise NoSpeechError("Resemblyzer's voice activity detector found no speech")
         vector = np.asarray(self._encoder.embed_utterance(speech), dtype=np.float64)
@@ -73,6 +77,8 @@ class Resemblyzer(Judge):
 
 class Ecapa(FolderJudge):
     """SpeechBrain's ECAPA-TDNN, or any folder of its layout: `EncoderClassifier.encode_batch`.
+
+    Nothing is changed before it: log mel bands lose a gain with their mean over time, and an offset stays in the lowest of them.
 
     A SpeechBrain ``hyperparams.yaml`` is a program: its tags construct any Python object. Folders whose tags go beyond SpeechBrain's
     own layers and loaders, or that bring a ``custom.py``, are refused before anything is built.
@@ -111,6 +117,9 @@ class Ecapa(FolderJudge):
 
 class WavLm(FolderJudge):
     """WavLM x-vectors through transformers: `WavLMForXVector` embeddings.
+
+    Where its preprocessor_config.json says do_normalize, the waveform is brought to mean 0 and variance 1 and neither level nor an offset
+    says anything; where it does not, both count.
 
     Args:
         checkpoint: folder or hub id.
@@ -153,7 +162,8 @@ class WavLm(FolderJudge):
 class WeSpeaker(Judge):
     """A WeSpeaker encoder exported to ONNX (ResNet34 and others), with the features of WeSpeaker's own ONNX script.
 
-    16-bit scaled waveform, 25 ms Hamming frames every 10 ms, 80 log mel bins without dither or energy, mean over time subtracted;
+    16-bit scaled waveform, 25 ms Hamming frames every 10 ms, 80 log mel bins without dither or energy, mean over time subtracted: an
+    offset falls away with each frame's mean, a gain with the mean over time;
     input ``feats [1, T, 80]``, output ``embs [1, D]``.
 
     Args:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import harness
 from harness.api import FloatArray, MosPredictor, Recogniser, SpeakerEncoder
 from harness.errors import ConfigError, MissingDependency, UnknownName
 from harness.judges import FAMILIES, NoSpeechError, build, missing
@@ -21,6 +22,7 @@ from harness.judges.presets import Unit
 from harness.judges.speakers import Resemblyzer
 from harness.metrics.text import ClosedRecogniser, align
 
+EMBEDDED = Path(harness.__file__).parent / "data" / "embedded"
 VERSA = Path(__file__).resolve().parents[3] / "../shared/data/metric_vectors/versa/test2_gen.wav"
 SENTENCES = (
     "the old lighthouse keeper climbed the stairs before the storm arrived",
@@ -147,7 +149,7 @@ def test_resemblyzer_does_not_change_its_input(speech: Mapping[tuple[str, int], 
 def test_dnsmos_agrees_with_versa() -> None:
     samples, sample_rate = soundfile.read(VERSA, dtype="float32")
     assert sample_rate == 16000
-    scores = DnsMos().predict(samples)
+    scores = DnsMos(keep_offset=True).predict(samples)  # the recording has a mean of .5
     assert scores["overall"] == pytest.approx(1.4526055142443377, abs=1e-4)
     assert scores["p808"] == pytest.approx(2.09430193901062, abs=1e-4)
 
@@ -163,6 +165,15 @@ def test_dnsmos(speech: Mapping[tuple[str, int], FloatArray]) -> None:
     for bad in (clean * 100, np.zeros(0, np.float32), np.full(16000, np.nan, np.float32)):
         with pytest.raises(ValueError, match=r"within \+-1"):
             predictor.predict(bad)
+
+
+def test_an_offset_that_nobody_hears_changes_nothing() -> None:
+    samples = soundfile.read(EMBEDDED / "flite-slt" / "01.flac", dtype="float32")[0] * np.float32(0.9)
+    shifted = samples + np.float32(0.02)
+    assert DnsMos().predict(shifted) == pytest.approx(DnsMos().predict(samples), abs=1e-3)
+    encoder = Resemblyzer()
+    assert encoder.embed(shifted) @ encoder.embed(samples) == pytest.approx(1, abs=1e-6)
+    assert DnsMos(keep_offset=True).info.model == "P.835 sig_bak_ovr, P.808 model_v8" != DnsMos().info.model
 
 
 def test_every_family_resolves_and_says_what_it_lacks() -> None:
