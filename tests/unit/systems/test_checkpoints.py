@@ -52,6 +52,36 @@ def test_a_model_comes_back_from_its_file_without_what_only_learning_needs(tmp_p
         load(tmp_path / "none", "mine", Model, Shape)
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"drop": "layer.bias"}, "missing: layer.bias"),
+        ({"tensors": {"surplus": torch.zeros(1)}}, "unexpected: surplus"),
+        ({"tensors": {"layer.bias": torch.zeros(5)}}, r"misshapen: layer.bias \(5,\) instead of \(3,\)"),
+        ({"tensors": {"layer.bias": torch.full((3,), torch.nan)}}, "not finite in layer.bias"),
+        ({"config": json.dumps({"depth": 3})}, "has no depth"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, fault, message):
+    path = tmp_path / "m.safetensors"
+    tensors = exported(Model(Shape())) | fault.get("tensors", {})
+    tensors.pop(fault.get("drop"), None)
+    save_file(tensors, path, {"family": "mine", "config": fault.get("config", json.dumps(Shape().to_dict()))})
+    with pytest.raises(ValueError, match=message):
+        load(path, "mine", Model, Shape)
+
+
+def test_a_corrupted_file_is_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_file(exported(Model(Shape())), path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="no readable safetensors"):
+        load(path, "mine", Model, Shape)
+    path.write_bytes(b"not safetensors at all")
+    with pytest.raises(ValueError, match="no readable safetensors"):
+        load(path, "mine", Model, Shape)
+
+
 def test_random_weights_are_those_of_their_seed_and_leave_torchs_generator_alone():
     torch.manual_seed(7)
     before = torch.get_rng_state()

@@ -179,16 +179,12 @@ def test_the_recogniser_hears_neither_padding_nor_the_future():
     assert not torch.allclose(said[:, 4:], again[:, 4:])
 
 
-def _written(tmp_path, **changes):
+def _written(tmp_path, **told):
     from safetensors.torch import save_file
 
-    recipe = _recipe()
+    recipe, path = _recipe(), tmp_path / "model.safetensors"
     tensors, metadata = recipe.export()
-    tensors |= changes.pop("tensors", {})
-    for name in changes.pop("drop", ()):
-        del tensors[name]
-    path = tmp_path / "model.safetensors"
-    save_file(tensors, path, metadata | changes)
+    save_file(tensors, path, metadata | told)
     return recipe, path
 
 
@@ -204,23 +200,6 @@ def test_an_exported_model_is_read_back_within_half_precision(tmp_path):
     assert codec.info.num_parameters < QdacCodec(checkpoint=path, num_codebooks=3).info.num_parameters
 
 
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ({"drop": ["encoder.enter.bias"]}, "missing: encoder.enter.bias"),
-        ({"tensors": {"surplus": torch.zeros(1)}}, "unexpected: surplus"),
-        ({"tensors": {"encoder.enter.bias": torch.zeros(3)}}, r"misshapen: encoder.enter.bias \(3,\) instead of \(16,\)"),
-        ({"tensors": {"encoder.enter.bias": torch.full((16,), math.nan)}}, "not finite in encoder.enter.bias"),
-        ({"family": "socodec"}, "no qdac model"),
-        ({"config": json.dumps({"depth": 3})}, "has no depth"),
-    ],
-)
-def test_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, fault, message):
-    _, path = _written(tmp_path, **fault)
-    with pytest.raises(ValueError, match=message):
-        load(path, "qdac", QdacModel, QdacConfig)
-
-
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     _, path = _written(tmp_path)
     for parameters, message in (
@@ -232,12 +211,6 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
             QdacCodec(path, **parameters)
     with pytest.raises(ValueError, match="holds no qdac model"):
         QdacCodec("socodec120")
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"not safetensors at all")
-    with pytest.raises(ValueError, match="no readable safetensors"):
-        load(broken, "qdac", QdacModel, QdacConfig)
-    with pytest.raises(FileNotFoundError):
-        load(tmp_path / "absent.safetensors", "qdac", QdacModel, QdacConfig)
 
 
 def test_missing_says_what_to_do(tmp_path):

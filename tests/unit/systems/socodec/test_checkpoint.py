@@ -303,21 +303,13 @@ def test_own_checkpoint_comes_back_as_it_was_exported(tmp_path):
     assert torch.equal(loaded.model.encode(features, mel).indices, model.encode(features, mel).indices)
 
 
-@pytest.mark.parametrize(
-    ("tensors", "metadata", "message"),
-    [
-        ({"encoder.layers.0.bias": torch.zeros(3)}, {}, r"misshapen: encoder\.layers\.0\.bias \(3,\) instead of \(12,\)"),
-        ({"encoder.layers.0.bias": torch.full((12,), math.inf)}, {}, r"not finite in encoder\.layers\.0\.bias"),
-        ({"stranger": torch.zeros(3)}, {}, "unexpected: stranger"),
-        ({"encoder.layers.0.bias": None}, {}, r"missing: encoder\.layers\.0\.bias"),
-        ({}, {"family": "qdac"}, "no socodec model: its metadata says family='qdac'"),
-        ({}, {"config": '{"colour": 1}'}, "has no colour"),
-    ],
-)
-def test_own_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, tensors, metadata, message):
-    stored = {**exported(SocodecModel(TINY), torch.float16), **tensors}
-    save_file({name: t for name, t in stored.items() if t is not None}, tmp_path / "s.safetensors", _metadata(**metadata))
-    with pytest.raises(ValueError, match=message):
+def test_own_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path):
+    stored = exported(SocodecModel(TINY), torch.float16)
+    save_file(stored, tmp_path / "s.safetensors", _metadata(family="qdac"))
+    with pytest.raises(ValueError, match="no socodec model: its metadata says family='qdac'"):
+        load_socodec(tmp_path / "s.safetensors")
+    save_file(stored | {"encoder.layers.0.bias": torch.zeros(3)}, tmp_path / "s.safetensors", _metadata())
+    with pytest.raises(ValueError, match=r"misshapen: encoder\.layers\.0\.bias \(3,\) instead of \(12,\)"):
         load_socodec(tmp_path / "s.safetensors")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 
@@ -277,19 +276,11 @@ def test_it_is_trained_under_its_own_name():
     assert plan.parameters == {"depth": 3, "num_units": 50, "phones": False}
 
 
-def _written(tmp_path, **changes):
-    recipe = _recipe()
-    tensors, metadata = recipe.export()
-    tensors |= changes.pop("tensors", {})
-    for name in changes.pop("drop", ()):
-        del tensors[name]
-    path = tmp_path / "encoder.safetensors"
-    save_file(tensors, path, metadata | changes)
-    return recipe.model.eval(), path
-
-
 def test_an_exported_encoder_is_read_back_within_half_precision(tmp_path):
-    model, path = _written(tmp_path)
+    recipe, path = _recipe(), tmp_path / "encoder.safetensors"
+    tensors, metadata = recipe.export()
+    save_file(tensors, path, metadata)
+    model = recipe.model.eval()
     loaded = load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
     assert loaded.model.config == TINY and not loaded.model.training and len(loaded.digest) == 32
     assert (
@@ -299,33 +290,6 @@ def test_an_exported_encoder_is_read_back_within_half_precision(tmp_path):
     assert not any(p.requires_grad for p in loaded.model.parameters())
     audio = _sound(1, 16000)
     torch.testing.assert_close(loaded.model(audio), model(audio), rtol=0, atol=0.02)
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ({"drop": ["enter.bias"]}, "missing: enter.bias"),
-        ({"tensors": {"surplus": torch.zeros(1)}}, "unexpected: surplus"),
-        ({"tensors": {"leave.bias": torch.zeros(3)}}, r"misshapen: leave.bias \(3,\) instead of \(8,\)"),
-        ({"tensors": {"mean": torch.full((20,), math.nan)}}, "not finite in mean"),
-        ({"family": "qdac"}, "no speech_encoder model"),
-        ({"config": json.dumps({"strides": 3})}, "has no strides"),
-    ],
-)
-def test_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, fault, message):
-    _, path = _written(tmp_path, **fault)
-    with pytest.raises(ValueError, match=message):
-        load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
-
-
-def test_a_corrupted_file_is_refused(tmp_path):
-    _, path = _written(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="no readable safetensors"):
-        load(path, "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
-    with pytest.raises(FileNotFoundError, match="no speech_encoder checkpoint at"):
-        load(tmp_path / "absent.safetensors", "speech_encoder", SpeechEncoder, SpeechEncoderConfig)
 
 
 @pytest.mark.parametrize("wrong", [{"hop": 250}, {"kernel": 4}, {"depth": 0}])
