@@ -133,8 +133,8 @@ def state_of(family: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
 def _judges() -> Iterator[Finding]:
     import yaml
 
-    from harness.judges import missing
-    from harness.judges.presets import missing_asr
+    from harness.judges import downloads, missing
+    from harness.judges.presets import asr_downloads, missing_asr
 
     needed = {"asr", "speaker", "mos"}  # by the suites' own metrics
     chosen = yaml.safe_load((CONF_DIR / "run.yaml").read_text(encoding="utf-8"))["defaults"]
@@ -142,8 +142,10 @@ def _judges() -> Iterator[Finding]:
     for kind in JUDGES:
         for path in sorted((CONF_DIR / kind).glob("*.yaml")):
             section = yaml.safe_load(path.read_text(encoding="utf-8"))
-            reason = missing_asr(section) if kind == "asr" else missing(kind, section)
-            yield Finding("judge", f"{kind}={path.stem}", not reason, kind not in needed or path.stem != defaults[kind], reason or "")
+            reason = (missing_asr(section) if kind == "asr" else missing(kind, section)) or ""
+            if reason and (asr_downloads(section) if kind == "asr" else downloads(kind, section)):
+                reason = f"`harness fetch {kind}={path.stem}`: {reason}"
+            yield Finding("judge", f"{kind}={path.stem}", not reason, kind not in needed or path.stem != defaults[kind], reason)
 
 
 def _plugins() -> Iterator[Finding]:

@@ -94,7 +94,7 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "speaker=ecapa" in out
-    assert "hf download" in out
+    assert "`harness fetch speaker=ecapa`: " in out
     assert "everything a default run needs is here" in out
 
 
