@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from harness import judges
+from harness.api import language_code
+from harness.data.manifests import DatasetConfig, load_dataset
 from harness.hub import HubFiles
 from harness.judges.presets import asr_downloads, missing_asr
 from harness.judges.weights import WEIGHTS, Weights, find
@@ -44,26 +46,35 @@ def of_weights(names: Iterable[str]) -> list[Request]:
     return [Request(name, WEIGHTS[name], _nothing) for name in names]
 
 
-def of_config(config: Config, sections: Sequence[str]) -> list[Request]:
+def of_config(config: Config, sections: Sequence[str], languages: Collection[str] | None = None) -> list[Request]:
     """Of the systems and judges of a configuration.
 
     Args:
         config: composed.
         sections: "systems", or kinds of judges.
+        languages: that will be spoken, for recognisers; None for all that a preset has one for.
 
     Raises:
         UnknownName, ConfigError: a judge is not described rightly.
         MissingDependency: a system's module cannot be imported.
     """
-    found = [request for section in sections for request in (_systems(config) if section == "systems" else _judges(config, section))]
+    found = [
+        request for section in sections for request in (_systems(config) if section == "systems" else _judges(config, section, languages))
+    ]
     return [request for place, request in enumerate(found) if request.weights not in [other.weights for other in found[:place]]]
 
 
 def of_run(config: Config) -> list[Request]:
-    """As `of_config`, for what a run uses: a kind of judge that none of its metrics asks for is left out."""
+    """As `of_config`, for what a run uses: a kind of judge that none of its metrics asks for, or a recogniser of a language that its data
+    does not hold, is left out.
+
+    Raises:
+        ManifestError: the data cannot be read; as `of_config` too.
+    """
     keys = list(config["metrics"] or default_metrics(config))
     asked = {name for key in keys for name in inspect.signature(resolve("metrics", key)).parameters}
-    return of_config(config, ["systems", *(kind for argument, kind in KINDS.items() if argument in asked)])
+    spoken = {language_code(item.language) for item in load_dataset(DatasetConfig.from_mapping(config["dataset"])).items}
+    return of_config(config, ["systems", *(kind for argument, kind in KINDS.items() if argument in asked)], spoken)
 
 
 def _systems(config: Config) -> Iterator[Request]:
@@ -75,12 +86,12 @@ def _systems(config: Config) -> Iterator[Request]:
         yield from _each(name, downloads(**parameters) if downloads is not None else (), lacking)
 
 
-def _judges(config: Config, kind: str) -> Iterator[Request]:
+def _judges(config: Config, kind: str, languages: Collection[str] | None) -> Iterator[Request]:
     others: Mapping[str, Any] = (config.get("also") or {}).get(kind) or {}
     for name, section in (("", config[kind]), *others.items()):
         label = f"{kind}={name or section.get('preset') or section.get('family')}"
         if kind == "asr":
-            yield from _each(label, asr_downloads(section), partial(missing_asr, section))
+            yield from _each(label, asr_downloads(section, languages), partial(missing_asr, section, languages))
         else:
             yield from _each(label, judges.downloads(kind, section), partial(judges.missing, kind, section))
 

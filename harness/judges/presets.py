@@ -276,13 +276,13 @@ def missing_asr(config: Mapping[str, Any], languages: Collection[str] | None = N
     return None
 
 
-def asr_downloads(config: Mapping[str, Any]) -> tuple[Any, ...]:
+def asr_downloads(config: Mapping[str, Any], languages: Collection[str] | None = None) -> tuple[Any, ...]:
     """What `harness fetch` gets for a protocol; see `harness.judges.downloads`.
 
     Raises:
         UnknownName, ConfigError: as in `build_asr`.
     """
-    return tuple(found for judge in _chosen(config)[1].values() for found in downloads("asr", judge))
+    return tuple(found for judge in _chosen(config, languages)[1].values() for found in downloads("asr", judge))
 
 
 def _chosen(config: Mapping[str, Any], languages: Collection[str] | None = None) -> tuple[Preset, dict[str, JudgeConfig]]:

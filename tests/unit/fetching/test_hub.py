@@ -148,6 +148,9 @@ def test_what_no_metric_asks_for_is_not_wanted(hub, capsys):
     assert main(["fetch", "--list", "suite=codec", "asr=seedtts", "metrics=[stoi]"]) == 0
     assert main(["fetch", "--list", "suite=codec", "asr=seedtts", "metrics=[stoi,wer]", "asr.zh=null"]) == 1
     assert "openai/whisper-large-v3, for asr=seedtts" in capsys.readouterr().out
+    main(["fetch", "--list", "suite=codec", "asr=seedtts", "metrics=[cer]", "dataset.language=zh"])
+    told = capsys.readouterr().out
+    assert "paraformer" in told and "whisper" not in told  # no recogniser of a language that is not spoken
 
 
 @pytest.mark.parametrize("asked", [False, True])
