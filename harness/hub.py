@@ -13,25 +13,15 @@ FileChoices = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class HubFiles:
-    """Weights in somebody's repository on Hugging Face, and what of it is needed.
+    """Weights in somebody's repository on Hugging Face, and what of it is needed."""
 
-    Args:
-        hub_id: "owner/name".
-        files: that make a folder complete.
-        revision: commit, branch or tag; "" for what the main branch has.
-        licence: of the weights, as told in public sources; "" where none was.
-        also: patterns of further files that are taken where there are some.
-        subfolder: of the repository, "" for its root.
-        others: further ids under which the same is published, on either hub.
-    """
-
-    hub_id: str
-    files: FileChoices
-    revision: str = ""
-    licence: str = ""
-    also: Sequence[str] = ("*.json", "*.txt", "*.yaml", "*.model")
-    subfolder: str = ""
-    others: Sequence[str] = ()
+    hub_id: str  # "owner/name"
+    files: FileChoices  # that make a folder complete
+    revision: str = ""  # commit, branch or tag; "" for what the main branch has
+    licence: str = ""  # of the weights, as told in public sources; "" where none was
+    also: Sequence[str] = ("*.json", "*.txt", "*.yaml", "*.model")  # patterns of further files that are taken where there are some
+    subfolder: str = ""  # of the repository, "" for its root
+    others: Sequence[str] = ()  # further ids under which the same is published, on either hub
 
     def complete(self, folder: Path) -> Path | None:
         """Where below a folder all files are: in the subfolder or, copied out of it, in the folder itself."""

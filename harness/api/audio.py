@@ -179,25 +179,15 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CodecSpec:
-    """The fixed properties of a codec.
+    """The fixed properties of a codec."""
 
-    Args:
-        sample_rate: of the audio it takes and gives, in Hz.
-        hop_length: input samples per frame of codes (an integer).
-        codebook_sizes: vocabulary V_k of each of the K codebooks; empty for a codec that emits packets.
-        causal: frame t depends on no sample after the end of frame t plus ``lookahead``.
-        lookahead: in samples, of the encoder and the decoder together; 0 when not causal.
-        delay: samples by which the output lags the input after decoding, 0 for a compensated codec.
-        prefix_decodable: ``decode(codes.first(b))`` is meaningful for every b in 1..K.
-    """
-
-    sample_rate: int
-    hop_length: int
-    codebook_sizes: tuple[int, ...] = ()
-    causal: bool = False
-    lookahead: int = 0
-    delay: int = 0
-    prefix_decodable: bool = False
+    sample_rate: int  # of the audio it takes and gives, in Hz
+    hop_length: int  # input samples per frame of codes
+    codebook_sizes: tuple[int, ...] = ()  # vocabulary V_k of each of the K codebooks; empty for a codec that emits packets
+    causal: bool = False  # frame t depends on no sample after the end of frame t plus ``lookahead``
+    lookahead: int = 0  # in samples, of the encoder and the decoder together; 0 when not causal
+    delay: int = 0  # samples by which the output lags the input after decoding, 0 for a compensated codec
+    prefix_decodable: bool = False  # ``decode(codes.first(b))`` is meaningful for every b in 1..K
 
     def __post_init__(self) -> None:
         # Python's integers, whatever a codec counts with: the spec is stored as JSON.

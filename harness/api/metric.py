@@ -71,36 +71,23 @@ _LARGEST_INT = 2**53
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """The declaration of a metric.
+    """The declaration of a metric."""
 
-    Args:
-        name: as in tables and `harness list metrics`, with its unit as suffix where it has one.
-        version: raising it recomputes every stored score.
-        unit: "dB", "%", "MOS", "bit/s", "samples", "" ...
-        better: direction.
-        needs: what `measure` reads.
-        sample_rate: at which both sides are compared, in Hz; None where no audio is compared.
-        bounds: closed range of possible values; no interval leaves it.
-        description: one line, with the source.
-        params: everything else that changes the number (backend, digest, preset, variant); part of the signature.
-        aggregation: "mean", "weighted mean" (a ratio of sums; say of what), or another word for a metric with its own `pool`.
-        worst: what an output without a figure counts as in the pessimistic mean: what silence or noise gets, no mere end of the scale
-            (STOI 0, not -1). None where no such value is natural: no sum of decibels tells how bad a missing output is.
-        counted: an item's value is a ratio of counts (words wrong, one of two outcomes), so that equal values say little of the next
-            item; False for what is computed from a signal, where equal outputs are equal for a reason.
-    """
-
-    name: str
-    version: str
-    unit: str
+    name: str  # as in tables and `harness list metrics`, with its unit as suffix where it has one
+    version: str  # raising it recomputes every stored score
+    unit: str  # "dB", "%", "MOS", "bit/s", "samples", "" ...
     better: Better
-    needs: frozenset[Need]
-    sample_rate: int | None
-    bounds: tuple[float, float]
-    description: str
-    params: Mapping[str, Scalar] = field(default_factory=dict)
-    aggregation: str = "mean"
+    needs: frozenset[Need]  # what `measure` reads
+    sample_rate: int | None  # at which both sides are compared, in Hz; None where no audio is compared
+    bounds: tuple[float, float]  # closed range of possible values; no interval leaves it
+    description: str  # one line, with the source
+    params: Mapping[str, Scalar] = field(default_factory=dict)  # all else that changes the number (judge, digest, preset); in the signature
+    aggregation: str = "mean"  # or "weighted mean" (a ratio of sums; say of what), or another word for a metric with its own `pool`
+    # What an output without a figure counts as in the pessimistic mean: what silence or noise gets, no mere end of the scale (STOI 0, not
+    # -1). None where no such value is natural: no sum of decibels tells how bad a missing output is.
     worst: float | None = None
+    # An item's value is a ratio of counts (words wrong, one of two outcomes), so that equal values say little of the next item; False for
+    # what is computed from a signal, where equal outputs are equal for a reason.
     counted: bool = False
 
     def signature(self) -> str:

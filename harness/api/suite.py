@@ -66,33 +66,21 @@ class Curve:
 
 @dataclass(frozen=True)
 class SuiteInfo:
-    """Declaration of a suite.
+    """Declaration of a suite."""
 
-    Args:
-        name: as in ``suite=NAME``.
-        title: one line.
-        task: what each system is asked to do.
-        systems: run when the user names none.
-        metrics: measured by default, in the order of the full table.
-        headline: the few metrics of the terminal table.
-        curves: figures of the report.
-        calibration: calibration rows beside the systems. Measured by voice only: "same_speaker" (the same voice saying something else
-            than what SIM-o compares with: the prompt in resynthesis, the item's recording in synthesis) and "impostor" (another
-            speaker's recording). "ground_truth" is the item's recording, measured with everything that listens to the output alone or
-            beside text and prompt: the judges' own error, and in synthesis the voice's likeness to itself. It stands, asked for or
-            not, wherever words are measured.
-        timing: of a suite whose task is TIMING, else None.
-    """
-
-    name: str
-    title: str
-    task: Task
-    systems: tuple[str, ...]
-    metrics: tuple[str, ...]
-    headline: tuple[str, ...]
-    curves: tuple[Curve, ...] = ()
+    name: str  # as in ``suite=NAME``
+    title: str  # one line
+    task: Task  # what each system is asked to do
+    systems: tuple[str, ...]  # run when the user names none
+    metrics: tuple[str, ...]  # measured by default, in the order of the full table
+    headline: tuple[str, ...]  # the few metrics of the terminal table
+    curves: tuple[Curve, ...] = ()  # figures of the report
+    # Calibration rows beside the systems. Measured by voice only: "same_speaker" (the same voice saying something else than what SIM-o
+    # compares with: the prompt in resynthesis, the item's recording in synthesis) and "impostor" (another speaker's recording).
+    # "ground_truth" is the item's recording, measured with everything that listens to the output alone or beside text and prompt: the
+    # judges' own error, and in synthesis the voice's likeness to itself. It stands, asked for or not, wherever words are measured.
     calibration: tuple[str, ...] = ()
-    timing: TimingPlan | None = None
+    timing: TimingPlan | None = None  # of a suite whose task is TIMING
 
     def __post_init__(self) -> None:
         if (self.task is Task.TIMING) != (self.timing is not None):
@@ -143,33 +131,19 @@ def language_code(tag: str) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """One utterance of a dataset, as its manifest describes it. Audio is read by the harness when it is needed.
+    """One utterance of a dataset, as its manifest describes it. Audio is read by the harness when it is needed."""
 
-    Args:
-        id: unique in the dataset.
-        dataset: name of the dataset.
-        path: recording of the utterance (the reference), or None where there is none.
-        text: what is said, or "" where unknown.
-        language: ISO 639-1 code ("en", "zh"), or "" where unknown.
-        speaker: speaker id, or ""; items are resampled by speaker in every interval.
-        prompt_path: recording of the same speaker saying something else, for zero-shot TTS.
-        prompt_text: what the prompt says.
-        synthetic: the recording itself is synthetic speech; every table says so.
-        notes: further columns of the manifest, kept for filtering.
-        channel: which channel of its recording and prompt is taken, from 1; None averages them.
-    """
-
-    id: str
-    dataset: str
-    path: Path | None = None
-    text: str = ""
-    language: str = ""
-    speaker: str = ""
-    prompt_path: Path | None = None
-    prompt_text: str = ""
-    synthetic: bool = False
-    notes: Mapping[str, str] = field(default_factory=dict)
-    channel: int | None = None
+    id: str  # unique in the dataset
+    dataset: str  # its name
+    path: Path | None = None  # recording of the utterance (the reference), where there is one
+    text: str = ""  # what is said, "" where unknown
+    language: str = ""  # ISO 639-1 code ("en", "zh"), "" where unknown
+    speaker: str = ""  # id; items are resampled by speaker in every interval
+    prompt_path: Path | None = None  # recording of the same speaker saying something else, for zero-shot TTS
+    prompt_text: str = ""  # what the prompt says
+    synthetic: bool = False  # the recording itself is synthetic speech; every table says so
+    notes: Mapping[str, str] = field(default_factory=dict)  # further columns of the manifest, kept for filtering
+    channel: int | None = None  # which channel of its recording and prompt is taken, from 1; None averages them
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,35 +26,20 @@ class Weights(StrEnum):
 
 @dataclass(frozen=True)
 class SystemInfo:
-    """What a table prints about a system, and what its predictions are keyed by.
+    """What a table prints about a system, and what its predictions are keyed by."""
 
-    Args:
-        family: name in the registry.
-        version: of the adapter's behaviour; raising it discards stored predictions.
-        description: one line.
-        size: "paper", "small", or "" where there is only one.
-        weights: none (classical), trained or random.
-        weights_digest: content hash of the parameters, "" where there are none.
-        num_parameters: count, 0 where there are none.
-        training_data: what the weights were trained on.
-        device: "cpu", "cuda:0", ...
-        precision: "float32", "bfloat16", ...
-        tools: versions of outside programs or libraries that shape the output, e.g. {"libopus": "1.5"} as pairs.
-        anchor: known to be bad and there to show the low end of each scale: what it loses is listed, and counted against no system.
-    """
-
-    family: str
-    version: str
-    description: str = ""
-    size: str = ""
+    family: str  # name in the registry
+    version: str  # of the adapter's behaviour; raising it discards stored predictions
+    description: str = ""  # one line
+    size: str = ""  # "paper", "small", or "" where there is only one
     weights: Weights = Weights.NONE
-    weights_digest: str = ""
+    weights_digest: str = ""  # content hash of the parameters, where there are any
     num_parameters: int = 0
-    training_data: str = ""
-    device: str = "cpu"
-    precision: str = "float32"
-    tools: tuple[tuple[str, str], ...] = ()
-    anchor: bool = False
+    training_data: str = ""  # what the weights were trained on
+    device: str = "cpu"  # "cuda:0", ...
+    precision: str = "float32"  # "bfloat16", ...
+    tools: tuple[tuple[str, str], ...] = ()  # outside programs and libraries that shape the output, each with its version
+    anchor: bool = False  # known to be bad, to show the low end of each scale: what it loses is listed, and counted against no system
 
 
 @runtime_checkable
