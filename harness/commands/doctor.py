@@ -13,8 +13,7 @@ from harness.errors import HarnessError
 from harness.foreign import attempt, bounded, reason_of
 from harness.settings.registry import CONF_DIR, broken_plugins, config_names, entries, resolve
 from harness.settings.schema import JUDGES
-from harness.settings.systems import system_section
-from harness.settings.trees import expanded
+from harness.settings.systems import expanded, system_section
 from harness.torchaudio import ensure_torchaudio
 
 PROGRAMS = {

@@ -22,8 +22,7 @@ from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.foreign import attempt, loading, reason_of
 from harness.judges import build
 from harness.kept import Kept
-from harness.settings.registry import entries, resolve
-from harness.settings.sources import source_digest
+from harness.settings.registry import entries, resolve, source_digest
 
 
 class NothingToJudge(Exception):

@@ -35,7 +35,7 @@ class Card:
     kind: str  # "codec", "synthesizer", "recorded" or "calibration"
     settings: tuple[Settings, ...]  # the variants the suite asks of it
     files: Mapping[str, str] = field(default_factory=dict)  # `file_digest` of recorded outputs, by item id
-    source: str = ""  # digest of its code where it is a plug-in's (`harness.settings.sources`): built-in ones have their version
+    source: str = ""  # digest of its code where it is a plug-in's (`harness.settings.registry`): built-in ones have their version
     timed_with: Mapping[str, str] = field(default_factory=dict)  # what its times depend on (`harness.running.provenance.timed_with`)
 
     def identity(self) -> dict[str, Any]:

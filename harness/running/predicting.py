@@ -44,8 +44,7 @@ from harness.metrics.tokens import SHIFT_S
 from harness.running.plan import Attempt, Card, Entrant
 from harness.running.provenance import timed_with
 from harness.running.worker import StageWorker, unread
-from harness.settings.registry import resolve
-from harness.settings.sources import source_digest
+from harness.settings.registry import resolve, source_digest
 from harness.storing.aliases import without_secrets
 from harness.storing.outcomes import Outcome
 from harness.timing.clock import timed

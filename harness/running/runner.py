@@ -25,9 +25,8 @@ from harness.running.scoring import DescribeMetrics, ScoreWorker
 from harness.running.shards import Shard, publish
 from harness.running.stages import RunResult, Session, counted, predict, score, write_run
 from harness.settings.config import Config
-from harness.settings.registry import resolve
+from harness.settings.registry import resolve, source_digest
 from harness.settings.schema import JUDGES
-from harness.settings.sources import source_digest
 from harness.storing.aliases import Aliases, without_secrets
 from harness.storing.files import claimed, write_json
 from harness.storing.runfolder import MANIFEST, read_manifest

@@ -18,11 +18,9 @@ from typing import Any
 
 from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
-from harness.settings.judges import listed, split_judges
 from harness.settings.registry import CONF_DIR, config_names, entries, resolve, variants
 from harness.settings.schema import GIVEN_FREELY, JUDGES, NAMES, check, complete, is_text, names_of, place_of, text_of
-from harness.settings.systems import system_section
-from harness.settings.trees import expanded
+from harness.settings.systems import expanded, listed, split_judges, system_section
 
 SINGLE_GROUPS = ("suite", "dataset", *JUDGES, "executor")
 

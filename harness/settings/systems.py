@@ -1,7 +1,7 @@
-"""Systems by name: where their YAML lies, and what it says once its ``defaults`` are put in.
+"""What is chosen by name: systems, one entry that stands for a folder of several, and several judging models in one run.
 
-A file says the family of a system and its parameters. ``defaults: [NAME]`` begins with what another file says, so that a variant says only
-what differs:
+A system's YAML says its family and parameters. ``defaults: [NAME]`` begins with what another file says, so that a variant says only what
+differs:
 
 ```yaml
 # QDAC's first 8 of 16 codebooks at 50 Hz, 4.4 kbps
@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from harness.data.documents import YAML_BYTES, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.hub import cached
 from harness.settings.registry import NEEDS, config_files, entries
+from harness.settings.schema import JUDGES
 
 _WEIGHTS = ("checkpoint", "codec", "decoder", "vocoder", "ssl")
 _SETTINGS = ("python", "root")
@@ -122,3 +123,125 @@ def _words(name: str, files: Mapping[str, Path], asking: tuple[str, ...]) -> dic
             pairs = [(f"{key}.{inner}", value) for inner, value in re.findall(r"(\w+): *([^\s,{}]+)", rest)] if brace else [(key, rest)]
             found |= {k: v.strip("'\"") for k, v in pairs}
     return found
+
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def expanded(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The systems, one with a ``tree`` (a folder of folders, each with somebody's outputs) replaced by one for each folder in it.
+
+    Each stands under the folder's name and has it as ``root``.
+
+    Args:
+        systems: family and parameters by label.
+
+    Raises:
+        ConfigError: the tree is no folder or holds none, a name cannot be a label or is taken, or both tree and root are given.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for label, section in systems.items():
+        parameters = dict(section)
+        tree = parameters.pop("tree", None)
+        if tree is None:
+            _add(found, label, parameters)
+            continue
+        where = f"systems.{label}.tree={tree}"
+        if parameters.get("root"):
+            raise ConfigError(f"{where} and systems.{label}.root exclude each other: root is the folder of one system, tree holds several")
+        for folder in _folders(Path(str(tree)).expanduser(), where):
+            _add(found, folder.name, {**parameters, "root": str(folder)})
+    return found
+
+
+def _folders(tree: Path, where: str) -> list[Path]:
+    if not tree.is_dir():
+        raise ConfigError(f"{where}: there is no such folder")
+    folders = sorted(path for path in tree.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise ConfigError(f"{where} holds no folders; it wants one for each system, with its outputs inside")
+    if odd := [path.name for path in folders if not _NAME.fullmatch(path.name)]:
+        raise ConfigError(f"{where}: the folder {odd[0]!r} cannot name a system; use letters, digits, '_', '.' and '-'")
+    return folders
+
+
+def _add(found: dict[str, dict[str, Any]], label: str, parameters: dict[str, Any]) -> None:
+    if label in found:
+        raise ConfigError(f"two systems are called '{label}'; rename the folder")
+    found[label] = parameters
+
+
+_EXAMPLES = {
+    "systems": "passthrough,opus16",
+    "asr": "embedded,whisper-en",
+    "speaker": "campplus,resemblyzer",
+    "mos": "distillmos,dnsmos",
+    "features": "whisper,wavlm_large",
+    "emotion": "emotion2vec,other",
+}
+
+
+def split_judges(words: Sequence[str], given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Overrides in which lists of judging models (``mos=[distillmos,dnsmos]``) are taken apart.
+
+    The first is the section as it is with one, so its figures have the same names and keys; each of the others stands by its name below
+    ``also``, and what asks for a model of that kind is measured by every one: ``mos`` and ``mos@dnsmos``.
+
+    Args:
+        words: ``key=value`` each; settings of one of several are ``mos.utmos.checkpoint=FILE``.
+        given: values by such keys.
+
+    Raises:
+        ConfigError: a list without a name or with one twice, or a setting that does not say of which of several it is.
+    """
+    chosen = {kind: _names(kind, words) for kind in JUDGES}
+    split: list[str] = []
+    for word in words:
+        key, eq, value = word.partition("=")
+        if key not in JUDGES or not eq:
+            split.append(_own(key, chosen) + eq + value)
+    for kind, names in chosen.items():
+        split += [f"{kind}={name}" if not place else f"+{kind}@also.{kind}.{name}={name}" for place, name in enumerate(names)]
+    return split, {_own(key, chosen): value for key, value in given.items()}
+
+
+def _names(kind: str, words: Sequence[str]) -> list[str]:
+    """Those of the last word that names some; none where no word does."""
+    value = next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{kind}=")), None)
+    if value is None:
+        return []
+    names = listed(kind, value)
+    if not names:
+        raise ConfigError(f"{kind}={value}: a list without a name; write {kind}=[{_EXAMPLES[kind]}], or leave it out")
+    return names
+
+
+def _own(key: str, chosen: Mapping[str, Sequence[str]]) -> str:
+    """Where a setting of one of several lies."""
+    signs = key[: len(key) - len(key.lstrip("+~"))]
+    kind, _, rest = key.lstrip("+~").partition(".")
+    names = chosen.get(kind, ())
+    name, _, setting = rest.partition(".")
+    if not rest or (len(names) < 2 and not (name in names and setting)):
+        return key
+    if name not in names:
+        raise ConfigError(f"'{key}': of which of {', '.join(names)}? Write {kind}.NAME.{rest}=VALUE, e.g. {kind}.{names[0]}.{rest}=VALUE")
+    return f"{signs}{kind}.{setting}" if name == names[0] else f"{signs}also.{kind}.{name}.{setting}"
+
+
+def listed(key: str, value: str) -> list[str]:
+    """The names in ``[a,b]`` or ``a``, in order.
+
+    Raises:
+        ConfigError: not a list of names, or a name twice.
+    """
+    inner = value.strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1]
+    names = [n.strip().strip("'\"") for n in inner.split(",") if n.strip()]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{key}={value}: '{name}' is not a name; write {key}=[{_EXAMPLES[key]}]")
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{key}={value}: {'a system' if key == 'systems' else 'one'} is named twice")
+    return names

@@ -10,8 +10,7 @@ import pytest
 from harness.api import CodecSpec, Need, SystemInfo
 from harness.data.digests import Contents
 from harness.running.plan import Card, Digests, Entrant, attempts
-from harness.settings.registry import resolve
-from harness.settings.sources import source_digest
+from harness.settings.registry import resolve, source_digest
 from harness.storing.runfolder import open_run
 
 PLUGIN = {

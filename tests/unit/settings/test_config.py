@@ -9,8 +9,8 @@ import pytest
 
 from harness.errors import ConfigError, UnknownName
 from harness.settings.config import compose
-from harness.settings.judges import listed
 from harness.settings.schema import NAMES, check, is_text, names_of, text_of
+from harness.settings.systems import listed
 
 
 def test_systems_keep_the_order_of_the_command_line():

@@ -10,9 +10,8 @@ from harness.commands.doctor import state_of
 from harness.errors import UnknownName
 from harness.settings.config import compose
 from harness.settings.registry import SYSTEMS, config_files, entries, resolve
-from harness.settings.systems import standing, system_section
+from harness.settings.systems import expanded, standing, system_section
 from harness.settings.training import planned, trainers
-from harness.settings.trees import expanded
 
 NAMES = list(config_files("systems"))
 
