@@ -1,4 +1,4 @@
-"""Reading, writing, resampling and flagging audio: the only door through which sound files pass."""
+"""Reading, writing, resampling and flagging audio (the only door through which sound files pass), and whether speech repeats a prompt."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import struct
 import uuid
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.api import FAR_OVER, Audio, FloatArray
 from harness.data.containers import missing_bytes
@@ -329,3 +330,63 @@ def _one_line(error: BaseException) -> str:
     """What libsndfile says without the name of what it was given, which is an address in memory here and never twice the same."""
     said = getattr(error, "error_string", None) or error
     return " ".join(str(said).split()) or type(error).__name__
+
+
+_ALIKE = 0.7
+"""Correlation of two spectrograms from which one is the other. Different sentences of one voice reach .57 at most (624 pairs of 10
+LibriSpeech speakers, the embedded speech .39); a recording through Opus at 6 kbit/s keeps .96, through a neural codec at 2 kbit/s .98,
+at .5 kbit/s .69 to .80."""
+_RATE_HZ, _WINDOW, _HOP, _BANDS = 8000, 256, 80, 20
+_SHORTEST, _REACH, _DEPTH = 100, 50, 1e-4
+"""npt.NDArray[np.float64] (of 10 ms) that are compared at least; that one may begin before the other; and the power under the loudest frame's at which
+speech begins."""
+
+
+def repeated(prompt: Audio, output: Audio) -> str:
+    """What an output repeats of its prompt instead of speaking, at any level and rate, after any silence and through a codec.
+
+    Spectrograms are compared, not samples: a codec or a resampler in between changes every sample.
+
+    Returns:
+        "prompt_copied" where it is little else, "begins_with_prompt" where it goes on, "" for speech of its own.
+    """
+    wanted, given = _spectrogram(prompt), _spectrogram(output)
+    lags = range(-_REACH, _REACH + 1)
+    if not any(_correlation(wanted[max(0, -lag) :], given[max(0, lag) :]) >= _ALIKE for lag in lags):
+        return ""
+    return "begins_with_prompt" if len(given) >= len(wanted) + _SHORTEST else "prompt_copied"
+
+
+def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    """Of the frames that both have, each band about its own mean, so that neither level nor a filter matters; 0 for too few frames."""
+    count = min(len(a), len(b))
+    if count < _SHORTEST:
+        return 0.0
+    a, b = (x[:count] - x[:count].mean(axis=0) for x in (a, b))
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size else 0.0
+
+
+def _spectrogram(audio: Audio) -> npt.NDArray[np.float64]:
+    """Log power in `_BANDS` bands, silence before and after the speech cut off."""
+    mono = resample(audio.mixed(), audio.sample_rate, _RATE_HZ)
+    if mono.size < _WINDOW:
+        return np.zeros((0, _BANDS))
+    frames = np.lib.stride_tricks.sliding_window_view(mono, _WINDOW)[::_HOP] * np.hanning(_WINDOW)
+    power = np.square(np.abs(np.fft.rfft(frames))) @ _bands().T
+    loud = power.sum(axis=1)
+    spoken = np.flatnonzero(loud > loud.max() * _DEPTH)
+    if not spoken.size:
+        return np.zeros((0, _BANDS))
+    power = power[spoken[0] : spoken[-1] + 1]
+    return np.asarray(np.log(np.maximum(power, power.max() * _DEPTH / 10)))
+
+
+@cache
+def _bands() -> npt.NDArray[np.float64]:
+    """Triangles equally spaced in the logarithm of frequency, ``[_BANDS, _WINDOW / 2 + 1]``."""
+    edges = np.geomspace(120, 3800, _BANDS + 2)[:, None]
+    bins = np.fft.rfftfreq(_WINDOW, 1 / _RATE_HZ)[None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.clip(np.minimum(rising, falling), 0, None)

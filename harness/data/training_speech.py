@@ -26,7 +26,7 @@ import numpy as np
 
 from harness.data import embedded_set
 from harness.data.audio import resample
-from harness.data.embedded_recipe import SAMPLE_RATE, program_versions, spoken_by, write_flac
+from harness.data.embedded_set import SAMPLE_RATE, program_versions, spoken_by, write_flac
 from harness.errors import HarnessError, UsageError
 
 FLITE_F0_HZ = {"slt": 170.0, "awb": 130.0, "kal16": 105.0}

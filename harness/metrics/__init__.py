@@ -143,15 +143,15 @@ METRICS = {
     ),
     "per": ("harness.metrics.text:Per", "phone error rate of a phone recogniser against the phones of the text (English)"),
     "speech_bert_score": (
-        "harness.metrics.features:SpeechBertScore",
+        "harness.metrics.judged:SpeechBertScore",
         "SpeechBERTScore precision (Saeki et al. 2024) over frames of the features= model",
     ),
     "frechet_distance": (
-        "harness.metrics.features:FrechetDistance",
+        "harness.metrics.judged:FrechetDistance",
         "Frechet distance between outputs and recordings as corpora, utterance means of the features= model",
     ),
     "emotion_sim": (
-        "harness.metrics.features:EmotionSimilarity",
+        "harness.metrics.judged:EmotionSimilarity",
         "cosine of emotion embeddings, output against recording or prompt (emotion= judge)",
     ),
     "sim_o": ("harness.metrics.judged:SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= judge)"),

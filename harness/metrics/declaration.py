@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import Audio, Better, Evidence, Item, MetricInfo, Need, Sample, Signal
+from harness.api import Audio, Better, Evidence, Item, JudgeInfo, MetricInfo, Need, Sample, Signal
 from harness.data.audio import out_of_scale, resample
 from harness.errors import MissingDependency
 from harness.metrics import METRICS
@@ -56,20 +56,12 @@ class Measured:
         return self.declare()
 
 
-class OnArrays(Protocol):
-    """A metric of two signals as a function."""
-
-    metric: Callable[[], Measured]
-    """Makes what a run measures with."""
-    package: str
-    """That has to be installed beside this one, or ""."""
-
-    def __call__(self, reference: npt.ArrayLike, output: npt.ArrayLike, sample_rate: int, output_rate: int | None = None) -> float: ...
+def identity(info: JudgeInfo) -> str:
+    """A judge as one parameter of a metric's signature."""
+    return f"{info.family} {info.model} {info.digest} {info.package}"
 
 
-def on_arrays(
-    params: Callable[[], dict[str, Any]] = dict, package: str = "", **more: Any
-) -> Callable[[Callable[[Sample], Evidence]], OnArrays]:
+def on_arrays(params: Callable[[], dict[str, Any]] = dict, package: str = "", **more: Any) -> Callable[[Callable[[Sample], Evidence]], Any]:
     """Makes of a measurement of a sample a function on arrays, whose ``metric()`` is what a run measures with.
 
     Args:
@@ -82,7 +74,7 @@ def on_arrays(
         if package and find_spec(package.replace("-", "_")) is None:
             raise MissingDependency(f"{package} is not installed: pip install {package}")
 
-    def decorate(measure: Callable[[Sample], Evidence]) -> OnArrays:
+    def decorate(measure: Callable[[Sample], Evidence]) -> Any:
         def function(reference: npt.ArrayLike, output: npt.ArrayLike, sample_rate: int, output_rate: int | None = None) -> float:
             require()
             judged = signal_of(output, sample_rate if output_rate is None else output_rate)
@@ -101,8 +93,7 @@ def on_arrays(
             setattr(function, attribute, getattr(measure, attribute))
         made: Any = function
         made.metric, made.package = metric, package
-        found: OnArrays = made
-        return found
+        return made
 
     return decorate
 

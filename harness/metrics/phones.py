@@ -41,9 +41,8 @@ from harness.api import (
 )
 from harness.judges.normalisers import spoken_words
 from harness.judges.pocketsphinx import PhoneSegment
-from harness.metrics.alignment import judged
-from harness.metrics.compiling import compiled
-from harness.metrics.declaration import declared
+from harness.metrics.alignment import compiled, judged
+from harness.metrics.declaration import declared, identity
 from harness.metrics.tokens import codes_of, last_codebook, packed, token_dtype, unpacked
 
 Float64Array = npt.NDArray[np.float64]
@@ -136,8 +135,7 @@ class _PhoneProbe:
     def _params(self) -> dict[str, Scalar]:
         if self._aligner is None:
             return {}
-        info = self._aligner.info
-        return {"aligner": f"{info.family} {info.model} {info.digest} {info.package}"}
+        return {"aligner": identity(self._aligner.info)}
 
     def measure(self, sample: Sample) -> Evidence:
         """The item's tokens and phones. An item alone has nobody to learn from: its own value is that of a guess, the corpus's is `pool`.

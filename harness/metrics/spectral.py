@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from harness.api import Better, Evidence, FloatArray, NotScorable, Sample, Scalar, Side, Signal
 from harness.metrics import world
-from harness.metrics.alignment import POLICY, aligned_pair, unaligned_pair
-from harness.metrics.compiling import warp
+from harness.metrics.alignment import POLICY, aligned_pair, unaligned_pair, warp
 from harness.metrics.declaration import on_arrays
 
 Float64Array = npt.NDArray[np.float64]
@@ -126,9 +125,9 @@ def mcd_dtw_db(sample: Sample) -> Evidence:
     pair = unaligned_pair(sample, SAMPLE_RATE_HZ, world.SHORTEST_S)
     reference, output = world.mel_cepstra(sample.require_reference()), world.mel_cepstra(sample.output)
     a, b = reference.coefficients[_active(reference)], output.coefficients[_active(output)]
-    path = warp(a, b, round(BAND_S / world.FRAME_S))
-    counts = pair.counts(reference_frames=a.shape[0], output_frames=b.shape[0], path_steps=path.steps)
-    return Evidence(DB_PER_NEPER_SQRT2 * path.cost / path.steps, counts=counts)
+    cost, steps = warp(a, b, round(BAND_S / world.FRAME_S))
+    counts = pair.counts(reference_frames=a.shape[0], output_frames=b.shape[0], path_steps=steps)
+    return Evidence(DB_PER_NEPER_SQRT2 * cost / steps, counts=counts)
 
 
 @on_arrays(

@@ -18,7 +18,7 @@ from harness.api.libraries import library
 from harness.judges.normalisers import Normaliser, normaliser
 from harness.judges.presets import AsrProtocol, Unit, unspaced
 from harness.metrics.alignment import judged
-from harness.metrics.declaration import declared
+from harness.metrics.declaration import declared, identity
 
 _FRAME_S = 0.025
 """Recognisers analyse 25-ms frames; in less nothing can be heard, and several fail on it."""
@@ -170,7 +170,7 @@ class IntelligibilityProbe:
         self._probe = probe
         self._normaliser = normaliser("spoken-words")
         info = probe.info
-        told = {"asr": f"{info.family} {info.model} {info.digest} {info.package}", "normaliser": self._normaliser.id}
+        told = {"asr": identity(info), "normaliser": self._normaliser.id}
         self.info = _info("intelligibility_probe", told, Need.OUTPUT, Need.TEXT)
 
     def measure(self, sample: Sample) -> Evidence:
@@ -210,7 +210,7 @@ class Per:
         self._phones = phones
         self._normaliser = normaliser("spoken-words")
         info = phones.info
-        told = {"phones": f"{info.family} {info.model} {info.digest} {info.package}", "normaliser": self._normaliser.id}
+        told = {"phones": identity(info), "normaliser": self._normaliser.id}
         self.info = _info("per", told, Need.OUTPUT, Need.TEXT)
 
     def measure(self, sample: Sample) -> Evidence:

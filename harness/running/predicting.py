@@ -34,8 +34,7 @@ from harness.api import (
     Utterance,
     Weights,
 )
-from harness.data.audio import UnreadableAudio, changed, flags, out_of_scale, read_recording, resample, unmixable
-from harness.data.copies import repeated
+from harness.data.audio import UnreadableAudio, changed, flags, out_of_scale, read_recording, repeated, resample, unmixable
 from harness.data.digests import file_digest
 from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.foreign import attempt, bounded, loading, message_of, reason_of

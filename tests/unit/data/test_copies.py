@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from harness.api import Audio
-from harness.data.audio import read_audio, resample
-from harness.data.copies import repeated
+from harness.data.audio import read_audio, repeated, resample
 from harness.data.manifests import DatasetConfig, load_dataset
 
 ITEMS = [i for i in load_dataset(DatasetConfig(name="embedded", kind="embedded")).items if i.prompt_path]

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from harness.data import embedded_recipe, embedded_set
+from harness.data import embedded_set
 from harness.data.audio import flags, read_audio
 from harness.data.manifests import DatasetConfig, load_dataset
 from harness.errors import ManifestError, MissingDependency, UsageError
@@ -113,7 +113,7 @@ def test_damage_is_noticed(tmp_path):
 
 def _same_programs():
     try:
-        return {row["tool"] for row in ROWS} == set(embedded_recipe.tool_versions().values())
+        return {row["tool"] for row in ROWS} == set(embedded_set.tool_versions().values())
     except MissingDependency:
         return False
 
@@ -121,7 +121,7 @@ def _same_programs():
 @pytest.mark.skipif(not _same_programs(), reason="flite, espeak-ng and hibari of the versions that made the set are not installed")
 def test_the_recipe_makes_the_same_samples_again(tmp_path):
     """Samples, not bytes: another libsndfile may pack the same samples otherwise. A network's depend on the processor as well."""
-    assert embedded_recipe.make(tmp_path / "again") == 70
+    assert embedded_set.make(tmp_path / "again") == 70
     again = embedded_set.rows(tmp_path / "again")
     packed = ("bytes", "sha256", "prompt_bytes", "prompt_sha256")
     lengths = ("duration_s", "prompt_duration_s")
@@ -139,6 +139,6 @@ def test_the_recipe_makes_the_same_samples_again(tmp_path):
 def test_the_recipe_overwrites_nothing(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="not empty"):
-        embedded_recipe.make(tmp_path)
-    assert embedded_recipe.main([]) == 2
+        embedded_set.make(tmp_path)
+    assert embedded_set.main([]) == 2
     assert "usage" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from harness.api import Evidence, FeatureExtractor, Item, JudgeInfo, NotScorable, PooledMetric, Sample
-from harness.metrics.features import EmotionSimilarity, FrechetDistance, SpeechBertScore, frechet_distance, precision_recall
+from harness.metrics.judged import EmotionSimilarity, FrechetDistance, SpeechBertScore, frechet_distance, precision_recall
 from harness.testing.laws import signal, silence, speechlike
 from harness.testing.metric import check_metric
 
