@@ -46,11 +46,12 @@ ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", items=("fli
 def panel():
     """Every metric that needs more than audio, with the embedded judges; and why those that are absent are (no weights, no package).
 
-    Where Whisper's weights are not here PocketSphinx is the recogniser: the laws are the metric's.
+    Where the default judges' weights are not here PocketSphinx and Resemblyzer judge: the laws are the metrics'.
     """
-    recogniser = ["asr=pocketsphinx"] if absence(WEIGHTS["whisper-base"]) else []
+    others = {"whisper-base": "asr=pocketsphinx", "campplus": "speaker=resemblyzer"}
+    chosen = [word for weights, word in others.items() if absence(WEIGHTS[weights])]
     keys = [name for name in METRICS if name not in (*_OF_AUDIO, *_OF_TIME)]
-    built = MetricBuilder(keys, compose(recogniser), tuple(item.text for item in ITEMS), allow_missing=True).build()
+    built = MetricBuilder(keys, compose(chosen), tuple(item.text for item in ITEMS), allow_missing=True).build()
     assert {"wer", "sim_o", "mos", "emitted_bps", "token_consistency"} <= set(built.metrics)
     return built
 
