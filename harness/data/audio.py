@@ -45,12 +45,7 @@ ENDED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3
 
 
 class UnreadableAudio(Exception):
-    """A file that cannot be used as audio.
-
-    Args:
-        path: the file.
-        reason: one line, without a traceback.
-    """
+    """A file that cannot be used as audio, for a ``reason`` of one line without a traceback."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -77,17 +72,11 @@ def read_audio(path: Path | str) -> Audio:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What one reading of a sound file gave.
+    """What one reading of a sound file gave."""
 
-    Args:
-        audio: float32 at its own rate, every channel of the file or the one that was asked for.
-        digest: of the file's bytes (`harness.data.digests`), those that were decoded.
-        channels: of the file.
-    """
-
-    audio: Audio
-    digest: str
-    channels: int
+    audio: Audio  # float32 at its own rate, every channel of the file or the one that was asked for
+    digest: str  # of the file's bytes (`harness.data.digests`), those that were decoded
+    channels: int  # of the file
 
     @cached_property
     def flags(self) -> tuple[str, ...]:
@@ -103,7 +92,6 @@ def read_recording(path: Path | str, channel: int | None = None, planned: str = 
     a Xing header promises neither, so a cut there cannot be seen.
 
     Args:
-        path: of the file.
         channel: to take, from 1; None keeps all of them. The only channel of a mono file is taken whatever is asked.
         planned: what `file_digest` found when the run was planned; "" where nothing was.
 
@@ -186,16 +174,7 @@ def write_audio(path: Path | str, audio: Audio) -> None:
         raise ValueError(f"{data_bytes} bytes do not fit into a WAV file")
     # WAVE_FORMAT_IEEE_FLOAT with the extension size and the fact chunk the format asks for.
     form = struct.pack("<HHIIHHH", 3, channels, audio.sample_rate, 4 * channels * audio.sample_rate, 4 * channels, 32, 0)
-    header = (
-        b"WAVE"
-        + b"fmt "
-        + struct.pack("<I", len(form))
-        + form
-        + b"fact"
-        + struct.pack("<II", 4, frames)
-        + b"data"
-        + struct.pack("<I", data_bytes)
-    )
+    header = struct.pack("<4s4sI", b"WAVE", b"fmt ", len(form)) + form + struct.pack("<4sII4sI", b"fact", 4, frames, b"data", data_bytes)
     temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as out:

@@ -20,24 +20,15 @@ _LAST_PAGE = 4
 
 @dataclass(frozen=True)
 class _Promise:
-    """What a header says of its samples.
+    """What a header says of its samples."""
 
-    Args:
-        declared, present: bytes of samples.
-        frame: bytes of one sample of every channel: less than that cannot have been a sample.
-    """
-
-    declared: int
-    present: int
-    frame: int = 1
+    declared: int  # bytes of samples
+    present: int  # likewise
+    frame: int = 1  # bytes of one sample of every channel: less than that cannot have been a sample
 
 
 def missing_bytes(data: bytes) -> str:
-    """Which samples a sound file declares and does not hold, in words; "" where it is whole or of a kind that is not looked into.
-
-    Args:
-        data: the whole file.
-    """
+    """Which samples a whole sound file declares and does not hold, in words; "" where it is whole or of a kind that is not looked into."""
     promised = next((look for magic, look in _LOOKS.items() if data.startswith(magic)), None)
     if data.startswith(b"OggS"):
         return _unended_ogg(data)

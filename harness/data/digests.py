@@ -55,14 +55,10 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an item's files held when a run was planned.
+    """What an item's files held when a run was planned."""
 
-    Args:
-        recording, prompt: as `file_digest` gives it; "" where the item has none.
-    """
-
-    recording: str = ""
-    prompt: str = ""
+    recording: str = ""  # as `file_digest` gives it; "" where the item has none
+    prompt: str = ""  # likewise
 
     @classmethod
     def of(cls, item: Item) -> Contents:
@@ -77,11 +73,8 @@ class Contents:
 def item_digest(item: Item, contents: Contents | None = None) -> str:
     """blake2b, 32 hex digits, of what an item asks: text, language, prompt text, the bytes of recording and prompt, and the channel.
 
-    Not of its id, speaker or path: a renamed recording keeps its results, changed bytes under the same path do not.
-
-    Args:
-        item: of a dataset.
-        contents: of its files; as they are now by default.
+    Not of its id, speaker or path: a renamed recording keeps its results, changed bytes under the same path do not. The
+    ``contents`` are by default those of its files as they are now.
     """
     contents = contents or Contents.of(item)
     h = hashlib.blake2b(digest_size=16)
@@ -95,12 +88,7 @@ def item_digest(item: Item, contents: Contents | None = None) -> str:
 
 
 def contents_digest(rows: str, contents: Mapping[str, Contents]) -> str:
-    """blake2b, 32 hex digits, of a dataset: what its manifest says, and what the files of its items hold.
-
-    Args:
-        rows: `harness.data.manifests.Dataset.rows_digest`.
-        contents: by item id, in any order.
-    """
+    """blake2b, 32 hex digits, of a dataset: what its manifest says (`Dataset.rows_digest`) and its files hold, by item id."""
     h = hashlib.blake2b(rows.encode(), digest_size=16)
     for item in sorted(contents):
         h.update("\0".join((item, *contents[item].told().values(), "\n")).encode())

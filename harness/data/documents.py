@@ -43,11 +43,7 @@ def open_regular(path: Path | str) -> BufferedReader:
 
 
 def read_bytes(path: Path | str, limit: int) -> bytes:
-    """All bytes of a regular file.
-
-    Args:
-        path: of the file; links are followed.
-        limit: bytes it may have.
+    """All bytes of a regular file that has no more than ``limit``; links are followed.
 
     Raises:
         OSError: it cannot be opened (see `open_regular`), or is larger.
@@ -71,11 +67,7 @@ def read_text(path: Path | str, limit: int = 64 * MIB) -> str:
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """YAML as plain data.
-
-    Args:
-        text: to read.
-        name: of the file or setting, for messages.
+    """YAML as plain data; ``name`` of the file or setting stands in messages.
 
     Raises:
         ConfigError: not YAML, or beyond the limits.

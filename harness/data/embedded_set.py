@@ -78,13 +78,7 @@ PROGRAMS = {"flite": r"version: flite-(\S+)", "espeak-ng": r"eSpeak NG text-to-s
 
 
 def make(out: Path) -> int:
-    """Write ``out/manifest.jsonl`` and the FLAC files it names.
-
-    Args:
-        out: folder, made if need be; must be empty.
-
-    Returns:
-        Number of items.
+    """Write ``out/manifest.jsonl`` and the FLAC files it names into a new or empty folder; how many items there are.
 
     Raises:
         UsageError: ``out`` is not empty.
@@ -141,8 +135,6 @@ def spoken_by(tool: str, voice: str, text: str, settings: Sequence[str] = ()) ->
 
     Args:
         tool: "flite", "espeak-ng" (at amplitude 80 of 100) or "hibari" (with seed 0, and no settings).
-        voice: as the tool knows it.
-        text: to speak.
         settings: further words of its command line.
 
     Raises:

@@ -1,6 +1,6 @@
 """Manifests that are one text file: JSONL, JSON, CSV and the `.lst` lists of SeedTTS. Each reader yields unchecked entries.
 
-The columns are those of `harness.data.columns`.
+The columns are those of `harness.data.entries`.
 
 UTF-8 with or without a byte order mark; LF, CRLF or CR; empty lines are skipped.
 
@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.columns import ONLY_IF_UNIQUE, TYPED, Row, entries, folded, header_fault, meaning
 from harness.data.documents import MIB, read_bytes
-from harness.data.entries import Entry, Problems
+from harness.data.entries import ONLY_IF_UNIQUE, TYPED, Entry, Problems, Row, entries_of, folded, header_fault, meaning
 
 LIMIT = 2048 * MIB
 
@@ -66,7 +65,7 @@ def read_jsonl(file: Path, source: str, problems: Problems) -> Iterator[Entry]:
             rows.append((number, *_json_values(row)))
         else:
             problems.add(source, number, f"not a JSON object but {type(row).__name__}")
-    yield from entries(file, source, rows, problems)
+    yield from entries_of(file, source, rows, problems)
 
 
 def read_csv(file: Path, source: str, problems: Problems) -> Iterator[Entry]:
@@ -77,17 +76,14 @@ def read_csv(file: Path, source: str, problems: Problems) -> Iterator[Entry]:
             problems.add(source, table.line, fault)
             return
         rows = [(number, dict(zip(table.header, cells, strict=True)), list[str]()) for number, cells in table.rows]
-        yield from entries(file, source, rows, problems)
+        yield from entries_of(file, source, rows, problems)
 
 
 def read_lst(file: Path, source: str, problems: Problems, language: str, speakers: Mapping[str, Mapping[str, str]]) -> Iterator[Entry]:
     """Entries of a SeedTTS list: ``id|prompt_text|prompt_wav|text`` and, optionally, ``|target_wav``; paths relative to the list.
 
     Args:
-        file: the list.
         source: what to call it; its folder is the base of its paths.
-        problems: collector.
-        language: of every line.
         speakers: columns of a sibling table by id; its ``speaker`` is the speaker, its ``gender`` and ``licence`` become notes.
             Without it the prompt stands for the speaker, so that items sharing a voice stay in one cluster.
     """
@@ -232,17 +228,11 @@ def _depth(value: Any) -> int:
 
 @dataclass(frozen=True)
 class _Table:
-    """Cells as text, with the line that each row begins on.
+    """Cells as text, with the line that each row begins on."""
 
-    Args:
-        header: names of the columns.
-        line: of the header; 0 where the file has none.
-        rows: as many cells each as there are columns.
-    """
-
-    header: list[str]
-    line: int
-    rows: list[tuple[int, list[str]]]
+    header: list[str]  # names of the columns
+    line: int  # of the header; 0 where the file has none
+    rows: list[tuple[int, list[str]]]  # as many cells each as there are columns
 
 
 def _table(file: Path, source: str, problems: Problems) -> _Table | None:

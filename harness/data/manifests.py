@@ -19,8 +19,6 @@ from harness.data.digests import Contents, contents_digest
 from harness.data.entries import Entry, Problems, checked_items, checked_language
 from harness.errors import ConfigError, ManifestError, UnknownName
 
-__all__ = ["KINDS", "Dataset", "DatasetConfig", "load_dataset"]
-
 _TREES: Mapping[str, tuple[layouts.Reader, str]] = {
     "folder": (layouts.folder, ""),
     "librispeech": (layouts.librispeech, "CC BY 4.0 (LibriSpeech)"),
@@ -43,30 +41,20 @@ FEW_VOICES = 6
 class DatasetConfig:
     """Which items to measure on.
 
-    Args:
-        name: of the dataset in every record.
-        kind: one of `KINDS`.
-        root: folder (or the manifest itself); no path of a manifest may leave it. Relative to the working directory.
-        manifest: file in ``root``, or elsewhere when ``root`` is None (then its folder is the root).
-        language: ISO 639 code: of items that state none; items that state another one are left out. "" takes all.
-        split: a part of the dataset: subfolder of a tree, VCTK's microphone, list of SeedTTS, value of a table's ``split`` column.
-        channel: of recordings and prompts with several, the one to take, counted from 1; null averages them.
-        limit: take so many, spread over languages and speakers (`spread`).
-        items: take only these ids.
-
     Raises:
         ConfigError: a value of the wrong type or range.
     """
 
-    name: str
-    kind: str = "auto"
-    root: Path | None = None
-    manifest: str | None = None
-    language: str = ""
+    name: str  # of the dataset in every record
+    kind: str = "auto"  # one of `KINDS`
+    root: Path | None = None  # folder (or the manifest itself); no path of a manifest may leave it. Relative to the working directory.
+    manifest: str | None = None  # file in ``root``, or elsewhere when ``root`` is None (then its folder is the root)
+    language: str = ""  # ISO 639 code: of items that state none; items that state another one are left out. "" takes all.
+    # a part of the dataset: subfolder of a tree, VCTK's microphone, list of SeedTTS, value of a table's ``split`` column
     split: str | None = None
-    channel: int | None = None
-    limit: int | None = None
-    items: tuple[str, ...] = ()
+    channel: int | None = None  # of recordings and prompts with several, the one to take, counted from 1; null averages them
+    limit: int | None = None  # take so many, spread over languages and speakers (`spread`)
+    items: tuple[str, ...] = ()  # take only these ids
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
@@ -110,27 +98,17 @@ class DatasetConfig:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Items, checked and in manifest order.
-
-    Args:
-        name: as configured.
-        items: at least one; ids unique, also when case is ignored.
-        synthetic: at least one recording is synthetic speech.
-        description: one line: kind, place and what was taken.
-        licence: as far as the manifest or the corpus states it.
-        rows_digest: of what the manifest says of these items (32 hex digits), wherever the dataset lies; no recording is opened for it.
-        left_out: what lies in the dataset and is not among the items, in short phrases: "3 .m4a files", "columns not read: age".
-        root: folder that no path of an item leaves.
-    """
+    """Items, checked and in manifest order."""
 
     name: str
-    items: tuple[Item, ...]
-    synthetic: bool
-    description: str
-    licence: str
-    rows_digest: str
+    items: tuple[Item, ...]  # at least one; ids unique, also when case is ignored
+    synthetic: bool  # at least one recording is synthetic speech
+    description: str  # one line: kind, place and what was taken
+    licence: str  # as far as the manifest or the corpus states it
+    rows_digest: str  # of what the manifest says of these items (32 hex digits), wherever the dataset lies; no recording is opened for it
+    # what lies in the dataset and is not among the items, in short phrases: "3 .m4a files", "columns not read: age"
     left_out: tuple[str, ...] = ()
-    root: Path | None = None
+    root: Path | None = None  # folder that no path of an item leaves
 
     @cached_property
     def contents(self) -> Mapping[str, Contents]:
@@ -186,9 +164,7 @@ class _Source:
 def load_dataset(config: DatasetConfig, tell: Callable[[int], None] = lambda count: None) -> Dataset:
     """Read and check a whole dataset; no sound file is opened (but the embedded set's hashes are compared).
 
-    Args:
-        config: which, and what of it.
-        tell: hears of how many entries were read, time and again.
+    ``tell`` hears of how many entries were read, time and again.
 
     Raises:
         ManifestError: the manifest is wrong (every offending line named), or nothing is left to measure.

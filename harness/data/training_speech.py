@@ -40,23 +40,14 @@ _EXAMPLE = re.compile(r'"([^"]+)"')
 
 @dataclass(frozen=True)
 class Speaker:
-    """One speaker that does not exist.
+    """One speaker that does not exist."""
 
-    Args:
-        tool: "flite" or "espeak-ng".
-        voice: as the tool knows it.
-        language: ISO 639-1 code.
-        f0: mean F0 over the voice's own.
-        envelope: frequencies of the envelope over the voice's own; above 1 is a shorter vocal tract.
-        tempo: speech rate over the voice's own.
-    """
-
-    tool: str
-    voice: str
-    language: str
-    f0: float
-    envelope: float
-    tempo: float
+    tool: str  # "flite" or "espeak-ng"
+    voice: str  # as the tool knows it
+    language: str  # ISO 639-1 code
+    f0: float  # mean F0 over the voice's own
+    envelope: float  # frequencies of the envelope over the voice's own; above 1 is a shorter vocal tract
+    tempo: float  # speech rate over the voice's own
 
     @property
     def name(self) -> str:
@@ -126,13 +117,9 @@ def mandarin_phrases(count: int, seed: int) -> list[str]:
 
 
 def utterances(sentences: Sequence[str], count: int, joint: float, seed: int) -> Iterator[str]:
-    """Texts to speak: every sentence once before one comes again, a share of them two at a time.
+    """Texts to speak: every sentence once before one comes again, a ``joint`` share of them two at a time.
 
-    Args:
-        sentences: without repetition.
-        count: how many texts.
-        joint: share of texts of two sentences: what a prompt and its continuation look like.
-        seed: of the order.
+    Two are what a prompt and its continuation look like.
     """
     draw = random.Random(seed)
     left: list[str] = []
@@ -189,15 +176,7 @@ def dealt(groups: Sequence[tuple[Sequence[Speaker], Sequence[str]]]) -> list[Job
 
 
 def make(out: Path, jobs: Sequence[Job], workers: int = 2) -> int:
-    """Writes ``out/manifest.csv`` and its FLAC files.
-
-    Args:
-        out: folder.
-        jobs: what to speak.
-        workers: programs at a time.
-
-    Returns:
-        Number of recordings.
+    """Writes ``out/manifest.csv`` and its FLAC files, ``workers`` programs at a time; how many recordings there are.
 
     Raises:
         HarnessError: a program failed.

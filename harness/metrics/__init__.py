@@ -95,72 +95,67 @@ _SPEED = {
 """Figures of a timing, in `harness.metrics.speed`."""
 
 _FEW = "; corrected for few tokens, histograms over all items"
+_OTHERS = {
+    "tokens": {
+        "nominal_bps": ("NominalBps", "frame rate times the sum of log2 of the codebook sizes, side information apart"),
+        "emitted_bps": ("EmittedBps", "bits of the tokens or packets really emitted, side information apart"),
+        "entropy_bps": ("EntropyBps", f"sum over codebooks of the first-order entropy, times the frame rate{_FEW}"),
+        "side_bps": ("SideBps", "bits of side information as stored"),
+        "codebook_use": (
+            "CodebookUse",
+            "share of codebook entries used by the tokens counted, mean over codebooks; grows with their number",
+        ),
+        "codebook_perplexity": ("CodebookPerplexity", f"perplexity of the codes, mean over codebooks{_FEW}"),
+        "last_codebook_use": (
+            "LastCodebookUse",
+            "share of entries of the last codebook decoded used by the tokens counted; grows with their number",
+        ),
+        "last_codebook_entropy_bits": ("LastCodebookEntropy", f"first-order entropy per token of the last codebook decoded{_FEW}"),
+        "token_consistency": (
+            "TokenConsistency",
+            "share of tokens that come out the same when the decoded output is encoded again (O'Reilly et al. 2024)",
+        ),
+        "token_consistency_shift": (
+            "TokenConsistencyShift",
+            "share of tokens that stay when the input comes 1 ms later (after Liu et al. 2024)",
+        ),
+    },
+    "phones": {
+        "phone_accuracy": (
+            "PhoneAccuracy",
+            "frames whose phone a linear probe tells from the last codebook's tokens, fitted on the other speakers",
+        ),
+        "phone_chance": ("PhoneChance", "phone_accuracy of a probe that sees no tokens and names the other speakers' commonest phone"),
+    },
+    "speed": {name: (name, text) for name, text in _SPEED.items()},
+    "text": {
+        "wer": ("Wer", "word error rate of the recogniser's transcript against the text"),
+        "cer": ("Cer", "character error rate of the recogniser's transcript against the text"),
+        "dwer": ("DWer", "error rate against the recogniser's own transcript of the reference audio"),
+        "intelligibility_probe": (
+            "IntelligibilityProbe",
+            "share of wrong words from a recogniser restricted to the corpus's own sentences (a probe, not a WER)",
+        ),
+        "per": ("Per", "phone error rate of a phone recogniser against the phones of the text (English)"),
+    },
+    "judged": {
+        "speech_bert_score": ("SpeechBertScore", "SpeechBERTScore precision (Saeki et al. 2024) over frames of the features= model"),
+        "frechet_distance": (
+            "FrechetDistance",
+            "Frechet distance between outputs and recordings as corpora, utterance means of the features= model",
+        ),
+        "emotion_sim": ("EmotionSimilarity", "cosine of emotion embeddings, output against recording or prompt (emotion= judge)"),
+        "sim_o": ("SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= judge)"),
+        "sim_r": ("ResynthesisSimilarity", "speaker similarity to the codec's resynthesis of the prompt"),
+        "stopped_by_itself": ("StoppedByItself", "share of outputs that the model ended itself, the others were cut at a limit"),
+        "mos": ("PredictedMos", "predicted MOS (mos= judge)"),
+    },
+}
+"""Classes and figures by module: what builds each, and one line about it."""
+
 METRICS = {
     **{name: (f"harness.metrics.{module}:{name}.metric", text) for module, names in _ON_ARRAYS.items() for name, text in names.items()},
-    "nominal_bps": ("harness.metrics.tokens:NominalBps", "frame rate times the sum of log2 of the codebook sizes, side information apart"),
-    "emitted_bps": ("harness.metrics.tokens:EmittedBps", "bits of the tokens or packets really emitted, side information apart"),
-    "entropy_bps": (
-        "harness.metrics.tokens:EntropyBps",
-        f"sum over codebooks of the first-order entropy, times the frame rate{_FEW}",
-    ),
-    "side_bps": ("harness.metrics.tokens:SideBps", "bits of side information as stored"),
-    "codebook_use": (
-        "harness.metrics.tokens:CodebookUse",
-        "share of codebook entries used by the tokens counted, mean over codebooks; grows with their number",
-    ),
-    "codebook_perplexity": ("harness.metrics.tokens:CodebookPerplexity", f"perplexity of the codes, mean over codebooks{_FEW}"),
-    "last_codebook_use": (
-        "harness.metrics.tokens:LastCodebookUse",
-        "share of entries of the last codebook decoded used by the tokens counted; grows with their number",
-    ),
-    "last_codebook_entropy_bits": (
-        "harness.metrics.tokens:LastCodebookEntropy",
-        f"first-order entropy per token of the last codebook decoded{_FEW}",
-    ),
-    "token_consistency": (
-        "harness.metrics.tokens:TokenConsistency",
-        "share of tokens that come out the same when the decoded output is encoded again (O'Reilly et al. 2024)",
-    ),
-    "token_consistency_shift": (
-        "harness.metrics.tokens:TokenConsistencyShift",
-        "share of tokens that stay when the input comes 1 ms later (after Liu et al. 2024)",
-    ),
-    "phone_accuracy": (
-        "harness.metrics.phones:PhoneAccuracy",
-        "frames whose phone a linear probe tells from the last codebook's tokens, fitted on the other speakers",
-    ),
-    "phone_chance": (
-        "harness.metrics.phones:PhoneChance",
-        "phone_accuracy of a probe that sees no tokens and names the other speakers' commonest phone",
-    ),
-    **{name: (f"harness.metrics.speed:{name}", text) for name, text in _SPEED.items()},
-    "wer": ("harness.metrics.text:Wer", "word error rate of the recogniser's transcript against the text"),
-    "cer": ("harness.metrics.text:Cer", "character error rate of the recogniser's transcript against the text"),
-    "dwer": ("harness.metrics.text:DWer", "error rate against the recogniser's own transcript of the reference audio"),
-    "intelligibility_probe": (
-        "harness.metrics.text:IntelligibilityProbe",
-        "share of wrong words from a recogniser restricted to the corpus's own sentences (a probe, not a WER)",
-    ),
-    "per": ("harness.metrics.text:Per", "phone error rate of a phone recogniser against the phones of the text (English)"),
-    "speech_bert_score": (
-        "harness.metrics.judged:SpeechBertScore",
-        "SpeechBERTScore precision (Saeki et al. 2024) over frames of the features= model",
-    ),
-    "frechet_distance": (
-        "harness.metrics.judged:FrechetDistance",
-        "Frechet distance between outputs and recordings as corpora, utterance means of the features= model",
-    ),
-    "emotion_sim": (
-        "harness.metrics.judged:EmotionSimilarity",
-        "cosine of emotion embeddings, output against recording or prompt (emotion= judge)",
-    ),
-    "sim_o": ("harness.metrics.judged:SpeakerSimilarity", "speaker similarity to the original recording or prompt (speaker= judge)"),
-    "sim_r": ("harness.metrics.judged:ResynthesisSimilarity", "speaker similarity to the codec's resynthesis of the prompt"),
-    "stopped_by_itself": (
-        "harness.metrics.judged:StoppedByItself",
-        "share of outputs that the model ended itself, the others were cut at a limit",
-    ),
-    "mos": ("harness.metrics.judged:PredictedMos", "predicted MOS (mos= judge)"),
+    **{name: (f"harness.metrics.{module}:{attr}", text) for module, names in _OTHERS.items() for name, (attr, text) in names.items()},
 }
 """Every metric of this package by the name a user types: "module:attribute" of what builds it, and one line about it."""
 

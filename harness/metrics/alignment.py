@@ -43,19 +43,12 @@ SILENCE_DBFS = -80.0
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two mono signals at one rate, finite and not silent.
+    """Two mono signals at one rate, finite and not silent."""
 
-    Args:
-        reference: float32 ``[N]``.
-        output: float32 ``[N]``; of another length only from `unaligned_pair`.
-        sample_rate: of both, in Hz.
-        length_ratio: samples of the output over samples of the reference, before anything was cut.
-    """
-
-    reference: FloatArray
-    output: FloatArray
-    sample_rate: int
-    length_ratio: float
+    reference: FloatArray  # float32 ``[N]``
+    output: FloatArray  # float32 ``[N]``; of another length only from `unaligned_pair`
+    sample_rate: int  # of both, in Hz
+    length_ratio: float  # samples of the output over samples of the reference, before anything was cut
 
     @property
     def duration_s(self) -> float:
@@ -67,12 +60,7 @@ class Pair:
 
 
 def aligned_pair(sample: Sample, sample_rate: int, shortest_s: float = 0.0) -> Pair:
-    """Reference and output over their common length.
-
-    Args:
-        sample: output and reference.
-        sample_rate: at which they are compared, in Hz.
-        shortest_s: shorter audio is not scorable.
+    """Reference and output over their common length, at ``sample_rate`` Hz.
 
     Raises:
         NotScorable: a side is empty, holds NaN or Inf, is silent or too short; or the lengths differ beyond the policy.
@@ -209,7 +197,6 @@ def warp(a: Float64Array, b: Float64Array, half_width: int) -> tuple[float, int]
 
     Args:
         a: frames along which the band runs.
-        b: the other frames.
         half_width: frames of ``b`` to either side of the diagonal from corner to corner that may be visited; widened where the slope of the
             diagonal would tear the band.
 

@@ -30,10 +30,7 @@ _ARGUMENTS = """
 def declared(name: str, *needs: Need, **more: Any) -> MetricInfo:
     """The declaration of a metric of `harness.metrics.METRICS`, which describes it.
 
-    Args:
-        name: as there.
-        needs: what is measured from.
-        more: other fields of `MetricInfo`; by default version 1, no unit, no rate and no direction.
+    Further fields of `MetricInfo` are by default version 1, no unit, no rate and no direction.
     """
     usual: dict[str, Any] = {"version": "1", "unit": "", "better": Better.NEITHER, "sample_rate": None, "description": METRICS[name][1]}
     return MetricInfo(**{**usual, **more}, name=name, needs=frozenset(needs))
@@ -41,15 +38,10 @@ def declared(name: str, *needs: Need, **more: Any) -> MetricInfo:
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric that is a function of a sample.
+    """A metric that is a function of a sample."""
 
-    Args:
-        declare: makes its declaration, when it is asked for: versions of packages are in it.
-        measure: see `harness.api.Metric`.
-    """
-
-    declare: Callable[[], MetricInfo]
-    measure: Callable[[Sample], Evidence]
+    declare: Callable[[], MetricInfo]  # makes its declaration, when it is asked for: versions of packages are in it
+    measure: Callable[[Sample], Evidence]  # see `harness.api.Metric`
 
     @property
     def info(self) -> MetricInfo:
@@ -99,11 +91,7 @@ def on_arrays(params: Callable[[], dict[str, Any]] = dict, package: str = "", **
 
 
 def signal_of(samples: npt.ArrayLike, sample_rate: int) -> Signal:
-    """An array as metrics see it.
-
-    Args:
-        samples: float ``[N]`` or ``[C, N]``.
-        sample_rate: in Hz.
+    """An array ``[N]`` or ``[C, N]`` as metrics see it.
 
     Raises:
         ValueError: of another shape, or not of a full scale of +-1.

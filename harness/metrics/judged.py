@@ -36,9 +36,6 @@ SHORTEST_S = 0.5
 
 Float64Array = npt.NDArray[np.float64]
 
-ENDED = "end"
-"""The stop reason of a model that ended itself (`harness.api.Speech`)."""
-
 
 class SpeakerSimilarity:
     """Cosine of speaker embeddings, output against an *original* recording (SIM-o, never the codec's resynthesis of it).
@@ -46,7 +43,6 @@ class SpeakerSimilarity:
     Two encoders are two scales: the same pair is .33 or .77 by model. The name says which, the signature which weights.
 
     Args:
-        encoder: of voices.
         against: "reference", the item's own recording (resynthesis), or "prompt", the voice to be followed (zero-shot synthesis).
     """
 
@@ -85,8 +81,7 @@ class ResynthesisSimilarity(SpeakerSimilarity):
     """
 
     def __init__(self, encoder: SpeakerEncoder) -> None:
-        words = "the prompt as the system's codec resynthesises it"
-        self._declare(encoder, "r", Need.PROMPT_RESYNTHESIS, "prompt resynthesis", words)
+        self._declare(encoder, "r", Need.PROMPT_RESYNTHESIS, "prompt resynthesis", "the prompt as the system's codec resynthesises it")
 
     def _voice(self, sample: Sample) -> tuple[Signal, Side]:
         if sample.prompt_resynthesis is None:
@@ -113,7 +108,6 @@ class PredictedMos:
     it has an overall score only ("distillmos").
 
     Args:
-        predictor: of opinion scores.
         score: one of the predictor's ("overall", "signal", "background", "p808" of DNSMOS); "" is its headline, the first it declares,
             or "overall" where it declares none.
 
@@ -180,7 +174,7 @@ class StoppedByItself:
         reason = sample.stop_reason
         if not reason:
             raise NotApplicable("the system gives no stop reason")
-        ended = reason == ENDED
+        ended = reason == "end"  # as `harness.api.Speech` calls it
         return Evidence(100.0 if ended else 0.0, counts={f"stop_{reason}": 1.0}, detail={} if ended else {"stop_reason": reason})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -41,15 +41,11 @@ VISQOL_SHORTEST_S = 1.0
 
 
 def pesq_cuts(reference: FloatArray, sample_rate: int = SAMPLE_RATE_HZ) -> list[int]:
-    """Where a recording is cut for PESQ: sample indices, first 0, last N.
+    """Where a recording ``[N]`` is cut for PESQ: sample indices, first 0, last N.
 
     Up to `PESQ_LONGEST_S` it is left whole. Longer ones become ``ceil(duration / 18 s)`` pieces; each inner border is moved from its
     place on the equal grid to the middle of the quietest 40 ms of the *reference* within +-1 s (the first of equals), so no piece
     exceeds 20 s and the pieces of an item are the same for every system.
-
-    Args:
-        reference: ``[N]``.
-        sample_rate: in Hz.
     """
     n = reference.size
     if n <= PESQ_LONGEST_S * sample_rate:
@@ -184,16 +180,8 @@ def pesq_nb(sample: Sample) -> Evidence:
     return _pesq(sample, "nb", PESQ_NARROW_HZ if is_narrow(sample.require_reference()) else SAMPLE_RATE_HZ)
 
 
-@dataclass(frozen=True, eq=False)
-class _StoiInput:
+def _stoi_input(sample: Sample) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], dict[str, float]]:
     """Both sides float64 ``[N]`` at 10 kHz with enough speech in them, and the evidence kept of that."""
-
-    reference: npt.NDArray[np.float64]
-    output: npt.NDArray[np.float64]
-    counts: dict[str, float]
-
-
-def _stoi_input(sample: Sample) -> _StoiInput:
     pair = aligned_pair(sample, SAMPLE_RATE_HZ)
     n = pair.reference.size
     reference = _at_10k(sample.require_reference(), n)
@@ -201,7 +189,7 @@ def _stoi_input(sample: Sample) -> _StoiInput:
     # The library makes one spectrogram frame fewer than it keeps; it wants 30 of those and returns 1e-5 otherwise.
     if active - 1 < STOI_SEGMENT_FRAMES:
         raise NotScorable(Side.REFERENCE, f"{max(0, active - 1)} active frames, STOI needs {STOI_SEGMENT_FRAMES} ({pair.duration_s:.2f} s)")
-    return _StoiInput(reference, _at_10k(sample.output, n), pair.counts(active_frames=active))
+    return reference, _at_10k(sample.output, n), pair.counts(active_frames=active)
 
 
 def _at_10k(signal: Signal, num_samples: int) -> npt.NDArray[np.float64]:
@@ -248,9 +236,9 @@ def stoi(sample: Sample) -> Evidence:
     """
     from pystoi import stoi as library_stoi
 
-    found = _stoi_input(sample)
-    value = float(library_stoi(found.reference, found.output, STOI_RATE_HZ, extended=False))
-    return Evidence(min(1.0, max(-1.0, value)), counts=found.counts)
+    reference, output, counts = _stoi_input(sample)
+    value = float(library_stoi(reference, output, STOI_RATE_HZ, extended=False))
+    return Evidence(min(1.0, max(-1.0, value)), counts=counts)
 
 
 @on_arrays(**_STOI)
@@ -269,8 +257,8 @@ def estoi(sample: Sample) -> Evidence:
     >>> round(estoi(clean.samples, clean.samples, 16000), 3), estoi(clean.samples, noisy(clean, 0).samples, 16000) < 0.9
     (1.0, True)
     """
-    found = _stoi_input(sample)
-    return Evidence(min(1.0, max(-1.0, extended_stoi(found.reference, found.output))), counts=found.counts)
+    reference, output, counts = _stoi_input(sample)
+    return Evidence(min(1.0, max(-1.0, extended_stoi(reference, output))), counts=counts)
 
 
 def extended_stoi(reference: npt.NDArray[np.float64], output: npt.NDArray[np.float64]) -> float:

@@ -83,10 +83,7 @@ class Aligner(Protocol):
 def frame_labels(segments: Sequence[PhoneSegment], num_frames: int, frame_rate_hz: float) -> npt.NDArray[np.uint8]:
     """The phone at the centre of each frame, as its place in `PHONES`: ``[T]``, `NO_SPEECH` where there is none.
 
-    Args:
-        segments: of the recording.
-        num_frames: T.
-        frame_rate_hz: frame t is the stretch from ``t / frame_rate_hz`` to ``(t + 1) / frame_rate_hz``.
+    Frame t is the stretch from ``t / frame_rate_hz`` to ``(t + 1) / frame_rate_hz``.
     """
     number = {phone: i for i, phone in enumerate(PHONES)}
     centres = (np.arange(num_frames) + 0.5) / frame_rate_hz
@@ -110,11 +107,7 @@ class _Utterance:
 
 
 class _PhoneProbe:
-    """What both figures share: evidence of an item, and the probe over a corpus.
-
-    Args:
-        aligner: needed to measure, not to pool.
-    """
+    """What both figures share: evidence of an item, which needs an aligner, and the probe over a corpus."""
 
     name: str
     half_window_s: float | None
@@ -149,7 +142,9 @@ class _PhoneProbe:
         labels = self._labels(sample, codes)
         if codes.num_frames == 0:
             raise NotScorable(Side.OUTPUT, "no tokens")
-        detail = sample.output.derive(("packed phones", codes.digest(), self._aligner_id()), lambda: _pack(codes, labels, sample))
+        detail = sample.output.derive(
+            ("packed phones", codes.digest(), self._params().get("aligner")), lambda: _pack(codes, labels, sample)
+        )
         return Evidence(ALONE, counts={"speech_frames": float(np.count_nonzero(labels != NO_SPEECH))}, detail=detail)
 
     def _labels(self, sample: Sample, codes: Codes) -> npt.NDArray[np.uint8]:
@@ -167,13 +162,10 @@ class _PhoneProbe:
         apart_s = abs(codes.num_samples / codes.spec.sample_rate - reference.audio.duration_s)
         if apart_s > 1 / codes.spec.frame_rate_hz:
             raise NotApplicable(f"the tokens are not of the recording: they are {apart_s:.2f} s longer or shorter")
-        segments = reference.derive(("phones", self._aligner_id(), text), lambda: aligner.align(samples, text))
+        segments = reference.derive(("phones", self._params().get("aligner"), text), lambda: aligner.align(samples, text))
         if not segments:
             raise NotScorable(Side.REFERENCE, "the text cannot be aligned with the recording")
         return frame_labels(segments, codes.num_frames, codes.spec.frame_rate_hz)
-
-    def _aligner_id(self) -> str:
-        return str(self._params().get("aligner", ""))
 
     def pool(self, evidence: Sequence[Evidence], resamples: Float64Array) -> Float64Array:
         """The share of speech frames told right, each by a probe fitted on the other speakers' frames of the same resample.
@@ -181,7 +173,6 @@ class _PhoneProbe:
         With one speaker alone (or none known) the other recordings take the place of the other speakers.
 
         Args:
-            evidence: of n items.
             resamples: ``[R, n]``. The probe is fitted under each, which takes time: beyond `REFIT_FRAMES` in all, the last resamples
                 get no figure and an interval rests on fewer of them.
 
@@ -275,36 +266,23 @@ def _unpack(evidence: Evidence) -> _Utterance:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled examples of n items.
+    """Labelled examples of n items."""
 
-    Args:
-        categories: int ``[F, O]``, O categories of each of F examples, from 0 to ``num_categories - 1``; O may be 0 (prior alone).
-        classes: int ``[F]``, from 0 to ``num_classes - 1``.
-        items: int ``[F]``, whose weight an example has, ascending.
-        groups: int ``[n]``, the group of each item.
-        num_categories: V.
-        num_classes: Y.
-    """
-
-    categories: Int64Array
-    classes: Int64Array
-    items: Int64Array
-    groups: Int64Array
-    num_categories: int
-    num_classes: int
+    categories: Int64Array  # int ``[F, O]``, O categories of each of F examples, from 0 to ``num_categories - 1``; O may be 0 (prior alone)
+    classes: Int64Array  # int ``[F]``, from 0 to ``num_classes - 1``
+    items: Int64Array  # int ``[F]``, whose weight an example has, ascending
+    groups: Int64Array  # int ``[n]``, the group of each item
+    num_categories: int  # V
+    num_classes: int  # Y
 
 
 def hits(examples: Examples, weights: Float64Array) -> Float64Array:
-    """Weighted number of examples told right, each by a probe fitted on the weighted examples of all other groups.
+    """Weighted number ``[R]`` of examples told right, each by a probe fitted on the weighted examples of all other groups.
 
     A probe with nobody to learn from guesses: each of its examples counts ``1 / Y``.
 
     Args:
-        examples: F of them, of n items.
         weights: ``[R, n]``, how often each item counts in each of R resamples; the probe is fitted under each.
-
-    Returns:
-        ``[R]``.
     """
     # Few of a large codebook's entries occur: the tables hold those alone.
     entries, categories = np.unique(examples.categories, return_inverse=True)

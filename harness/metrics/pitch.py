@@ -38,17 +38,11 @@ CREPE_BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class _Contours:
-    """F0 of both sides over their common frames.
+    """F0 of both sides over their common frames."""
 
-    Args:
-        reference: float64 ``[T]`` in Hz, 0 where unvoiced.
-        output: likewise.
-        counts: evidence kept.
-    """
-
-    reference: world.Float64Array
-    output: world.Float64Array
-    counts: dict[str, float]
+    reference: world.Float64Array  # float64 ``[T]`` in Hz, 0 where unvoiced
+    output: world.Float64Array  # likewise
+    counts: dict[str, float]  # evidence kept
 
     def common_cents(self) -> tuple[world.Float64Array, world.Float64Array]:
         """Both contours in cents re 1 Hz over the frames voiced on both sides.

@@ -47,17 +47,11 @@ def _detail(timing: Timing) -> dict[str, str | int | float | bool | None]:
 
 @dataclass(frozen=True)
 class RealTimeFactor:
-    """Real-time factor of one stage, weighted by seconds of audio.
-
-    Args:
-        name: of the metric.
-        stage: "total", "encode" or "decode".
-        batched: of several utterances at once, seconds of the batch over the audio of all of them; else of one at a time.
-    """
+    """Real-time factor of one stage, weighted by seconds of audio."""
 
     name: str
-    stage: str
-    batched: bool = False
+    stage: str  # "total", "encode" or "decode"
+    batched: bool = False  # of several utterances at once, seconds of the batch over the audio of all of them; else of one at a time
 
     @property
     def info(self) -> MetricInfo:
@@ -76,23 +70,14 @@ class RealTimeFactor:
 
 @dataclass(frozen=True)
 class TimingFigure:
-    """One named figure of a timing.
-
-    Args:
-        name: of the metric.
-        figure: of `Timing.figures`.
-        unit: of the metric.
-        factor: from the figure's unit to the metric's.
-        better: direction.
-        per_audio: the figure is related to the seconds of audio, as a ratio of sums.
-    """
+    """One named figure of a timing."""
 
     name: str
-    figure: str
+    figure: str  # of `Timing.figures`
     unit: str = ""
-    factor: float = 1.0
+    factor: float = 1.0  # from the figure's unit to the metric's
     better: Better = Better.LOWER
-    per_audio: bool = False
+    per_audio: bool = False  # the figure is related to the seconds of audio, as a ratio of sums
 
     @property
     def info(self) -> MetricInfo:

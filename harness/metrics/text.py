@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from harness.api import Better, Evidence, MetricInfo, Need, NotApplicable, NotScorable, Recogniser, Sample, Side, Signal, language_code
 from harness.api.libraries import library
@@ -24,8 +23,7 @@ _FRAME_S = 0.025
 """Recognisers analyse 25-ms frames; in less nothing can be heard, and several fail on it."""
 
 
-@dataclass(frozen=True)
-class Edits:
+class Edits(NamedTuple):
     """A minimal alignment of a hypothesis with its reference, as counts of units."""
 
     hits: int
@@ -38,20 +36,12 @@ class Edits:
         return self.hits + self.substitutions + self.deletions
 
     @property
-    def errors(self) -> int:
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
     def rate(self) -> float:
-        """Errors by units of the reference; may exceed 1.
-
-        Raises:
-            ZeroDivisionError: the reference is empty.
-        """
-        return self.errors / self.reference_length
+        """Errors by units of the reference, which must not be empty; may exceed 1."""
+        return (self.substitutions + self.deletions + self.insertions) / self.reference_length
 
     def as_counts(self) -> dict[str, float]:
-        return {name: float(count) for name, count in asdict(self).items()}
+        return {name: float(count) for name, count in self._asdict().items()}
 
 
 def align(reference: str, hypothesis: str, unit: Unit, language: str) -> Edits:
@@ -90,11 +80,7 @@ def transcript(signal: Signal, recogniser: Recogniser, language: str, side: Side
 
 
 class _OfProtocol:
-    """What the error rates of a protocol share.
-
-    Args:
-        asr: recognisers, normalisers and units.
-    """
+    """What the error rates of a protocol share."""
 
     name: str
     needs: tuple[Need, ...] = (Need.OUTPUT, Need.TEXT)
@@ -162,8 +148,7 @@ class DWer(_OfProtocol):
 class IntelligibilityProbe:
     """Share of wrong words from a recogniser that knows only the corpus's own sentences. Not a word error rate, and never called one.
 
-    Args:
-        probe: `harness.judges.pocketsphinx.ClosedVocabulary` built from the texts of the dataset.
+    The probe is `harness.judges.pocketsphinx.ClosedVocabulary` built from the texts of the dataset.
     """
 
     def __init__(self, probe: ClosedRecogniser) -> None:
@@ -200,10 +185,8 @@ class Per:
     """Phone error rate: phones heard in the output against those a grapheme-to-phone model gives for the text (English).
 
     No vocabulary and hardly any language model stand between sound and figure, so it counts what a word recogniser's guesses hide, and
-    its value on good recordings is far from 0: read it beside the ground-truth row.
-
-    Args:
-        phones: `harness.judges.phones.PhoneRecogniser`.
+    its value on good recordings is far from 0: read it beside the ground-truth row. The phones are those of
+    `harness.judges.phones.PhoneRecogniser`.
     """
 
     def __init__(self, phones: PhonesOfText) -> None:

@@ -211,23 +211,15 @@ Figure = Callable[[Usage, float], Float64Array]
 
 @dataclass(frozen=True)
 class CodebookMetric:
-    """A figure of the codebooks of a corpus, from histograms over all its items.
-
-    Args:
-        name: of the metric.
-        figure: from the usage of each codebook to one value.
-        bounds, unit, better: see `harness.api.MetricInfo`.
-        last: about the last codebook alone, which of the first b codebooks is what codebook b adds.
-        estimated: an estimate of what the codec emits, corrected for few tokens, and not a count of what it emitted here.
-    """
+    """A figure of the codebooks of a corpus, from histograms over all its items."""
 
     name: str
-    figure: Figure
-    bounds: tuple[float, float]
+    figure: Figure  # from the usage of each codebook to one value
+    bounds: tuple[float, float]  # with unit and better: see `harness.api.MetricInfo`
     unit: str = ""
     better: Better = Better.NEITHER
-    last: bool = False
-    estimated: bool = True
+    last: bool = False  # about the last codebook alone, which of the first b codebooks is what codebook b adds
+    estimated: bool = True  # an estimate of what the codec emits, corrected for few tokens, and not a count of what it emitted here
 
     @property
     def info(self) -> MetricInfo:
@@ -268,20 +260,17 @@ class CodebookMetric:
         return self.figure(found, first.frame_rate_hz)
 
 
-def _mean_use(usage: Usage, frame_rate_hz: float) -> Float64Array:
-    value: Float64Array = usage.use.mean(axis=1)
-    return value
-
-
 EntropyBps = partial(
     CodebookMetric, "entropy_bps", lambda u, frame_rate_hz: u.entropy_bits.sum(axis=1) * frame_rate_hz, (0.0, math.inf), "bit/s"
 )
 """The rate that an ideal memoryless coder would need."""
-CodebookUse = partial(CodebookMetric, "codebook_use", _mean_use, (0.0, 1.0), better=Better.HIGHER, estimated=False)
+CodebookUse = partial(CodebookMetric, "codebook_use", lambda u, _: u.use.mean(axis=1), (0.0, 1.0), better=Better.HIGHER, estimated=False)
 """A small corpus cannot fill a large codebook: read it beside the token count."""
 CodebookPerplexity = partial(CodebookMetric, "codebook_perplexity", lambda u, _: np.exp2(u.entropy_bits).mean(axis=1), (1.0, math.inf))
 """How many entries a codebook uses in effect: 2 to its entropy."""
-LastCodebookUse = partial(CodebookMetric, "last_codebook_use", _mean_use, (0.0, 1.0), better=Better.HIGHER, last=True, estimated=False)
+LastCodebookUse = partial(
+    CodebookMetric, "last_codebook_use", lambda u, _: u.use[:, -1], (0.0, 1.0), better=Better.HIGHER, last=True, estimated=False
+)
 LastCodebookEntropy = partial(
     CodebookMetric, "last_codebook_entropy_bits", lambda u, _: u.entropy_bits[:, -1], (0.0, math.inf), "bits", last=True
 )

@@ -31,15 +31,10 @@ SHORTEST_S = 0.02
 
 @dataclass(frozen=True)
 class LagEstimate:
-    """A delay found by cross-correlation.
+    """A delay found by cross-correlation."""
 
-    Args:
-        lag_samples: positive when the output is late.
-        correlation: normalised cross-correlation at that lag, -1..1; near 0 the lag means nothing, negative says inverted polarity.
-    """
-
-    lag_samples: int
-    correlation: float
+    lag_samples: int  # positive when the output is late
+    correlation: float  # normalised cross-correlation at that lag, -1..1; near 0 the lag means nothing, negative says inverted polarity
 
     @property
     def meaningful(self) -> bool:
@@ -48,16 +43,11 @@ class LagEstimate:
 
 
 def scale_invariant_db(reference: npt.NDArray[np.floating], output: npt.NDArray[np.floating]) -> float:
-    """Scale-invariant signal-to-distortion ratio after Le Roux et al. 2019 ("SDR - half-baked or well done?", eq. 3-5).
+    """Scale-invariant signal-to-distortion ratio of ``[N]`` and ``[N]`` in dB, limited to +-`SATURATION_DB`.
+
+    After Le Roux et al. 2019 ("SDR - half-baked or well done?", eq. 3-5).
 
     Means are removed first, as the definition's zero-mean signals demand: a DC offset of 0.02 otherwise costs 12 dB.
-
-    Args:
-        reference: ``[N]``, any scale.
-        output: ``[N]``, any scale.
-
-    Returns:
-        dB, limited to +-`SATURATION_DB`.
 
     Raises:
         ValueError: lengths differ or a side has no energy.
@@ -84,12 +74,8 @@ def _inner(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
 def estimate_lag(reference: npt.NDArray[np.floating], output: npt.NDArray[np.floating], max_lag: int) -> LagEstimate:
     """The delay of ``output [N]`` behind ``reference [N]``: the largest magnitude of the cross-correlation of the zero-mean signals.
 
-    The magnitude, so that a system that inverts the polarity is aligned as well. Of equal peaks the smallest delay wins.
-
-    Args:
-        reference: ``[N]``.
-        output: ``[N]``.
-        max_lag: searched within +-max_lag samples.
+    The magnitude, so that a system that inverts the polarity is aligned as well. Searched within
+    +-max_lag samples; of equal peaks the smallest delay wins.
     """
     s = reference.astype(np.float64) - np.mean(reference, dtype=np.float64)
     y = output.astype(np.float64) - np.mean(output, dtype=np.float64)
@@ -207,7 +193,6 @@ def _evidence(value_db: float, pair: Pair, detail: Mapping[str, Scalar], **count
     return Evidence(value_db, counts=pair.counts(**counts), detail={**detail, **saturated})
 
 
-RMS_RATE_HZ = 16000
 LUFS_RATE_HZ = 48000
 """The rate for which BS.1770 gives its filter coefficients."""
 
@@ -245,22 +230,18 @@ def loudness_lufs(samples: npt.NDArray[np.floating]) -> float | None:
     weighted = lfilter(*HIGH_PASS, lfilter(*SHELF, samples.astype(np.float64)))
     quarters = np.square(weighted[: samples.size // hop * hop]).reshape(-1, hop).sum(axis=1)
     energy = (quarters[:-3] + quarters[1:-2] + quarters[2:-1] + quarters[3:]) / block
-    energy = energy[energy > _energy(ABSOLUTE_GATE_LUFS)]
+    energy = energy[energy > 10 ** ((ABSOLUTE_GATE_LUFS + 0.691) / 10)]
     if energy.size == 0:
         return None
     energy = energy[energy > energy.mean() * 10 ** (RELATIVE_GATE_LU / 10)]
     return float(-0.691 + 10 * np.log10(energy.mean()))
 
 
-def _energy(lufs: float) -> float:
-    return float(10 ** ((lufs + 0.691) / 10))
-
-
 def _info(sample_rate: int | None, unit: str, low: float = -math.inf) -> dict[str, Any]:
     return {"sample_rate": sample_rate, "unit": unit, "bounds": (low, math.inf)}
 
 
-@on_arrays(**_info(RMS_RATE_HZ, "dB"))
+@on_arrays(**_info(SAMPLE_RATE_HZ, "dB"))
 def level_rms_db(sample: Sample) -> Evidence:
     """Level of the output minus that of the reference, in dB: root mean squares without means, over each whole length, at 16 kHz.
 
@@ -272,7 +253,7 @@ def level_rms_db(sample: Sample) -> Evidence:
     >>> round(level_rms_db(speech, speech / 2, 16000), 2)
     -6.02
     """
-    pair = unaligned_pair(sample, RMS_RATE_HZ)
+    pair = unaligned_pair(sample, SAMPLE_RATE_HZ)
     reference, output = rms_db(pair.reference), rms_db(pair.output)
     return Evidence(output - reference, counts=pair.counts(reference_db=reference, output_db=output))
 

@@ -44,15 +44,10 @@ Float64Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class MelCepstra:
-    """Spectral envelopes as mel-cepstra.
+    """Spectral envelopes as mel-cepstra."""
 
-    Args:
-        coefficients: float64 ``[T, 24]``, c1 to c24 of the natural-log magnitude, one row every 5 ms from time 0.
-        level_db: ``[T]``, variance of the samples over 25 ms around each frame, in dB re full scale (-inf for digital silence).
-    """
-
-    coefficients: Float64Array
-    level_db: Float64Array
+    coefficients: Float64Array  # float64 ``[T, 24]``, c1 to c24 of the natural-log magnitude, one row every 5 ms from time 0
+    level_db: Float64Array  # ``[T]``, variance of the samples over 25 ms around each frame, in dB re full scale (-inf for digital silence)
 
 
 def f0_hz(signal: Signal) -> Float64Array:

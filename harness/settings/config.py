@@ -20,7 +20,7 @@ from harness.data.documents import YAML_BYTES, check_yaml, read_text
 from harness.errors import ConfigError, UnknownName
 from harness.settings.registry import CONF_DIR, config_names, entries, resolve, variants
 from harness.settings.schema import GIVEN_FREELY, JUDGES, NAMES, check, complete, is_text, names_of, place_of, text_of
-from harness.settings.systems import expanded, listed, split_judges, system_section
+from harness.settings.systems import expanded, last_word, listed, split_judges, system_section
 
 SINGLE_GROUPS = ("suite", "dataset", *JUDGES, "executor")
 
@@ -69,9 +69,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, given: Map
     order = dict.fromkeys((*named, *config["systems"]))  # as typed, then those a suite or ``+systems.name...`` added
     config["systems"] = expanded({name: config["systems"][name] for name in order})
     for path, value in _walk(config):
-        if isinstance(value, float) and not math.isfinite(
-            value
-        ):  # no manifest could hold it, nor could it be compared with what was run before
+        # no manifest could hold it, nor could it be compared with what was run before
+        if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"'{path}' is not a finite number; quote it if a word is meant, e.g. {path}=\\'nan\\'")
         if path.rpartition(".")[2] == "_target_":
             raise ConfigError(
@@ -230,9 +229,8 @@ def _check_names(words: Sequence[str], config_dir: Path | None) -> None:
 
 
 def _named(overrides: Sequence[str]) -> list[str]:
-    """The systems asked for, by the last word that names them."""
-    lists = [listed("systems", word.partition("=")[2]) for word in overrides if word.startswith("systems=")]
-    return lists[-1] if lists else []
+    """The systems asked for."""
+    return listed("systems", last_word("systems", overrides) or "")
 
 
 def _hydra(words: Sequence[str], config_dir: Path | None, typed: _Typed) -> Config:
@@ -274,13 +272,8 @@ def _offer(words: Sequence[str], config_dir: Path | None) -> None:
         section = system_section(name, config_dir)
         section.pop("training", None)
         store.store(group="systems", name=name + _SECTION, package=f"systems.{name}", node=section)
-    name = _suite(words)
+    name = last_word("suite", words) or "codec"
     store.store(group="suite", name=name, node={"name": name, **_defaults(name)})
-
-
-def _suite(words: Sequence[str]) -> str:
-    """The one asked for, by the last word that names one."""
-    return next((word.partition("=")[2] for word in reversed(words) if word.startswith("suite=")), "codec")
 
 
 def _defaults(name: str) -> dict[str, Any]:
@@ -300,7 +293,7 @@ def _explain(error: Exception, words: Sequence[str]) -> str:
         if key and key in full:
             import difflib
 
-            known = list(dict.fromkeys(_known_keys(_suite(words))))
+            known = list(dict.fromkeys(_known_keys(last_word("suite", words) or "codec")))
             close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
             hint = f" Did you mean {' or '.join(close)}?" if close and key not in known else ""
             return f"'{word.lstrip('+')}' cannot be applied: {text}.{hint} `harness run --show-config` prints every key."

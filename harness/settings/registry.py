@@ -71,21 +71,13 @@ LENT: dict[str, Callable[[], Any]] = {}
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name.
+    """A registered name."""
 
-    Args:
-        group: "systems", "suites" or "metrics".
-        name: as typed.
-        target: "module:attr".
-        summary: one line, "" for plug-ins.
-        origin: "" for built-in, else the distribution that brought it.
-    """
-
-    group: str
-    name: str
-    target: str
-    summary: str = ""
-    origin: str = ""
+    group: str  # "systems", "suites" or "metrics"
+    name: str  # as typed
+    target: str  # "module:attr"
+    summary: str = ""  # one line, "" for plug-ins
+    origin: str = ""  # "" for built-in, else the distribution that brought it
 
 
 def entries(group: str) -> dict[str, Entry]:

@@ -43,8 +43,7 @@ def is_text(key: str) -> bool:
     section, _, rest = key.partition(".")
     if section not in GIVEN_FREELY or not rest:
         return key in TEXT
-    last = key.rpartition(".")[2]
-    return is_path(key) or last in WORDS or ".environment." in key
+    return is_path(key) or key.rpartition(".")[2] in WORDS or ".environment." in key
 
 
 def is_path(key: str) -> bool:
@@ -118,12 +117,10 @@ def names_of(key: str, typed: str) -> list[str] | None:
 
 
 def split_words(words: Sequence[str], keys: Mapping[str, type], usage: str) -> tuple[list[Path], dict[str, Any]]:
-    """Folders and settings of the command line of a verb that judges runs.
+    """Folders and settings of the command line of a verb that judges runs; ``usage`` is for messages.
 
     Args:
-        words: as typed.
         keys: the settings there are with what each holds; of a dict ``key.NAME=VALUE``.
-        usage: for the message about a setting that is not there.
 
     Raises:
         ConfigError: an unknown key, one given twice, or a value of another type.
@@ -167,17 +164,11 @@ _WANTED = {list: "a list, e.g. [a,b]", str: "a word", float: "a number", int: "a
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a setting may be.
+    """What a setting may be."""
 
-    Args:
-        accepted: in words.
-        holds: whether a value is so.
-        optional: null is as well.
-    """
-
-    accepted: str
-    holds: Callable[[Any], bool]
-    optional: bool = False
+    accepted: str  # in words
+    holds: Callable[[Any], bool]  # whether a value is so
+    optional: bool = False  # null is as well
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -267,10 +258,7 @@ def complete(config: Mapping[str, Any]) -> None:
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Refuses what no run could be made with, before anything is done.
-
-    Args:
-        config: composed; a setting that is absent is not asked for.
+    """Refuses what no run could be made with, before anything is done; a setting that is absent is not asked for.
 
     Raises:
         ConfigError: names the setting, its value and what is accepted.

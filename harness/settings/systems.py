@@ -35,10 +35,6 @@ _SETTINGS = ("python", "root")
 def system_section(name: str, extra_dir: Path | None = None) -> dict[str, Any]:
     """Family and parameters of a system, ``training`` among them; of a plug-in family without YAML the family alone.
 
-    Args:
-        name: as in ``systems=[NAME]``.
-        extra_dir: a folder of the user's own YAML, ``systems/NAME.yaml``.
-
     Raises:
         UnknownName: there is no such system.
         ConfigError: a file that is no YAML or says no family, or ``defaults`` that name no system or come back to themselves.
@@ -79,10 +75,6 @@ def _merged(name: str, files: Mapping[str, Path], asking: tuple[str, ...]) -> An
 
 def standing(name: str, extra_dir: Path | None = None) -> tuple[str, str]:
     """How a system stands here as far as files tell; a list of systems asks this, and imports none of them nor a reader of YAML.
-
-    Args:
-        name: of a system with YAML.
-        extra_dir: a folder of the user's own YAML.
 
     Returns:
         "ready", "needs package", "needs program", "needs weights" or "needs setting"; and which, or what gets them, "" when ready.
@@ -132,9 +124,6 @@ def expanded(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
     """The systems, one with a ``tree`` (a folder of folders, each with somebody's outputs) replaced by one for each folder in it.
 
     Each stands under the folder's name and has it as ``root``.
-
-    Args:
-        systems: family and parameters by label.
 
     Raises:
         ConfigError: the tree is no folder or holds none, a name cannot be a label or is taken, or both tree and root are given.
@@ -207,7 +196,7 @@ def split_judges(words: Sequence[str], given: Mapping[str, Any]) -> tuple[list[s
 
 def _names(kind: str, words: Sequence[str]) -> list[str]:
     """Those of the last word that names some; none where no word does."""
-    value = next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{kind}=")), None)
+    value = last_word(kind, words)
     if value is None:
         return []
     names = listed(kind, value)
@@ -227,6 +216,11 @@ def _own(key: str, chosen: Mapping[str, Sequence[str]]) -> str:
     if name not in names:
         raise ConfigError(f"'{key}': of which of {', '.join(names)}? Write {kind}.NAME.{rest}=VALUE, e.g. {kind}.{names[0]}.{rest}=VALUE")
     return f"{signs}{kind}.{setting}" if name == names[0] else f"{signs}also.{kind}.{name}.{setting}"
+
+
+def last_word(key: str, words: Sequence[str]) -> str | None:
+    """What the last ``key=value`` says."""
+    return next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{key}=")), None)
 
 
 def listed(key: str, value: str) -> list[str]:

@@ -80,21 +80,13 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained.
+    """What will be trained."""
 
-    Args:
-        settings: of the run.
-        family: of the system.
-        recipe_class: callable with ``parameters``.
-        parameters: of the recipe.
-        command: as typed, for the records.
-    """
-
-    settings: TrainingSettings
-    family: str
-    recipe_class: Any
-    parameters: Mapping[str, Any]
-    command: str
+    settings: TrainingSettings  # of the run
+    family: str  # of the system
+    recipe_class: Any  # callable with ``parameters``
+    parameters: Mapping[str, Any]  # of the recipe
+    command: str  # as typed, for the records
 
 
 def planned(overrides: Sequence[str]) -> Plan:
@@ -214,12 +206,7 @@ def known_parameters(recipe_class: Any) -> list[str]:
 
 
 def build_recipe(recipe_class: Any, parameters: Mapping[str, Any], seed: int) -> Any:
-    """The recipe those words describe.
-
-    Args:
-        recipe_class: callable.
-        parameters: among `known_parameters`.
-        seed: handed on where the constructor wants one.
+    """The recipe that words among `known_parameters` describe; the seed is handed on where its constructor wants one.
 
     Raises:
         ConfigError: a field's value is of the wrong type.

@@ -29,9 +29,9 @@ def test_reproduces_published_wer(name: str, pairs: int) -> None:
     assert len(references) == pairs
     edits = [align(text, hypotheses[key], Unit.WORD, "en") for key, text in references.items()]
     assert sum(e.reference_length for e in edits) == words
-    assert 100 * sum(e.errors for e in edits) / words == pytest.approx(rate, abs=1e-9)
     # Among alignments of equal cost the split into kinds is a choice; their sum is not.
     ours = [sum(e.substitutions for e in edits), sum(e.insertions for e in edits), sum(e.deletions for e in edits)]
+    assert 100 * sum(ours) / words == pytest.approx(rate, abs=1e-9)
     assert sum(ours) == sum(published)
     assert ours == pytest.approx(published, abs=0.01 * sum(published))
     assert 100 * sum(e.rate for e in edits) / pairs != pytest.approx(rate, abs=1e-2)  # the macro mean is another figure
