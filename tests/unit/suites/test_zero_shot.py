@@ -214,7 +214,11 @@ def test_seeds_rows_and_voices_end_to_end(parrot: Path) -> None:
     ])  # fmt: skip
     log = parrot / "log"
     code, frame = run(
-        root, "seeds=[0,1,2]", "metrics=[intelligibility_probe,sim_o,sim_r,stopped_by_itself,length_ratio,rtf]", f"systems.parrot.log={log}"
+        root,
+        "seeds=[0,1,2]",
+        "speaker=resemblyzer",
+        "metrics=[intelligibility_probe,sim_o,sim_r,stopped_by_itself,length_ratio,rtf]",
+        f"systems.parrot.log={log}",
     )
     assert code == 0
     value: Callable[..., Any] = lambda system, metric, item: sorted(  # noqa: E731
