@@ -17,7 +17,7 @@ from harness.judges.weights import WEIGHTS, Weights, absence, require
 RATE = 16000
 WINDOW_S = 30
 """Of the model: longer audio is heard window by window, all of it."""
-LEAST_S, MARGIN_S = 10, 5
+LEAST_S, MARGIN_S = 20, 5
 """Seconds encoded of shorter audio: its length and the margin, and no less than the first. The model pads to 30 s, which makes 2 s cost as
 much as 30; with less than a second of padding it repeats itself."""
 LEAST_TOKENS, TOKENS_PER_S = 24, 12

@@ -44,7 +44,7 @@ def speech():
 
 
 def test_the_window_leaves_room_and_never_exceeds_the_models():
-    assert [window_s(s) for s in (0.1, 5, 5.001, 8.01, 25, 25.01, 300)] == [10, 10, 10.02, 13.02, 30, 30, 30]
+    assert [window_s(s) for s in (0.1, 15, 15.001, 18.01, 25, 25.01, 300)] == [20, 20, 20.02, 23.02, 30, 30, 30]
 
 
 def test_only_whispers_weights_are_taken_and_absent_ones_told(tmp_path):
@@ -96,7 +96,7 @@ def test_mandarin_is_written_in_simplified_characters(base):
 
 
 def test_the_signature_says_how_it_listens(base):
-    for told in ("whisper-base int8 beam 5", "window max(10, length + 5) to 30 s", "tokens a second", "zh after"):
+    for told in ("whisper-base int8 beam 5", "window max(20, length + 5) to 30 s", "tokens a second", "zh after"):
         assert told in base.info.model
     assert base.info.digest == WEIGHTS["whisper-base"].digest and base.info.languages == ()
     assert base.info.package.startswith("faster-whisper==") and "ctranslate2==" in base.info.package
