@@ -1,6 +1,6 @@
 """Getting published weights, on request and never otherwise: what a run or some names want, what is offered for it, and the transfer.
 
-`requests` says what is wanted, `hub` and `wheels` transfer and check, `offers` tells before anything moves.
+`requests` says what is wanted, `hub` and `transfer` fetch and check, `offers` tells before anything moves.
 """
 
 from __future__ import annotations

@@ -24,39 +24,23 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository.
+    """A file of a repository."""
 
-    Args:
-        name: its path there.
-        size: in bytes.
-        sha256: of its bytes; "" where the hub keeps it in git alone.
-        git: its git object's name, of files in git alone.
-    """
-
-    name: str
-    size: int
-    sha256: str = ""
-    git: str = ""
+    name: str  # its path there
+    size: int  # in bytes
+    sha256: str = ""  # of its bytes; "" where the hub keeps it in git alone
+    git: str = ""  # its git object's name, of files in git alone
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at one commit, as the hub tells of it.
+    """A repository at one commit, as the hub tells of it."""
 
-    Args:
-        hub_id: "owner/name".
-        asked: the commit, branch or tag that was asked for; "" for the main branch.
-        commit: that this is.
-        licence: by its model card; "" where that says none.
-        gated: files are given to those only who accepted conditions.
-        files: all of them.
-    """
-
-    hub_id: str
-    asked: str
-    commit: str
-    licence: str
-    gated: bool
+    hub_id: str  # "owner/name"
+    asked: str  # the commit, branch or tag that was asked for; "" for the main branch
+    commit: str  # that this is
+    licence: str  # by its model card; "" where that says none
+    gated: bool  # files are given to those only who accepted conditions
     files: tuple[HubFile, ...]
 
     def chosen(self, wanted: HubFiles) -> tuple[HubFile, ...]:

@@ -16,21 +16,13 @@ MOST_FILES = 6
 
 @dataclass(frozen=True)
 class Offer:
-    """A request, and how it stands.
-
-    Args:
-        request: whose.
-        here: where the weights lie, "" where they do not.
-        repository: on the hub; None where it was not asked.
-        files: to be fetched from there.
-        fault: why nothing can be fetched from there, or what is wrong with what is here; "" where nothing is.
-    """
+    """A request, and how it stands."""
 
     request: Request
-    here: str = ""
-    repository: hub.Repository | None = None
-    files: tuple[hub.HubFile, ...] = ()
-    fault: str = ""
+    here: str = ""  # where the weights lie, "" where they do not
+    repository: hub.Repository | None = None  # None where the hub was not asked
+    files: tuple[hub.HubFile, ...] = ()  # to be fetched from there
+    fault: str = ""  # why nothing can be fetched from there, or what is wrong with what is here
 
     def lines(self) -> Iterator[str]:
         """One line of what is here; several of what is not."""

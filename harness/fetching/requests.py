@@ -22,17 +22,11 @@ from harness.settings.registry import resolve
 
 @dataclass(frozen=True)
 class Request:
-    """Who wants something.
+    """Who wants something."""
 
-    Args:
-        name: "encodec6", "asr=seedtts", or of the weights.
-        weights: what; None where the one who asks cannot run and says of nothing that could be fetched.
-        lacking: what that one says is missing here, None when nothing.
-    """
-
-    name: str
-    weights: HubFiles | Weights | None
-    lacking: Callable[[], str | None]
+    name: str  # "encodec6", "asr=seedtts", or of the weights
+    weights: HubFiles | Weights | None  # None where the one who asks cannot run and says of nothing that could be fetched
+    lacking: Callable[[], str | None]  # what that one says is missing here, None when nothing
 
     def here(self) -> bool:
         """Whether it lies here, as far as the files' names tell."""

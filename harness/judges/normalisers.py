@@ -38,15 +38,10 @@ from harness.judges.checkpoints import installed, package
 
 @dataclass(frozen=True)
 class Normaliser:
-    """A named text normalisation.
+    """A named text normalisation."""
 
-    Args:
-        id: with package versions, as it goes into signatures.
-        apply: text to text; whitespace in the result separates words.
-    """
-
-    id: str
-    apply: Callable[[str], str]
+    id: str  # with package versions, as it goes into signatures
+    apply: Callable[[str], str]  # text to text; white space in the result separates words
 
     def __call__(self, text: str) -> str:
         return " ".join(self.apply(text).split())

@@ -81,7 +81,6 @@ class ClosedVocabulary(_Sphinx):
 
     Args:
         texts: the reference texts; order and repetitions do not matter.
-        max_active_hmms, max_words_per_frame: search limits, see `PocketSphinx`.
 
     Raises:
         MissingDependency: pocketsphinx is not installed, or no text is wholly within its dictionary.

@@ -50,23 +50,14 @@ def unspaced(language: str, text: str = "") -> bool:
 
 @dataclass(frozen=True)
 class Preset:
-    """A published (or our embedded) way to make an error rate.
+    """A published (or our embedded) way to make an error rate."""
 
-    Args:
-        name: as in tables and signatures.
-        source: where it is defined.
-        recognisers: judge configuration by language.
-        normalisers: id by language (`harness.judges.normalisers`); "*" for the others.
-        fixed_family: another family of recogniser would no longer be this protocol; presets that only name a normaliser take any.
-        aggregation: of the utterances' rates in the headline figure.
-    """
-
-    name: str
-    source: str
-    recognisers: Mapping[str, JudgeConfig]
-    normalisers: Mapping[str, str]
-    fixed_family: bool
-    aggregation: str = "macro mean over utterances"
+    name: str  # as in tables and signatures
+    source: str  # where it is defined
+    recognisers: Mapping[str, JudgeConfig]  # configuration by language
+    normalisers: Mapping[str, str]  # id by language (`harness.judges.normalisers`); "*" for the others
+    fixed_family: bool  # another family of recogniser would no longer be this protocol; those that only name a normaliser take any
+    aggregation: str = "macro mean over utterances"  # of the utterances' rates in the headline figure
 
     def normaliser(self, language: str) -> str:
         """Id of the normaliser for a language."""
@@ -156,16 +147,12 @@ PRESETS: Mapping[str, Preset] = {
 class AsrProtocol:
     """A preset with its recognisers loaded.
 
-    Args:
-        preset: see `Preset`.
-        recognisers: by ISO 639-1 code.
-
     Raises:
         MissingDependency: a normaliser's package is not installed.
     """
 
     preset: Preset
-    recognisers: Mapping[str, Recogniser]
+    recognisers: Mapping[str, Recogniser]  # by ISO 639-1 code
     normalisers: Mapping[str, Normaliser] = field(init=False)
 
     def __post_init__(self) -> None:

