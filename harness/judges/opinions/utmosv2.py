@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from harness.api import FloatArray, JudgeInfo
+from harness.errors import MissingDependency
 from harness.judges.checkpoint_files import FileJudge
 from harness.judges.checkpoints import Loading, package
 from harness.torchaudio import ensure_torchaudio
@@ -15,8 +16,8 @@ from harness.torchaudio import ensure_torchaudio
 class UtmosV2(FileJudge):
     """UTMOSv2, configuration ``fusion_stage3``: it looks at windows at random places, drawn from one seed here, and averages over draws.
 
-    Its package builds the networks below it (facebook/wav2vec2-base, an EfficientNetV2 of timm) from the hub's local cache; run it with
-    HF_HUB_OFFLINE=1, as it would download them otherwise.
+    Its package builds the networks below it (facebook/wav2vec2-base, an EfficientNetV2 of timm) from the hub's local cache, and would
+    download what is not there: while it is built the hub's library is told that there is no network.
 
     Args:
         checkpoint: the file of one fold, or a folder with fold 0.
@@ -24,7 +25,7 @@ class UtmosV2(FileJudge):
         device: "cpu", "cuda:0", ...
 
     Raises:
-        MissingDependency: utmosv2 or the file is not here.
+        MissingDependency: utmosv2, the file or a network below it is not here.
     """
 
     needs = ("utmosv2",)
@@ -36,9 +37,18 @@ class UtmosV2(FileJudge):
         path = self.located(checkpoint)
         ensure_torchaudio()
         import utmosv2
+        from huggingface_hub import constants
+        from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
         loading = Loading([path])
-        self._model = utmosv2.create_model(pretrained=True, config="fusion_stage3", checkpoint_path=path, device=device)
+        before = constants.HF_HUB_OFFLINE
+        constants.HF_HUB_OFFLINE = True
+        try:
+            self._model = utmosv2.create_model(pretrained=True, config="fusion_stage3", checkpoint_path=path, device=device)
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            raise MissingDependency(f"UTMOSv2 builds on networks that are not in the hub's local cache: {error}") from error
+        finally:
+            constants.HF_HUB_OFFLINE = before
         self._repetitions, self._device = repetitions, device
         model = f"{path.name} fusion_stage3, {repetitions} draws from seed 0, silence removed"
         self.info = JudgeInfo("utmosv2", model, loading.digest(), package("utmosv2", "timm", "transformers", "torch"))

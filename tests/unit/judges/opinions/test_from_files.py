@@ -257,7 +257,12 @@ def test_utmosv2_draws_from_one_seed_and_leaves_numpy_s_state(tmp_path: Path, mo
             return np.array([np.mean([np.random.random() for _ in range(num_repetitions)]) + data.shape[1] / sr])
 
     def create_model(**given: Any) -> Model:
+        from huggingface_hub import constants, hf_hub_download
+
         asked.update(given)
+        assert constants.HF_HUB_OFFLINE  # whatever it builds on comes from the local cache
+        if given["device"] == "elsewhere":
+            hf_hub_download("someone/network-below", "model.safetensors", cache_dir=tmp_path)
         return Model()
 
     package = ModuleType("utmosv2")
@@ -267,6 +272,8 @@ def test_utmosv2_draws_from_one_seed_and_leaves_numpy_s_state(tmp_path: Path, mo
     with pytest.raises(MissingDependency, match=r"get fold0_s42_best_model\.pth from sarulab"):
         UtmosV2(str(path))
     path.write_bytes(b"weights")
+    with pytest.raises(MissingDependency, match="networks that are not in the hub's local cache"):
+        UtmosV2(str(path), device="elsewhere")
     predictor = UtmosV2(str(path), repetitions=2)
     assert asked == {"pretrained": True, "config": "fusion_stage3", "checkpoint_path": path, "device": "cpu"}
     before = np.random.get_state()[1].copy()
