@@ -114,6 +114,9 @@ def test_aliases_are_found_again_on_this_machine_only(tmp_path):
     assert places(tmp_path / "store", "0123456789abcdef").roots == ()
 
 
+@pytest.mark.cases(
+    "D7", before="codebook use and entropy: its pool failed, only base64 data is allowed", after="figures; packed tokens are no path"
+)
 def test_what_is_no_path_is_left_alone():
     """Packed tokens are text in which a slash means nothing, and those of earlier stores are written into records too."""
     rng, here = np.random.default_rng(0), Aliases.here()
