@@ -7,11 +7,15 @@ follows from the network: a key more or less, or one of another shape, is refuse
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.judges.checkpoints import check_weights
+from harness.api import JudgeInfo
+from harness.judges.checkpoint_files import FileJudge, read_state
+from harness.judges.checkpoints import Loading, check_weights, package
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +64,17 @@ def fairseq_names(keys: Iterable[str], prefix: str, extractor_norm: str) -> dict
     return names
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a published file holds a network of fairseq and a head on it."""
+
+    prefix: str  # before every name of the network of fairseq, with its dot
+    extractor_norm: str  # as in `fairseq_names`
+    entry: str = ""  # of the file, that holds the tensors; "": the file itself
+    unused: tuple[str, ...] = ()  # what only training needs
+    head_name: Callable[[str], str] = str  # what the file calls a parameter of the head
+
+
 def load_published(network: Any, names: Names, state: Mapping[str, torch.Tensor], path: Path, unused: Collection[str] = ()) -> None:
     """Gives a network a file's tensors, all of them.
 
@@ -86,3 +101,46 @@ def load_published(network: Any, names: Names, state: Mapping[str, torch.Tensor]
     network.load_state_dict(
         {key: torch.cat([found[n] for n in parts]) if len(parts) > 1 else found[parts[0]] for key, parts in names.items()}, assign=True
     )
+
+
+class HeadedJudge(FileJudge):
+    """A network of fairseq with a head on it, in one file. A subclass says further its ``name``, ``layout``, and what the two are.
+
+    Args:
+        checkpoint: the file, or a folder with it.
+        device: "cpu", "cuda:0", ...
+
+    Raises:
+        MissingDependency: torchaudio or the file is not here.
+        CheckpointError: the file is another model's.
+    """
+
+    needs = ("torchaudio",)
+    name: str
+    layout: Layout
+
+    def __init__(self, checkpoint: str = "", device: str = "cpu") -> None:
+        import torch
+
+        path = self.located(checkpoint)
+        loading = Loading([path])
+        with torch.device("meta"):
+            speech = self.speech_network()
+            network = torch.nn.ModuleDict({"speech": speech, "head": self.head(speech)})
+        published = fairseq_names(speech.state_dict(), self.layout.prefix, self.layout.extractor_norm)
+        names = {f"speech.{key}": value for key, value in published.items()}
+        names.update({f"head.{key}": (self.layout.head_name(key),) for key in network["head"].state_dict()})
+        load_published(network, names, read_state(path, self.layout.entry), path, self.layout.unused)
+        self._speech, self._head = (part.to(device).eval() for part in (network["speech"], network["head"]))
+        self._device = device
+        self.info = JudgeInfo(self.name, path.name, loading.digest(), package("torchaudio", "torch"))
+
+    @staticmethod
+    @abstractmethod
+    def speech_network() -> Any:
+        """Torchaudio's ``Wav2Vec2Model``, untrained."""
+
+    @staticmethod
+    @abstractmethod
+    def head(speech: Any) -> Any:
+        """The network on ``speech``, untrained."""

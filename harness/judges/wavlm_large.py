@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import FloatArray, JudgeInfo
+from harness.api import FloatArray
 from harness.judges import NoSpeechError
-from harness.judges.checkpoint_files import FileJudge, read_state
-from harness.judges.checkpoints import Loading, package
-from harness.judges.fairseq import fairseq_names, load_published
+from harness.judges.fairseq import HeadedJudge, Layout
 from harness.judges.speakers import unit
 from harness.torchaudio import load_torchaudio
 
@@ -26,32 +23,25 @@ _HEAD_NAMES = (
 )
 
 
-class WavLmLarge(FileJudge):
+def head_name(key: str) -> str:
+    """What the file calls a parameter of `EcapaHead`."""
+    for own, theirs in _HEAD_NAMES:
+        key = key.replace(own, theirs)
+    return key
+
+
+class WavLmLarge(HeadedJudge):
     """UniSpeech's ``wavlm_large_finetune.pth``, whose cosines seed-tts-eval and most papers on language-model synthesis report as SIM.
 
     As there: the waveform is brought to mean 0 and variance 1, so that neither level nor an offset says anything; the inputs of the 24
     layers and the normalised output of the last are summed with learned weights, and an ECAPA-TDNN makes 256 dimensions of them. Nothing
     is cut. The public script loads the file leniently, which leaves what it does not find at random; here every key has to be there and
     no other, but for the two that only training uses.
-
-    Args:
-        checkpoint: the file, or a folder with it.
-        device: "cpu", "cuda:0", ...
-
-    Raises:
-        MissingDependency: torchaudio or the file is not here.
-        CheckpointError: the file is another model's.
     """
 
-    needs, lacking = ("torchaudio",), "the WavLM-large judge needs torchaudio: pip install 'torchaudio==2.11.*'"
-
+    lacking = "the WavLM-large judge needs torchaudio: pip install 'torchaudio==2.11.*'"
     files, where = ("wavlm_large_finetune.pth",), "the speaker verification folder of microsoft/UniSpeech (1.3 GB)"
-
-    def __init__(self, checkpoint: str = "", device: str = "cpu") -> None:
-        path = self.located(checkpoint)
-        loading = Loading([path])
-        self._network, self._device = load(path).to(device), device
-        self.info = JudgeInfo("wavlm_large", path.name, loading.digest(), package("torchaudio", "torch"))
+    name, layout = "wavlm_large", Layout(_UPSTREAM, "2.1", "model", _UNUSED, head_name)
 
     def embed(self, samples: FloatArray) -> npt.NDArray[np.float64]:
         """Unit-length ``[256]`` of mono ``samples [N]`` at 16 kHz.
@@ -66,42 +56,21 @@ class WavLmLarge(FileJudge):
         with torch.inference_mode():
             wave = torch.from_numpy(np.array(samples, dtype=np.float32))[None].to(self._device)
             wave = torch.nn.functional.layer_norm(wave, wave.shape[1:])
-            vector = self._network["head"](hidden_states(self._network["upstream"], wave))[0].double().cpu().numpy()
+            vector = self._head(hidden_states(self._speech, wave))[0].double().cpu().numpy()
         return unit(vector)
 
+    @staticmethod
+    def speech_network() -> Any:
+        """WavLM-large."""
+        return load_torchaudio().models.wavlm_large()
 
-def upstream() -> Any:
-    """WavLM-large of torchaudio, untrained."""
-    return load_torchaudio().models.wavlm_large()
+    @staticmethod
+    def head(speech: Any) -> Any:
+        """The ECAPA-TDNN over its layers."""
+        from harness.judges.ecapa_head import EcapaHead
 
-
-def load(path: Path) -> Any:
-    """The two networks, ``upstream`` and ``head``, with the weights of a file.
-
-    Raises:
-        CheckpointError: the file is another model's.
-    """
-    import torch
-
-    from harness.judges.ecapa_head import EcapaHead
-
-    with torch.device("meta"):
-        wavlm = upstream()
-        transformer = wavlm.encoder.transformer
-        network = torch.nn.ModuleDict(
-            {"upstream": wavlm, "head": EcapaHead(len(transformer.layers) + 1, transformer.pos_conv_embed.embed_dim)}
-        )
-    names = {f"upstream.{key}": value for key, value in fairseq_names(wavlm.state_dict(), _UPSTREAM, "2.1").items()}
-    names.update({f"head.{key}": (head_names(key),) for key in network["head"].state_dict()})
-    load_published(network, names, read_state(path, "model"), path, _UNUSED)
-    return network.eval()
-
-
-def head_names(key: str) -> str:
-    """What the file calls a parameter of `EcapaHead`."""
-    for own, theirs in _HEAD_NAMES:
-        key = key.replace(own, theirs)
-    return key
+        transformer = speech.encoder.transformer
+        return EcapaHead(len(transformer.layers) + 1, transformer.pos_conv_embed.embed_dim)
 
 
 def hidden_states(wavlm: Any, wave: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,25 @@ import pytest
 
 from harness.api import FloatArray, SpeakerEncoder
 from harness.errors import CheckpointError, MissingDependency
-from harness.judges import NoSpeechError, missing, wavlm_large
+from harness.judges import NoSpeechError, missing
 from harness.judges.fairseq import fairseq_names
-from harness.judges.wavlm_large import WavLmLarge, head_names, hidden_states
+from harness.judges.wavlm_large import WavLmLarge, head_name, hidden_states
 from harness.torchaudio import ensure_torchaudio, load_torchaudio
+from tests.stubs.checkpoint_folders import SMALL_TORCHAUDIO, SMALL_TRANSFORMERS, fairseq_state, shaken
 
 pytestmark = pytest.mark.usefixtures("offline")
 
 ensure_torchaudio()
 torch = pytest.importorskip("torch")
 
-WIDTH, LAYERS, HEADS = 32, 3, 2
-CONVOLUTIONS = ((16, 10, 5), (16, 3, 2), (16, 2, 2))
+WIDTH, LAYERS = SMALL_TRANSFORMERS["hidden_size"], 3
 
 
 def small() -> Any:
     """A WavLM of the large one's kind: layer norms first, a norm after every convolution."""
     return load_torchaudio().models.wavlm_model(
-        extractor_mode="layer_norm", extractor_conv_layer_config=[list(c) for c in CONVOLUTIONS], extractor_conv_bias=False,
-        encoder_embed_dim=WIDTH, encoder_projection_dropout=0.0, encoder_pos_conv_kernel=128, encoder_pos_conv_groups=16,
-        encoder_num_layers=LAYERS, encoder_num_heads=HEADS, encoder_num_buckets=320, encoder_max_distance=800,
-        encoder_attention_dropout=0.0, encoder_ff_interm_features=48, encoder_ff_interm_dropout=0.0, encoder_dropout=0.0,
-        encoder_layer_norm_first=True, encoder_layer_drop=0.0, aux_num_out=None,
+        extractor_mode="layer_norm", encoder_num_layers=LAYERS, encoder_num_buckets=320, encoder_max_distance=800,
+        encoder_layer_norm_first=True, **SMALL_TORCHAUDIO,
     )  # fmt: skip
 
 
@@ -42,44 +38,10 @@ def transformers_wavlm() -> Any:
 
     torch.manual_seed(0)
     config = WavLMConfig(
-        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=48,
-        conv_dim=[c[0] for c in CONVOLUTIONS], conv_kernel=[c[1] for c in CONVOLUTIONS], conv_stride=[c[2] for c in CONVOLUTIONS],
-        feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=False, num_buckets=320, max_bucket_distance=800,
+        num_hidden_layers=LAYERS, feat_extract_norm="layer", do_stable_layer_norm=True, num_buckets=320, max_bucket_distance=800,
+        **SMALL_TRANSFORMERS,
     )  # fmt: skip
-    model = WavLMModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases and norms too, which start at 0 and 1
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-TO_FAIRSEQ = (
-    (r"feature_extractor\.conv_layers\.(\d)\.conv\.(.*)", r"feature_extractor.conv_layers.\1.0.\2"),
-    (r"feature_extractor\.conv_layers\.(\d)\.layer_norm\.(.*)", r"feature_extractor.conv_layers.\1.2.1.\2"),
-    (r"feature_projection\.layer_norm\.(.*)", r"layer_norm.\1"),
-    (r"feature_projection\.projection\.(.*)", r"post_extract_proj.\1"),
-    (r"masked_spec_embed", "mask_emb"),
-    (r"encoder\.pos_conv_embed\.conv\.bias", "encoder.pos_conv.0.bias"),
-    (r"encoder\.pos_conv_embed\.conv\.parametrizations\.weight\.original0", "encoder.pos_conv.0.weight_g"),
-    (r"encoder\.pos_conv_embed\.conv\.parametrizations\.weight\.original1", "encoder.pos_conv.0.weight_v"),
-    (r"(encoder\.layers\.\d)\.attention\.gru_rel_pos_const", r"\1.self_attn.grep_a"),
-    (r"(encoder\.layers\.\d)\.attention\.gru_rel_pos_linear\.(.*)", r"\1.self_attn.grep_linear.\2"),
-    (r"(encoder\.layers\.\d)\.attention\.rel_attn_embed\.(.*)", r"\1.self_attn.relative_attention_bias.\2"),
-    (r"(encoder\.layers\.\d)\.attention\.(.*)", r"\1.self_attn.\2"),
-    (r"(encoder\.layers\.\d)\.layer_norm\.(.*)", r"\1.self_attn_layer_norm.\2"),
-    (r"(encoder\.layers\.\d)\.feed_forward\.intermediate_dense\.(.*)", r"\1.fc1.\2"),
-    (r"(encoder\.layers\.\d)\.feed_forward\.output_dense\.(.*)", r"\1.fc2.\2"),
-    (r"(encoder\.(?:layers\.\d\.final_)?layer_norm\..*)", r"\1"),
-)
-"""What fairseq calls the parameters of transformers' WavLM: written apart from what the harness reads by."""
-
-
-def fairseq_state(model: Any) -> dict[str, Any]:
-    state = {}
-    for key, value in model.state_dict().items():
-        (name,) = [re.sub(rule, new, key) for rule, new in TO_FAIRSEQ if re.fullmatch(rule, key)][:1]
-        state["feature_extract.model." + name] = value.clone()
-    return state
+    return shaken(WavLMModel(config))
 
 
 def head_state() -> dict[str, Any]:
@@ -89,7 +51,7 @@ def head_state() -> dict[str, Any]:
     head = EcapaHead(LAYERS + 1, WIDTH)
     norms = {k: v + 0.2 * torch.rand_like(v) for k, v in head.state_dict().items() if ".bn" in f".{k}" and v.is_floating_point()}
     state = {**head.state_dict(), **norms, "feature_weight": torch.randn(LAYERS + 1)}
-    return {head_names(name): value for name, value in state.items()}
+    return {head_name(name): value for name, value in state.items()}
 
 
 @pytest.fixture
@@ -101,9 +63,13 @@ def wave() -> FloatArray:
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(wavlm_large, "upstream", small)
+    monkeypatch.setattr(WavLmLarge, "speech_network", staticmethod(small))
     path = tmp_path / "wavlm_large_finetune.pth"
-    state = {**fairseq_state(transformers_wavlm()), **head_state(), "loss_calculator.projection.weight": torch.zeros(5, 256)}
+    state = {
+        **fairseq_state(transformers_wavlm(), "feature_extract.model.", "2.1"),
+        **head_state(),
+        "loss_calculator.projection.weight": torch.zeros(5, 256),
+    }
     torch.save({"model": state, "best_valid_eer": 0.5}, path)
     return path
 
@@ -121,7 +87,7 @@ def test_it_embeds_and_is_what_transformers_and_plain_arithmetic_say(file: Path,
         expected = plain_head(state, states[:, 0])
     assert vector @ (expected / expected.norm()).double().numpy() == pytest.approx(1, abs=1e-5)
     with torch.inference_mode():
-        ours = hidden_states(wavlm_large.load(file)["upstream"], torch.from_numpy(normal.astype(np.float32))[None])
+        ours = hidden_states(encoder._speech, torch.from_numpy(normal.astype(np.float32))[None])
     assert float((ours - states).abs().max()) < 1e-3
 
 
@@ -242,5 +208,5 @@ def test_the_published_file_has_these_names() -> None:
     assert own["encoder.transformer.layers.0.attention.rel_attn_embed.weight"].shape == (320, 16)
     assert len(head) == 1 + 221
     assert {"layer2.Res2Conv1dReluBn.bns.6.running_var", "layer4.SE_Connect.linear2.bias", "layer3.Conv1dReluBn2.conv.weight"} <= set(
-        map(head_names, head)
+        map(head_name, head)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,6 @@ from harness.api import FloatArray, MosPredictor
 from harness.errors import CheckpointError, MissingDependency
 from harness.judges import NoSpeechError, missing
 from harness.judges.checkpoints import installed
-from harness.judges.opinions import utmos
 from harness.judges.opinions.nisqa import Nisqa
 from harness.judges.opinions.scoreq import Scoreq
 from harness.judges.opinions.squim import SquimObjective, SquimSubjective
@@ -23,7 +21,7 @@ from harness.judges.opinions.utmos import Utmos
 from harness.judges.opinions.utmosv2 import UtmosV2
 from harness.metrics.judged import PredictedMos
 from harness.torchaudio import ensure_torchaudio, load_torchaudio
-from tests.stubs.checkpoint_folders import onnx_of_wave
+from tests.stubs.checkpoint_folders import SMALL_TORCHAUDIO, SMALL_TRANSFORMERS, fairseq_state, onnx_of_wave, shaken
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -66,54 +64,22 @@ def altered(path: Path, entry: str = "", drop: str = "", add: str = "") -> None:
 
 def small_wav2vec2() -> Any:
     return load_torchaudio().models.wav2vec2_model(
-        extractor_mode="group_norm", extractor_conv_layer_config=[(16, 10, 5), (16, 3, 2), (16, 2, 2)], extractor_conv_bias=False,
-        encoder_embed_dim=32, encoder_projection_dropout=0.1, encoder_pos_conv_kernel=128, encoder_pos_conv_groups=16,
-        encoder_num_layers=2, encoder_num_heads=2, encoder_attention_dropout=0.1, encoder_ff_interm_features=48,
-        encoder_ff_interm_dropout=0.1, encoder_dropout=0.1, encoder_layer_norm_first=False, encoder_layer_drop=0.1, aux_num_out=None,
-    )  # fmt: skip
-
-
-TO_SPEECHMOS = (
-    (r"feature_extractor\.conv_layers\.(\d)\.conv\.(.*)", r"feature_extractor.conv_layers.\1.0.\2"),
-    (r"feature_extractor\.conv_layers\.0\.layer_norm\.(.*)", r"feature_extractor.conv_layers.0.2.\1"),
-    (r"feature_projection\.layer_norm\.(.*)", r"layer_norm.\1"),
-    (r"feature_projection\.projection\.(.*)", r"post_extract_proj.\1"),
-    (r"masked_spec_embed", "mask_emb"),
-    (r"encoder\.pos_conv_embed\.conv\.bias", "encoder.pos_conv.0.bias"),
-    (r"encoder\.pos_conv_embed\.conv\.parametrizations\.weight\.original0", "encoder.pos_conv.0.weight_g"),
-    (r"encoder\.pos_conv_embed\.conv\.parametrizations\.weight\.original1", "encoder.pos_conv.0.weight_v"),
-    (r"(encoder\.layers\.\d)\.attention\.(.*)", r"\1.self_attn.\2"),
-    (r"(encoder\.layers\.\d)\.layer_norm\.(.*)", r"\1.self_attn_layer_norm.\2"),
-    (r"(encoder\.layers\.\d)\.feed_forward\.intermediate_dense\.(.*)", r"\1.fc1.\2"),
-    (r"(encoder\.layers\.\d)\.feed_forward\.output_dense\.(.*)", r"\1.fc2.\2"),
-    (r"(encoder\.(?:layers\.\d\.final_)?layer_norm\..*)", r"\1"),
-)
-"""What the file calls the parameters of transformers' wav2vec 2.0: written apart from what the harness reads by."""
+        extractor_mode="group_norm", encoder_num_layers=2, encoder_layer_norm_first=False, **SMALL_TORCHAUDIO
+    )
 
 
 def transformers_wav2vec2() -> Any:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     torch.manual_seed(0)
-    model = Wav2Vec2Model(
-        Wav2Vec2Config(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, conv_dim=[16, 16, 16], conv_kernel=[10, 3, 2],
-            conv_stride=[5, 2, 2], feat_extract_norm="group", do_stable_layer_norm=False, conv_bias=False,
-        )
-    ).eval()  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases and norms too, which start at 0 and 1
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    config = Wav2Vec2Config(num_hidden_layers=2, feat_extract_norm="group", do_stable_layer_norm=False, **SMALL_TRANSFORMERS)
+    return shaken(Wav2Vec2Model(config))
 
 
 @pytest.fixture
 def utmos_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(utmos, "upstream", small_wav2vec2)
-    state = {}
-    for key, value in transformers_wav2vec2().state_dict().items():
-        (name,) = [re.sub(rule, new, key) for rule, new in TO_SPEECHMOS if re.fullmatch(rule, key)][:1]
-        state[f"wav2vec2.{name}"] = value
+    monkeypatch.setattr(Utmos, "speech_network", staticmethod(small_wav2vec2))
+    state = fairseq_state(transformers_wav2vec2(), "wav2vec2.", "2")
     lstm = torch.nn.LSTM(32 + 256, 512, batch_first=True, bidirectional=True)
     projection = torch.nn.Sequential(torch.nn.Linear(1024, 2048), torch.nn.ReLU(), torch.nn.Linear(2048, 1))
     state |= {f"blstm.{k}": v for k, v in lstm.state_dict().items()} | {f"projection.{k}": v for k, v in projection.state_dict().items()}
