@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +15,6 @@ from safetensors.torch import load_file
 from harness.commands.train import train
 from harness.errors import CheckpointError, ConfigError, HarnessError, MissingDependency, RunConflict, UnknownName
 from harness.settings.training import planned, trainers
-
-ROOT = Path(__file__).resolve().parents[3]
-STUBS = ROOT / "tests" / "stubs"
 
 
 @pytest.fixture
@@ -228,7 +223,7 @@ def test_the_table_of_recipes(stubs):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, number):
+def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, warm, number):
     root = make_dataset([f"text {i}" for i in range(6)])
     words = ["system=stub_frames", f"data={root}", "steps=120", "held_out=1", f"out={tmp_path / 'out'}", "pause_s=0.01", "log_s=0.2"]
     code = (
@@ -236,22 +231,22 @@ def test_a_signal_saves_and_the_same_command_goes_on(make_dataset, tmp_path, num
         "try: sys.exit(train(sys.argv[1:]))\n"
         "except HarnessError as error: print(error, file=sys.stderr); sys.exit(error.exit_code)"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{STUBS}", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, env=environment)
+    process = warm.start(code, words, tmp_path)
     limit = time.monotonic() + 60
     log = tmp_path / "out" / "log.csv"
     while not (log.exists() and len(log.read_text().splitlines()) > 1):
-        assert time.monotonic() < limit and process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < limit and process.poll() is None, process.wait()
         time.sleep(0.05)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    os.kill(process.pid, number)
+    error = process.wait()
     assert process.returncode == 130, error
     assert f"stopped by {signal.Signals(number).name}" in error
     stopped_at = last_step(tmp_path / "out")
     assert 0 < stopped_at < 120
-    finished = subprocess.run([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, env=environment, timeout=90)
-    assert finished.returncode == 0, finished.stderr
-    assert f"continuing stub_frames (stub_frames, 0.00 M weights) at step {stopped_at} of 120" in finished.stderr
+    finished = warm.start(code, words, tmp_path)
+    error = finished.wait()
+    assert finished.returncode == 0, error
+    assert f"continuing stub_frames (stub_frames, 0.00 M weights) at step {stopped_at} of 120" in error
     assert last_step(tmp_path / "out") == 120
 
 

@@ -1,19 +1,13 @@
 """Two processes on the CPU (gloo, through accelerate): equal weights from different data, and one process's result from two halves."""
 
 import importlib.util
-import os
 import re
 import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-
-ROOT = Path(__file__).resolve().parents[3]
-STUBS = ROOT / "tests" / "stubs"
 
 needs_accelerate = pytest.mark.skipif(
     importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed: pip install 'speech-systems-harness[train]'"
@@ -42,37 +36,38 @@ save_file({**tensors, "rows": torch.stack(recipe.first_rows)}, f"{folder}/rank{r
 """
 
 
-def start_together(folder, words, processes=2):
-    """What each process ended with and said."""
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def start_together(warm, folder, code, words, processes=2):
+    """How each process ended and what it said."""
+    port = free_port()
     folder.mkdir(exist_ok=True)
     started = []
     for rank in range(processes):
         environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(STUBS), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         }  # fmt: skip
-        command = [sys.executable, "-c", SCRIPT, str(folder), *words, f"out={folder / 'out'}"]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=folder))
-    errors = [process.communicate(timeout=120)[1] for process in started]
+        started.append(warm.start(code, words, folder, environment))
+    errors = [process.wait() for process in started]
     return [process.returncode for process in started], errors
 
 
-def train_together(folder, words, processes=2):
-    codes, errors = start_together(folder, words, processes)
+def train_together(warm, folder, words, processes=2):
+    codes, errors = start_together(warm, folder, SCRIPT, [folder, *words, f"out={folder / 'out'}"], processes)
     assert codes == [0] * processes, "\n".join(errors)
     return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)], errors
 
 
 @needs_accelerate
-def test_two_processes_see_different_data_and_end_with_equal_weights(make_dataset, tmp_path):
+def test_two_processes_see_different_data_and_end_with_equal_weights(make_dataset, tmp_path, warm):
     root = make_dataset([f"text {i}" for i in range(8)])
     words = ["system=stub_frames", f"data={root}", "held_out=2", "device=cpu", "checkpoint_s=1000"]
-    (first, second), errors = train_together(tmp_path / "once", [*words, "steps=24"])
+    (first, second), errors = train_together(warm, tmp_path / "once", [*words, "steps=24"])
     assert "cpu x 2" in errors[0]
     assert "step 24/24" in errors[0]
     assert "step" not in errors[1]  # one voice
@@ -86,15 +81,17 @@ def test_two_processes_see_different_data_and_end_with_equal_weights(make_datase
 
     # Out of time half-way, then continued: the same weights.
     patient = [*words, "steps=24", "pause_s=0.03"]
-    _, errors = train_together(tmp_path / "again", [*patient, "minutes=0.005"])
+    _, errors = train_together(warm, tmp_path / "again", [*patient, "minutes=0.005"])
     stopped_at = re.search(r"out of time at step (\d+)", errors[0])
     assert stopped_at and int(stopped_at[1]) in (10, 20)
-    (again, _), errors = train_together(tmp_path / "again", patient)
+    (again, _), errors = train_together(warm, tmp_path / "again", patient)
     assert f"continuing stub_frames (stub_frames, 0.00 M weights) at step {stopped_at[1]} of 24" in errors[0]
     assert all(torch.equal(first[name], again[name]) for name in first if name != "rows")
 
     # Another training in that folder: every process ends by itself, process 0 with the reason.
-    codes, errors = start_together(tmp_path / "again", [*patient, "seed=1"])
+    codes, errors = start_together(
+        warm, tmp_path / "again", SCRIPT, [tmp_path / "again", *patient, "seed=1", f"out={tmp_path / 'again' / 'out'}"]
+    )
     assert 0 not in codes
     assert "another training (seed was 0, is 1)" in errors[0]
     assert "process 0 is refused the folder" in errors[1]
@@ -102,7 +99,7 @@ def test_two_processes_see_different_data_and_end_with_equal_weights(make_datase
 
 
 @needs_accelerate
-def test_gradients_are_the_mean_over_processes(tmp_path):
+def test_gradients_are_the_mean_over_processes(tmp_path, warm):
     """Against the mean computed by hand; a parameter without gradient on one side counts as zero there."""
     script = """
 import sys, torch
@@ -125,17 +122,8 @@ assert processes.any(processes.rank == 1) and not processes.any(False)
 assert processes.gather(processes.rank) == [0, 1]
 processes.wait(); processes.close()
 """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    started = []
-    for rank in range(2):
-        environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}  # fmt: skip
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        started.append(subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=120)[1] for process in started]
-    assert [p.returncode for p in started] == [0, 0], "\n".join(errors)
+    codes, errors = start_together(warm, tmp_path, script, [])
+    assert codes == [0, 0], "\n".join(errors)
 
 
 def test_without_accelerate_several_processes_are_refused(make_dataset, tmp_path, stubs, monkeypatch):
