@@ -11,6 +11,7 @@ ViSQOL's own pair is of google/visqol (testdata/clean_speech), its values those 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import harness.metrics
 from harness.api import FloatArray
 from harness.data import embedded_set
 from harness.data.audio import resample
+from harness.judges import build
 
 VECTORS = Path(__file__).resolve().parents[2] / "../shared/data/metric_vectors"
 Pair = tuple[FloatArray, FloatArray, int]
@@ -120,3 +122,14 @@ def test_the_level_of_a_recording_enters_distances_of_linear_magnitudes(embedded
     """A trap of ``MultiScaleSTFTLoss``, as it is there: 3.0056 where recording and output are half as loud."""
     clean, noisy, rate = embedded
     assert harness.metrics.stft_distance_dac(clean / 2, noisy / 2, rate) == pytest.approx(3.005558, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["distillmos", "dnsmos"])
+def test_opinions_fall_with_the_babble_of_the_published_pair(family: str, babble: Pair) -> None:
+    """Of the pair's own ends PESQ is published (1.08): of opinions nothing but the order can be held."""
+    clean, noisy, _ = babble
+    judge = build("mos", {"family": family})
+    at_snr = [
+        judge.predict(clean + np.float32(gain) * (noisy - clean))["overall"] for gain in (0, 10**-1, 10**-0.5, 1)
+    ]  # none, 20, 10, 0 dB
+    assert all(better > worse + 0.2 for better, worse in pairwise(at_snr)), at_snr
