@@ -1,7 +1,11 @@
-"""Judges whose weights are one file that the user gives: published, but in no package and under no hub id that could be looked up."""
+"""Judges whose weights are one file that the user gives, published, but in no package and under no hub id that could be looked up; and what
+is in such files.
+"""
 
 from __future__ import annotations
 
+import importlib
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +14,7 @@ from harness.errors import CheckpointError, MissingDependency
 from harness.judges.checkpoints import Judge
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
 
 
@@ -83,3 +88,29 @@ def read_state(path: Path, entry: str = "") -> Mapping[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no tensors by name{f' in its entry {entry!r}' if entry else ''}")
     return state
+
+
+def onnx_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in an ONNX graph, by their names: weights, and constants of other types.
+
+    onnxruntime, which reads graphs anyway, writes the graph out as its own format, and the reader of that comes with it.
+    """
+    import numpy as np
+    import onnxruntime
+
+    reader = importlib.import_module("onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession").InferenceSession
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "graph.ort")
+        options.optimized_model_filepath = str(copy)
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = reader.GetRootAs(bytearray(copy.read_bytes()), 0).Model().Graph()
+    types = {1: np.float32, 6: np.int32, 7: np.int64}  # of TensorProto
+    found: dict[str, npt.NDArray[Any]] = {}
+    for tensor in map(graph.Initializers, range(graph.InitializersLength())):
+        if (kind := types.get(tensor.DataType())) is not None:
+            shape = tensor.DimsAsNumpy() if tensor.DimsLength() else ()
+            found[tensor.Name().decode()] = np.frombuffer(tensor.RawDataAsNumpy().tobytes(), kind).reshape(shape)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -146,12 +146,17 @@ class PredictedMos:
         clipped = int((np.abs(samples) > 1).sum())
         key = ("mos", info.family, info.model, info.digest)
         try:
-            scores = sample.output.derive(key, lambda: dict(self._predictor.predict(np.clip(samples, -1.0, 1.0))))
+            scores = sample.output.derive(key, lambda: _kept(self._predictor.predict(np.clip(samples, -1.0, 1.0))))
         except NoSpeechError as error:
             raise NotScorable(Side.OUTPUT, str(error)) from error
         if self._score not in scores:
             raise UnknownName(f"score of {info.family}", self._score, scores)
         return Evidence(scores[self._score], counts={"clipped_samples": float(clipped)}, detail={"clipped": True} if clipped else {})
+
+
+def _kept(scores: Mapping[str, float]) -> Mapping[str, float]:
+    """A copy of a predictor's dict; another mapping computes what it is asked for (`harness.judges.opinions.dnsmos`) and is left whole."""
+    return dict(scores) if isinstance(scores, dict) else scores
 
 
 class StoppedByItself:

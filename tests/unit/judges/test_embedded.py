@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,6 +166,68 @@ def test_dnsmos(speech: Mapping[tuple[str, int], FloatArray]) -> None:
     for bad in (clean * 100, np.zeros(0, np.float32), np.full(16000, np.nan, np.float32)):
         with pytest.raises(ValueError, match=r"within \+-1"):
             predictor.predict(bad)
+
+
+def test_dnsmos_says_what_the_package_says_and_computes_what_is_asked_for() -> None:
+    from speechmos.dnsmos import DNSMOS
+
+    from harness.judges.checkpoints import packaged
+
+    published = DNSMOS(*(str(packaged("speechmos", "dnsmos_models") / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx")))
+    predictor = DnsMos(keep_offset=True)
+    names = {"overall": "ovrl_mos", "signal": "sig_mos", "background": "bak_mos", "p808": "p808_mos"}
+    clips = [soundfile.read(EMBEDDED / voice / "01.flac", dtype="float32")[0] for voice in ("flite-slt", "espeak-en-us")]
+    # Several windows, also of what is shorter than a frame, and one.
+    for samples in (*clips, clips[0][:100], np.tile(clips[1], 5)[:144_160]):
+        expected = published(samples, 16000, False)
+        assert dict(predictor.predict(samples)) == pytest.approx({ours: float(expected[name]) for ours, name in names.items()}, abs=5e-6)
+
+    def refused(samples: FloatArray) -> float:
+        raise AssertionError("nobody asked for P.808")
+
+    predictor.p808 = refused  # type: ignore[method-assign]
+    scores = predictor.predict(clips[0])
+    assert scores["overall"] > 1 and "p808" in scores and "loudness" not in scores
+    with pytest.raises(AssertionError, match="nobody asked"):
+        scores["p808"]
+
+
+def test_dnsmos_takes_the_windows_that_the_package_takes() -> None:
+    """Of long audio it passes over some, which the rounding of a product leaves a sample short."""
+    from speechmos.dnsmos import DNSMOS
+
+    class Recorder:
+        def run(self, _: None, feeds: Mapping[str, FloatArray]) -> list[FloatArray]:
+            begun.append(round(float(feeds["input_1"].flat[0]) * 2**22))
+            return [np.zeros((1, 3), np.float32)]
+
+    begun: list[int] = []
+    package = DNSMOS.__new__(DNSMOS)
+    package.onnx_sess = Recorder()
+    package.p808_onnx_sess = SimpleNamespace(run=lambda *_: [np.zeros((1, 1))])
+    package.audio_melspec = lambda audio: np.zeros((1, 1))
+    predictor, passed_over = DnsMos(), 0
+    for seconds in (0.7, 3.0, 9.005, 9.01, 10.0, 10.01, 11.0, 11.01, 30.0, 100.02):
+        numbered = np.arange(round(seconds * 16000), dtype=np.float32) / 2**22  # so that the first says which it is
+        begun.clear()
+        package(numbered, 16000, False)
+        samples, windows = predictor.windows(numbered)
+        assert [round(float(samples[at * 16000]) * 2**22) for at in windows] == begun, seconds
+        passed_over += windows[-1] + 1 - len(windows)
+    assert passed_over > 0
+
+
+def test_windows_taken_together_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.judges.opinions import p835
+
+    monkeypatch.setattr(p835, "GROUP", 4)
+    predictor = DnsMos()
+    samples, _ = predictor.windows(np.random.default_rng(0).standard_normal(15 * 16000).astype(np.float32) * np.float32(0.05))
+    windows = [0, 1, 2, 4, 5]  # as where one was passed over
+    together = predictor._p835(samples, windows)
+    assert together.shape == (5, 3)
+    for found, at in zip(together, windows, strict=True):
+        assert found == pytest.approx(predictor._p835(samples, [at])[0], abs=3e-6)
 
 
 def test_an_offset_that_nobody_hears_changes_nothing() -> None:
