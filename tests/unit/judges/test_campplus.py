@@ -13,8 +13,9 @@ import harness
 from harness.api import FloatArray, SpeakerEncoder
 from harness.errors import CheckpointError, MissingDependency
 from harness.judges import NoSpeechError, build, missing
-from harness.judges.campplus import CamPlusPlus
+from harness.judges.campplus import CamPlusPlus, _network
 from harness.judges.checkpoints import installed, packaged
+from harness.judges.speakers import fbank, unit
 from harness.judges.weights import WEIGHTS, require
 from harness.torchaudio import load_torchaudio
 
@@ -68,6 +69,22 @@ def test_another_implementation_says_the_same(encoder: CamPlusPlus) -> None:
 
 
 @needs_weights
+def test_the_folded_network_is_the_published_one(encoder: CamPlusPlus) -> None:
+    import torch
+
+    network = _network()
+    network.load_state_dict(torch.load(require(WEIGHTS["campplus"]).paths["campplus_cn_en_common.pt"][0], weights_only=True))
+    network.eval()
+    loud = np.concatenate([clip("flite-slt", "01"), clip("flite-awb", "02")])
+    # Shorter than a segment of context, a whole one and a little more, several.
+    for samples in (loud[:length] for length in (1000, 16000, 32400, 32720, len(loud))):
+        features = fbank(samples, "povey", 1.0)
+        with torch.inference_mode():
+            expected = unit(network(torch.from_numpy(features - features.mean(axis=0)).T[None])[0].double().numpy())
+        assert 1 - encoder.embed(samples) @ expected < 1e-9
+
+
+@needs_weights
 def test_level_and_offset(encoder: CamPlusPlus) -> None:
     samples = clip("flite-slt", "01") * np.float32(0.4)
     plain = encoder.embed(samples)
@@ -80,8 +97,10 @@ def test_level_and_offset(encoder: CamPlusPlus) -> None:
 def test_what_cannot_be_judged(encoder: CamPlusPlus) -> None:
     with pytest.raises(NoSpeechError, match="silence"):
         encoder.embed(np.zeros(16000, np.float32))
-    with pytest.raises(NoSpeechError, match="two 25-ms frames"):
-        encoder.embed(np.ones(500, np.float32))
+    for samples in (500, 600, 719):
+        with pytest.raises(NoSpeechError, match="three 25-ms frames"):
+            encoder.embed(clip("flite-slt", "01")[:samples])
+    assert np.isfinite(encoder.embed(clip("flite-slt", "01")[:720])).all()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
