@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -76,12 +75,13 @@ def test_sphinx_hears_clean_speech(sphinx: PocketSphinx, speech: Mapping[tuple[s
 
 
 def test_sphinx_transcripts_do_not_depend_on_order(sphinx: PocketSphinx, speech: Mapping[tuple[str, int], FloatArray]) -> None:
-    clips = [*speech.values(), with_noise(speech["slt", 0], 10), with_noise(speech["rms", 1], 10)]
-    first = [sphinx.transcribe(samples, "en") for samples in clips]
-    order = list(range(len(clips)))
-    random.Random(1).shuffle(order)
-    second = {index: sphinx.transcribe(clips[index], "en") for index in order}
-    assert [second[index] for index in range(len(clips))] == first
+    """Of speech in noise, where a little decides what is heard: after a clean recording and after other noise."""
+    clip = with_noise(speech["rms", 1], 10)
+    heard = set()
+    for before in (speech["slt", 0], with_noise(speech["slt", 2], 10)):
+        sphinx.transcribe(before, "en")
+        heard.add(sphinx.transcribe(clip, "en"))
+    assert len(heard) == 1
 
 
 def test_sphinx_edge_cases(sphinx: PocketSphinx) -> None:
