@@ -21,6 +21,7 @@ from harness.testing.laws import noisy, signal
 from tests.stubs.signal_pairs import sides
 
 _OF_AUDIO = [name for name, (target, _) in METRICS.items() if target.endswith(".metric")]  # functions on arrays
+_OF_NO_WAVEFORM = ("length_ratio",)  # of broken outputs, too, they have nothing to say but a length
 _OF_TIME = [name for name, (target, _) in METRICS.items() if target.startswith("harness.metrics.speed:")]  # tests/unit/suites/test_speed.py
 
 
@@ -31,7 +32,10 @@ def test_metrics_of_audio(name: str) -> None:
         pytest.importorskip(package.replace("-", "_"))
     kind = resolve("metrics", name)
     assert kind().info.needs <= {Need.OUTPUT, Need.REFERENCE}
-    assert "determinism" in check_metric(kind(), factory=kind, sides=sides(name)).checked
+    checked = {"declaration", "determinism", "NaN output", "faulty output", "equal instance"}
+    if name in _OF_NO_WAVEFORM:
+        checked -= {"NaN output", "faulty output"}
+    assert checked <= set(check_metric(kind(), factory=kind, sides=sides(name)).checked)
 
 
 @pytest.mark.parametrize("name", config_names("suite"))
@@ -39,7 +43,7 @@ def test_suites(name: str) -> None:
     check_suite(resolve("suites", name)())
 
 
-ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", items=("flite-slt-01", "flite-rms-01"))).items
+ITEMS = load_dataset(DatasetConfig(name="embedded", kind="embedded", items=("flite-slt-07", "flite-kal16-01"))).items
 
 
 @pytest.fixture(scope="module")

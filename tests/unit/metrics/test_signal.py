@@ -1,4 +1,4 @@
-"""What every signal metric keeps on speech-like audio: ceilings, directions, faults of every kind and whom they are blamed on."""
+"""What every signal metric keeps on speech-like audio beside the laws (tests/contract/test_builtin_contract.py): ceilings, directions, faults of every kind and whom they are blamed on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from scipy.signal import lfilter
 
 from harness.api import Better, Metric, Need, NotApplicable, NotScorable, Side
-from harness.testing import check_metric
 from tests.stubs.signal_pairs import (
     FAULTS,
     FREE_LENGTH,
@@ -22,7 +21,6 @@ from tests.stubs.signal_pairs import (
     noisy,
     resample,
     sample,
-    sides,
     signal,
     speech,
     value,
@@ -63,12 +61,6 @@ def test_declaration(key: str, clean: Wave) -> None:
     evidence = build(key).measure(sample(noisy(clean, 15), clean))
     assert info.bounds[0] <= evidence.value <= info.bounds[1]
     assert (Need.REFERENCE in info.needs) == (key != "clipped_samples")
-
-
-@pytest.mark.parametrize("key", [*INTRUSIVE, "clipped_samples", "length_ratio"])
-def test_contract(key: str) -> None:
-    report = check_metric(build(key), factory=lambda: build(key), sides=sides(key))
-    assert {"declaration", "determinism", "NaN output", "faulty output", "equal instance"} <= set(report.checked)
 
 
 @pytest.mark.parametrize("key", INTRUSIVE)
