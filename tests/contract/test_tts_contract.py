@@ -56,6 +56,6 @@ def test_bundled_small_weights(name: str) -> None:
     words = parameters(name)
     if reason := LmTts.missing(**words):
         pytest.skip(reason)
-    synthesizer = LmTts(**words | {"run": {"max_s": 4.0}})
+    synthesizer = LmTts(**words | {"run": {"max_s": 2.0}})
     assert synthesizer.info.weights == "trained" and synthesizer.info.num_parameters > 1e6
     assert "stream" in check_synthesizer(synthesizer, tolerance=1e-3).checked
