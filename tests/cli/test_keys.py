@@ -1,6 +1,6 @@
 """What a stored result is found by: the code of plug-ins, the machine and the threads of times, the versions of libraries."""
 
-import subprocess
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from harness.data.digests import Contents
 from harness.running.plan import Card, Digests, Entrant, attempts
 from harness.settings.registry import resolve, source_digest
 from harness.storing.runfolder import open_run
+from tests.stubs.forks import ended_with, forked
 
 PLUGIN = {
     "loud.py": """
@@ -58,19 +59,32 @@ def plugin(tmp_path):
 
 
 @pytest.fixture
-def asked(plugin, make_dataset, tmp_path, monkeypatch):
+def asked(plugin, make_dataset, tmp_path):
     """Runs the plug-in in a process of its own, as somebody does who edits between two commands; the records and what was said."""
     root = make_dataset(["a", "b"])
-    monkeypatch.setenv("PYTHONPATH", str(plugin))
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # edits within a second would meet the compiled file of the last one
+    base = [
+        "run",
+        "--no-report",
+        "dataset=jsonl",
+        f"dataset.root={root}",
+        "systems=[loud]",
+        "metrics=[level]",
+        "run.name=x",
+        "executor=serial",
+    ]
+    said = tmp_path / "said"
 
-    def run(*words, code=0):
-        base = ["dataset=jsonl", f"dataset.root={root}", "systems=[loud]", "metrics=[level]", "run.name=x", "executor=serial"]
-        command = [sys.executable, "-m", "harness.cli", "run", "--no-report", *base, *words]
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert ended.returncode == code, ended.stderr
+    def arrange():
+        os.chdir(tmp_path)
+        sys.path.insert(0, str(plugin))
+        sys.dont_write_bytecode = True  # edits within a second would meet the compiled file of the last one
+        sys.stderr = said.open("w", encoding="utf-8", buffering=1)
+
+    def run():
+        assert "loud" not in sys.modules
+        assert ended_with(forked(base, arrange)) == 0, said.read_text()
         frame = open_run(tmp_path / "runs" / "x").frame
-        return frame.sort_values("item")["value"].tolist(), ended.stderr
+        return frame.sort_values("item")["value"].tolist(), said.read_text()
 
     return run
 

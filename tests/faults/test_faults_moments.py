@@ -16,6 +16,7 @@ import pytest
 import harness
 from harness.cli import main
 from harness.storing.outcomes import SegmentWriter
+from tests.stubs.forks import ended_with, forked
 
 ITEMS = 8
 fault = pytest.mark.fault
@@ -28,26 +29,9 @@ def words(root, folder, log, *, report=False):
     ]  # fmt: skip
 
 
-def forked(arguments, before=lambda: None):
-    """A child that runs the command line after ``before``; its process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        before()
-        code = main(arguments)
-    finally:
-        os._exit(code)
-
-
 def ended(pid):
     """The signal that ended the child, or 0."""
-    _, status = os.waitpid(pid, 0)
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return max(0, -ended_with(pid))
 
 
 def records(folder):
