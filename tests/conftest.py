@@ -107,7 +107,10 @@ def make_dataset(tmp_path):
 
 @pytest.fixture
 def harness_run(tmp_path, monkeypatch, stubs):
-    """Runs ``harness run`` in this process in a folder of its own; returns exit code and run folder."""
+    """Runs ``harness run`` in this process in a folder of its own; returns exit code and run folder.
+
+    One worker process predicts and scores unless told: each costs more than the few items here, and what one does, two do.
+    """
     from harness.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -121,7 +124,7 @@ def harness_run(tmp_path, monkeypatch, stubs):
                 f"dataset.root={root}",
                 f"metrics={metrics}",
                 f"run.name={name}",
-                "executor.workers=2",
+                "executor.workers=1",
                 *words,
             ]
         )

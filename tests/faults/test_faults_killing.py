@@ -23,7 +23,7 @@ ITEMS = 24
 def command(root, folder, log, sleep_s):
     return [
         sys.executable, "-m", "harness.cli", "run", "--no-report", "dataset=jsonl", f"dataset.root={root}", "systems=[stub_echo,passthrough]",
-        f"+systems.stub_echo.log={log}", f"+systems.stub_echo.sleep_s={sleep_s}", "metrics=[stub_peak,si_sdr_db,stoi]", f"run.root={folder}", "run.name=x",
+        f"+systems.stub_echo.log={log}", f"+systems.stub_echo.sleep_s={sleep_s}", "metrics=[stub_peak,si_sdr_db,clipped_samples]", f"run.root={folder}", "run.name=x",
         "executor.workers=2",
     ]  # fmt: skip
 

@@ -33,7 +33,7 @@ def by_item(folder, metric="stub_peak", system=None):
 
 
 def test_a_clean_run(make_dataset, harness_run):
-    code, folder = harness_run(make_dataset(["a"] * 5), "systems=[stub_echo]")
+    code, folder = harness_run(make_dataset(["a"] * 5), "systems=[stub_echo]", "executor.workers=2")
     assert code == 0
     assert {s for s, _, _ in by_item(folder).values()} == {"ok"}
     assert len(by_item(folder)) == 5
@@ -60,7 +60,7 @@ def test_a_system_that_fails_on_one_item(make_dataset, harness_run, fault, statu
         "systems=[stub_echo]",
         f"+systems.stub_echo.fault='{fault}'",
         f"+systems.stub_echo.at_samples={length}",
-        "executor.timeout_s=2",
+        "executor.timeout_s=1",
     )
     assert code == 1
     found = by_item(folder)
@@ -93,7 +93,8 @@ def test_a_system_that_fails_on_one_item(make_dataset, harness_run, fault, statu
 )
 def test_a_metric_that_fails_on_one_item(make_dataset, harness_run, wish, status, reason):
     root = make_dataset(["fine", wish, "fine", "fine"])
-    code, folder = harness_run(root, "systems=[stub_echo]", "executor.timeout_s=2", metrics="[stub_trouble,stub_peak]")
+    words = ("systems=[stub_echo]", "executor.workers=2", "executor.timeout_s=1")
+    code, folder = harness_run(root, *words, metrics="[stub_trouble,stub_peak]")
     assert code == 1
     found = by_item(folder, "stub_trouble")
     assert found["item1"][0] == status
@@ -283,7 +284,7 @@ def test_a_run_in_use_is_refused(make_dataset, harness_run, tmp_path, capsys):
 @fault("F28", "one process or several", "the same records")
 def test_serial_and_processes_give_the_same_records(make_dataset, harness_run):
     root = make_dataset(["fine", "raise", "fine"])
-    _, one = harness_run(root, "systems=[stub_echo]", "run.root=a", name="x", metrics="[stub_trouble,stub_peak]")
+    _, one = harness_run(root, "systems=[stub_echo]", "run.root=a", "executor.workers=2", name="x", metrics="[stub_trouble,stub_peak]")
     _, two = harness_run(root, "systems=[stub_echo]", "run.root=b", "executor=serial", name="x", metrics="[stub_trouble,stub_peak]")
     frames = [harness.load(p.parents[1] / d / "x").drop(columns="reason") for p, d in ((one, "a"), (two, "b"))]
     assert frames[0].equals(frames[1])
