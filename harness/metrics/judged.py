@@ -29,6 +29,7 @@ from harness.errors import UnknownName
 from harness.judges import NoSpeechError
 from harness.metrics.alignment import audible
 from harness.metrics.declaration import declared, identity
+from harness.metrics.shared import judged_once
 from harness.metrics.tokens import packed, unpacked
 
 SHORTEST_S = 0.5
@@ -93,7 +94,7 @@ def _embedding(encoder: SpeakerEncoder, signal: Signal, side: Side) -> npt.NDArr
     info = encoder.info
     samples = audible(signal, info.sample_rate, side, SHORTEST_S)
     try:
-        return signal.derive(("speaker", info.family, info.model, info.digest), lambda: encoder.embed(samples))
+        return judged_once(encoder, signal, ("speaker", info.family, info.model, info.digest), lambda: encoder.embed(samples))
     except NoSpeechError as error:
         raise NotScorable(side, str(error)) from error
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from harness.api import Scalar, Signal
 from harness.api.libraries import library
+from harness.metrics.shared import Library, judged_once
 
 SAMPLE_RATE_HZ = 16000
 FRAME_S = 0.005
@@ -41,6 +42,8 @@ SHORTEST_S = 0.1
 
 Float64Array = npt.NDArray[np.float64]
 
+_WORLD = Library()
+
 
 @dataclass(frozen=True, eq=False)
 class MelCepstra:
@@ -51,13 +54,13 @@ class MelCepstra:
 
 
 def f0_hz(signal: Signal) -> Float64Array:
-    """Fundamental frequency ``[T]`` in Hz every 5 ms, 0 where unvoiced. Computed once per signal."""
-    return signal.derive("world f0", lambda: _f0(_samples(signal)))
+    """Fundamental frequency ``[T]`` in Hz every 5 ms, 0 where unvoiced. Computed once per audio."""
+    return judged_once(_WORLD, signal, "world f0", lambda: _f0(_samples(signal)))
 
 
 def mel_cepstra(signal: Signal) -> MelCepstra:
-    """Mel-cepstra of the CheapTrick envelope. Computed once per signal."""
-    return signal.derive("world mel-cepstra", lambda: _mel_cepstra(_samples(signal), f0_hz(signal)))
+    """Mel-cepstra of the CheapTrick envelope. Computed once per audio."""
+    return judged_once(_WORLD, signal, "world mel-cepstra", lambda: _mel_cepstra(_samples(signal), f0_hz(signal)))
 
 
 def analysis_params() -> Mapping[str, Scalar]:

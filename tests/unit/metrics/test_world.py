@@ -15,6 +15,7 @@ from harness.api import Audio, Side, Signal
 from harness.data import embedded_set
 from harness.metrics import world
 from harness.metrics.alignment import banded_path, compiled, warp
+from harness.metrics.shared import Library
 from systems.classical.ffmpeg import FFmpegCodec
 from tests.stubs.signal_pairs import RATE, Wave, blame, build, noisy, resample, sample, signal, value
 
@@ -45,6 +46,7 @@ def test_world_analysis_of_a_reference_is_made_once(clean: Wave, monkeypatch: py
     for name in ("dio", "cheaptrick"):
         original = getattr(pyworld, name)
         monkeypatch.setattr(pyworld, name, lambda *a, _f=original, _n=name, **k: (calls.append(_n), _f(*a, **k))[1])
+    monkeypatch.setattr(world, "_WORLD", Library())  # which has not seen these before
     reference = signal(clean)
     for snr in (30, 20):
         pair = sample(signal(noisy(clean, snr)), reference)
