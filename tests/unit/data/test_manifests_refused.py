@@ -172,19 +172,19 @@ _line = st.binary(max_size=60) | _rows.map(lambda r: json.dumps(r).encode()) | _
 _cells = st.lists(_text, min_size=3, max_size=6)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(lines=st.lists(_line, max_size=4))
 def test_any_bytes_as_jsonl_load_or_raise_manifest_error(tmp_path, lines):
     _survives(tmp_path / "m.jsonl", b"\n".join(lines))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(lines=st.lists(_line, max_size=4), header=st.sampled_from([b"id,text\n", b"audio,text,language\n", b"path\n", b""]))
 def test_any_bytes_as_csv_load_or_raise_manifest_error(tmp_path, lines, header):
     _survives(tmp_path / "m.csv", header + b"\n".join(lines))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(lines=st.lists(_line | _cells.map(lambda c: "|".join(c).encode("utf-8", "surrogatepass")), max_size=4))
 def test_any_bytes_as_lst_load_or_raise_manifest_error(tmp_path, lines):
     _survives(tmp_path / "meta_en.lst", b"\n".join(lines))

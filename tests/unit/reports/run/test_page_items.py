@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.judges.presets import Unit
@@ -59,6 +59,7 @@ def test_what_cannot_be_aligned_is_none(texts: dict[str, Any]) -> None:
 WORDS = st.lists(st.sampled_from(["a", "b", "cc", "d"]), max_size=8).map(" ".join)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other tests use the cores, too
 @given(said=WORDS.filter(bool), heard=WORDS, unit=st.sampled_from(list(Unit)))
 def test_errors_are_those_of_the_metric_and_parts_give_the_texts_back(said: str, heard: str, unit: Unit) -> None:
     found = difference(detail(said, heard, unit.value), "en")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -14,7 +14,7 @@ from systems.worker import bridge
 from systems.worker.adapters import WorkerCodec, WorkerSynthesizer
 from systems.worker.elsewhere import speech_worker as wire
 
-SOME = settings(max_examples=120, deadline=None)
+SOME = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other tests use the cores, too
 ABOUT = {
     "op": "hello", "protocol": 1, "name": "n", "version": "1", "description": "", "origin": "none", "weights_digest": "", "num_parameters": 0,
     "training_data": "", "device": "cpu", "precision": "float32", "tools": [], "sample_rate": 16000, "streams": True,

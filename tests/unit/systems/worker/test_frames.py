@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -13,7 +13,7 @@ from systems.worker.bridge import read_hello
 from systems.worker.elsewhere import speech_worker as wire
 from systems.worker.process import FrameBuffer
 
-SOME = settings(max_examples=100, deadline=None)
+SOME = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other tests use the cores, too
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
