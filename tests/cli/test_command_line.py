@@ -57,7 +57,10 @@ def test_a_request_that_cannot_be_carried_out_gives_2_and_advice(words, capsys, 
 
 def test_a_run_ends_with_a_table_and_files(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["run", "suite=codec", "systems=[passthrough,opus16,noise]", "dataset.limit=3", METRICS, "run.name=x"]) == 0
+    assert (
+        main(["run", "suite=codec", "systems=[passthrough,opus16,noise]", "dataset.limit=3", METRICS, "run.name=x", "executor.workers=1"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "SYNTHETIC SPEECH" in out
     assert "report.html" in out
@@ -112,6 +115,7 @@ def test_human_speech_by_the_seedtts_layout(capsys, tmp_path, monkeypatch):
         "systems=[passthrough,opus6,opus]",
         "systems.opus.bitrate_bps=24000",
         "metrics=[pesq_wb]",
+        "executor=serial",
         "run.name=x",
     ]
     assert main(["run", *words]) == 0

@@ -15,7 +15,7 @@ import pytest
 from harness.api import Audio, Bitstream, CodecSpec, Codes, Prediction, Status, Timing
 from harness.errors import StoreError
 from harness.storing.files import boot, read_json, write_json
-from harness.storing.outcomes import ROWS_AT_ONCE, Lookup, Outcome, SegmentReader, SegmentWriter, abandoned
+from harness.storing.outcomes import Lookup, Outcome, SegmentReader, SegmentWriter, abandoned
 from harness.storing.store import Store, key_of
 
 SPEC = CodecSpec(16000, 320, (8, 8), prefix_decodable=True)
@@ -230,9 +230,10 @@ def test_every_field_of_a_description_is_checked(tmp_path, change):
     assert store.check_prediction("ab12") == "damaged"
 
 
-def test_of_a_damaged_part_the_intact_rows_are_kept(tmp_path):
+def test_of_a_damaged_part_the_intact_rows_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.storing.outcomes.ROWS_AT_ONCE", rows := 2000)
     store = Store(tmp_path)
-    outcomes = {f"k{i:05d}": replace(OK, value=i + 0.5) for i in range(2 * ROWS_AT_ONCE)}
+    outcomes = {f"k{i:05d}": replace(OK, value=i + 0.5) for i in range(2 * rows)}
     write(store, outcomes.items())
     assert store.compact() == len(outcomes)
     (part,) = (tmp_path / "outcomes").glob("*.parquet")
@@ -240,9 +241,9 @@ def test_of_a_damaged_part_the_intact_rows_are_kept(tmp_path):
     data[len(data) // 4] ^= 1
     part.write_bytes(data)
     lookup = store.outcomes.find(outcomes)
-    assert lookup.damaged == 1 and len(lookup.found) == ROWS_AT_ONCE
+    assert lookup.damaged == 1 and len(lookup.found) == rows
     assert all(outcomes[key] == found for key, found in lookup.found.items())
-    assert store.compact() == ROWS_AT_ONCE
+    assert store.compact() == rows
     assert store.outcomes.find(outcomes) == replace(lookup, damaged=0)
     assert [p.name for p in (tmp_path / "outcomes").glob("*.damaged")] == [part.with_suffix(".damaged").name]
 

@@ -30,7 +30,8 @@ from tests.stubs.obedient import Obedient
 
 
 @pytest.fixture
-def pool():
+def pool(monkeypatch):
+    monkeypatch.setattr("harness.workers.processes.HEARTBEAT_S", 0.1)  # how late a hang is noticed, after its 1.5 s
     stop = Stop()
     executor = ProcessExecutor(Obedient, Resources(2, 1, 1.5), stop)
     yield executor
@@ -95,7 +96,9 @@ D2 = "a worker whose descriptors a plug-in closed was waited for without end; wh
 
 @pytest.mark.cases("D2", before=D2, after="the closed connection is noticed, the worker ended and replaced; only that step is lost")
 @pytest.mark.parametrize(("step", "kind"), [("close", "crash"), ("close and hang", "crash"), ("hang in C", "timeout"), ("leave", "crash")])
-def test_a_worker_that_cannot_be_spoken_to_costs_its_step(pool, step, kind):
+def test_a_worker_that_cannot_be_spoken_to_costs_its_step(pool, step, kind, monkeypatch):
+    if step == "close and hang":  # it does not end by itself, however long it is given
+        monkeypatch.setattr("harness.workers.processes.GRACE_S", 0.5)
     began = time.monotonic()
     assert outcomes(pool.run([Job("bad", None, ("a", step, "b"))])) == {("bad", "a"): "bad:a", ("bad", step): kind, ("bad", "b"): "bad:b"}
     assert time.monotonic() - began < 30
@@ -145,7 +148,9 @@ def ended(length, within_s=10.0):
 
 @pytest.mark.cases("D2", before=D2, after="with a worker ends whatever it started, in a session of its own too")
 @pytest.mark.parametrize("after", ["", "crash", "hang", "close and hang"])
-def test_nothing_that_a_worker_started_stays(pool, after):
+def test_nothing_that_a_worker_started_stays(pool, after, monkeypatch):
+    if after == "close and hang":
+        monkeypatch.setattr("harness.workers.processes.GRACE_S", 0.5)
     length = f"{4000 + os.getpid()}.{len(after)}"
     steps = (f"child:{length}", *filter(None, [after]))
     found = outcomes(pool.run([Job("j", None, steps)]))

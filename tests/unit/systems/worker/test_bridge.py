@@ -135,8 +135,9 @@ while True:
 
 
 @pytest.fixture
-def built(tmp_path):
+def built(tmp_path, monkeypatch):
     """Builds an adapter around a script and ends it after the test."""
+    monkeypatch.setattr("systems.worker.process._POLITE_S", 0.5)  # deaf workers are no sooner ended for being waited for
     made = []
 
     def build(kind, script, **options):
