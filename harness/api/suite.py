@@ -81,6 +81,7 @@ class SuiteInfo:
     # judges' own error, and in synthesis the voice's likeness to itself. It stands, asked for or not, wherever words are measured.
     calibration: tuple[str, ...] = ()
     timing: TimingPlan | None = None  # of a suite whose task is TIMING
+    further: tuple[str, ...] = ()  # measured as well where ``metrics=full`` asks for all there is to say
 
     def __post_init__(self) -> None:
         if (self.task is Task.TIMING) != (self.timing is not None):

@@ -15,7 +15,7 @@ from harness.hub import HubFiles
 from harness.judges.presets import asr_downloads, missing_asr
 from harness.judges.weights import WEIGHTS, Weights, find
 from harness.running.metric_set import KINDS
-from harness.running.runner import default_metrics
+from harness.running.runner import metric_keys
 from harness.settings.config import Config
 from harness.settings.registry import resolve
 
@@ -65,7 +65,7 @@ def of_run(config: Config) -> list[Request]:
     Raises:
         ManifestError: the data cannot be read; as `of_config` too.
     """
-    keys = list(config["metrics"] or default_metrics(config))
+    keys = metric_keys(config)
     asked = {name for key in keys for name in inspect.signature(resolve("metrics", key)).parameters}
     spoken = {language_code(item.language) for item in load_dataset(DatasetConfig.from_mapping(config["dataset"])).items}
     return of_config(config, ["systems", *(kind for argument, kind in KINDS.items() if argument in asked)], spoken)

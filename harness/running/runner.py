@@ -56,7 +56,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
     if not names:
         raise ConfigError(f"no systems: write systems=[{','.join(suite.info.systems)}]; `harness list systems` shows all")
     entrants = {name: Entrant(name, config["systems"][name]) for name in names}
-    keys = list(config["metrics"] or suite.info.metrics)
+    keys = metric_keys(config, suite.info)
     for row in calibration_rows(suite.info, dataset.items):
         entrants.setdefault(row.label, row)
     for key in keys:
@@ -101,9 +101,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 progress.note(line)
             write_json(folder / MANIFEST, {**manifest, **before.records})
             progress.stage("looking up what is there", None)
-            needs = frozenset().union(*(info.needs for info in metrics.metrics.values()))
-            if not config["metrics"]:  # times among a suite's own metrics may be of any machine
-                needs -= {Need.TIMING}
+            named = config["metrics"] or ()  # times that nobody asked for by name may be of any machine
+            needs = frozenset().union(*(i.needs if k in named else i.needs - {Need.TIMING} for k, i in metrics.metrics.items()))
             session = Session(
                 config=config,
                 suite=suite.info,
@@ -158,9 +157,15 @@ def default_systems(config: Config) -> tuple[str, ...]:
     return tuple(_suite(config).info.systems)
 
 
-def default_metrics(config: Config) -> tuple[str, ...]:
-    """What a suite measures when the user says nothing else."""
-    return tuple(_suite(config).info.metrics)
+FULL = "full"
+"""Among the names of ``metrics=``: everything that the suite can measure."""
+
+
+def metric_keys(config: Config, suite: SuiteInfo | None = None) -> list[str]:
+    """What a run measures: the metrics that are named, or the suite's own (found in the configuration unless given)."""
+    info = suite or _suite(config).info
+    named = config["metrics"] or info.metrics
+    return list(dict.fromkeys(key for name in named for key in ((*info.metrics, *info.further) if name == FULL else (name,))))
 
 
 @contextmanager

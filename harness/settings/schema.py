@@ -194,7 +194,7 @@ _MAYBE_WORD = _Kind("text, or null", _word, optional=True)
 
 KINDS: Mapping[str, _Kind] = {
     "metrics": _Kind(
-        "a list of different names, e.g. [pesq_wb,stoi], or null for the suite's own",
+        "a list of different names, e.g. [pesq_wb,stoi], full for all that the suite can measure (also [full,visqol_speech]), or null for its usual ones",
         lambda v: _different(v, _word) and bool(v),
         optional=True,
     ),

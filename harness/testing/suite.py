@@ -52,10 +52,12 @@ def _declaration(info: SuiteInfo) -> None:
     expect(info.title.strip() and "\n" not in info.title, f"title should be one line, got {info.title!r}")
     expect(isinstance(info.task, Task), f"task should be a Task, got {info.task!r}")
     expect(info.metrics, "a suite needs at least one metric")
-    for what in ("metrics", "systems", "headline", "calibration"):
+    for what in ("metrics", "further", "systems", "headline", "calibration"):
         names = expect_kind(getattr(info, what), tuple, what)
         twice = sorted({n for n in names if names.count(n) > 1})
         expect(not twice, f"{what} names {twice} twice")
+    both = [name for name in info.further if name in info.metrics]
+    expect(not both, f"{both} stand among the metrics and the further ones")
     unknown = set(info.calibration) - {"same_speaker", "impostor", "ground_truth"}
     expect(not unknown, f"calibration rows {sorted(unknown)} are unknown; there are same_speaker, impostor and ground_truth")
 
@@ -91,7 +93,7 @@ def _curves(suite: Suite, specs: Sequence[CodecSpec | None]) -> None:
         for name in (curve.x, *curve.y):
             # What stands in the configurations of systems, a suite cannot know.
             known = (
-                name in suite.info.metrics
+                name in (*suite.info.metrics, *suite.info.further)
                 or (name == curve.x and re.fullmatch(r"config\.[a-z]\w*", name))
                 or (name.startswith("settings.") and name.removeprefix("settings.") in settings)
             )

@@ -171,7 +171,9 @@ class NeededRun:
     @property
     def overrides(self) -> tuple[str, ...]:
         """Of `harness.settings.config.compose`."""
-        return f"suite={self.suite}", f"systems=[{','.join(self.systems)}]", f"metrics=[{','.join(self.metrics)}]", *self.words
+        whole = () if any(word.startswith(("dataset=", "dataset.limit=")) for word in self.words) else ("dataset.limit=null",)
+        asked = f"suite={self.suite}", f"systems=[{','.join(self.systems)}]", f"metrics=[{','.join(self.metrics)}]"
+        return (*asked, *whole, *self.words)
 
     @property
     def shown(self) -> str:

@@ -142,7 +142,7 @@ def _columns(frame: pd.DataFrame, manifest: Mapping[str, Any], calibration: set[
     suite = manifest.get("suite") or {}
     present = {str(key): group for key, group in frame.groupby("metric", sort=True)}
     headline = list(suite.get("headline") or ())
-    asked = list(dict.fromkeys([*(suite.get("metrics") or ()), *headline, *map(_asked, present)]))
+    asked = list(dict.fromkeys([*(suite.get("metrics") or ()), *(suite.get("further") or ()), *headline, *map(_asked, present)]))
     order = sorted(present, key=lambda key: asked.index(_asked(key)))  # what several judges say of one question stands together
     declared = manifest.get("metrics") or {}
     short = [key for metric in headline for key in order if _asked(key) == metric]
@@ -332,7 +332,9 @@ def read_summary(folder: Path, how: IntervalSettings | None = None, large: int =
         run = open_run(folder)
         return run, summarise(run, how)
     suite, declared = manifest["suite"], sorted(manifest["metrics"])
-    order = dict.fromkeys([*(suite.get("metrics") or ()), *(suite.get("headline") or ()), *declared])  # as a table has them
+    order = dict.fromkeys(
+        [*(suite.get("metrics") or ()), *(suite.get("further") or ()), *(suite.get("headline") or ()), *declared]
+    )  # as a table has them
     parts = [summarise(part, how) for key in order if key in declared and len((part := open_run(folder, metrics=[key])).frame)]
     return open_run(folder, items=list(manifest["items"])[:ITEMS_SHOWN]), merged(parts)
 
