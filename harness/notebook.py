@@ -17,7 +17,8 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,13 +269,22 @@ def carried_out(config: Config, command: str, dataset: Dataset | None = None) ->
     from harness.running import runner
     from harness.running.progress import Progress
 
-    with Progress() as progress:
+    with Progress(_so_far, partial(import_module, "reports.run.output")) as progress:
         if config["run"]["fetch"]:
             from harness.fetching import fetch_for_run
 
             fetch_for_run(config, progress.note)
         result = runner.run(config, command, progress, dataset)
     return Run(result.folder, result)
+
+
+def _so_far(folder: Path, heading: str) -> None:
+    """Prints the figures of a run that goes on, on standard error beside its progress."""
+    from rich.console import Console
+
+    from reports.run.document import print_so_far
+
+    print_so_far(Run(folder).summary, heading, Console(stderr=True))
 
 
 def _carried_out(

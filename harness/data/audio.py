@@ -121,6 +121,16 @@ def read_recording(path: Path | str, channel: int | None = None, planned: str = 
     return Recording(audio, digest, channels)
 
 
+def duration_s(path: Path | str) -> float | None:
+    """How long a sound file says it is, from its header; None where it says nothing that libsndfile understands. For estimates only."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (OSError, soundfile.SoundFileError):
+        return None
+
+
 def changed(planned: str, found: str = "") -> str:
     """What is said of a file whose digest is another than when the run was planned; ``found`` is "" where there is none any more."""
     was = planned.partition(":")[0] if ":" in planned else f"of content {planned[:8]}"

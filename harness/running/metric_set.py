@@ -110,6 +110,7 @@ class MetricBuilder:
     def _judge(self, argument: str, name: str) -> Any:
         """The judge that a metric asks for by a constructor argument, built once: the first of its kind, or one of the others by its name."""
         if (argument, name) not in self._judges:
+            loading(f"judge {KINDS.get(argument, argument)}{f'={name}' if name else ''}")
             self._judges[argument, name] = self._built(argument, name)
         return self._judges[argument, name]
 

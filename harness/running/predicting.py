@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from harness.errors import ConfigError, HarnessError, MissingDependency
 from harness.foreign import attempt, bounded, loading, message_of, reason_of
 from harness.kept import Kept
 from harness.metrics.tokens import SHIFT_S
+from harness.running.costs import Spent
 from harness.running.plan import Attempt, Card, Entrant
 from harness.running.provenance import timed_with
 from harness.running.worker import StageWorker, unread
@@ -149,6 +151,7 @@ class Predicted:
     warmup_s: float | None = None  # wall time of the untimed first call, when this step made it
     changed: tuple[str, ...] = ()  # settings of the whole process that the system changed and that were put back, in words
     timed_with: Mapping[str, str] = field(default_factory=dict)  # what its times depend on
+    spent: Spent = field(default_factory=Spent)  # with the untimed first call; what other processes of the system's take is in none of it
 
 
 class _NoPrediction(Exception):
@@ -199,7 +202,9 @@ class PredictWorker(StageWorker):
         if isinstance(step, Describe):
             with Kept():
                 return card_for(self._card, self._entrant.label if self._entrant else "", self._system, step.suite, self._items)
-        return self._predict(step)
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        made = self._predict(step)
+        return replace(made, spent=Spent(1, made.spent.audio_s, time.perf_counter() - wall_s, time.process_time() - cpu_s))
 
     def _predict(self, asked: Attempt) -> Predicted:
         kept, warmup_s = Kept(), None
@@ -223,7 +228,7 @@ class PredictWorker(StageWorker):
             taken_with = self._card.timed_with
             prediction = replace(prediction, timing=replace(prediction.timing, taken_with=dict(taken_with)))
         self._store.save_prediction(asked.key, prediction, odd)
-        return Predicted(warmup_s, kept.changed, taken_with)
+        return Predicted(warmup_s, kept.changed, taken_with, Spent(audio_s=prediction.audio.duration_s))
 
     def _made(self, asked: Attempt) -> tuple[Prediction, float | None]:
         """The prediction, and how long the untimed first call took, if there was one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from harness.data.manifests import Dataset, DatasetConfig, load_dataset
 from harness.errors import ConfigError, DamagedFile, Interrupted, NewerVersion
 from harness.foreign import attempt, reason_of
 from harness.kept import Kept
+from harness.running.costs import LOADS, METRICS, Costs, Spent, expected, mean_s
 from harness.running.metric_set import MetricBuilder, MetricCards
 from harness.running.plan import Card, Digests, Entrant, attempts, belongs, calibration_rows, withheld
 from harness.running.predicting import Describe, PredictWorker
@@ -23,7 +25,7 @@ from harness.running.progress import Progress
 from harness.running.provenance import describe_run
 from harness.running.scoring import DescribeMetrics, ScoreWorker
 from harness.running.shards import Shard, publish
-from harness.running.stages import RunResult, Session, counted, predict, score, write_run
+from harness.running.stages import LOADING, PREDICTING, SCORING, RunResult, Session, counted, predict, score, show_so_far, write_run
 from harness.settings.config import Config
 from harness.settings.registry import resolve, source_digest
 from harness.settings.schema import JUDGES
@@ -32,7 +34,8 @@ from harness.storing.files import claimed, write_json
 from harness.storing.runfolder import MANIFEST, read_manifest
 from harness.storing.store import Store, key_of
 from harness.workers import build
-from harness.workers.jobs import Broken, Executor, Finished, Job, Resources, Stop
+from harness.workers.jobs import Broken, Event, Executor, Finished, Job, Loading, Resources, Stop
+from harness.workers.supervision import side_by_side
 
 
 def run(config: Config, command: str, progress: Progress, dataset: Dataset | None = None) -> RunResult:
@@ -79,6 +82,11 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         )
         for line in dataset.remarks:
             progress.note(line)
+        costs = Costs.of(store.root)
+        rows = len(entrants) - len(names)
+        first = expected(costs, config, keys, cut.items, rows, _workers(config["executor"]))
+        progress.expect({LOADING: first.loading_s, PREDICTING: first.predicting_s, SCORING: first.scoring_s})
+        progress.note(first.told)
         writer = store.outcomes.writer()
         stack.callback(writer.close)
         # The probe's vocabulary and the recognisers' languages are the whole dataset's, whichever shard of it is asked about.
@@ -86,8 +94,11 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         judges = {k: config[k] for k in (*JUDGES, "also") if k in config}
         spoken = frozenset(language_code(item.language) for item in dataset.items)
         builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task, spoken)
-        with _workforce(config["executor"], store.root, items, builder, stop) as (predictors, scorers):
-            metrics, cards = _described(predictors, scorers, suite, entrants, progress)
+        with _workforce(config["executor"], store.root, items, builder, stop, alone=suite.info.task is Task.TIMING) as (
+            predictors,
+            scorers,
+        ):
+            metrics, cards = _described(predictors, scorers, suite, entrants, progress, costs)
             progress.stage("hashing the recordings", len(items))
             digests = Digests.of(cut.items, cut.hashed(progress.advance), entrants.values())
             progress.stage("planning", None)
@@ -117,18 +128,23 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 writer=writer,
                 aliases=aliases,
                 progress=progress,
+                costs=costs,
+                audio_s=mean_s(cut.items),
             )
             try:
                 predicted = predict(session, predictors)
-                scored = score(session, scorers)
+                scored = score(session, scorers, partial(show_so_far, session, folder, manifest))
             except Interrupted:
                 write_run(session, folder, {**manifest, "status": "partial", "put_back": session.put_back})
                 raise
         timed_with = [{k: v for k, v in one.items() if k != "machine"} for one in session.timed_with]
-        ends = {"timed_with": timed_with, "put_back": session.put_back, "status": "complete"}
+        ends = {"timed_with": timed_with, "put_back": session.put_back, "costs": costs.told(), "status": "complete"}
         counts, failures = write_run(session, folder, {**manifest, **ends})
         writer.close()
         store.compact()
+        costs.save()
+        if dearest := costs.dearest():
+            progress.note(dearest)
         if options["publish"]:
             progress.note(f"published: {without_secrets(publish(folder, str(options['publish'])))}")
     return RunResult(folder, counts, failures, int(options["max_failures"]), predicted, scored)
@@ -168,9 +184,16 @@ def metric_keys(config: Config, suite: SuiteInfo | None = None) -> list[str]:
     return list(dict.fromkeys(key for name in named for key in ((*info.metrics, *info.further) if name == FULL else (name,))))
 
 
+def _workers(section: Mapping[str, Any]) -> tuple[int, int]:
+    """How many predict and how many score, as far as it is known before a cluster is asked."""
+    if section["kind"] == "serial":
+        return 1, 1
+    return section["predict_workers"] or 1, section["workers"] or len(os.sched_getaffinity(0))
+
+
 @contextmanager
 def _workforce(
-    section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop
+    section: Mapping[str, Any], store: Path, items: Mapping[str, Item], builder: MetricBuilder, stop: Stop, *, alone: bool
 ) -> Iterator[tuple[Executor, Executor]]:
     """Those that predict and those that score, as the section ``executor`` of a composed configuration asks for them, while the context lasts.
 
@@ -178,7 +201,9 @@ def _workforce(
     """
     kind, cores = section["kind"], len(os.sched_getaffinity(0))  # that this process may use
     limits = partial(Resources, timeout_s=float(section["timeout_s"]), memory_gib=section.get("memory_gib"))
-    threads = section["threads"] or cores
+    # Outputs are scored while others are made: what is not timed alone gets half of the cores. More threads than free cores wait for each
+    # other: two on one core took 18 times one's processor time.
+    threads = section["threads"] or (cores if alone else max(1, cores // 2))
     workers, predict_workers, gpus, share = section["workers"] or cores, section["predict_workers"] or 1, 0.0, 1.0
     store = store.resolve()  # actors of a cluster have it under the same absolute path
     with ExitStack() as stack:
@@ -192,6 +217,7 @@ def _workforce(
             gpus = min(1.0, devices / predict_workers)
             # All of them are counted for half of the cluster: what is lost with a machine finds a place on the others.
             share = min(1.0, int(500 * here.get("CPU", 1.0) / (workers + predict_workers)) / 1000)
+        workers = min(workers, max(len(items), 1))  # one item's outputs are measured together
         make = partial(build, kind, stop=stop)
         scorers = make(partial(ScoreWorker, store, builder), resources=limits(workers, 1, cores=share))
         stack.callback(scorers.close)
@@ -202,25 +228,35 @@ def _workforce(
 
 
 def _described(
-    predictors: Executor, scorers: Executor, suite: Suite, entrants: Mapping[str, Entrant], progress: Progress
+    predictors: Executor, scorers: Executor, suite: Suite, entrants: Mapping[str, Entrant], progress: Progress, costs: Costs
 ) -> tuple[MetricCards, dict[str, Card]]:
     """Builds every system and metric once, so that whatever is missing is said before anything runs (ConfigError).
 
     Returns:
         The metrics, and the cards of the entrants that are measured with at least one of them.
     """
-    progress.stage("loading systems and metrics", len(entrants) + 1)
+    progress.stage(LOADING, len(entrants) + 1)
     cards: dict[str, Card] = {}
     # Calibration rows first: the system a worker has built last is the one it predicts with first, so a single one is loaded once.
     ordered = sorted(entrants.values(), key=lambda e: not e.calibration)
     jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in ordered]
-    for built in _built(predictors, jobs):
-        cards[built.job.payload.label] = built.result
-        progress.advance()
     # one job per worker, so that all of them have loaded before anything is timed
-    warmers = [Job("the metrics", None, (DescribeMetrics(),)) for _ in range(scorers.size)]
-    metrics: MetricCards = [built.result for built in _built(scorers, warmers)][-1]
-    progress.advance()
+    warmers = [Job(METRICS, None, (DescribeMetrics(),)) for _ in range(scorers.size)]
+    progress.waiting()
+    begun = last = time.monotonic()
+    described: list[MetricCards] = []
+    for built in _built(side_by_side([(predictors, jobs), (scorers, warmers)]), progress):
+        if isinstance(built.result, MetricCards):
+            described.append(built.result)
+            costs.note(LOADS, METRICS, Spent(1, wall_s=time.monotonic() - begun))
+            progress.advance(int(len(described) == len(warmers)))
+            continue
+        label = built.job.payload.label
+        cards[label] = built.result
+        costs.note(LOADS, label, Spent(1, wall_s=time.monotonic() - last))
+        last = time.monotonic()
+        progress.advance(seconds=costs.seconds(LOADS, label, 0.0))
+    metrics = described[-1]
     progress.done()
     for key, reason in metrics.absent.items():
         progress.note(f"metric '{key}' is left out: {reason}")
@@ -228,8 +264,11 @@ def _described(
     return metrics, {label: cards[label] for label in measured}
 
 
-def _built(executor: Executor, jobs: Iterable[Job]) -> Iterator[Finished]:
-    for event in executor.run(jobs):
+def _built(events: Iterable[Event], progress: Progress) -> Iterator[Finished]:
+    for event in events:
+        if isinstance(event, Loading):
+            progress.loading(event.what)
+            continue
         if isinstance(event, Broken):
             raise ConfigError(f"{event.job.name} cannot be built: {event.reason}\n{event.trace}".rstrip())
         yield event

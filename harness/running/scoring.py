@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.data.digests import Contents
 from harness.errors import HarnessError
 from harness.foreign import attempt, bounded, message_of
 from harness.kept import Kept
+from harness.running.costs import Spent
 from harness.running.metric_set import MetricBuilder, MetricCards, MetricSet
 from harness.running.plan import AUDIO_ONLY
 from harness.running.worker import StageWorker, unread
@@ -35,6 +37,14 @@ class Subject:
 
     item: Item  # whose outputs are measured
     contents: Contents  # of its files when the run was planned
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the parent learns of a measurement."""
+
+    spent: Spent
+    changed: tuple[str, ...] = ()  # what a plug-in metric changed that is not its own and was put back, in words
 
 
 @dataclass(frozen=True)
@@ -64,15 +74,18 @@ class ScoreWorker(StageWorker):
         self._odd: dict[str, str] = {}
         self.end()
 
-    def step(self, step: Measure | DescribeMetrics) -> MetricCards | tuple[str, ...]:
-        """The declarations; or what a plug-in metric changed that is not its own and was put back, in words: the outcome is in the store."""
+    def step(self, step: Measure | DescribeMetrics) -> MetricCards | Measured:
+        """The declarations; or what became of a measurement, whose outcome is in the store."""
         self._refuse(describing=isinstance(step, DescribeMetrics))
         assert self._set is not None
         if isinstance(step, DescribeMetrics):
             return self._set.cards
         self._changed: tuple[str, ...] = ()
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
         self._keep(step.key, self._measure(self._set, step))
-        return self._changed
+        sample = self._output[1] if self._output is not None else None
+        audio_s = sample.output.audio.duration_s if sample is not None else 0.0
+        return Measured(Spent(1, audio_s, time.perf_counter() - wall_s, time.process_time() - cpu_s), self._changed)
 
     def end(self) -> None:
         """Forgets the item."""

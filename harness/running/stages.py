@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.api import Item, Need, Record, Side, Status, SuiteInfo
 from harness.errors import Incomplete
+from harness.running.costs import PREDICTIONS, SCORES, Costs, score_name, share
 from harness.running.metric_set import MetricCards
 from harness.running.plan import RANDOM_WEIGHTS, Attempt, Card, Digests, Entrant, Withheld, metrics_of, score_key
 from harness.running.predicting import Predicted
 from harness.running.progress import Progress
 from harness.running.provenance import now, timed_elsewhere
-from harness.running.scoring import Measure, Subject, flags_key
+from harness.running.scoring import Measure, Measured, Subject, flags_key
 from harness.settings.config import Config
 from harness.storing.aliases import Aliases
 from harness.storing.files import write_json
 from harness.storing.outcomes import Outcome, OutcomeWriter
 from harness.storing.runfolder import MANIFEST, write_records
 from harness.storing.store import Store
-from harness.workers.jobs import Executor, Finished, Job, jobs_in_chunks, run_with_retries
+from harness.workers.jobs import Executor, Finished, Job, Loading, jobs_in_chunks, run_with_retries
+
+LOADING, PREDICTING, SCORING = "loading systems and metrics", "predicting", "scoring"
 
 
 @dataclass(kw_only=True)
@@ -42,6 +45,9 @@ class Session:
     writer: OutcomeWriter
     aliases: Aliases  # of folders that reasons name
     progress: Progress
+    costs: Costs
+    audio_s: float  # of speech in an item, more or less
+    prices: dict[tuple[str, str], float] = field(default_factory=dict)  # expected seconds of a step by kind and name
     score_keys: dict[tuple[str, str], str] = field(default_factory=dict)  # of every (prediction key, metric) whose prediction is there
     warmups_s: dict[str, float] = field(default_factory=dict)  # by label
     put_back: dict[str, list[str]] = field(default_factory=dict)  # what somebody's code changed for the whole process
@@ -67,6 +73,17 @@ class Session:
     def metrics_of(self, attempt: Attempt) -> Sequence[str]:
         """Registry keys of the metrics that an output is measured with."""
         return metrics_of(self.entrants[attempt.label], self.metrics.metrics)
+
+    def cost_of(self, step: Attempt | Measure) -> float:
+        """Seconds of one worker that a step is expected to take: the same from the beginning of the run to its end."""
+        kind, name = (PREDICTIONS, step.label) if isinstance(step, Attempt) else (SCORES, step.metric)
+        if (kind, name) not in self.prices:
+            if isinstance(step, Attempt):
+                self.prices[kind, name] = self.costs.seconds(kind, name, self.audio_s)
+            else:
+                each = self.costs.seconds(kind, score_name(name, self.config), self.audio_s)
+                self.prices[kind, name] = share(name, self.metrics.metrics) * each
+        return self.prices[kind, name]
 
     def times(self, metric: str) -> bool:
         """Whether a metric is made from times."""
@@ -95,12 +112,14 @@ def predict(session: Session, executor: Executor) -> int:
         session.progress.note(f"{counted(number, 'stored prediction')} {why}: set aside, and made again")
     total = sum(map(len, todo.values()))
     known.note("predictions", len(plan), total)
-    session.progress.stage("predicting", total)
+    session.progress.stage(PREDICTING, total)
     jobs = [
         job for label, steps in todo.items() for job in jobs_in_chunks(f"system '{label}'", session.entrants[label], steps, executor.size)
     ]
+    session.progress.expect({PREDICTING: sum(map(session.cost_of, (step for job in jobs for step in job.steps))) / executor.size})
     for event in _finished(session, executor, jobs):
         result: Predicted = event.result
+        session.costs.note(PREDICTIONS, event.job.payload.label, result.spent)
         if result.warmup_s is not None:
             session.warmups_s.setdefault(event.job.payload.label, result.warmup_s)
         session.note_changes(event.job.name, result.changed)
@@ -108,8 +127,15 @@ def predict(session: Session, executor: Executor) -> int:
     return total
 
 
-def score(session: Session, executor: Executor) -> int:
-    """Measures what is not yet known, and says how much; enters into the session's ``score_keys`` and ``elsewhere``."""
+SHOWN_SO_FAR = 50_000
+"""Records up to which figures are shown before all of them are there: each time, all that there are have to be read and written."""
+
+
+def score(session: Session, executor: Executor, so_far: Callable[[], None]) -> int:
+    """Measures what is not yet known, and says how much; enters into the session's ``score_keys`` and ``elsewhere``.
+
+    Time and again ``so_far`` is called, where somebody wants to see figures (`show_so_far`).
+    """
     store, plan, keys, infos = session.store, session.plan, session.score_keys, session.metrics.metrics
     for attempt in plan:
         if store.has_prediction(attempt.key):
@@ -140,12 +166,18 @@ def score(session: Session, executor: Executor) -> int:
                 steps.setdefault(attempt.item, {})[key] = Measure(attempt.key, name, key, signatures[name])
     total = sum(map(len, steps.values()))
     known.note("scores", len(set(keys.values())), total)
-    session.progress.stage("scoring", total)
+    session.progress.stage(SCORING, total)
     jobs = [Job(f"item '{i}'", Subject(session.items[i], session.digests.contents[i]), tuple(s.values())) for i, s in steps.items()]
     # the longest first, so that no worker is left with a long one at the end
     jobs.sort(key=lambda job: -(path.stat().st_size if (path := job.payload.item.path) is not None and path.exists() else 0))
+    session.progress.expect({SCORING: sum(map(session.cost_of, (step for job in jobs for step in job.steps))) / executor.size})
     for event in _finished(session, executor, jobs):
-        session.note_changes(f"metric '{event.step.metric}'", event.result)
+        result: Measured = event.result
+        spent = replace(result.spent, calls=share(event.step.metric, infos))
+        session.costs.note(SCORES, score_name(event.step.metric, session.config), replace(spent, audio_s=spent.calls * spent.audio_s))
+        session.note_changes(f"metric '{event.step.metric}'", result.changed)
+        if session.progress.wants_figures and len(plan) * len(infos) <= SHOWN_SO_FAR:
+            so_far()
     return total
 
 
@@ -174,9 +206,12 @@ class _Known:
 def _finished(session: Session, executor: Executor, jobs: Iterable[Job]) -> Iterator[Finished]:
     """The steps that ended by themselves; of the others an outcome is stored."""
     for event in run_with_retries(executor, jobs):
+        if isinstance(event, Loading):
+            session.progress.loading(event.what)
+            continue
         if isinstance(event, Finished):
             yield event
-            session.progress.advance()
+            session.progress.advance(seconds=session.cost_of(event.step) / executor.size)
             continue
         for step in [event.step] if event.step is not None else event.job.steps:
             stage = f"score {step.metric}" if isinstance(step, Measure) else "predict"
@@ -256,6 +291,23 @@ def _not_measured(session: Session, attempt: Attempt, metric: str) -> Outcome | 
         reason = f"timed elsewhere: {session.elsewhere[attempt.key]}; suite=speed, metrics=[{metric}] or a fresh run.root= times here"
         return Outcome(Status.SKIPPED_BY_POLICY, reason=reason)
     return None
+
+
+def show_so_far(session: Session, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the records of the items that are measured by everything, and shows their figures; nothing where there is no such item."""
+    known = session.store.outcomes.find(session.score_keys.values()).found
+    wanted = [
+        (attempt.item, session.score_keys.get((attempt.key, name))) for attempt in session.plan for name in session.metrics_of(attempt)
+    ]
+    complete = set(session.items) - {item for item, key in wanted if key is not None and key not in known}
+    if complete:
+        items = {name: about for name, about in manifest["items"].items() if name in complete}
+        plan, session.plan = session.plan, [attempt for attempt in session.plan if attempt.item in complete]
+        try:
+            write_run(session, folder, {**manifest, "items": items, "status": "partial"})
+        finally:
+            session.plan = plan
+        session.progress.figures(folder, f"so far, {len(complete)} of {counted(len(session.items), 'item')}")
 
 
 def write_run(session: Session, folder: Path, manifest: dict[str, Any]) -> tuple[Counter[str], int]:

@@ -29,20 +29,20 @@ from typing import Any, NoReturn
 
 from harness.foreign import reason_of, tell
 from harness.workers.jobs import (
-    BLAS_VARIABLES,
     HEARTBEAT_S,
     Event,
     Finished,
     Host,
     Job,
+    Loading,
     Resources,
-    Slot,
     Stop,
-    Supervisor,
     Worker,
     answer,
     broken,
 )
+from harness.workers.preloading import BLAS_VARIABLES, context, forget_server
+from harness.workers.supervision import Slot, Supervisor
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,7 +60,7 @@ class ProcessExecutor(Supervisor[_Process]):
 
     def __init__(self, factory: Callable[[], Worker], resources: Resources, stop: Stop) -> None:
         self._factory = _Lent(pickle.dumps(factory))  # read where the work is done, not in the process that watches over it
-        self._context = multiprocessing.get_context("spawn")
+        self._context = context(resources.threads)
         super().__init__(resources, stop)
 
     def close(self) -> None:
@@ -68,24 +68,36 @@ class ProcessExecutor(Supervisor[_Process]):
         for slot in self._slots:
             with contextlib.suppress(OSError):
                 slot.connection.send(None)
-        deadline = time.monotonic() + (0.0 if self._stop.requested else 10.0)
+        deadline = time.monotonic() + (0.0 if self.stop.requested else 10.0)
         for slot in self._slots:
             slot.process.join(max(0.5, deadline - time.monotonic()))
             self._end(slot)
 
     def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._factory, self._resources, os.getpid()), daemon=True)
         with _spawning(self._resources.threads):
-            process.start()
+            process = self._begun(theirs)
         theirs.close()
         return _Process(process=process, connection=ours)
+
+    def _begun(self, connection: Connection) -> BaseProcess:
+        arguments = (connection, self._factory, self._resources)
+        process: BaseProcess = self._context.Process(target=_serve, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        try:
+            process.start()
+        except (EOFError, OSError):
+            if self._context.get_start_method() != "forkserver":
+                raise
+            # What it imports ended the server: a worker of its own says what is wrong with it, where it is wanted.
+            self._context = multiprocessing.get_context("spawn")
+            return self._begun(connection)
+        return process
 
     def _submit(self, slot: _Process) -> None:
         with contextlib.suppress(OSError):  # a dead worker is noticed by its sentinel
             slot.connection.send(slot.job)
 
-    def _wait(self, busy: Sequence[_Process]) -> Sequence[_Process]:
+    def wait(self, busy: Sequence[_Process]) -> Sequence[_Process]:
         # Not the sentinel of multiprocessing: it is a pipe, which a worker's code may close, and what it starts may hold open.
         ready = wait([slot.connection for slot in busy], timeout=HEARTBEAT_S)
         return [slot for slot in busy if slot.connection in ready or not slot.process.is_alive()]
@@ -124,6 +136,7 @@ class ProcessExecutor(Supervisor[_Process]):
         step = job.steps[slot.position] if 0 <= slot.position < len(job.steps) else None
         if kind == "loading":
             slot.loading = value
+            yield Loading(job, value)
         elif kind == "begun":
             slot.position, slot.loading = 0, ""
         elif kind == "done":
@@ -136,7 +149,7 @@ class ProcessExecutor(Supervisor[_Process]):
                 slot.job = None
         elif kind == "end":
             slot.job = None
-        if self._stop.requested and slot.job is not None:
+        if self.stop.requested and slot.job is not None:
             with contextlib.suppress(OSError):
                 slot.connection.send("stop")
 
@@ -184,8 +197,14 @@ GRACE_S = 3.0
 """A process whose connection is closed has so long to end by itself: only then is it known how."""
 
 
+SERVER_GONE = 255
+"""What the standard library says of a fork whose server is no more to tell how it ended."""
+
+
 def _cause(exit_code: int | None) -> tuple[str, str]:
     """Kind and reason of a worker's death. SIGKILL and SIGTERM come from outside: from a user, or the kernel short of memory."""
+    if exit_code == SERVER_GONE:
+        return "killed", "the worker process ended with the process that it was forked of"
     if exit_code is None or exit_code >= 0:
         return "crash", f"the worker process died (exit code {exit_code})"
     name = signal.Signals(-exit_code).name
@@ -212,7 +231,7 @@ def _spawning(threads: int) -> Iterator[None]:
 # -- in the other process ---------------------------------------------------------------------------------------------------------
 
 
-def _serve(connection: Connection, factory: bytes, resources: Resources, parent: int) -> None:
+def _serve(connection: Connection, factory: bytes, resources: Resources) -> None:
     """The life of a worker process. It is two: one that works, and one that watches over it and whatever it starts.
 
     The watcher runs nobody's code but this. When the worker ends, when it is told to (SIGTERM), or when the harness is gone, it ends every
@@ -224,8 +243,11 @@ def _serve(connection: Connection, factory: bytes, resources: Resources, parent:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # until `_watch` asks for them
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent below becomes a child of this process
+    # Its parent is the harness, or the fork server, which ends with the harness.
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before it could have been noticed
+    forget_server()
+    harness = multiprocessing.parent_process()
+    if harness is None or not harness.is_alive():  # it died before it could have been noticed
         os._exit(0)
     watcher = os.getpid()
     worker = os.fork()

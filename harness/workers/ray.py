@@ -25,20 +25,18 @@ from typing import Any
 from harness.errors import ConfigError, MissingDependency
 from harness.foreign import tell
 from harness.workers.jobs import (
-    BLAS_VARIABLES,
     HEARTBEAT_S,
-    START_S,
     Event,
     Finished,
     Host,
     Job,
     Resources,
-    Slot,
     Stop,
-    Supervisor,
     Worker,
     answer,
 )
+from harness.workers.preloading import BLAS_VARIABLES
+from harness.workers.supervision import START_S, Slot, Supervisor
 
 OBJECT_STORE_BYTES = 200_000_000
 """Of a cluster started here: only factories of workers and outcomes of steps travel through it."""
@@ -130,7 +128,7 @@ class RayExecutor(Supervisor[_Held]):
 
     def close(self) -> None:
         """Ends the actors: politely, then by force."""
-        if not self._stop.requested:
+        if not self.stop.requested:
             self._ray.wait([slot.actor.close.remote() for slot in self._slots], num_returns=len(self._slots), timeout=10.0)
         for slot in self._slots:
             self._ray.kill(slot.actor)
@@ -156,7 +154,7 @@ class RayExecutor(Supervisor[_Held]):
         slot.ready, slot.pending = False, slot.actor.ready.remote()
         return slot
 
-    def _wait(self, busy: Sequence[_Held]) -> Sequence[_Held]:
+    def wait(self, busy: Sequence[_Held]) -> Sequence[_Held]:
         ready, _ = self._ray.wait([slot.pending for slot in busy], num_returns=1, timeout=HEARTBEAT_S)
         return [slot for slot in busy if slot.pending in ready]
 
@@ -167,7 +165,7 @@ class RayExecutor(Supervisor[_Held]):
         slot.since = time.monotonic()
         if slot.position < 0:
             slot.pending = slot.actor.begin.remote(pickle.dumps(replace(job, steps=())))
-        elif slot.position < len(job.steps) and not self._stop.requested:
+        elif slot.position < len(job.steps) and not self.stop.requested:
             slot.pending = slot.actor.step.remote(pickle.dumps(job.steps[slot.position]))
         else:
             slot.position = len(job.steps)

@@ -32,6 +32,16 @@ def print_summary(summary: Summary, console: Console, columns: Sequence[Column] 
     terminal.write(list(_brief(summary, columns or summary.headline)), console)
 
 
+def print_so_far(summary: Summary, heading: str, console: Console) -> None:
+    """Print the headline values, without intervals, of a run of which a part is there."""
+    heads = [Head(f"{c.name} {ARROWS[c.better]}".rstrip(), unit_beside(c.name, c.shown_unit)) for c in summary.headline]
+    lines = [
+        Line((Entry(row.facts.label), *(Entry(c.shown(row.cells[c.key].value)) for c in summary.headline)), grey=row.calibration)
+        for row in summary.rows
+    ]
+    terminal.write([Text(heading, bold=True), Table(heading, (*words("system"), *heads), tuple(lines))], console)
+
+
 def markdown(summary: Summary) -> str:
     """The whole report in Markdown."""
     return md.render([*header(summary, {"made": summary.created}), *body(summary), Heading("Signatures"), signatures(summary)])

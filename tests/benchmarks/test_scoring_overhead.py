@@ -14,6 +14,7 @@ from harness.data.manifests import DatasetConfig, load_dataset
 from harness.running.runner import run
 from harness.settings.config import compose
 from harness.storing.runfolder import open_run
+from tests.stubs.consoles import Silent
 
 METRICS = ["pesq_wb", "stoi", "si_sdr_db", "mcd_db"]
 ITEMS, SECONDS, RATE = 60, 5, 16000
@@ -41,20 +42,14 @@ print(json.dumps(spent))
 """
 
 
-class Stopwatch:
+class Stopwatch(Silent):
     """A progress that times each stage."""
 
     def __init__(self):
         self.seconds = {}
 
-    def note(self, text):
-        pass
-
     def stage(self, name, total):
         self._name, self._start = name, time.perf_counter()
-
-    def advance(self, count=1):
-        pass
 
     def done(self):
         self.seconds[self._name] = time.perf_counter() - self._start

@@ -12,6 +12,7 @@ from harness.running.runner import run
 from harness.settings.config import compose
 from harness.storing.runfolder import MANIFEST, RECORDS, open_run, read_manifest
 from harness.storing.store import Store
+from tests.stubs.consoles import Silent
 
 fault = pytest.mark.fault
 HOW_MANY = pytest.mark.parametrize("count", [pytest.param(30, id="some"), pytest.param(500, id="many", marks=pytest.mark.slow)])
@@ -22,15 +23,11 @@ case = pytest.mark.cases(
 )
 
 
-class Notes(list):
+class Notes(Silent, list):
     """A progress that keeps what it is told."""
 
     def note(self, text):
         self.append(text)
-
-    def stage(self, name, total): ...
-    def advance(self, count=1): ...
-    def done(self): ...
 
 
 class Place:

@@ -1,4 +1,4 @@
-"""What is printed to a console of some encoding and width."""
+"""What is printed to a console of some encoding and width, and a progress that prints nothing."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def printed(show: Callable[[Console], None], encoding: str = "utf-8", width: int
     show(Console(file=stream, width=width, color_system=None, force_terminal=terminal))
     stream.flush()
     return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
+class Silent:
+    """Takes the place of `harness.running.progress.Progress`."""
+
+    wants_figures = False
+
+    def note(self, text): ...
+    def expect(self, seconds): ...
+    def stage(self, name, total): ...
+    def waiting(self): ...
+    def loading(self, what): ...
+    def advance(self, count=1, seconds=0.0): ...
+    def done(self): ...

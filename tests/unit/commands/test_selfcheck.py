@@ -6,6 +6,7 @@ from harness.cli import main
 from harness.commands import selfcheck
 from harness.commands.selfcheck import PLAIN, Circumstance, render
 from harness.settings.config import compose
+from tests.stubs.consoles import Silent
 
 SERIAL = {**PLAIN, "kind": "serial"}
 
@@ -19,13 +20,6 @@ def few(monkeypatch):
         Circumstance("items in reversed order", SERIAL, reverse=True),
     ]
     monkeypatch.setattr(selfcheck, "circumstances", lambda: found)
-
-
-class Silent:
-    def note(self, text): ...
-    def stage(self, name, total): ...
-    def advance(self, count=1): ...
-    def done(self): ...
 
 
 def findings(root, *words):

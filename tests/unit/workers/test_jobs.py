@@ -13,19 +13,17 @@ import pytest
 from harness.errors import HarnessError, Interrupted, StoreError, UnknownName
 from harness.workers import build
 from harness.workers.jobs import (
-    START_S,
     Broken,
     Finished,
     Job,
     Resources,
     SerialExecutor,
-    Slot,
     Stop,
-    Supervisor,
     jobs_in_chunks,
     run_with_retries,
 )
 from harness.workers.processes import ProcessExecutor
+from harness.workers.supervision import START_S, Slot, Supervisor
 from tests.stubs.obedient import Obedient
 
 
@@ -123,7 +121,8 @@ def test_no_exception_and_no_result_ends_a_worker(pool, step):
     "A17", before="a module that ended its process while a worker imported it was not named", after="what was being loaded is named"
 )
 def test_a_worker_that_leaves_while_it_loads_names_what_it_loaded(pool):
-    (event,) = pool.run([Job("the metrics", "leave", ("a",))])
+    loading, event = pool.run([Job("the metrics", "leave", ("a",))])
+    assert loading.what == "metric 'mine' (plug-in theirs-1.0)"
     assert event.step is None
     assert event.reason == "the worker process died (exit code 0) while loading metric 'mine' (plug-in theirs-1.0)"
 
@@ -309,7 +308,7 @@ class Waiting(Supervisor[Slot]):
     def _submit(self, slot):
         slot.position = 0
 
-    def _wait(self, busy):
+    def wait(self, busy):
         return [slot for slot in busy if slot.ready]
 
     def _hear(self, slot, queue):
@@ -321,6 +320,9 @@ class Waiting(Supervisor[Slot]):
         slot.job = None
 
     def _end(self, slot):
+        pass
+
+    def close(self):
         pass
 
 
