@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         _check_encoding(typed)
+        if arguments is None and options.verb == "run":  # a program of its own: workers import while this process does
+            from harness.running.preloads import preload_for
+
+            preload_for(options.words)
         code: int = options.main(options)
         if sys.stdout is not None:  # it is None where the program was started with it closed
             sys.stdout.flush()

@@ -56,11 +56,22 @@ def wait_for_predictions(process, log, count):
         time.sleep(0.01)
 
 
-def is_worker(stat, parent):
-    try:
-        return int(stat.read_text().rpartition(")")[2].split()[1]) == parent and b"spawn_main" in stat.with_name("cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def started_by(parent, program):
+    """Numbers of the processes that a process has started, with this word in their command line."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent and program in stat.with_name("cmdline").read_bytes():
+                found.append(int(stat.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+def fork_server(parent):
+    """The process that workers are forked of."""
+    (server,) = started_by(parent, b"forkserver")
+    return server
 
 
 def records(folder):
@@ -125,7 +136,7 @@ def test_killed_workers_cost_nothing(undisturbed, tmp_path):
     process = start(root, tmp_path / "runs", tmp_path / "encoded.log")
     for kill in range(5):
         wait_for_predictions(process, tmp_path / "encoded.log", 2 + 3 * kill)
-        workers = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if is_worker(path, process.pid)]
+        workers = started_by(fork_server(process.pid), b"forkserver")
         assert workers  # one predicts, two score
         for pid in workers if kill == 2 else workers[:1]:
             os.kill(pid, signal.SIGKILL)
@@ -174,3 +185,14 @@ def test_a_long_run_killed_twenty_times(tmp_path):
     print(f"\n{items} items, {kills} kills: {extra} of {needed} predictions and scores twice ({extra / needed:.2%}); ", end="")
     print(f"{quiet_s:.0f} s undisturbed, {killed_s:.0f} s with {kills + 1} starts")
     assert extra < 0.05 * needed
+
+
+@fault("F12", "SIGKILL of the process that workers are forked of", "it is started again, items are tried again; same records, exit 0")
+def test_a_killed_fork_server_costs_nothing(undisturbed, tmp_path):
+    root, expected = undisturbed
+    process = start(root, tmp_path / "runs", tmp_path / "encoded.log")
+    wait_for_predictions(process, tmp_path / "encoded.log", 5)
+    os.kill(fork_server(process.pid), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert records(tmp_path / "runs").equals(expected)
