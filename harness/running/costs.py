@@ -173,7 +173,8 @@ class Expected:
         most = ", ".join(f"{name} {spoken(seconds)}" for name, seconds in self.dearest[:3] if seconds >= 1)
         parts = {"loading": self.loading_s, "predicting": self.predicting_s, "scoring": self.scoring_s}
         stages = ", ".join(f"{name} {spoken(seconds)}" for name, seconds in parts.items() if seconds >= 1)
-        return f"about {spoken(self.whole_s)}, unless earlier runs left some of it: {stages}{f' (of a processor: {most})' if most else ''}"
+        told = f": {stages}{f' (of a processor: {most})' if most else ''}" if stages else ""
+        return f"about {spoken(self.whole_s)}, less what earlier runs have done{told}"
 
 
 def expected(

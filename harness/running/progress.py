@@ -96,6 +96,15 @@ class Progress:
         self._bar.update(self._task, advance=count, left=self._left())
         self._speak()
 
+    @property
+    def name(self) -> str:
+        """The stage that goes on, "" between two."""
+        return self._name
+
+    def ahead(self, stage: str, seconds: float) -> None:
+        """Of a later stage something was done already that was expected to take so long."""
+        self._expected[stage] = max(self._expected.get(stage, 0.0) - seconds, 0.0)
+
     def done(self) -> None:
         """The stage is over."""
         self._bar.update(self._task, visible=False)

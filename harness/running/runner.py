@@ -24,8 +24,9 @@ from harness.running.predicting import Describe, PredictWorker
 from harness.running.progress import Progress
 from harness.running.provenance import describe_run
 from harness.running.scoring import DescribeMetrics, ScoreWorker
+from harness.running.session import LOADING, PREDICTING, SCORING, Session
 from harness.running.shards import Shard, publish
-from harness.running.stages import LOADING, PREDICTING, SCORING, RunResult, Session, counted, predict, score, show_so_far, write_run
+from harness.running.stages import RunResult, counted, predict, score, show_so_far, write_run
 from harness.settings.config import Config
 from harness.settings.registry import resolve, source_digest
 from harness.settings.schema import JUDGES
@@ -132,8 +133,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 audio_s=mean_s(cut.items),
             )
             try:
-                predicted = predict(session, predictors)
-                scored = score(session, scorers, partial(show_so_far, session, folder, manifest))
+                predicted, early = predict(session, predictors, scorers)
+                scored = score(session, scorers, partial(show_so_far, session, folder, manifest), early)
             except Interrupted:
                 write_run(session, folder, {**manifest, "status": "partial", "put_back": session.put_back})
                 raise

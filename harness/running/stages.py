@@ -3,96 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.api import Item, Need, Record, Side, Status, SuiteInfo
+from harness.api import Record, Side, Status
 from harness.errors import Incomplete
-from harness.running.costs import PREDICTIONS, SCORES, Costs, score_name, share
-from harness.running.metric_set import MetricCards
-from harness.running.plan import RANDOM_WEIGHTS, Attempt, Card, Digests, Entrant, Withheld, metrics_of, score_key
+from harness.running.costs import PREDICTIONS, SCORES, score_name, share
+from harness.running.early import Early
+from harness.running.plan import RANDOM_WEIGHTS, Attempt
 from harness.running.predicting import Predicted
-from harness.running.progress import Progress
-from harness.running.provenance import now, timed_elsewhere
-from harness.running.scoring import Measure, Measured, Subject, flags_key
-from harness.settings.config import Config
-from harness.storing.aliases import Aliases
+from harness.running.provenance import now
+from harness.running.scoring import Measure, Measured, flags_key
+from harness.running.session import PREDICTING, SCORING, Session
 from harness.storing.files import write_json
-from harness.storing.outcomes import Outcome, OutcomeWriter
+from harness.storing.outcomes import Outcome
 from harness.storing.runfolder import MANIFEST, write_records
 from harness.storing.store import Store
-from harness.workers.jobs import Executor, Finished, Job, Loading, jobs_in_chunks, run_with_retries
-
-LOADING, PREDICTING, SCORING = "loading systems and metrics", "predicting", "scoring"
+from harness.workers.jobs import Event, Executor, Finished, Loading, jobs_in_chunks, run_with_retries
 
 
-@dataclass(kw_only=True)
-class Session:
-    """What the steps of one run share, and what they find out."""
+def predict(session: Session, executor: Executor, scorers: Executor) -> tuple[int, int]:
+    """Makes the predictions that are not there. Meanwhile idle scorers measure what is made (`harness.running.early`).
 
-    config: Config
-    suite: SuiteInfo
-    items: Mapping[str, Item]  # by id
-    entrants: Mapping[str, Entrant]  # by label, as the cards
-    cards: Mapping[str, Card]
-    metrics: MetricCards
-    digests: Digests
-    plan: Sequence[Attempt]
-    withheld: Withheld
-    store: Store
-    writer: OutcomeWriter
-    aliases: Aliases  # of folders that reasons name
-    progress: Progress
-    costs: Costs
-    audio_s: float  # of speech in an item, more or less
-    prices: dict[tuple[str, str], float] = field(default_factory=dict)  # expected seconds of a step by kind and name
-    score_keys: dict[tuple[str, str], str] = field(default_factory=dict)  # of every (prediction key, metric) whose prediction is there
-    warmups_s: dict[str, float] = field(default_factory=dict)  # by label
-    put_back: dict[str, list[str]] = field(default_factory=dict)  # what somebody's code changed for the whole process
-    timed_with: list[Mapping[str, str]] = field(default_factory=list)  # what times of this run depend on: others do not count
-    elsewhere: dict[str, str] = field(default_factory=dict)  # how predictions were timed that were not as this run does, by their key
+    What recorded systems *recall* is asked for by every run: nothing tells before whether it is still the same, and an output that is the
+    same keeps its scores.
 
-    def __post_init__(self) -> None:
-        for card in self.cards.values():
-            self.timed_here(card.timed_with)
-
-    def timed_here(self, taken_with: Mapping[str, str]) -> None:
-        """Notes what times of this run depend on; those found in the store count only if they are of the same."""
-        if taken_with and taken_with not in self.timed_with:
-            self.timed_with.append(taken_with)
-
-    def note_changes(self, who: str, changed: Sequence[str]) -> None:
-        """Says once what somebody's code changed for the whole process, or of what it was lent."""
-        known = self.put_back.setdefault(who, []) if changed else []
-        if new := [what for what in changed if what not in known]:
-            known.extend(new)
-            self.progress.note(f"{who} changed {', '.join(new)}: put back")
-
-    def metrics_of(self, attempt: Attempt) -> Sequence[str]:
-        """Registry keys of the metrics that an output is measured with."""
-        return metrics_of(self.entrants[attempt.label], self.metrics.metrics)
-
-    def cost_of(self, step: Attempt | Measure) -> float:
-        """Seconds of one worker that a step is expected to take: the same from the beginning of the run to its end."""
-        kind, name = (PREDICTIONS, step.label) if isinstance(step, Attempt) else (SCORES, step.metric)
-        if (kind, name) not in self.prices:
-            if isinstance(step, Attempt):
-                self.prices[kind, name] = self.costs.seconds(kind, name, self.audio_s)
-            else:
-                each = self.costs.seconds(kind, score_name(name, self.config), self.audio_s)
-                self.prices[kind, name] = share(name, self.metrics.metrics) * each
-        return self.prices[kind, name]
-
-    def times(self, metric: str) -> bool:
-        """Whether a metric is made from times."""
-        return Need.TIMING in self.metrics.metrics[metric].needs
-
-
-def predict(session: Session, executor: Executor) -> int:
-    """Makes the predictions that are not there, and says how many. What recorded systems *recall* is asked for by every run: nothing tells
-    before whether it is still the same, and an output that is the same keeps its scores.
+    Returns:
+        How many predictions were made, and how many scores.
     """
     store, plan = session.store, session.plan
     recalled = {label for label, card in session.cards.items() if card.kind == "recorded" and not card.files}
@@ -117,35 +56,34 @@ def predict(session: Session, executor: Executor) -> int:
         job for label, steps in todo.items() for job in jobs_in_chunks(f"system '{label}'", session.entrants[label], steps, executor.size)
     ]
     session.progress.expect({PREDICTING: sum(map(session.cost_of, (step for job in jobs for step in job.steps))) / executor.size})
-    for event in _finished(session, executor, jobs):
+    early = Early(session, [step for label, steps in todo.items() if label not in recalled for step in steps], total)
+    for event in _finished(session, early.events(executor, jobs, scorers), executor.size):
+        if isinstance(event.step, Measure):
+            _measured(session, event)
+            continue
         result: Predicted = event.result
         session.costs.note(PREDICTIONS, event.job.payload.label, result.spent)
         if result.warmup_s is not None:
             session.warmups_s.setdefault(event.job.payload.label, result.warmup_s)
         session.note_changes(event.job.name, result.changed)
         session.timed_here(result.timed_with)
-    return total
+    return total, early.measured
 
 
 SHOWN_SO_FAR = 50_000
 """Records up to which figures are shown before all of them are there: each time, all that there are have to be read and written."""
 
 
-def score(session: Session, executor: Executor, so_far: Callable[[], None]) -> int:
-    """Measures what is not yet known, and says how much; enters into the session's ``score_keys`` and ``elsewhere``.
+def score(session: Session, executor: Executor, so_far: Callable[[], None], early: int = 0) -> int:
+    """Measures what is not yet known, and says how much, with what was measured ``early`` (`predict`); enters into the session's
+    ``score_keys`` and ``elsewhere``.
 
     Time and again ``so_far`` is called, where somebody wants to see figures (`show_so_far`).
     """
     store, plan, keys, infos = session.store, session.plan, session.score_keys, session.metrics.metrics
     for attempt in plan:
-        if store.has_prediction(attempt.key):
-            prediction = store.describe_prediction(attempt.key)
-            taken_with = (prediction["timing"] or {}).get("taken_with", {})
-            if prediction["timing"] and taken_with not in session.timed_with:
-                session.elsewhere[attempt.key] = timed_elsewhere(taken_with, session.timed_with)
-            for name in session.metrics_of(attempt):
-                if (attempt.label, name) not in session.withheld and not (attempt.key in session.elsewhere and session.times(name)):
-                    keys[attempt.key, name] = score_key(prediction, session.digests.items[attempt.item], infos[name])
+        for _ in session.enter(attempt):
+            pass
     if session.elsewhere and any(map(session.times, infos)):
         session.progress.note(
             f"times of {counted(len(session.elsewhere), 'stored prediction')} are not shown: they were taken elsewhere, or with other threads "
@@ -165,20 +103,24 @@ def score(session: Session, executor: Executor, so_far: Callable[[], None]) -> i
             if key is not None and key not in steps.get(attempt.item, ()) and known.lacks(key):
                 steps.setdefault(attempt.item, {})[key] = Measure(attempt.key, name, key, signatures[name])
     total = sum(map(len, steps.values()))
-    known.note("scores", len(set(keys.values())), total)
+    known.note("scores", len(set(keys.values())) - early, total)
     session.progress.stage(SCORING, total)
-    jobs = [Job(f"item '{i}'", Subject(session.items[i], session.digests.contents[i]), tuple(s.values())) for i, s in steps.items()]
+    jobs = [session.job(item, tuple(s.values())) for item, s in steps.items()]
     # the longest first, so that no worker is left with a long one at the end
     jobs.sort(key=lambda job: -(path.stat().st_size if (path := job.payload.item.path) is not None and path.exists() else 0))
     session.progress.expect({SCORING: sum(map(session.cost_of, (step for job in jobs for step in job.steps))) / executor.size})
-    for event in _finished(session, executor, jobs):
-        result: Measured = event.result
-        spent = replace(result.spent, calls=share(event.step.metric, infos))
-        session.costs.note(SCORES, score_name(event.step.metric, session.config), replace(spent, audio_s=spent.calls * spent.audio_s))
-        session.note_changes(f"metric '{event.step.metric}'", result.changed)
+    for event in _finished(session, run_with_retries(executor, jobs), executor.size):
+        _measured(session, event)
         if session.progress.wants_figures and len(plan) * len(infos) <= SHOWN_SO_FAR:
             so_far()
-    return total
+    return early + total
+
+
+def _measured(session: Session, event: Finished) -> None:
+    result: Measured = event.result
+    spent = replace(result.spent, calls=share(event.step.metric, session.metrics.metrics))
+    session.costs.note(SCORES, score_name(event.step.metric, session.config), replace(spent, audio_s=spent.calls * spent.audio_s))
+    session.note_changes(f"metric '{event.step.metric}'", result.changed)
 
 
 class _Known:
@@ -203,23 +145,32 @@ class _Known:
             self._session.progress.note(f"{what}: {wanted - todo} of {wanted} are already there{again}")
 
 
-def _finished(session: Session, executor: Executor, jobs: Iterable[Job]) -> Iterator[Finished]:
-    """The steps that ended by themselves; of the others an outcome is stored."""
-    for event in run_with_retries(executor, jobs):
+def _finished(session: Session, events: Iterable[Event], size: int) -> Iterator[Finished]:
+    """The steps that ended by themselves; of the others an outcome is stored. The stage is done by ``size`` workers."""
+    progress = session.progress
+    for event in events:
         if isinstance(event, Loading):
-            session.progress.loading(event.what)
+            progress.loading(event.what)
             continue
         if isinstance(event, Finished):
             yield event
-            session.progress.advance(seconds=session.cost_of(event.step) / executor.size)
+            _advance(session, event.step, size)
             continue
         for step in [event.step] if event.step is not None else event.job.steps:
             stage = f"score {step.metric}" if isinstance(step, Measure) else "predict"
             status = Status.TIMEOUT if event.kind == "timeout" else Status.FAILED
             kind = {"crash": "native_crash: ", "killed": "killed: ", "oom": "oom: "}.get(event.kind, "")
             session.writer.append(step.key, Outcome(status, side="output", reason=f"{stage}: {kind}{event.reason}"))
-            session.progress.advance()
-    session.progress.done()
+            _advance(session, step, size)
+    progress.done()
+
+
+def _advance(session: Session, step: Attempt | Measure, size: int) -> None:
+    """A step of this stage is done, or one of the next."""
+    if isinstance(step, Measure) and session.progress.name == PREDICTING:
+        session.progress.ahead(SCORING, session.cost_of(step) / size)
+    else:
+        session.progress.advance(seconds=session.cost_of(step) / size)
 
 
 def counted(number: int, noun: str) -> str:

@@ -218,16 +218,20 @@ class Outcomes:
         """A writer of its own for this process."""
         return OutcomeWriter(SegmentWriter(self._folder))
 
-    def find(self, keys: Collection[str]) -> Lookup:
-        """What is known under ``keys``. Raises StoreError: a file of the store cannot be opened."""
-        wanted = set(keys)
+    def num_bytes(self) -> int:
+        """Of all files together."""
+        return sum(path.stat().st_size for path in self._folder.glob("*.*"))
+
+    def find(self, keys: Collection[str] | None) -> Lookup:
+        """What is known under ``keys``, or all (None). Raises StoreError: a file of the store cannot be opened."""
+        wanted = None if keys is None else set(keys)
         recent: dict[str, Outcome] = {}
         found: dict[str, Outcome] = {}
         reader = SegmentReader()
         damaged = others = 0
 
         def asked(entry: Mapping[str, Any]) -> tuple[str, Outcome] | None:
-            return _keyed(entry) if entry["key"] in wanted else None
+            return _keyed(entry) if wanted is None or entry["key"] in wanted else None
 
         try:
             # Segments first: one that a compactor takes away meanwhile is in a part by then, and parts are listed afterwards.

@@ -159,9 +159,14 @@ def run_with_retries(executor: Executor, jobs: Iterable[Job]) -> Iterator[Event]
         else:
             yield event
     for first in victims:
-        steps = first.job.steps if first.step is None else (first.step,)
-        for event in executor.run([replace(first.job, steps=steps)]):
-            yield replace(event, reason=f"{event.reason}; tried twice, the second time alone") if isinstance(event, Broken) else event
+        yield from again(executor, first)
+
+
+def again(executor: Executor, first: Broken) -> Iterator[Event]:
+    """The second try of what was killed or ran out of memory, when nothing else runs."""
+    steps = first.job.steps if first.step is None else (first.step,)
+    for event in executor.run([replace(first.job, steps=steps)]):
+        yield replace(event, reason=f"{event.reason}; tried twice, the second time alone") if isinstance(event, Broken) else event
 
 
 def jobs_in_chunks(name: str, payload: Any, steps: Sequence[Any], chunks: int) -> list[Job]:
