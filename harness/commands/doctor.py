@@ -46,7 +46,14 @@ def declare(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Looks at everything without running a model; 1 where a default run lacks something."""
-    findings = [*_machine(), *_systems(), *_judges(), *_plugins(), *_programs()]
+    from harness.running.progress import Progress
+
+    findings = []
+    with Progress() as progress:
+        progress.stage("looking at everything", None)
+        for finding in (finding for area in (_machine, _systems, _judges, _plugins, _programs) for finding in area()):
+            findings.append(finding)
+            progress.advance()
     print(render(findings))
     return 0 if all(f.ok or f.optional for f in findings) else 1
 

@@ -28,9 +28,14 @@ def show(run: Run, out: Path | None, audio_limit_mb: float | None = None) -> Non
     """Writes the report, unless ``out`` is None, and prints the table and where the files lie."""
     from rich.console import Console
 
+    from harness.running.progress import Progress
     from reports.run.document import print_summary
 
-    files = run.report(out, audio_limit_mb) if out is not None else None
+    with Progress() as progress:
+        progress.stage("reading the records", None)
+        _ = run.summary
+        progress.stage("writing the report", None)
+        files = run.report(out, audio_limit_mb) if out is not None else None
     print_summary(run.summary, Console())
     if files is not None:
         others = [files.markdown, files.latex, files.csv, *([files.claims] if files.claims else []), *files.figures]

@@ -59,18 +59,24 @@ def declare(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """0, or 1 when a run had more failures than allowed."""
+    from harness.running.progress import Progress
     from reports.papers.published import load_paper
     from reports.statistics.records import CALIBRATION
 
     request = parsed(options.words, options.config_dir)
     code = 0
     for name in request.papers:
-        paper = load_paper(name)
-        reasons = {
-            suite: unready(sorted(paper.systems_of(suite) - set(CALIBRATION)), paper.overrides(suite, request.words), request.config_dir)
-            for suite in paper.suites
-        }
-        study = _study(paper, reasons, request)
+        with Progress() as progress:
+            progress.stage(f"looking at the systems of {name}", None)
+            paper = load_paper(name)
+            reasons = {
+                suite: unready(
+                    sorted(paper.systems_of(suite) - set(CALIBRATION)), paper.overrides(suite, request.words), request.config_dir
+                )
+                for suite in paper.suites
+            }
+            progress.stage(f"reading the runs below {request.root}", None)
+            study = _study(paper, reasons, request)
         if request.run:
             for need in study.needs:
                 if need.to_run and not _carried_out(need, request):

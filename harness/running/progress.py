@@ -59,6 +59,7 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
+        self._name = ""
         self._bar.stop()
 
     def note(self, text: str) -> None:
