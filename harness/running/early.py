@@ -31,7 +31,8 @@ class Early:
         self._session, self._unfinished = session, total
         self._lacking = Counter(attempt.item for attempt in made)
         self._awaited = {attempt.key for attempt in made}
-        self._ready: dict[str, list[Attempt]] = {}
+        self._ready: dict[str, list[Attempt]] = {}  # by item, outputs that are there and not handed out
+        self._due: dict[str, None] = {}  # items of which enough is ready, in the order in which it was
         self._known: set[str] = set()  # scores that are there, or were handed out
         store = session.store.outcomes
         self._off = not made or _timed(session) or store.num_bytes() > READ_BYTES
@@ -66,7 +67,10 @@ class Early:
 
     def _ended(self, attempt: Attempt) -> None:
         if attempt.key in self._awaited:
-            self._ready.setdefault(attempt.item, []).append(attempt)
+            ready = self._ready.setdefault(attempt.item, [])
+            ready.append(attempt)
+            if 2 * len(ready) >= self._lacking[attempt.item]:
+                self._due[attempt.item] = None
 
     def _jobs(self) -> Iterator[Job | None]:
         while self._unfinished:
@@ -74,13 +78,13 @@ class Early:
 
     def _next(self) -> Job | None:
         """Of the item whose outputs wait longest."""
-        for item, ready in self._ready.items():
-            if 2 * len(ready) >= self._lacking[item]:
-                self._lacking[item] -= len(ready)
-                del self._ready[item]
-                if steps := list(self._steps(ready)):
-                    return self._session.job(item, steps)
-                return None
+        while self._due:
+            item = next(iter(self._due))
+            del self._due[item]
+            ready = self._ready.pop(item)
+            self._lacking[item] -= len(ready)
+            if steps := list(self._steps(ready)):
+                return self._session.job(item, steps)
         return None
 
     def _steps(self, ready: Sequence[Attempt]) -> Iterator[Measure]:

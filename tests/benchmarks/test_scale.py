@@ -2,10 +2,11 @@
 
 Run with ``-m slow -s``; it prints seconds of processor time per million records and the peak memory of each stage, every stage in a
 process of its own. ``RECORDS=1000,10000,100000,1000000`` in the environment says how many; a curve of costs from three sizes on.
-``ITEMS=1000,10000,100000`` does the same for what lies between the command and its first output.
+``ITEMS=1000,10000,100000`` does the same for what lies between the command and its first output, ``WHOLE=100,1000,10000`` for whole runs.
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -122,11 +123,8 @@ def test_memory_does_not_grow_with_the_records(tmp_path):
         assert extra < allowed, f"{stage}: {extra:.0f} MiB more for {large - small} more records"
 
 
-def start(folder, number):
-    """(seconds, processor seconds of all processes, peak MiB of the largest) from the command to the first call of a system.
-
-    The recordings are links to a few files, so that what is measured is the harness and not the disk.
-    """
+def recordings(folder, number):
+    """A folder with so many, links to a few files, so that what is measured is the harness and not the disk."""
     import numpy as np
     import soundfile
 
@@ -139,6 +137,12 @@ def start(folder, number):
             (data / f"{i}.wav").hardlink_to(data / f"voice{i % 8}.wav")
             row = {"id": f"item{i}", "audio": f"{i}.wav", "text": f"text {i}", "language": "en", "speaker": f"s{i * 100 // number}"}
             file.write(json.dumps(row) + "\n")
+    return data
+
+
+def start(folder, number):
+    """(seconds, processor seconds of all processes, peak MiB of the largest) from the command to the first call of a system."""
+    data = recordings(folder, number)
     log = folder / "encoded"
     words = ["run", "--no-report", "dataset=jsonl", f"dataset.root={data}", f"run.root={folder / 'runs'}", "run.name=x", "systems=[stub_echo,passthrough]",
              "metrics=[stub_peak,si_sdr_db]", f"+systems.stub_echo.log={log}", "executor.workers=1"]  # fmt: skip
@@ -161,6 +165,41 @@ def start(folder, number):
     finally:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
+
+
+def whole(folder, number):
+    """(seconds, processor seconds, peak MiB of the largest process) of a run with cheap metrics, from its manifest to its page."""
+    data = recordings(folder, number)
+    words = ["run", "dataset=jsonl", f"dataset.root={data}", f"run.root={folder / 'runs'}", "run.name=x", "systems=[passthrough]",
+             "metrics=[si_sdr_db,length_ratio]"]  # fmt: skip
+    timed = "import resource, sys; from harness.cli import main; code = main(sys.argv[1:]); "
+    timed += "own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)); "
+    timed += "print(own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime, max(own.ru_maxrss, others.ru_maxrss) / 1024); sys.exit(code)"
+    began = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", timed, *words], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    took = time.monotonic() - began
+    cpu_s, peak = map(float, run.stdout.split()[-2:])
+    assert (folder / "runs" / "x" / "report.html").exists()
+    return took, cpu_s, peak
+
+
+@pytest.mark.slow
+def test_a_run_costs_in_proportion_to_its_items(tmp_path):
+    """``WHOLE=100,1000,10000,100000`` says of how many; the last takes a quarter of an hour."""
+    sizes = [int(size) for size in os.environ.get("WHOLE", "100,1000,4000").split(",")]
+    print(f"\n{'items':>8}{'s':>10}{'processor s':>13}{'peak MiB':>10}")
+    found = {}
+    for number in sizes:
+        found[number] = whole(tmp_path / str(number), number)
+        page = (tmp_path / str(number) / "runs" / "x" / "report.html").stat().st_size
+        shutil.rmtree(tmp_path / str(number))
+        took, cpu_s, peak = found[number]
+        print(f"{number:>8}{took:>10.1f}{cpu_s:>13.1f}{peak:>10.0f}   page {page / 1e6:.1f} MB", flush=True)
+    (small, least), (large, most) = min(found.items()), max(found.items())
+    slopes = [math.log(most[i] / least[i]) / math.log(large / small) for i in (1, 2)]
+    print(f"log-log slope from {small} to {large} items: processor time {slopes[0]:.2f}, peak memory {slopes[1]:.2f}")
+    assert slopes[0] < 1.1
 
 
 def _session(process):
