@@ -64,7 +64,7 @@ class FoundRun:
     def limited(self) -> str:
         """What part of the dataset it took, "" for all of it."""
         if limit := self.dataset.get("limit"):
-            return f"the first {limit} items only"
+            return f"{limit} items only, a spread of them"
         return f"{len(chosen)} chosen items only" if (chosen := self.dataset.get("items")) else ""
 
     @property

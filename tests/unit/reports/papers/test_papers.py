@@ -91,7 +91,7 @@ def test_figures_are_in_the_printed_unit() -> None:
     [
         ({"dataset": EMBEDDED}, "other data: 30 items of embedded for 30 sentences of X"),
         ({"dataset": SAME | {"split": "dev-clean"}}, "other data: 30 items of librispeech for 30 sentences of X"),
-        ({"dataset": SAME | {"limit": 30}}, "not all of the data: the first 30 items only"),
+        ({"dataset": SAME | {"limit": 30}}, "not all of the data: 30 items only, a spread of them"),
         ({"n": 20}, "another number of items: 20 for 30"),
         ({"asr": "embedded"}, "other recogniser: embedded for FunASR"),
         (
@@ -212,4 +212,4 @@ def test_parameters_of_a_system_go_where_it_runs_and_replace_the_papers() -> Non
 
 def test_a_limit_is_said_before_the_numbers() -> None:
     known = study(found({("ours_paper", "pesq_wb"): 3.0}, n=3, dataset=EMBEDDED | {"limit": 3}))
-    assert known.warnings == {"LIMITED DATA: the first 3 items only.": ("codec-1",)}
+    assert known.warnings == {"LIMITED DATA: 3 items only, a spread of them.": ("codec-1",)}
