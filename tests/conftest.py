@@ -18,6 +18,14 @@ _ENDED: pytest.StashKey = pytest.StashKey()
 """(case, before, after) to how its tests ended."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    # Tests of very different length: a worker without work takes over what another has waiting. Only where there are several (-n): the option
+    # by itself would switch benchmarks off.
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 def pytest_configure(config):
     if not config.getoption("benchmark_enable", False):
         # torch reads it when it is imported. Threads that wait for each other on cores that other tests use take many times as long.
