@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.workers.preloading import preload
 
-ALWAYS = ("numpy", "harness.running.scoring", "harness.running.predicting")
+ALWAYS = ("harness.running.scoring", "harness.running.predicting")
 LIBRARIES = {
     "pesq": ("pesq",),
     "stoi": ("pystoi.stoi",),
@@ -17,7 +17,7 @@ LIBRARIES = {
     "cer": ("faster_whisper",),
     "dwer": ("faster_whisper",),
     "sim": ("torch",),
-    "mos": ("torch", "distillmos"),
+    "mos": ("torch",),
 }
 """What takes long to import, by the first part of a metric's name."""
 

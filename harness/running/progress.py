@@ -141,6 +141,7 @@ class Progress:
 
     def _never_silent(self) -> None:
         while not self._ended.wait(0.5):
+            self._bar.update(self._task, left=self._left())
             self._speak()
 
     def _speak(self) -> None:

@@ -95,6 +95,7 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         judges = {k: config[k] for k in (*JUDGES, "also") if k in config}
         spoken = frozenset(language_code(item.language) for item in dataset.items)
         builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task, spoken)
+        progress.stage("starting workers", None)
         with _workforce(config["executor"], store.root, items, builder, stop, alone=suite.info.task is Task.TIMING) as (
             predictors,
             scorers,

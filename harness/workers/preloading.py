@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
+VARIABLE = "HARNESS_PRELOAD"
+"""By which `harness.workers.preloaded` is told."""
+
 BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _started = False
 
@@ -22,14 +25,15 @@ def preload(modules: Iterable[str]) -> None:
     For the command line alone: workers find the environment variables of the moment at which this was called.
     """
     global _started
-    before = {name: os.environ[name] for name in BLAS_VARIABLES if name in os.environ}
-    os.environ.update(dict.fromkeys(BLAS_VARIABLES, "1"))
+    told = {**dict.fromkeys(BLAS_VARIABLES, "1"), VARIABLE: ",".join(modules)}
+    before = {name: os.environ[name] for name in told if name in os.environ}
+    os.environ.update(told)
     try:
-        multiprocessing.set_forkserver_preload(list(modules))
+        multiprocessing.set_forkserver_preload(["harness.workers.preloaded"])
         forkserver.ensure_running()
         _started = True
     finally:
-        for name in BLAS_VARIABLES:
+        for name in told:
             del os.environ[name]
         os.environ.update(before)
 
