@@ -126,8 +126,9 @@ def duration_s(path: Path | str) -> float | None:
     import soundfile
 
     try:
-        return float(soundfile.info(str(path)).duration)
-    except (OSError, soundfile.SoundFileError):
+        with open_regular(Path(path)) as file:  # a named pipe would never be open
+            return float(soundfile.info(file).duration)
+    except (OSError, ValueError, soundfile.SoundFileError):
         return None
 
 

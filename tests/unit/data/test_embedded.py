@@ -42,13 +42,15 @@ def test_count_languages_voices_and_size(data):
 
 
 def test_english_by_rule_is_left_out_unless_it_is_asked_for(data):
-    usual = chosen("dataset=embedded")
+    usual, part = chosen("dataset=embedded", "dataset.limit=null"), chosen("dataset=embedded")
+    assert [sum(i.language == code for i in part.items) for code in ("en", "zh")] == [10, 10]
+    assert {i.speaker for i in part.items} == {i.speaker for i in usual.items}  # every voice
     assert [sum(i.language == code for i in usual.items) for code in ("en", "zh")] == [50, 10]
     assert len({i.speaker for i in usual.items}) == 10
     assert not [i for i in usual.items if i.language == "en" and i.speaker.startswith("espeak")]
     formant = chosen("dataset=embedded", "dataset.split=formant")
     assert {i.id for i in formant.items} == {i.id for i in data.items} - {i.id for i in usual.items}
-    assert chosen("dataset=embedded", "dataset.split=null").items == data.items
+    assert chosen("dataset=embedded", "dataset.split=null", "dataset.limit=null").items == data.items
 
 
 def test_the_first_set_can_still_be_asked_for(data):
@@ -57,7 +59,7 @@ def test_the_first_set_can_still_be_asked_for(data):
 
 def test_the_first_items_are_spoken_by_different_voices(data):
     assert len({i.speaker for i in data.items[:15]}) == 15
-    assert len({i.speaker for i in chosen("dataset=embedded").items[:10]}) == 10
+    assert len({i.speaker for i in chosen("dataset=embedded", "dataset.limit=null").items[:10]}) == 10
 
 
 def test_recordings_are_what_the_manifest_says(data):
