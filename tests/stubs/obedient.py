@@ -74,7 +74,7 @@ class Obedient:
         if step == "unpickled":
             return lambda: None
         if step == "print":
-            print("said on standard output")
+            print("said on standard output", flush=True)
         return f"{self.began}:{step}"
 
     def end(self):
