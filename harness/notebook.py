@@ -37,6 +37,7 @@ from harness.storing.aliases import typed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
     from harness.running.stages import RunResult
     from harness.storing.runfolder import OpenedRun
@@ -185,7 +186,7 @@ def run(
             items: mappings with the columns of a manifest, or ``(id, audio, text, speaker, language)`` of which the end may be left out.
             Audio is a path, ``(samples, sample_rate)`` with samples [N] or [C, N], or a `harness.api.Audio`; arrays are written to a
             folder under ``run.root``.
-        metrics: instead of the suite's own.
+        metrics: instead of the suite's usual ones; ``["full"]`` is all that it can measure.
         overrides: any setting by its full name: ``{"dataset.limit": 4, "executor.workers": 2}``; `harness run --show-config` prints all.
         config_dir: folder with YAML of your own.
         more: the same as words: ``limit=4`` is ``dataset.limit``, ``run_root="runs"`` is ``run.root``, ``executor_workers=2``,
@@ -278,13 +279,11 @@ def carried_out(config: Config, command: str, dataset: Dataset | None = None) ->
     return Run(result.folder, result)
 
 
-def _so_far(folder: Path, heading: str) -> None:
-    """Prints the figures of a run that goes on, on standard error beside its progress."""
-    from rich.console import Console
-
+def _so_far(folder: Path, heading: str, console: Console) -> None:
+    """Prints the figures of a run that goes on."""
     from reports.run.document import print_so_far
 
-    print_so_far(Run(folder).summary, heading, Console(stderr=True))
+    print_so_far(Run(folder).summary, heading, console)
 
 
 def _carried_out(

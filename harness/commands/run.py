@@ -7,8 +7,8 @@ Every setting is key=value; `harness run --show-config` prints them all with the
   systems.A.PARAM=VALUE    a parameter of system A
   dataset=NAME             on what                            (harness list datasets)
   dataset.root=DIR  dataset.language=en  dataset.items=[id,...]  dataset.channel=N
-  dataset.limit=N          so many items, spread over languages and speakers; the same each time
-  metrics=[A,B,...]        instead of the suite's own         (harness list metrics)
+  dataset.limit=N          so many items, spread over languages and speakers; the same each time; null takes all (embedded: 20 of 60)
+  metrics=[A,B,...]        instead of the suite's usual ones  (harness list metrics); metrics=full is all that it can measure
   asr=PRESET  speaker=NAME  mos=NAME                          the judging models (harness list asr|speaker|mos)
   executor.workers=N  executor.timeout_s=120  executor=serial
   run.name=NAME  run.root=DIR  run.overwrite=true  run.keep_failed=true  run.max_failures=N  run.allow_missing=true

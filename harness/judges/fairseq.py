@@ -104,11 +104,8 @@ def load_published(network: Any, names: Names, state: Mapping[str, torch.Tensor]
 
 
 class HeadedJudge(FileJudge):
-    """A network of fairseq with a head on it, in one file. A subclass says further its ``name``, ``layout``, and what the two are.
-
-    Args:
-        checkpoint: the file, or a folder with it.
-        device: "cpu", "cuda:0", ...
+    """A network of fairseq with a head on it, in one file (``checkpoint=``, as of every `FileJudge`). A subclass says further its ``name``,
+    ``layout``, and what the two are.
 
     Raises:
         MissingDependency: torchaudio or the file is not here.

@@ -8,6 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LINE_EVERY_S = 4.0
 """After so long a silence a line says what is being done, where there is no terminal on which a bar moves."""
@@ -23,11 +29,11 @@ class Progress:
     """Writes to standard error, so that tables on standard output can be piped.
 
     Args:
-        show: prints the figures of a run folder that is not complete, with the given heading.
+        show: prints the figures of a run folder that is not complete, with the given heading, to a console.
         meanwhile: is called once in a thread of its own when there is nothing to do but to wait for others: it may import what the end wants.
     """
 
-    def __init__(self, show: Callable[[Path, str], None] | None = None, meanwhile: Callable[[], object] | None = None) -> None:
+    def __init__(self, show: Callable[[Path, str, Console], None] | None = None, meanwhile: Callable[[], object] | None = None) -> None:
         from rich import progress
         from rich.console import Console
 
@@ -123,7 +129,10 @@ class Progress:
     def figures(self, folder: Path, heading: str) -> None:
         """Shows what is in a run folder so far."""
         if self._show is not None:
-            self._show(folder, f"{heading}{f' ({left})' if (left := self._left()) else ''}")
+            try:
+                self._show(folder, f"{heading}{f' ({left})' if (left := self._left()) else ''}", self._console)
+            except HarnessError as error:  # the run goes on: what it comes to may well be shown
+                self.note(f"{heading}: no figures yet ({error})")
         self._said = time.monotonic()
         self._due_s = 2 * (self._said - self._start)
 

@@ -21,7 +21,7 @@ from harness.running.costs import LOADS, METRICS, Costs, Spent, expected, mean_s
 from harness.running.metric_set import MetricBuilder, MetricCards
 from harness.running.plan import Card, Digests, Entrant, attempts, belongs, calibration_rows, withheld
 from harness.running.predicting import Describe, PredictWorker
-from harness.running.progress import Progress
+from harness.running.progress import Progress, spoken
 from harness.running.provenance import describe_run
 from harness.running.scoring import DescribeMetrics, ScoreWorker
 from harness.running.session import LOADING, PREDICTING, SCORING, Session
@@ -36,7 +36,7 @@ from harness.storing.runfolder import MANIFEST, read_manifest
 from harness.storing.store import Store, key_of
 from harness.workers import build
 from harness.workers.jobs import Broken, Event, Executor, Finished, Job, Loading, Resources, Stop
-from harness.workers.supervision import side_by_side
+from harness.workers.supervision import Supervisor, side_by_side
 
 
 def run(config: Config, command: str, progress: Progress, dataset: Dataset | None = None) -> RunResult:
@@ -85,7 +85,8 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
             progress.note(line)
         costs = Costs.of(store.root)
         rows = len(entrants) - len(names)
-        first = expected(costs, config, keys, cut.items, rows, _workers(config["executor"]))
+        timed = suite.info.task is Task.TIMING
+        first = expected(costs, config, keys, cut.items, rows, _workers(config["executor"]), timed=timed)
         progress.expect({LOADING: first.loading_s, PREDICTING: first.predicting_s, SCORING: first.scoring_s})
         progress.note(first.told)
         writer = store.outcomes.writer()
@@ -93,10 +94,10 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
         # The probe's vocabulary and the recognisers' languages are the whole dataset's, whichever shard of it is asked about.
         texts = tuple(item.text for item in dataset.items if item.language == "en" and item.text)
         judges = {k: config[k] for k in (*JUDGES, "also") if k in config}
-        spoken = frozenset(language_code(item.language) for item in dataset.items)
-        builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task, spoken)
+        languages = frozenset(language_code(item.language) for item in dataset.items)
+        builder = MetricBuilder(keys, judges, texts, bool(options["allow_missing"]), suite.info.task, languages)
         progress.stage("starting workers", None)
-        with _workforce(config["executor"], store.root, items, builder, stop, alone=suite.info.task is Task.TIMING) as (
+        with _workforce(config["executor"], store.root, items, builder, stop, alone=timed) as (
             predictors,
             scorers,
         ):
@@ -133,6 +134,9 @@ def run(config: Config, command: str, progress: Progress, dataset: Dataset | Non
                 costs=costs,
                 audio_s=mean_s(cut.items),
             )
+            whole_s = session.whole_s((predictors.size, scorers.size))
+            if whole_s > MORE * (first.predicting_s + first.scoring_s) + 1:
+                progress.note(f"{counted(len(session.plan), 'output')} with all settings and seeds: about {spoken(whole_s)} from here on")
             try:
                 predicted, early = predict(session, predictors, scorers)
                 scored = score(session, scorers, partial(show_so_far, session, folder, manifest), early)
@@ -175,6 +179,8 @@ def default_systems(config: Config) -> tuple[str, ...]:
     return tuple(_suite(config).info.systems)
 
 
+MORE = 1.2
+"""How much longer than was said before anything was loaded a run may look once it is planned, until that is said."""
 FULL = "full"
 """Among the names of ``metrics=``: everything that the suite can measure."""
 
@@ -244,7 +250,8 @@ def _described(
     jobs = [Job(f"system '{e.label}'", e, (Describe(suite),)) for e in ordered]
     # one job per worker, so that all of them have loaded before anything is timed
     warmers = [Job(METRICS, None, (DescribeMetrics(),)) for _ in range(scorers.size)]
-    progress.waiting()
+    if isinstance(predictors, Supervisor):  # in this process the code of systems and metrics runs, beside which nothing is to change
+        progress.waiting()
     begun = last = time.monotonic()
     described: list[MetricCards] = []
     for built in _built(side_by_side([(predictors, jobs), (scorers, warmers)]), progress):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.api import Item, Need, SuiteInfo
-from harness.running.costs import PREDICTIONS, SCORES, Costs, score_name, share
+from harness.running.costs import PREDICTIONS, SCORES, Costs, prediction_name, score_name, share
 from harness.running.metric_set import MetricCards
 from harness.running.plan import Attempt, Card, Digests, Entrant, Withheld, metrics_of, score_key
 from harness.running.progress import Progress
@@ -40,7 +41,7 @@ class Session:
     progress: Progress
     costs: Costs
     audio_s: float  # of speech in an item, more or less
-    prices: dict[tuple[str, str], float] = field(default_factory=dict)  # expected seconds of a step by kind and name
+    prices: dict[tuple[str, str], float] = field(default_factory=dict)  # expected seconds of a call by kind and name
     score_keys: dict[tuple[str, str], str] = field(default_factory=dict)  # of every (prediction key, metric) whose prediction is there
     warmups_s: dict[str, float] = field(default_factory=dict)  # by label
     put_back: dict[str, list[str]] = field(default_factory=dict)  # what somebody's code changed for the whole process
@@ -69,14 +70,25 @@ class Session:
 
     def cost_of(self, step: Attempt | Measure) -> float:
         """Seconds of one worker that a step is expected to take: the same from the beginning of the run to its end."""
-        kind, name = (PREDICTIONS, step.label) if isinstance(step, Attempt) else (SCORES, step.metric)
+        if isinstance(step, Attempt):
+            return self._price(PREDICTIONS, prediction_name(step.label, timed=step.timing is not None), 1.0)
+        return self._price(SCORES, score_name(step.metric, self.config), share(step.metric, self.metrics.metrics))
+
+    def _price(self, kind: str, name: str, share: float) -> float:
         if (kind, name) not in self.prices:
-            if isinstance(step, Attempt):
-                self.prices[kind, name] = self.costs.seconds(kind, name, self.audio_s)
-            else:
-                each = self.costs.seconds(kind, score_name(name, self.config), self.audio_s)
-                self.prices[kind, name] = share(name, self.metrics.metrics) * each
-        return self.prices[kind, name]
+            self.prices[kind, name] = self.costs.seconds(kind, name, self.audio_s)
+        return share * self.prices[kind, name]
+
+    def whole_s(self, size: tuple[int, int]) -> float:
+        """Expected seconds of everything that is planned, with so many workers that predict and that score."""
+        outputs = Counter((attempt.label, attempt.timing is not None) for attempt in self.plan)
+        made = measured = 0.0
+        for (label, timed), number in outputs.items():
+            made += number * self._price(PREDICTIONS, prediction_name(label, timed=timed), 1.0)
+            for metric in metrics_of(self.entrants[label], self.metrics.metrics):
+                if (label, metric) not in self.withheld:
+                    measured += number * self._price(SCORES, score_name(metric, self.config), share(metric, self.metrics.metrics))
+        return made / size[0] + measured / size[1]
 
     def times(self, metric: str) -> bool:
         """Whether a metric is made from times."""

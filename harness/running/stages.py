@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.api import Record, Side, Status
 from harness.errors import Incomplete
-from harness.running.costs import PREDICTIONS, SCORES, score_name, share
+from harness.running.costs import PREDICTIONS, SCORES, prediction_name, score_name, share
 from harness.running.early import Early
 from harness.running.plan import RANDOM_WEIGHTS, Attempt
 from harness.running.predicting import Predicted
@@ -62,7 +62,7 @@ def predict(session: Session, executor: Executor, scorers: Executor) -> tuple[in
             _measured(session, event)
             continue
         result: Predicted = event.result
-        session.costs.note(PREDICTIONS, event.job.payload.label, result.spent)
+        session.costs.note(PREDICTIONS, prediction_name(event.step.label, timed=event.step.timing is not None), result.spent)
         if result.warmup_s is not None:
             session.warmups_s.setdefault(event.job.payload.label, result.warmup_s)
         session.note_changes(event.job.name, result.changed)

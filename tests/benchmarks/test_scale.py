@@ -123,8 +123,8 @@ def test_memory_does_not_grow_with_the_records(tmp_path):
         assert extra < allowed, f"{stage}: {extra:.0f} MiB more for {large - small} more records"
 
 
-def recordings(folder, number):
-    """A folder with so many, links to a few files, so that what is measured is the harness and not the disk."""
+def request(folder, number, *words):
+    """The words of a run about so many recordings, links to a few files, so that what is measured is the harness and not the disk."""
     import numpy as np
     import soundfile
 
@@ -137,15 +137,16 @@ def recordings(folder, number):
             (data / f"{i}.wav").hardlink_to(data / f"voice{i % 8}.wav")
             row = {"id": f"item{i}", "audio": f"{i}.wav", "text": f"text {i}", "language": "en", "speaker": f"s{i * 100 // number}"}
             file.write(json.dumps(row) + "\n")
-    return data
+    return ["run", "dataset=jsonl", f"dataset.root={data}", f"run.root={folder / 'runs'}", "run.name=x", *words]
 
 
 def start(folder, number):
     """(seconds, processor seconds of all processes, peak MiB of the largest) from the command to the first call of a system."""
-    data = recordings(folder, number)
     log = folder / "encoded"
-    words = ["run", "--no-report", "dataset=jsonl", f"dataset.root={data}", f"run.root={folder / 'runs'}", "run.name=x", "systems=[stub_echo,passthrough]",
-             "metrics=[stub_peak,si_sdr_db]", f"+systems.stub_echo.log={log}", "executor.workers=1"]  # fmt: skip
+    words = request(
+        folder, number, "--no-report", "systems=[stub_echo,passthrough]", "metrics=[stub_peak,si_sdr_db]",
+        f"+systems.stub_echo.log={log}", "executor.workers=1",
+    )  # fmt: skip
     began = time.monotonic()
     run = subprocess.Popen(
         [sys.executable, "-m", "harness.cli", *words],
@@ -169,9 +170,7 @@ def start(folder, number):
 
 def whole(folder, number):
     """(seconds, processor seconds, peak MiB of the largest process) of a run with cheap metrics, from its manifest to its page."""
-    data = recordings(folder, number)
-    words = ["run", "dataset=jsonl", f"dataset.root={data}", f"run.root={folder / 'runs'}", "run.name=x", "systems=[passthrough]",
-             "metrics=[si_sdr_db,length_ratio]"]  # fmt: skip
+    words = request(folder, number, "systems=[passthrough]", "metrics=[si_sdr_db,length_ratio]")
     timed = "import resource, sys; from harness.cli import main; code = main(sys.argv[1:]); "
     timed += "own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)); "
     timed += "print(own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime, max(own.ru_maxrss, others.ru_maxrss) / 1024); sys.exit(code)"

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.api import Item
-from harness.running.costs import LOADS, PREDICTIONS, SCORES, USUAL, Costs, Spent, expected, score_name, share
+from harness.running.costs import LOADS, PREDICTIONS, SCORES, TIMED_S, USUAL, Costs, Spent, expected, score_name, share
 
 CONFIG = {
     "systems": {"opus16": {}, "mine": {}},
@@ -51,11 +51,13 @@ def test_the_estimate_grows_with_items_and_shrinks_with_workers(tmp_path):
     costs = Costs.of(tmp_path)
     costs.note(LOADS, "mine", Spent(1, wall_s=100.0))
     costs.note(PREDICTIONS, "mine", Spent(5, audio_s=10.0, wall_s=50.0))
-    one, two = (expected(costs, CONFIG, ["wer", "cer", "mos"], items(10), 1, (workers, workers)) for workers in (1, 2))
+    one, two = (expected(costs, CONFIG, ["wer", "cer", "mos"], items(10), 1, (workers, workers), timed=False) for workers in (1, 2))
     assert one.loading_s > 100
     assert one.predicting_s == pytest.approx(2 * two.predicting_s)
     assert one.predicting_s > 100
     assert one.scoring_s == pytest.approx(2 * two.scoring_s)
-    assert expected(costs, CONFIG, ["wer", "cer", "mos"], items(20), 1, (1, 1)).scoring_s == pytest.approx(2 * one.scoring_s)
+    assert expected(costs, CONFIG, ["wer", "cer", "mos"], items(20), 1, (1, 1), timed=False).scoring_s == pytest.approx(2 * one.scoring_s)
     assert one.dearest[0][0] == "mine"
+    timed = expected(costs, CONFIG, ["wer"], items(10), 0, (1, 1), timed=True)
+    assert timed.predicting_s == pytest.approx(2 * 10 * TIMED_S)  # each is made again and again
     assert "loading 1 min 40 s" in one.told

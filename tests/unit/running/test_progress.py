@@ -53,7 +53,7 @@ def test_the_rest_is_told_by_the_pace_once_there_is_one(monkeypatch):
 def test_figures_are_shown_after_a_while_and_each_time_it_doubles(monkeypatch, tmp_path):
     clock, shown = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    said = Progress(lambda folder, heading: shown.append(clock[0]))
+    said = Progress(lambda folder, heading, console: shown.append(clock[0]))
     said.stage("scoring", 100)
     for second in range(200):
         clock[0] = float(second)
